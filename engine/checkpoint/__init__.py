@@ -1,0 +1,1 @@
+"""Where weights come from: files on disk, checked before they are believed."""

@@ -1,0 +1,211 @@
+"""The engine's frozen settings: what the model is, how to run it, how to sample from it.
+
+Knows nothing about files, devices or torch. Validation happens where a value enters: `EngineConfig` and
+`SamplingParams` check themselves, `ModelConfig` is built by `engine.checkpoint.model_config`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from engine.errors import ConfigurationError
+
+DeviceName = Literal["auto", "cuda", "cpu", "simulated"]
+PolicyName = Literal["fiddler", "gpu_stream", "cpu_only"]
+PlacementName = Literal["popularity", "uniform"]
+DTypeName = Literal["float32", "bfloat16", "float16"]
+
+DTYPE_BYTES: dict[DTypeName, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
+MIN_CONTEXT_TOKENS = 16
+MAX_CONTEXT_TOKENS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """The shape of a Mixture-of-Experts decoder, in the terms of its config.json.
+
+    Attributes:
+        name: What to call the model on screen.
+        family: The architecture, e.g. "mixtral".
+        hidden_size: Width of the residual stream (H).
+        intermediate_size: Width inside one expert (I).
+        layers: Number of decoder layers (L).
+        heads: Query heads.
+        kv_heads: Key/value heads (GQA).
+        head_dim: Width of one head.
+        experts: Experts per layer (E).
+        experts_per_token: Experts that each token visits (A).
+        vocab_size: Rows of the embedding (V).
+        max_position_embeddings: Longest context the model was made for.
+        rms_norm_eps: Epsilon of the RMS norms.
+        rope_theta: Base of the rotary embedding.
+        sliding_window: Tokens that attention looks back on, None for all.
+        tie_word_embeddings: Whether lm_head shares the embedding's weights.
+        dtype: The weights' type, on disk and in memory.
+    """
+
+    name: str
+    family: str
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    experts: int
+    experts_per_token: int
+    vocab_size: int
+    max_position_embeddings: int
+    rms_norm_eps: float = 1e-5
+    rope_theta: float = 1e6
+    sliding_window: int | None = None
+    tie_word_embeddings: bool = False
+    dtype: DTypeName = "bfloat16"
+
+    @property
+    def dtype_bytes(self) -> int:
+        """Bytes of one weight."""
+        return DTYPE_BYTES[self.dtype]
+
+    @property
+    def total_experts(self) -> int:
+        """Experts in the whole model (L * E)."""
+        return self.layers * self.experts
+
+    @property
+    def expert_parameters(self) -> int:
+        """Weights of one expert: gate, up and down."""
+        return 3 * self.hidden_size * self.intermediate_size
+
+    @property
+    def expert_bytes(self) -> int:
+        """Bytes of one expert."""
+        return self.expert_parameters * self.dtype_bytes
+
+    @property
+    def dense_parameters(self) -> int:
+        """Weights outside the experts: embeddings, attention, norms, routers, lm_head."""
+        q_width = self.heads * self.head_dim
+        kv_width = self.kv_heads * self.head_dim
+        attention = self.hidden_size * (q_width + 2 * kv_width) + q_width * self.hidden_size
+        layer = attention + 2 * self.hidden_size + self.experts * self.hidden_size
+        embeddings = self.vocab_size * self.hidden_size * (1 if self.tie_word_embeddings else 2)
+        return self.layers * layer + embeddings + self.hidden_size
+
+    @property
+    def dense_bytes(self) -> int:
+        """Bytes of the weights outside the experts."""
+        return self.dense_parameters * self.dtype_bytes
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes that one token adds to the KV cache, all layers."""
+        return self.layers * 2 * self.kv_heads * self.head_dim * self.dtype_bytes
+
+    @property
+    def fingerprint(self) -> str:
+        """A short name for everything that a measurement of this model's experts depends on."""
+        return f"{self.family}-h{self.hidden_size}-i{self.intermediate_size}-e{self.experts}-{self.dtype}"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How to run a model.
+
+    Attributes:
+        device: Where the dense part lives; "auto" takes CUDA if there is one, else the CPU.
+        vram_budget_bytes: VRAM that the engine may use; None takes what is free, less a margin.
+        context_tokens: Tokens that the KV cache holds (cut to the model's own limit).
+        cpu_threads: Threads for CPU experts; None takes the physical cores.
+        placement: How the first residents are ranked.
+        policy: Who decides where an expert runs.
+        simulated_vram_bytes: VRAM of the simulated GPU.
+        simulated_link_bytes_per_s: Speed of its PCIe link.
+        simulated_memory_bytes_per_s: Speed of its own memory.
+        simulated_flops: Its arithmetic, in operations per second.
+        prefill_chunk_tokens: Prompt tokens per forward pass.
+        cost_cache_dir: Folder that keeps measured costs; None measures and keeps nothing.
+        popularity_dir: Folder that keeps popularity counts; None keeps nothing.
+
+    Raises:
+        ConfigurationError: A value is outside its limits.
+    """
+
+    device: DeviceName = "auto"
+    vram_budget_bytes: int | None = None
+    context_tokens: int = 8192
+    cpu_threads: int | None = None
+    placement: PlacementName = "popularity"
+    policy: PolicyName = "fiddler"
+    simulated_vram_bytes: int = 8 << 30
+    simulated_link_bytes_per_s: float = 25e9
+    simulated_memory_bytes_per_s: float = 400e9
+    simulated_flops: float = 40e12
+    prefill_chunk_tokens: int = 512
+    cost_cache_dir: str | None = None
+    popularity_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        _one_of("device", self.device, ("auto", "cuda", "cpu", "simulated"))
+        _one_of("placement", self.placement, ("popularity", "uniform"))
+        _one_of("policy", self.policy, ("fiddler", "gpu_stream", "cpu_only"))
+        _between("context_tokens", self.context_tokens, MIN_CONTEXT_TOKENS, MAX_CONTEXT_TOKENS)
+        _between("prefill_chunk_tokens", self.prefill_chunk_tokens, 1, 8192)
+        if self.cpu_threads is not None:
+            _between("cpu_threads", self.cpu_threads, 1, 1024)
+        if self.vram_budget_bytes is not None:
+            _between("vram_budget_bytes", self.vram_budget_bytes, 0, 1 << 50)
+        _between("simulated_vram_bytes", self.simulated_vram_bytes, 1, 1 << 50)
+        for name in ("simulated_link_bytes_per_s", "simulated_memory_bytes_per_s", "simulated_flops"):
+            _between(name, getattr(self, name), 1.0, 1e18)
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How the next token is drawn.
+
+    Attributes:
+        max_tokens: Most tokens of a reply.
+        temperature: 0 takes the most likely token; higher is more varied.
+        top_p: Nucleus sampling: the smallest set of tokens with this total probability.
+        top_k: Only the k most likely tokens; 0 for all.
+        min_p: Only tokens at least this share as likely as the best one.
+        repetition_penalty: 1 for none; higher repeats less.
+        seed: Fixes the draw; None draws anew each time.
+        stop: Texts that end the reply and are left out of it.
+
+    Raises:
+        ConfigurationError: A value is outside its limits.
+    """
+
+    max_tokens: int = 1024
+    temperature: float = 0.7
+    top_p: float = 0.95
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        _between("max_tokens", self.max_tokens, 1, MAX_CONTEXT_TOKENS)
+        _between("temperature", self.temperature, 0.0, 10.0)
+        _between("top_p", self.top_p, 1e-6, 1.0)
+        _between("top_k", self.top_k, 0, 1 << 20)
+        _between("min_p", self.min_p, 0.0, 1.0)
+        _between("repetition_penalty", self.repetition_penalty, 0.1, 10.0)
+
+
+def _between(name: str, value: float, low: float, high: float) -> None:
+    """Refuse a value outside low..high, NaN included."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise ConfigurationError(f"{name} is {value!r}, outside {low:g} to {high:g}.", f"Choose {name} in that range.")
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a value that is not among the choices."""
+    if value not in choices:
+        raise ConfigurationError(f"{name} is {value!r}.", f"Choose one of {', '.join(choices)}.")

@@ -1,0 +1,112 @@
+"""Every error that the engine raises on purpose.
+
+    RooftopError                   one sentence, one remedy, a stable code
+    +-- InputError                 the user's input cannot be used (exit code 2)
+    |   +-- CheckpointError        a model folder or file is missing, damaged or unsafe
+    |   +-- UnsupportedModelError  a sound model that this engine does not run
+    |   +-- ConfigurationError     a setting or argument outside its limits
+    |   +-- DoesNotFitError        refused by arithmetic: needs X bytes, Y available
+    |   +-- PromptTooLongError     more prompt tokens than the context holds
+    +-- OperationCancelledError    the user stopped a load or a measurement (exit code 1)
+    +-- EngineFailure              something broke while running (exit code 1)
+        +-- DeviceOutOfMemoryError an allocation passed the device's budget
+        +-- EngineStoppedError     the engine process ended without being asked to
+
+A message names the offending value and its limit; a remedy is one sentence in the imperative.
+"""
+
+from __future__ import annotations
+
+
+class RooftopError(Exception):
+    """Base of the tree.
+
+    Args:
+        message: One sentence that says what is wrong, naming the file or value.
+        remedy: One sentence that says what to do about it.
+    """
+
+    code = "error"
+
+    def __init__(self, message: str, remedy: str) -> None:
+        """See the class."""
+        super().__init__(message, remedy)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        """The message and the remedy on one line."""
+        return f"{self.message} {self.remedy}".replace("\n", " ").strip()
+
+
+class InputError(RooftopError):
+    """The user's input cannot be used."""
+
+    code = "input"
+
+
+class CheckpointError(InputError):
+    """A model folder or file is missing, damaged or unsafe."""
+
+    code = "checkpoint"
+
+
+class UnsupportedModelError(InputError):
+    """A sound model that this engine does not run."""
+
+    code = "unsupported-model"
+
+
+class ConfigurationError(InputError):
+    """A setting or argument outside its limits."""
+
+    code = "configuration"
+
+
+class DoesNotFitError(InputError):
+    """Refused by arithmetic before anything is loaded.
+
+    Args:
+        message: What does not fit, with both byte counts in words.
+        remedy: What to change.
+        needed_bytes: What the request takes.
+        available_bytes: What there is.
+    """
+
+    code = "does-not-fit"
+
+    def __init__(self, message: str, remedy: str, needed_bytes: int = 0, available_bytes: int = 0) -> None:
+        """See the class."""
+        super().__init__(message, remedy)
+        self.needed_bytes = needed_bytes
+        self.available_bytes = available_bytes
+
+
+class PromptTooLongError(InputError):
+    """More prompt tokens than the context holds."""
+
+    code = "prompt-too-long"
+
+
+class EngineFailure(RooftopError):
+    """Something broke while running."""
+
+    code = "engine"
+
+
+class DeviceOutOfMemoryError(EngineFailure):
+    """An allocation passed the device's budget."""
+
+    code = "out-of-memory"
+
+
+class EngineStoppedError(EngineFailure):
+    """The engine process ended without being asked to."""
+
+    code = "engine-stopped"
+
+
+class OperationCancelledError(RooftopError):
+    """A load or measurement that the user stopped."""
+
+    code = "cancelled"

@@ -1,0 +1,1 @@
+"""The paper: where every expert lives and where it runs."""

@@ -1,0 +1,1 @@
+"""The arithmetic of one expert, behind one signature for every device."""

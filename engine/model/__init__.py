@@ -1,0 +1,1 @@
+"""The lean decoder around the experts."""

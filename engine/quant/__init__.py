@@ -1,0 +1,1 @@
+"""Weight block formats and the packed layout."""
