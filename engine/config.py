@@ -175,6 +175,7 @@ class SamplingParams:
         repetition_penalty: 1 for none; higher repeats less.
         seed: Fixes the draw; None draws anew each time.
         stop: Texts that end the reply and are left out of it.
+        ignore_eos: Go on past the model's own end of a reply; for benchmarks.
 
     Raises:
         ConfigurationError: A value is outside its limits.
@@ -188,6 +189,7 @@ class SamplingParams:
     repetition_penalty: float = 1.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""

@@ -88,7 +88,7 @@ class PromptTooLongError(InputError):
     code = "prompt-too-long"
 
 
-class EngineFailure(RooftopError):
+class EngineFailure(RooftopError):  # noqa: N818 - the kind of failure, as InputError is the kind of input
     """Something broke while running."""
 
     code = "engine"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from engine.config import EngineConfig, ModelConfig, SamplingParams
+from engine.config import DeviceName, EngineConfig, ModelConfig, SamplingParams
 from engine.errors import RooftopError
 from engine.hardware import HardwareProfile
 
@@ -86,7 +86,7 @@ class PlacementPlan:
     """
 
     fits: bool
-    device: str
+    device: DeviceName
     resident_by_layer: tuple[tuple[int, ...], ...]
     vram_bytes: dict[str, int]
     host_bytes: dict[str, int]

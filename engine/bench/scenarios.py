@@ -1,0 +1,139 @@
+"""What `python -m engine bench` measures: prefill and decode of one model, memory, and the decoder's own cost.
+
+A prompt of random tokens is computed and continued greedily past any end of text, so that every run does the same
+work. The first repeat warms up and is not counted; speeds are medians of the others.
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from engine.bench.overhead import decode_layer_seconds
+from engine.config import EngineConfig, SamplingParams
+from engine.engine import Engine
+from engine.messages import Finished, LayerTrace, Snapshot, Timings
+
+SEED = 0
+
+
+def run(model: str, config: EngineConfig, *, prompt_tokens: int, new_tokens: int, repeat: int) -> dict[str, object]:
+    """Measure a model.
+
+    Args:
+        model: What `Engine.load` takes.
+        config: How to run it; the context is shortened to what the run needs.
+        prompt_tokens: Length of the prompt, at least 1.
+        new_tokens: Tokens to decode, at least 1.
+        repeat: Counted runs, at least 1.
+
+    Returns:
+        Figures by name, ready for JSON: speeds in tokens/s, times in seconds, sizes in bytes.
+
+    Raises:
+        RooftopError: As `Engine.load` and `Engine.generate`.
+    """
+    with tempfile.TemporaryDirectory() as cache:
+        config = replace(
+            config,
+            context_tokens=max(16, prompt_tokens + new_tokens),
+            cost_cache_dir=config.cost_cache_dir or cache,
+        )
+        before_bytes = peak_rss_bytes()
+        started = time.perf_counter()
+        with Engine.load(model, config) as engine:
+            load_s = time.perf_counter() - started
+            loaded_bytes = peak_rss_bytes()
+            timings, snapshot = _measure(engine, prompt_tokens, new_tokens, repeat)
+            return _report(engine, timings, snapshot) | {
+                "load_s": load_s,
+                "rss_before_load_bytes": before_bytes,
+                "peak_rss_after_load_bytes": loaded_bytes,
+                "load_overhead_bytes": loaded_bytes - engine.plan.host_bytes["total"],
+                "peak_rss_bytes": peak_rss_bytes(),
+                "dense_layer_hidden64_s": decode_layer_seconds(),
+                "prompt_tokens": prompt_tokens,
+                "new_tokens": new_tokens,
+                "repeat": repeat,
+            }
+
+
+def peak_rss_bytes() -> int:
+    """The most memory that this process ever held."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _measure(engine: Engine, prompt_tokens: int, new_tokens: int, repeat: int) -> tuple[list[Timings], Snapshot]:
+    """Timings of the counted runs, and the inside after the last."""
+    generator = torch.Generator().manual_seed(SEED)
+    sampling = SamplingParams(max_tokens=new_tokens, temperature=0.0, ignore_eos=True)
+    timings: list[Timings] = []
+    for _ in range(repeat + 1):
+        # Each run's prompt is another one, so that nothing is found in the cache.
+        prompt = torch.randint(engine.model.vocab_size, (prompt_tokens,), generator=generator).tolist()
+        for event in engine.generate(prompt, sampling):
+            if isinstance(event, Finished):
+                timings.append(event.timings)
+    return timings[1:], engine.snapshot()
+
+
+def _report(engine: Engine, timings: Sequence[Timings], snapshot: Snapshot) -> dict[str, object]:
+    """The figures that come from the engine's own events."""
+    ready, costs = engine.ready, engine.ready.planning.costs
+    return {
+        "model": engine.model.name,
+        "device": ready.device_name,
+        "simulated": ready.simulated,
+        "policy": ready.effective.policy,
+        "cpu_threads": ready.effective.cpu_threads,
+        "prefill_tokens_per_s": statistics.median(timing.prefill_tokens_per_s for timing in timings),
+        "decode_tokens_per_s": statistics.median(timing.decode_tokens_per_s for timing in timings),
+        "ttft_s": statistics.median(timing.ttft_s for timing in timings),
+        "predicted_decode_tokens_per_s": ready.plan.predicted_decode_tokens_per_s,
+        "predicted_prefill_tokens_per_s": ready.plan.predicted_prefill_tokens_per_s,
+        "hit_rate": snapshot.hits / snapshot.visits if snapshot.visits else 0.0,
+        "predicted_hit_rate": ready.plan.predicted_hit_rate,
+        "peak_vram_bytes": _peak_vram_bytes(snapshot),
+        "host_bytes": ready.plan.host_bytes,
+        "vram_bytes": snapshot.vram_bytes,
+        "costs": asdict(costs),
+        "layers": [_layer(trace) for trace in snapshot.layers],
+    }
+
+
+def _peak_vram_bytes(snapshot: Snapshot) -> int:
+    """What the GPU held at most: CUDA's own count where there is one, else the accounted bytes."""
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else sum(snapshot.vram_bytes.values())
+
+
+def _layer(trace: LayerTrace) -> dict[str, object]:
+    """One layer of the last decoded token."""
+    places = [run.place for run in trace.runs]
+    return {
+        "layer": trace.layer,
+        "cpu": places.count("cpu"),
+        "gpu": places.count("gpu"),
+        "streamed": places.count("stream"),
+        "predicted_s": max(trace.predicted_cpu_s, trace.predicted_gpu_s),
+        "measured_s": max(trace.measured_cpu_s, trace.measured_gpu_s),
+    }
+
+
+def print_report(figures: dict[str, object]) -> str:
+    """The figures for people, one a line."""
+    lines = [f"{'model':34} {Path(str(figures['model'])).name}"]
+    for name, value in figures.items():
+        if isinstance(value, float):
+            lines.append(f"{name:34} {value:.6g}")
+        elif isinstance(value, (int, str)) and name != "model":
+            lines.append(f"{name:34} {value:,}" if isinstance(value, int) else f"{name:34} {value}")
+    return "\n".join(lines)

@@ -1,0 +1,66 @@
+"""From what a user calls a model to the folder that holds it."""
+
+from __future__ import annotations
+
+import importlib.resources
+import re
+from pathlib import Path
+
+from engine.checkpoint.untrusted import quote
+from engine.errors import CheckpointError
+
+GUIDE = "guide"
+MAX_MODEL_CHARS = 4096
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+
+
+def resolve_model(name: str) -> Path:
+    """The folder or file that a model name stands for; it exists, what it holds is not checked yet.
+
+    Args:
+        name: "guide" for the bundled model, or a path (`~` is the home folder). Folders win over hub ids.
+
+    Raises:
+        CheckpointError: Nothing is there, it cannot be looked at, or it would have to be downloaded.
+    """
+    if name == GUIDE:
+        return guide_path()
+    if not name.strip() or len(name) > MAX_MODEL_CHARS:
+        raise CheckpointError(f"{quote(name)} is not a path to a model.", "Give a folder that holds config.json.")
+    try:
+        path = Path(name).expanduser()
+        exists = path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise CheckpointError(
+            f"{quote(name)} cannot be looked up: {quote(reason)}.", "Give a folder that holds config.json."
+        ) from error
+    if exists:
+        return path
+    if _HUB_ID.fullmatch(name):
+        raise CheckpointError(
+            f"There is no folder {quote(name)}, and downloading from the hub is not built in yet.",
+            "Download the model yourself and give its folder.",
+        )
+    raise CheckpointError(f"There is no folder {quote(name)}.", "Check the path, or give 'guide'.")
+
+
+def guide_path() -> Path:
+    """The folder of the bundled model.
+
+    Raises:
+        CheckpointError: This installation lacks it.
+    """
+    try:
+        folder = Path(str(importlib.resources.files("resources") / GUIDE))
+    except ModuleNotFoundError as error:
+        raise _no_guide() from error
+    if not folder.is_dir():
+        raise _no_guide()
+    return folder
+
+
+def _no_guide() -> CheckpointError:
+    """The error for an installation without its model."""
+    return CheckpointError("The bundled model 'guide' is missing from this installation.", "Install Rooftop again.")

@@ -1,0 +1,154 @@
+"""Which files of a model folder hold the weights, and what to say when none do.
+
+Only safetensors is ever opened: pickle files can run code, so they are named in a message and left alone.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from pathlib import Path
+
+from engine.checkpoint.untrusted import check_plain_file_name, quote, read_json_object, unreadable
+from engine.errors import CheckpointError
+
+CONFIG = "config.json"
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+TOKENIZER = "tokenizer.json"
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+MAX_INDEX_BYTES = 32 << 20
+MAX_INDEX_VALUES = 500_000
+MAX_SHARDS = 1024
+MAX_TOKENIZER_BYTES = 256 << 20
+MAX_LISTED_FILES = 100_000
+
+
+def check_folder(folder: Path) -> None:
+    """Hold that a path is a folder with something in it.
+
+    Raises:
+        CheckpointError: It is missing, a file, empty, or cannot be listed.
+    """
+    try:
+        exists, is_folder = folder.exists(), folder.is_dir()
+    except (OSError, ValueError) as error:
+        raise unreadable(folder, error) from error
+    if is_folder:
+        if not _list_names(folder):
+            raise CheckpointError(f"The folder {quote(folder)} is empty.", "Choose the folder that holds config.json.")
+    elif not exists:
+        raise CheckpointError(f"There is no folder {quote(folder)}.", "Check the path, or choose another model.")
+    elif folder.suffix.lower() == ".gguf":
+        raise _gguf(folder.name)
+    else:
+        raise CheckpointError(
+            f"{quote(folder)} is a file, not a model folder.", "Choose the folder that holds config.json."
+        )
+
+
+def find_config(folder: Path) -> Path:
+    """The config.json of a model folder.
+
+    Raises:
+        CheckpointError: The folder or the file is missing; says so where the folder holds another kind of model.
+    """
+    check_folder(folder)
+    names = _list_names(folder)
+    if CONFIG in names:
+        return folder / CONFIG
+    if not any(name.endswith(".safetensors") for name in names):
+        _refuse_other_kinds(names, folder)
+    raise CheckpointError(f"{CONFIG} is missing from {quote(folder)}.", "Choose the folder that holds it.")
+
+
+def find_shards(folder: Path) -> dict[str, list[str] | None]:
+    """The safetensors files to read, each with the tensors that the index promises there.
+
+    Returns:
+        File name -> tensor names; None for a single file, which promises by its header alone.
+
+    Raises:
+        CheckpointError: No safetensors, an incomplete download, or an index that is damaged or unsafe.
+    """
+    names = _list_names(folder)
+    if SINGLE in names:
+        return {SINGLE: None}
+    if INDEX not in names:
+        _refuse_other_kinds(names, folder)
+        raise CheckpointError(
+            f"Neither {SINGLE} nor {INDEX} is in {quote(folder)}.", "Finish the download, or choose another folder."
+        )
+    shards = _read_index(folder / INDEX)
+    absent = sorted(set(shards) - names)
+    if absent:
+        raise CheckpointError(
+            f"{len(absent)} of {len(shards)} files named in {INDEX} are missing, the first is {quote(absent[0])}.",
+            "Finish the download.",
+        )
+    return {file: list(tensors) for file, tensors in shards.items()}
+
+
+def check_tokenizer(folder: Path) -> None:
+    """Hold that a model folder has a tokenizer.json of a plausible size.
+
+    Raises:
+        CheckpointError: It is missing, empty or huge.
+    """
+    path = folder / TOKENIZER
+    try:
+        size = path.stat().st_size if path.is_file() else None
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if size is None:
+        raise CheckpointError(
+            f"{TOKENIZER} is missing from {quote(folder)}; it turns text into tokens.",
+            f"Download {TOKENIZER} of this model into that folder.",
+        )
+    if not 0 < size <= MAX_TOKENIZER_BYTES:
+        raise CheckpointError(
+            f"{TOKENIZER} is {size} bytes long, outside 1 to {MAX_TOKENIZER_BYTES}.", "Download this file again."
+        )
+
+
+def _read_index(path: Path) -> dict[str, list[str]]:
+    """The index turned around: safe file name -> tensor names."""
+    weight_map = read_json_object(path, MAX_INDEX_BYTES, MAX_INDEX_VALUES).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{INDEX} has no weight_map that names files.", "Download this file again.")
+    shards: dict[str, list[str]] = {}
+    for tensor, file in weight_map.items():
+        if not isinstance(file, str) or file not in shards:
+            shards[check_plain_file_name(file, ".safetensors", INDEX)] = []
+        shards[file].append(tensor)
+        if len(shards) > MAX_SHARDS:
+            raise CheckpointError(f"{INDEX} names over {MAX_SHARDS} files.", "Get the model from its publisher.")
+    return shards
+
+
+def _list_names(folder: Path) -> set[str]:
+    """Names in a folder, up to a limit that no model comes near."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in islice(entries, MAX_LISTED_FILES)}
+    except (OSError, ValueError) as error:
+        raise unreadable(folder, error) from error
+
+
+def _refuse_other_kinds(names: set[str], folder: Path) -> None:
+    """Say what a folder without usable safetensors holds instead, where that is known."""
+    gguf = sorted(name for name in names if name.lower().endswith(".gguf"))
+    if gguf:
+        raise _gguf(gguf[0])
+    if any(name.lower().endswith(PICKLE_SUFFIXES) for name in names):
+        raise CheckpointError(
+            f"{quote(folder)} holds only pickle files, which can run code.", "Download the safetensors version."
+        )
+
+
+def _gguf(name: str) -> CheckpointError:
+    """The error for a GGUF file."""
+    return CheckpointError(
+        f"{quote(name)} is a GGUF file, which is not supported yet.",
+        "Choose a Mixtral folder with safetensors files.",
+    )

@@ -1,0 +1,180 @@
+"""Reading what strangers wrote: bounded files, bounded JSON, bounded quotes in messages, plain file names.
+
+Knows nothing about models. Nothing here believes a size, a count or a name before checking it against a limit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import reprlib
+import stat
+from io import FileIO
+from pathlib import Path
+from typing import Any, NoReturn
+
+from engine.errors import CheckpointError
+
+DOWNLOAD_AGAIN = "Download this file again."
+MAX_QUOTE_CHARS = 80
+MAX_FILE_NAME_CHARS = 200
+MAX_JSON_VALUES = 200_000
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
+_WINDOWS_DEVICES = re.compile(r"(CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])(\..*)?", re.ASCII | re.IGNORECASE)
+
+_quotes = reprlib.Repr()
+_quotes.maxstring = _quotes.maxother = _quotes.maxlong = MAX_QUOTE_CHARS
+_quotes.maxlist = _quotes.maxtuple = 8
+_quotes.maxlevel = _quotes.maxdict = 2
+
+
+def quote(value: object) -> str:
+    """A value from a file as a message may show it: in quotes where it is text, escaped where it must be, and short."""
+    if isinstance(value, str | Path):
+        text = str(value)
+        half = MAX_QUOTE_CHARS // 2
+        text = text if len(text) <= MAX_QUOTE_CHARS else f"{text[:half]}...{text[-half:]}"
+        return f"'{text}'" if text.isprintable() else repr(text)
+    text = _quotes.repr(value)
+    return text if len(text) <= MAX_QUOTE_CHARS else f"{text[:MAX_QUOTE_CHARS]}..."
+
+
+def open_regular(path: Path) -> FileIO:
+    """Open a file for unbuffered reading; a pipe, device or folder is refused without waiting on it.
+
+    Raises:
+        CheckpointError: It is missing, not a regular file, or the system refuses it.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise CheckpointError(f"{quote(path.name)} is not a regular file.", DOWNLOAD_AGAIN)
+        return FileIO(path, "rb")
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{quote(path.name)} is missing from {quote(path.parent)}.", "Download it into that folder."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> CheckpointError:
+    """The error for a file that the operating system would not read."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return CheckpointError(
+        f"{quote(path.name)} cannot be read: {quote(reason)}.",
+        "Check the drive and the file's permissions, then retry.",
+    )
+
+
+def fill(file: FileIO, path: Path, offset: int, into: memoryview) -> None:
+    """Read exactly `len(into)` bytes (format "B") from a position.
+
+    Raises:
+        CheckpointError: The file ends too early, or the drive fails.
+    """
+    try:
+        file.seek(offset)
+        while into.nbytes:
+            count = file.readinto(into)
+            if not count:
+                raise CheckpointError(
+                    f"{quote(path.name)} is truncated: it ends {into.nbytes} bytes too early.", DOWNLOAD_AGAIN
+                )
+            into = into[count:]
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def read_json_object(path: Path, max_bytes: int, max_values: int = MAX_JSON_VALUES) -> dict[str, Any]:
+    """Parse a small JSON file.
+
+    Args:
+        path: The file.
+        max_bytes: Refuse a larger one before reading it.
+        max_values: See `parse_json_object`.
+
+    Raises:
+        CheckpointError: Missing, unreadable, too large, or not one well-formed JSON object.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise CheckpointError(
+                f"{quote(path.name)} is {size} bytes long, over the limit of {max_bytes}.", DOWNLOAD_AGAIN
+            )
+        content = bytearray(size)
+        fill(file, path, 0, memoryview(content))
+    return parse_json_object(content, quote(path.name), max_values)
+
+
+def parse_json_object(content: bytes | bytearray, source: str, max_values: int = MAX_JSON_VALUES) -> dict[str, Any]:
+    """Parse untrusted JSON text in bounded time and memory.
+
+    Stricter than the standard library: UTF-8 only, no NaN or Infinity, no duplicate keys.
+
+    Args:
+        content: The text.
+        source: Where it is from, as a message may show it.
+        max_values: Most brackets, commas and colons: a bound on the objects that parsing makes.
+
+    Raises:
+        CheckpointError: It is not one well-formed JSON object within these limits.
+    """
+    values = sum(content.count(mark) for mark in (b"{", b"[", b",", b":"))
+    if values > max_values:
+        raise CheckpointError(f"{source} holds {values} values, over the limit of {max_values}.", DOWNLOAD_AGAIN)
+    try:
+        parsed = json.loads(content.decode("utf-8"), object_pairs_hook=_distinct, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        reason = "it nests too deeply" if isinstance(error, RecursionError) else str(error)
+        raise CheckpointError(f"{source} is not valid JSON: {_short(reason)}.", DOWNLOAD_AGAIN) from None
+    if not isinstance(parsed, dict):
+        raise CheckpointError(f"{source} holds {quote(parsed)} instead of a JSON object.", DOWNLOAD_AGAIN)
+    return parsed
+
+
+def check_plain_file_name(name: object, suffix: str, source: str) -> str:
+    """Hold that a name is one plain file name, on POSIX and on Windows alike.
+
+    An allow-list (ASCII letters, digits, `.`, `_`, `-`), so separators, drive letters, streams, control characters
+    and look-alikes are all out.
+
+    Raises:
+        CheckpointError: It could reach outside its folder, name a device, or has another suffix.
+    """
+    sound = (
+        isinstance(name, str)
+        and len(name) <= MAX_FILE_NAME_CHARS
+        and _PLAIN_NAME.fullmatch(name)
+        and name.endswith(suffix)
+        and ".." not in name
+        and not _WINDOWS_DEVICES.fullmatch(name)
+    )
+    if not sound:
+        raise CheckpointError(
+            f"{source} names the file {quote(name)}, which is not a plain {suffix} file name.",
+            "Do not use this download; get the model from its publisher.",
+        )
+    return str(name)
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose keys are all different."""
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {quote(repeated)} appears twice")
+    return result
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    """NaN and Infinity are not JSON."""
+    raise ValueError(f"{constant} is not a JSON number")
+
+
+def _short(text: str) -> str:
+    """An exception's own words, bounded."""
+    return text if len(text) <= 2 * MAX_QUOTE_CHARS else f"{text[: 2 * MAX_QUOTE_CHARS]}..."

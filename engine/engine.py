@@ -1,0 +1,353 @@
+"""Engine: the whole system in one class. Load a model, answer conversations, change settings while it stays loaded.
+
+    load:     checkpoint -> plan (refuse what does not fit) -> dense onto the device, experts into RAM, residents
+              into VRAM -> measure costs (first start) -> plan again with them
+    generate: tokens -> keep the cached prefix -> prefill in chunks -> sample, decode, sample, ... -> Finished
+
+One thread owns an engine. Nothing here knows of queues or windows: progress goes to a callback, replies are an
+iterator of events.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engine.checkpoint.catalog import resolve_model
+from engine.checkpoint.checkpoint import Checkpoint
+from engine.config import EngineConfig, ModelConfig, SamplingParams
+from engine.errors import ConfigurationError, PromptTooLongError
+from engine.experts.calibration import calibrate
+from engine.experts.cost_model import CostCache, assumed_costs, cost_key
+from engine.experts.memory import planned_device
+from engine.experts.placement import check_fits, make_plan
+from engine.experts.popularity import Popularity
+from engine.hardware import HardwareProfile, probe_hardware
+from engine.loading import Cancelled, LoadedModel, LoadProgress, OnEvent, load_model
+from engine.messages import (
+    ChatMessage,
+    CostModel,
+    Event,
+    Loading,
+    PlacementPlan,
+    PlanningInputs,
+    Ready,
+    Snapshot,
+)
+from engine.reply import Reply
+from engine.tokenizer import ChatTokenizer
+
+# Settings that shape the device itself; all others change while the model stays loaded.
+RELOAD_FIELDS = (
+    "device",
+    "simulated_vram_bytes",
+    "simulated_link_bytes_per_s",
+    "simulated_memory_bytes_per_s",
+    "simulated_flops",
+)
+
+Prompt = Sequence[ChatMessage | Mapping[str, str]] | Sequence[int] | str
+
+
+def _ignore(event: Event) -> None:
+    """An event that nobody listens to."""
+
+
+def _never() -> bool:
+    """Nothing cancels."""
+    return False
+
+
+class Engine:
+    """A loaded model: made by `Engine.load`, given back by `close` or a with statement.
+
+    Attributes:
+        model: Its shape.
+        ready: The plan and settings in force, with all that a preview of others needs.
+    """
+
+    @classmethod
+    def load(
+        cls,
+        model: str,
+        config: EngineConfig | None = None,
+        on_event: OnEvent = _ignore,
+        cancelled: Cancelled = _never,
+        *,
+        require_tokenizer: bool = False,
+    ) -> Engine:
+        """Load a model.
+
+        Args:
+            model: A folder with safetensors, or "guide".
+            config: How to run it; None takes the defaults.
+            on_event: Hears `Loading` events.
+            cancelled: Asked often; True stops the load.
+            require_tokenizer: Refuse at once a model that cannot chat, before anything large is read.
+
+        Raises:
+            InputError: The model or the settings cannot be used, or do not fit; said before weights are read
+                wherever that can be known.
+            OperationCancelledError: `cancelled` said so.
+        """
+        return cls(resolve_model(model), config or EngineConfig(), on_event, cancelled, require_tokenizer)
+
+    def __init__(
+        self, folder: Path, config: EngineConfig, on_event: OnEvent, cancelled: Cancelled, require_tokenizer: bool
+    ) -> None:
+        """Use `Engine.load`."""
+        on_event(Loading("checking", 0, 0))
+        self._folder, self._config = folder, config
+        self._hardware = probe_hardware()
+        with Checkpoint.open(folder) as checkpoint:
+            self.model: ModelConfig = checkpoint.config
+            self._tokenizer = ChatTokenizer.open(folder) if require_tokenizer else None
+            self._popularity = self._kept_popularity()
+            known = self._known_costs()
+            costs = known or assumed_costs(self.model, self._hardware, config)
+            plan = self._plan(config, costs)
+            check_fits(plan)
+            torch.set_num_threads(self._threads())
+            self._loaded: LoadedModel = load_model(
+                checkpoint, plan, config, self._hardware, costs, self._popularity, on_event, cancelled
+            )
+        if known is None:
+            self._measure(on_event, cancelled)
+        self._settle(self._plan(config, self._loaded.executor.costs))
+
+    # ---- what is in force ---------------------------------------------------------------------------------------
+
+    @property
+    def plan(self) -> PlacementPlan:
+        """The placement in force, as data."""
+        return self.ready.plan
+
+    def reconfigure(self, config: EngineConfig) -> None:
+        """Take other settings while the model stays loaded; `ready` then tells what is in force.
+
+        A changed context length gives up the cached conversation.
+
+        Raises:
+            ConfigurationError: A setting changed that needs the model to be loaded again.
+            DoesNotFitError: The new settings do not fit; the old ones stay in force.
+        """
+        changed = [name for name in RELOAD_FIELDS if getattr(config, name) != getattr(self._config, name)]
+        if changed:
+            raise ConfigurationError(
+                f"{', '.join(changed)} cannot change while the model is loaded.", "Load the model again."
+            )
+        self._hardware = self._hardware_without_us()
+        plan = self._plan(config, self._loaded.executor.costs)
+        check_fits(plan)
+        self._loaded.place(plan)
+        self._config = config
+        self._loaded.executor.policy = config.policy
+        torch.set_num_threads(self._threads())
+        self._settle(plan)
+
+    def recalibrate(self, on_event: OnEvent = _ignore, cancelled: Cancelled = _never) -> None:
+        """Measure the cost model again and plan with it.
+
+        Raises:
+            OperationCancelledError: `cancelled` said so; the old costs stay in force.
+        """
+        self._measure(on_event, cancelled)
+        self.reconfigure(self._config)
+
+    def snapshot(self) -> Snapshot:
+        """The inside, now."""
+        return self._loaded.snapshot(0.0)
+
+    # ---- answering ----------------------------------------------------------------------------------------------
+
+    def logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Logits after each of some tokens, from an empty context: float32 [T, V].
+
+        Raises:
+            PromptTooLongError: More tokens than the context holds.
+            ConfigurationError: No tokens, or an id outside the vocabulary.
+        """
+        prompt = list(tokens)
+        self._check_prompt(prompt, room=0)
+        decoder, chunk = self._loaded.decoder, self._config.prefill_chunk_tokens
+        decoder.cache.tokens.clear()
+        rows = [
+            decoder.logits(decoder.forward_at_once(prompt[first : first + chunk])).cpu()
+            for first in range(0, len(prompt), chunk)
+        ]
+        return np.asarray(torch.cat(rows).numpy(), dtype=np.float32)
+
+    def generate(
+        self, messages: Prompt, sampling: SamplingParams | None = None, cancelled: Cancelled = _never
+    ) -> Iterator[Event]:
+        """Answer a conversation.
+
+        Args:
+            messages: `ChatMessage`s or mappings with role and content. A str is a prompt to continue, taken as it is;
+                token ids are continued without a tokenizer (texts stay empty then).
+            sampling: How to draw tokens; None takes the defaults.
+            cancelled: Asked before every layer and expert; True ends the reply.
+
+        Yields:
+            `PromptProgress`, then `Token`s, `Snapshot`s in between, and one `Finished` at the end.
+
+        Raises:
+            PromptTooLongError: The prompt leaves no room in the context.
+            CheckpointError: The model has no usable tokenizer or chat template.
+        """
+        prompt, tokenizer = self._tokenised(messages)
+        self._check_prompt(prompt, room=1)
+        sampling, chunk_tokens = sampling or SamplingParams(), self._config.prefill_chunk_tokens
+        try:
+            yield from Reply(self._loaded, tokenizer, prompt, sampling, chunk_tokens, cancelled).events()
+        finally:
+            self._keep_popularity()
+
+    @property
+    def tokenizer(self) -> ChatTokenizer:
+        """The model's tokenizer, opened when it is first asked for.
+
+        Raises:
+            CheckpointError: The model has none that can be used.
+        """
+        if self._tokenizer is None:
+            self._tokenizer = ChatTokenizer.open(self._folder)
+        return self._tokenizer
+
+    def _tokenised(self, prompt: Prompt) -> tuple[list[int], ChatTokenizer | None]:
+        """Ids of a conversation through the chat template, of a raw prompt, or as given; and what turns ids to text."""
+        if isinstance(prompt, str):
+            return self.tokenizer.encode(prompt), self.tokenizer
+        if all(isinstance(item, int) for item in prompt):
+            return [int(str(item)) for item in prompt], None
+        return self.tokenizer.encode_chat([_as_message(item) for item in prompt]), self.tokenizer
+
+    def _check_prompt(self, prompt: list[int], room: int) -> None:
+        """Refuse a prompt that cannot be computed; `room` tokens must stay free after it."""
+        capacity = self._loaded.decoder.cache.capacity
+        if not prompt:
+            raise ConfigurationError("The prompt is empty.", "Write a message first.")
+        if not all(0 <= token < self.model.vocab_size for token in prompt):
+            raise ConfigurationError(
+                f"A token id is outside this model's vocabulary of {self.model.vocab_size}.",
+                "Use the tokenizer that came with the model.",
+            )
+        if len(prompt) + room > capacity:
+            raise PromptTooLongError(
+                f"The prompt has {len(prompt):,} tokens and the context holds {capacity:,}.",
+                "Shorten the conversation, start a new chat, or raise the context length in the settings.",
+            )
+
+    # ---- planning and measuring ---------------------------------------------------------------------------------
+
+    def _plan(self, config: EngineConfig, costs: CostModel) -> PlacementPlan:
+        """The placement for some settings and costs."""
+        return make_plan(self._planning_inputs(costs), config)
+
+    def _planning_inputs(self, costs: CostModel) -> PlanningInputs:
+        """What a plan is made from."""
+        return PlanningInputs(self.model, self._hardware, costs, self._popularity.shares())
+
+    def _settle(self, plan: PlacementPlan) -> None:
+        """Make `ready` tell what is in force now."""
+        device = self._loaded.device
+        effective = dataclasses.replace(
+            self._config,
+            device=plan.device,
+            vram_budget_bytes=plan.vram_budget_bytes if device.has_gpu else None,
+            context_tokens=plan.context_tokens,
+            cpu_threads=torch.get_num_threads(),
+        )
+        planning = self._planning_inputs(self._loaded.executor.costs)
+        self.ready = Ready(self.model, device.name, device.simulated, plan, effective, planning)
+
+    def _measure(self, on_event: OnEvent, cancelled: Cancelled) -> None:
+        """Measure the cost model and keep it."""
+        on_event(Loading("measuring", 0, 0))
+        loaded = self._loaded
+        check = LoadProgress(0, on_event, cancelled).check
+        dense_layer = loaded.decoder.decode_layer_once
+        costs = calibrate(self.model, loaded.device, loaded.store, loaded.residency, dense_layer, check)
+        loaded.executor.costs = costs
+        if self._config.cost_cache_dir is not None:
+            CostCache(Path(self._config.cost_cache_dir)).put(self._cost_key(), costs)
+
+    def _known_costs(self) -> CostModel | None:
+        """Costs measured at an earlier start of this machine and shape, None if there was none."""
+        if self._config.cost_cache_dir is None:
+            return None
+        return CostCache(Path(self._config.cost_cache_dir)).find(self._cost_key())
+
+    def _cost_key(self) -> str:
+        """The name of this machine, device and shape."""
+        return cost_key(self._hardware, self.model, planned_device(self._config, self._hardware), self._threads())
+
+    def _threads(self) -> int:
+        """Threads for CPU work."""
+        return self._config.cpu_threads or self._hardware.physical_cores
+
+    def _kept_popularity(self) -> Popularity:
+        """Counts of earlier sessions with this model, or none."""
+        folder = self._config.popularity_dir
+        return Popularity(self.model) if folder is None else Popularity.load(self._popularity_path(folder), self.model)
+
+    def _keep_popularity(self) -> None:
+        """Write the counts for the next start."""
+        if self._config.popularity_dir is not None:
+            self._popularity.save(self._popularity_path(self._config.popularity_dir))
+
+    def _popularity_path(self, folder: str) -> Path:
+        """The file of this model's counts."""
+        return Path(folder) / f"{self._folder.name}-{self.model.fingerprint}.json"
+
+    def _hardware_without_us(self) -> HardwareProfile:
+        """The machine now, as if this engine held nothing: its own bytes are free for a new plan."""
+        hardware, device = probe_hardware(), self._loaded.device
+        host_bytes = self.plan.host_bytes["total"]
+        gpu = hardware.gpu
+        if gpu is not None and device.kind == "cuda":
+            gpu = dataclasses.replace(gpu, used_bytes=max(0, gpu.used_bytes - device.allocated_bytes))
+        available = min(hardware.ram_total_bytes, hardware.ram_available_bytes + host_bytes)
+        return dataclasses.replace(hardware, ram_available_bytes=available, gpu=gpu)
+
+    # ---- giving back --------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Give memory back; idempotent. The engine cannot be used afterwards."""
+        loaded = self.__dict__.pop("_loaded", None)
+        if loaded is not None:
+            loaded.close()
+
+    def __enter__(self) -> Self:
+        """Nothing more to open."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+
+def _as_message(message: object) -> ChatMessage:
+    """A message in our own form.
+
+    Raises:
+        ConfigurationError: Not a role and a text.
+    """
+    if isinstance(message, ChatMessage):
+        return message
+    fields = message if isinstance(message, Mapping) else {}
+    role, content = fields.get("role"), fields.get("content")
+    if role not in ("system", "user", "assistant") or not isinstance(content, str):
+        raise ConfigurationError(
+            f"A message has role {role!r}.", "Give each message a role (system, user, assistant) and a text."
+        )
+    return ChatMessage(role, content)

@@ -1,0 +1,134 @@
+"""Micro-benchmarks at first start: what one expert costs on each side of this machine.
+
+Each curve is measured with the real kernels on the real weights, turning through the experts so that no cache holds
+more than it would while a model runs, and fitted as max(bytes/bandwidth, s * work/rate) + overhead (paper, section
+3.2). On the simulated GPU the same measurement reads its virtual clock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+
+from engine.config import ModelConfig
+from engine.devices import Device
+from engine.experts.cost_model import fit_curve
+from engine.experts.residency import Residency
+from engine.experts.store import ExpertStore
+from engine.kernels.torch_expert import expert_forward
+from engine.messages import CostCurve, CostModel
+
+TOKEN_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+REPEATS = 5
+# A sample that takes longer than this is the last of its curve, and is taken once: big experts need no more points.
+LONG_SAMPLE_S = 0.2
+WEIGHT_COPIES = 6
+
+Check = Callable[[], None]
+
+
+def calibrate(
+    model: ModelConfig,
+    device: Device,
+    store: ExpertStore,
+    residency: Residency,
+    dense_layer: Callable[[], None],
+    check: Check,
+) -> CostModel:
+    """Measure every curve; about a second for small experts, a few for Mixtral's.
+
+    Args:
+        model: Its shape.
+        device: Where the GPU side is; a device without one leaves those curves out.
+        store: Experts in RAM, already filled.
+        residency: Lends a slot in VRAM.
+        dense_layer: Runs one decode layer around its experts once and waits for it.
+        check: Called between samples; raises to stop.
+    """
+    dtype = store.weights(0, 0).flat.dtype
+    experts = [store.weights(index % model.layers, index // model.layers) for index in range(model.total_experts)]
+
+    def cpu_sample(tokens: int, turn: int) -> float:
+        """One expert on the CPU."""
+        hidden = torch.zeros(tokens, model.hidden_size, dtype=dtype)
+        return _timed(lambda: expert_forward(hidden, experts[turn % len(experts)]))
+
+    dense_layer_s = min(_timed(dense_layer) for _ in range(3 * REPEATS))
+    cpu_expert = _measure_curve(cpu_sample, check)
+    if not device.has_gpu:
+        return CostModel(cpu_expert, None, None, None, dense_layer_s, source="measured")
+    gpu_expert, weight_copy, activation_copy = _measure_gpu(model, device, residency, check)
+    return CostModel(cpu_expert, gpu_expert, weight_copy, activation_copy, dense_layer_s, source="measured")
+
+
+def _measure_gpu(
+    model: ModelConfig, device: Device, residency: Residency, check: Check
+) -> tuple[CostCurve, CostCurve, CostCurve]:
+    """Expert on the GPU, weight copy and activation copy, in one borrowed slot."""
+    slot, source = residency.borrow()
+    dtype = slot.flat.dtype
+    slot.flat.copy_(source.flat)
+
+    def gpu_sample(tokens: int, turn: int) -> float:
+        """One expert whose weights are there."""
+        del turn
+        hidden = torch.zeros(tokens, model.hidden_size, dtype=dtype, device=device.torch_device)
+        return _device_timed(device, lambda: device.run_expert(hidden, slot))
+
+    def copy() -> None:
+        """One expert's weights to the GPU."""
+        device.copy_in(0, slot.flat, source.flat)
+        device.wait_copy(0)
+
+    def activation_sample(tokens: int, turn: int) -> float:
+        """Activations to the host and back."""
+        del turn
+        return device.activation_round_trip_s(
+            torch.zeros(tokens, model.hidden_size, dtype=dtype, device=device.torch_device)
+        )
+
+    gpu_expert = _measure_curve(gpu_sample, check)
+    activation_copy = _measure_curve(activation_sample, check)
+    copy_s = median(_device_timed(device, copy) for _ in range(WEIGHT_COPIES))
+    return gpu_expert, fit_curve([1], [copy_s]), activation_copy
+
+
+def _measure_curve(sample: Callable[[int, int], float], check: Check) -> CostCurve:
+    """Median seconds over the token counts, fitted; `sample(tokens, turn)` gives one measurement."""
+    units: list[int] = []
+    seconds: list[float] = []
+    turn = 0
+    for tokens in TOKEN_COUNTS:
+        samples = []
+        for _ in range(REPEATS + 1):
+            check()
+            samples.append(sample(tokens, turn))
+            turn += 1
+            if samples[-1] > LONG_SAMPLE_S:
+                break
+        # The first run of a size makes its kernels and buffers ready.
+        units.append(tokens)
+        seconds.append(median(samples[1:] or samples))
+        if seconds[-1] > LONG_SAMPLE_S:
+            break
+    return fit_curve(units, seconds)
+
+
+@torch.inference_mode()
+def _timed(work: Callable[[], object]) -> float:
+    """Seconds of wall time."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+@torch.inference_mode()
+def _device_timed(device: Device, work: Callable[[], object]) -> float:
+    """Seconds on the device's own clock."""
+    device.begin_layer()
+    work()
+    device.end_layer()
+    return device.seconds()

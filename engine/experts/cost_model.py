@@ -1,0 +1,353 @@
+"""What an expert costs: predict from a curve, fit a curve, assume one, correct it while running, keep it on disk.
+
+Knows nothing about torch or about placement. `engine.experts.calibration` measures; this file turns its seconds into
+curves of the roofline form `max(floor_s, units * per_unit_s) + overhead_s` (Fiddler section 3.3 takes the CPU as
+linear and the GPU as constant; moving the weights puts a floor under both, so one form serves both sides).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.config import EngineConfig, ModelConfig
+from engine.experts.saved_file import read_saved, write_saved
+from engine.hardware import HardwareProfile
+from engine.messages import CostCurve, CostModel
+
+FORMAT_VERSION = 1
+CORRECTION_WEIGHT = 0.1
+CORRECTION_LIMITS = (0.2, 5.0)
+
+# Textbook numbers, on the low side: a plan made from them promises less than the machine gives.
+ASSUMED_RAM_BYTES_PER_S_PER_THREAD = 10e9
+ASSUMED_RAM_BYTES_PER_S = 20e9
+ASSUMED_CPU_FLOPS_PER_THREAD = 30e9
+ASSUMED_CPU_CALL_S = 20e-6
+ASSUMED_LINK_BYTES_PER_S = 12e9
+ASSUMED_GPU_BYTES_PER_S = 300e9
+ASSUMED_GPU_FLOPS = 10e12
+ASSUMED_GPU_CALL_S = 20e-6
+ASSUMED_COPY_CALL_S = 20e-6
+
+SIMULATED_LAUNCH_S = 20e-6  # as in engine.devices, which needs torch; a test holds the two together
+
+Floats = NDArray[np.float64]
+
+_SMALLEST_SECONDS = 1e-9
+_REWEIGHTINGS = 4
+_OUTLIER_SCALES = 2.0
+
+
+def predict(curve: CostCurve, units: float) -> float:
+    """Seconds that a curve gives for some units of work: 0 for none, else max(floor, units * per unit) + overhead.
+
+    Args:
+        curve: The fitted or assumed curve.
+        units: Tokens, experts or bytes, whatever the curve counts; at least 0.
+    """
+    if units <= 0:
+        return 0.0
+    work_s = units * curve.per_unit_s
+    floor_s = curve.floor_s
+    return (work_s if work_s > floor_s else floor_s) + curve.overhead_s
+
+
+# ---- fitting --------------------------------------------------------------------------------------------------------
+
+
+def fit_curve(units: Sequence[int], seconds: Sequence[float]) -> CostCurve:
+    """The curve nearest to measurements, by relative error, with outliers weighted down.
+
+    Every split of the sorted points into "on the floor" and "on the slope" is tried, each side solved by least
+    relative squares; the split with the least sum of relative errors wins. Where no point lies on the slope, the
+    steepest slope that the measurements allow is taken: the bend is put at the last one, so that nobody expects work
+    beyond it for free.
+
+    Args:
+        units: Units of each measurement, at least 1; any order, repetitions welcome, not empty.
+        seconds: What each took; finite, not negative. Zeros (a coarse clock) count as a nanosecond.
+
+    Returns:
+        A curve with all parameters >= 0 and the median relative error in `fit_error`.
+    """
+    assert len(units) == len(seconds) > 0, "one time for each size, and at least one"
+    n = np.asarray(units, dtype=np.float64)
+    y = np.asarray(seconds, dtype=np.float64)
+    assert bool(np.all(np.isfinite(n)) and np.all(n >= 1)), f"units must be at least 1: {units!r}"
+    assert bool(np.all(np.isfinite(y)) and np.all(y >= 0)), f"times must be finite and not negative: {seconds!r}"
+    order = np.argsort(n, kind="stable")
+    n, y = n[order], np.maximum(y[order], _SMALLEST_SECONDS)
+    weights = np.ones_like(y)
+    curve = _fit_weighted(n, y, weights)
+    for _ in range(_REWEIGHTINGS):
+        errors = _relative_errors(curve, n, y)
+        scale = max(float(np.median(errors)) * _OUTLIER_SCALES, 1e-3)
+        curve = _fit_weighted(n, y, np.minimum(1.0, scale / np.maximum(errors, 1e-12)))
+    return replace(curve, fit_error=float(np.median(_relative_errors(curve, n, y))))
+
+
+def _fit_weighted(n: Floats, y: Floats, weights: Floats) -> CostCurve:
+    """The best split for given weights; ties go to the longer floor."""
+    candidates = [_fit_split(n, y, weights, split) for split in range(len(n), -1, -1)]
+    return min(candidates, key=lambda curve: float(np.sum(weights * _relative_errors(curve, n, y))))
+
+
+def _fit_split(n: Floats, y: Floats, weights: Floats, split: int) -> CostCurve:
+    """The curve whose first `split` points lie on the floor and the others on the slope."""
+    flat_s = _relative_mean(y[:split], weights[:split]) if split else 0.0
+    if split == len(n):
+        return CostCurve(flat_s, flat_s / float(n[-1]), 0.0)
+    per_unit_s, overhead_s = _fit_line(n[split:], y[split:], weights[split:])
+    return CostCurve(max(0.0, flat_s - overhead_s), per_unit_s, overhead_s)
+
+
+def _relative_mean(y: Floats, weights: Floats) -> float:
+    """The constant with the least relative squares."""
+    return float(np.sum(weights / y) / np.sum(weights / y**2))
+
+
+def _fit_line(n: Floats, y: Floats, weights: Floats) -> tuple[float, float]:
+    """Slope and intercept with the least relative squares, neither of them negative."""
+    w = weights / y**2
+    total, n_mean, y_mean = w.sum(), (w * n).sum() / w.sum(), (w * y).sum() / w.sum()
+    spread = float((w * (n - n_mean) ** 2).sum() / total)
+    slope = float((w * (n - n_mean) * (y - y_mean)).sum() / total) / spread if spread > 1e-12 else -1.0
+    intercept = float(y_mean - slope * n_mean)
+    if slope >= 0.0 and intercept >= 0.0:
+        return slope, intercept
+    if slope < 0.0 and spread > 1e-12:
+        return 0.0, float(y_mean)
+    return float((w * n * y).sum() / (w * n * n).sum()), 0.0
+
+
+def _relative_errors(curve: CostCurve, n: Floats, y: Floats) -> Floats:
+    """|predicted - measured| / measured of every point."""
+    predicted = np.maximum(curve.floor_s, n * curve.per_unit_s) + curve.overhead_s
+    errors: Floats = np.abs(predicted - y) / y
+    return errors
+
+
+# ---- cost models that nobody measured -------------------------------------------------------------------------------
+
+
+def assumed_costs(model: ModelConfig, hardware: HardwareProfile, config: EngineConfig) -> CostModel:
+    """Careful textbook costs, for a plan before anything was measured.
+
+    Args:
+        model: The model's shape.
+        hardware: The machine; its cores, and whether it has a GPU.
+        config: Which device is asked for, the threads, and the speeds of a simulated GPU (taken exactly).
+    """
+    threads = config.cpu_threads or hardware.physical_cores
+    ram_bytes_per_s = min(ASSUMED_RAM_BYTES_PER_S, threads * ASSUMED_RAM_BYTES_PER_S_PER_THREAD)
+    cpu_flops = threads * ASSUMED_CPU_FLOPS_PER_THREAD
+    cpu_expert = _roofline(model, ram_bytes_per_s, cpu_flops, ASSUMED_CPU_CALL_S)
+    if config.device == "simulated":
+        return simulated_gpu_costs(model, config, cpu_expert)
+    if config.device == "cpu" or hardware.gpu is None:
+        return CostModel(cpu_expert, None, None, None, _dense_layer_bytes(model) / ram_bytes_per_s + ASSUMED_CPU_CALL_S)
+    return CostModel(
+        cpu_expert=cpu_expert,
+        gpu_expert=_roofline(model, ASSUMED_GPU_BYTES_PER_S, ASSUMED_GPU_FLOPS, ASSUMED_GPU_CALL_S),
+        weight_copy=CostCurve(0.0, model.expert_bytes / ASSUMED_LINK_BYTES_PER_S, ASSUMED_COPY_CALL_S),
+        activation_copy=CostCurve(0.0, _activation_bytes(model) / ASSUMED_LINK_BYTES_PER_S, 2 * ASSUMED_COPY_CALL_S),
+        dense_layer_s=_dense_layer_bytes(model) / ASSUMED_GPU_BYTES_PER_S + 10 * ASSUMED_GPU_CALL_S,
+    )
+
+
+def simulated_gpu_costs(
+    model: ModelConfig, config: EngineConfig, cpu_expert: CostCurve, source: str = "assumed"
+) -> CostModel:
+    """The exact curves of the simulated GPU, beside a real CPU.
+
+    Args:
+        model: The model's shape.
+        config: Its `simulated_*` fields are the GPU: an expert takes max(bytes / memory speed, operations / flops),
+            a copy bytes / link speed, and either one launch.
+        cpu_expert: The CPU's curve, measured or assumed.
+        source: Where `cpu_expert` comes from.
+    """
+    link = config.simulated_link_bytes_per_s
+    return CostModel(
+        cpu_expert=cpu_expert,
+        gpu_expert=_roofline(model, config.simulated_memory_bytes_per_s, config.simulated_flops, SIMULATED_LAUNCH_S),
+        weight_copy=CostCurve(0.0, model.expert_bytes / link, SIMULATED_LAUNCH_S),
+        activation_copy=CostCurve(0.0, _activation_bytes(model) / link, 0.0),
+        dense_layer_s=_dense_layer_bytes(model) / config.simulated_memory_bytes_per_s,
+        source=source,
+    )
+
+
+def _roofline(model: ModelConfig, bytes_per_s: float, flops: float, overhead_s: float) -> CostCurve:
+    """One expert: its bytes are read once, every token multiplies and adds each weight once."""
+    return CostCurve(model.expert_bytes / bytes_per_s, 2 * model.expert_parameters / flops, overhead_s)
+
+
+def _activation_bytes(model: ModelConfig) -> int:
+    """Bytes of one token's hidden state, there and back."""
+    return 2 * model.hidden_size * model.dtype_bytes
+
+
+def _dense_layer_bytes(model: ModelConfig) -> float:
+    """Bytes outside the experts that one decode layer reads, with its share of lm_head; the embedding is a look-up."""
+    looked_up = 0 if model.tie_word_embeddings else model.vocab_size * model.hidden_size
+    return (model.dense_parameters - looked_up) * model.dtype_bytes / model.layers
+
+
+# ---- learning while running -----------------------------------------------------------------------------------------
+
+
+class PredictedSides(Protocol):
+    """What was predicted for a layer; `LayerPlan` and `LayerTrace` both are."""
+
+    @property
+    def predicted_cpu_s(self) -> float:
+        """Time of the CPU side."""
+
+    @property
+    def predicted_gpu_s(self) -> float:
+        """Time of the GPU side."""
+
+
+def corrected(model: CostModel, predicted: PredictedSides, cpu_s: float, gpu_s: float) -> CostModel:
+    """The model after one layer has run: `with_correction` for the sides that had work.
+
+    Args:
+        model: The costs that the plan was made with.
+        predicted: The plan, or its trace.
+        cpu_s: Measured time of the CPU side, 0 for no work.
+        gpu_s: Measured time of the GPU side, 0 for no work.
+    """
+    expected_cpu_s, expected_gpu_s = predicted.predicted_cpu_s, predicted.predicted_gpu_s
+    return with_correction(
+        model,
+        cpu_ratio=cpu_s / expected_cpu_s if expected_cpu_s > 0.0 else None,
+        gpu_ratio=gpu_s / expected_gpu_s if expected_gpu_s > 0.0 else None,
+    )
+
+
+def with_correction(model: CostModel, *, cpu_ratio: float | None = None, gpu_ratio: float | None = None) -> CostModel:
+    """The model after one more observation of each side: an exponential mean of log(measured / predicted).
+
+    Args:
+        model: The costs that the prediction came from.
+        cpu_ratio: Measured / predicted time of the CPU side, the prediction as the plan gave it (so with the correction
+            so far: 1.0 leaves all as it is). None, or what is not finite and positive, is no observation.
+        gpu_ratio: The same for the GPU side.
+
+    Returns:
+        A copy; both corrections stay within 0.2 to 5.
+    """
+    return replace(
+        model,
+        cpu_correction=_corrected(model.cpu_correction, cpu_ratio),
+        gpu_correction=_corrected(model.gpu_correction, gpu_ratio),
+    )
+
+
+def _corrected(correction: float, ratio: float | None) -> float:
+    """One step of the mean; a single observation counts as at most the limits, so a hiccup cannot turn the plan."""
+    low, high = CORRECTION_LIMITS
+    if ratio is None or not math.isfinite(ratio) or ratio <= 0.0:
+        return correction
+    ratio = min(high, max(low, ratio))
+    return float(min(high, max(low, correction * ratio**CORRECTION_WEIGHT)))
+
+
+# ---- kept on disk ---------------------------------------------------------------------------------------------------
+
+
+def cost_key(hardware: HardwareProfile, model: ModelConfig, device: str, threads: int) -> str:
+    """A readable name of all that a measurement depends on: machine, GPU, device, threads and the experts' shape."""
+    gpu = hardware.gpu.name if hardware.gpu else "no GPU"
+    machine = f"{hardware.cpu_name}, {hardware.physical_cores} cores, {gpu}"
+    return f"v{FORMAT_VERSION} | {machine} | {device}, {threads} threads | {model.fingerprint}"
+
+
+class CostCache:
+    """Measured costs, one JSON file per key.
+
+    Args:
+        folder: Where they are kept; created by the first `put`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """See the class."""
+        self._folder = folder
+
+    def find(self, key: str) -> CostModel | None:
+        """The costs kept under a key with source "cached"; None where there are none, or only a damaged file.
+
+        Args:
+            key: From `cost_key`.
+        """
+        saved = read_saved(self._path(key))
+        if not isinstance(saved, dict) or saved.get("key") != key:
+            return None
+        try:
+            return replace(_costs_from(saved["costs"]), source="cached")
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def put(self, key: str, costs: CostModel) -> None:
+        """Keep costs under a key, in place of earlier or damaged ones; a full disk is logged, not raised.
+
+        Args:
+            key: From `cost_key`.
+            costs: What to keep.
+        """
+        write_saved(self._path(key), {"key": key, "costs": asdict(costs)})
+
+    def _path(self, key: str) -> Path:
+        """The file of a key."""
+        return self._folder / f"costs-{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
+
+
+def _costs_from(saved: object) -> CostModel:
+    """A cost model from its JSON form; KeyError, TypeError or ValueError for anything else."""
+    fields = _mapping(saved)
+    low, high = CORRECTION_LIMITS
+    return CostModel(
+        cpu_expert=_curve_from(fields["cpu_expert"]),
+        gpu_expert=_optional_curve_from(fields["gpu_expert"]),
+        weight_copy=_optional_curve_from(fields["weight_copy"]),
+        activation_copy=_optional_curve_from(fields["activation_copy"]),
+        dense_layer_s=_number(fields["dense_layer_s"]),
+        cpu_correction=min(high, max(low, _number(fields["cpu_correction"]))),
+        gpu_correction=min(high, max(low, _number(fields["gpu_correction"]))),
+    )
+
+
+def _curve_from(saved: object) -> CostCurve:
+    """A curve from its JSON form."""
+    fields = _mapping(saved)
+    return CostCurve(*(_number(fields[name]) for name in ("floor_s", "per_unit_s", "overhead_s", "fit_error")))
+
+
+def _optional_curve_from(saved: object) -> CostCurve | None:
+    """A curve, or None for null."""
+    return None if saved is None else _curve_from(saved)
+
+
+def _mapping(saved: object) -> dict[str, object]:
+    """A JSON object."""
+    if not isinstance(saved, dict):
+        raise TypeError(f"expected an object, found {saved!r}")
+    return saved
+
+
+def _number(saved: object) -> float:
+    """A finite number that is not negative."""
+    if isinstance(saved, bool) or not isinstance(saved, (int, float)):
+        raise TypeError(f"expected a number, found {saved!r}")
+    if not 0.0 <= saved < math.inf:
+        raise ValueError(f"expected a finite number that is not negative, found {saved!r}")
+    return float(saved)

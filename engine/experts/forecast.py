@@ -1,0 +1,149 @@
+"""How fast a placement will be: the planner's arithmetic on expected routings, for plans and previews.
+
+Pure, and fast enough to follow a slider. The approximations:
+
+- Decode: a token's A experts are taken as independent draws, each in VRAM with the layer's expected hit share, so the
+  number of misses is binomial (really they are A different experts: the ends 0 and 1 are exact, the middle is near).
+  Each number of misses is planned by the planner, and the times are averaged, not the misses.
+- Prefill: every expert gets its expected number of tokens, in whole tokens; the dense part is scaled from one expert's
+  curve by its number of weights, as both are matrix products on the same device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import comb
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.config import EngineConfig, ModelConfig, PolicyName
+from engine.experts.cost_model import predict
+from engine.experts.explain import human_seconds
+from engine.experts.planner import layer_seconds
+from engine.messages import CostModel, PlanningInputs
+
+PREFILL_TOKENS = 512
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+_LEAST_S = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a placement promises.
+
+    Attributes:
+        decode_tokens_per_s: Tokens per second while replying.
+        prefill_tokens_per_s: Tokens per second of a 512-token prompt.
+        hit_rate: Share of expert visits that find their expert in VRAM.
+        limit: A sentence: what decode waits for most.
+    """
+
+    decode_tokens_per_s: float
+    prefill_tokens_per_s: float
+    hit_rate: float
+    limit: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Decode:
+    """Expected seconds of one token, all layers: dense part, the experts' longer sides, and each side."""
+
+    dense_s: float
+    experts_s: float
+    cpu_s: float
+    gpu_s: float
+
+    @property
+    def token_s(self) -> float:
+        """One token."""
+        return max(_LEAST_S, self.dense_s + self.experts_s)
+
+
+def forecast(inputs: PlanningInputs, config: EngineConfig, resident: Mask, chunk_tokens: int) -> Forecast:
+    """Predict speeds for a placement.
+
+    Args:
+        inputs: The model, costs and popularity.
+        config: Its policy decides where experts run.
+        resident: Which experts live in VRAM [L, E].
+        chunk_tokens: Prompt tokens per forward pass.
+    """
+    popularity = np.array(inputs.popularity)
+    hit_shares = np.clip((popularity * resident).sum(axis=1), 0.0, 1.0)
+    decode = _decode(inputs.model, inputs.costs, config.policy, hit_shares)
+    chunk = min(chunk_tokens, PREFILL_TOKENS)
+    chunk_s = _chunk_seconds(inputs, config.policy, popularity, resident, chunk)
+    hit_rate = float(hit_shares.mean())
+    return Forecast(
+        1.0 / decode.token_s, chunk / chunk_s, hit_rate, _limit(decode, inputs.costs.gpu_expert is not None)
+    )
+
+
+def _decode(model: ModelConfig, costs: CostModel, policy: PolicyName, hit_shares: Floats) -> _Decode:
+    """Expected times of one token, from hit shares [L]."""
+    active = model.experts_per_token
+    counts = [(expert, 1) for expert in range(active)]
+    sides = np.array(
+        [layer_seconds(counts, range(misses, active), costs, policy, pass_tokens=1) for misses in range(active + 1)]
+    )
+    misses = np.arange(active + 1)
+    ways = np.array([comb(active, k) for k in misses.tolist()], dtype=np.float64)
+    hit = hit_shares[:, None]
+    weights = (ways * (1.0 - hit) ** misses * hit ** (active - misses)).sum(axis=0)
+    cpu_s, gpu_s = (weights @ sides).tolist()
+    return _Decode(model.layers * costs.dense_layer_s, float(weights @ sides.max(axis=1)), cpu_s, gpu_s)
+
+
+def _chunk_seconds(
+    inputs: PlanningInputs, policy: PolicyName, popularity: Floats, resident: Mask, chunk_tokens: int
+) -> float:
+    """Expected time of one forward pass of a prompt."""
+    model, costs = inputs.model, inputs.costs
+    counts = _expected_counts(popularity, chunk_tokens, model.experts_per_token)
+    total_s = model.layers * _dense_chunk_seconds(model, costs, chunk_tokens)
+    known: dict[bytes, float] = {}
+    for row, mask in zip(counts, resident, strict=True):
+        key = row.tobytes() + mask.tobytes()
+        if key not in known:
+            pairs = [(expert, tokens) for expert, tokens in enumerate(row.tolist()) if tokens]
+            living = set(np.flatnonzero(mask).tolist())
+            known[key] = max(layer_seconds(pairs, living, costs, policy, pass_tokens=chunk_tokens))
+        total_s += known[key]
+    return max(_LEAST_S, total_s)
+
+
+def _expected_counts(popularity: Floats, chunk_tokens: int, active: int) -> NDArray[np.int64]:
+    """Tokens per expert [L, E] as whole numbers that add up to all visits: what is left goes to the largest rests."""
+    expected = popularity * (chunk_tokens * active)
+    counts = np.floor(expected).astype(np.int64)
+    left = chunk_tokens * active - counts.sum(axis=1)
+    order = np.argsort(counts - expected, axis=1, kind="stable")
+    ranks = np.empty_like(order)
+    np.put_along_axis(ranks, order, np.broadcast_to(np.arange(order.shape[1]), order.shape), axis=1)
+    counted: NDArray[np.int64] = np.minimum(counts + (ranks < left[:, None]), chunk_tokens)
+    return counted
+
+
+def _dense_chunk_seconds(model: ModelConfig, costs: CostModel, chunk_tokens: int) -> float:
+    """One layer around its experts, for a chunk: never less than for one token."""
+    embeddings = model.vocab_size * model.hidden_size * (1 if model.tie_word_embeddings else 2)
+    ratio = (model.dense_parameters - embeddings) / model.layers / model.expert_parameters
+    if costs.gpu_expert is None:
+        return max(costs.dense_layer_s, ratio * predict(costs.cpu_expert, chunk_tokens) * costs.cpu_correction)
+    return max(costs.dense_layer_s, ratio * predict(costs.gpu_expert, chunk_tokens) * costs.gpu_correction)
+
+
+def _limit(decode: _Decode, has_gpu: bool) -> str:
+    """What a decoded token waits for most."""
+    total = human_seconds(decode.token_s)
+    if decode.dense_s >= decode.experts_s:
+        part = f"attention and the other dense layers ({human_seconds(decode.dense_s)} of {total} per token)"
+    elif not has_gpu or decode.cpu_s >= decode.gpu_s:
+        part = f"experts on the CPU, which reads them from RAM ({human_seconds(decode.cpu_s)} of {total} per token)"
+    else:
+        part = f"experts on the GPU, their copies included ({human_seconds(decode.gpu_s)} of {total} per token)"
+    return f"Decode waits most for {part}."

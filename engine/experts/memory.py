@@ -1,0 +1,177 @@
+"""What a model takes and what a machine offers, in bytes: VRAM term by term, RAM term by term, and their margins.
+
+Pure arithmetic, nothing is placed here. A VRAM budget is all that the engine may take, its safety margin included.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from engine.config import EngineConfig, ModelConfig
+from engine.experts.planner import STAGING_SLOTS
+from engine.hardware import HardwareProfile
+
+PlannedDevice = Literal["cuda", "cpu", "simulated"]
+
+MIB = 1 << 20
+VRAM_MARGIN_BYTES = 512 * MIB  # CUDA context, fragmentation, other programs' next window
+RAM_MARGIN_BYTES = (512 * MIB, 2048 * MIB)
+MARGIN_PARTS = 20  # a margin is one part in twenty, within those limits
+FLOAT_BYTES = 4
+
+
+def planned_device(config: EngineConfig, hardware: HardwareProfile) -> PlannedDevice:
+    """Where the dense part will live; "auto" takes CUDA if there is a GPU, else the CPU."""
+    if config.device == "auto":
+        return "cuda" if hardware.gpu else "cpu"
+    return config.device
+
+
+def planned_context_tokens(model: ModelConfig, config: EngineConfig) -> int:
+    """Tokens that the KV cache will hold: the setting, cut to the model's own limit."""
+    return min(config.context_tokens, model.max_position_embeddings)
+
+
+def workspace_bytes(model: ModelConfig, config: EngineConfig) -> int:
+    """Activations of one prefill chunk of c tokens with a full context of S tokens, all taken as fp32.
+
+    Alive all the time: residual, normed and output states (3 c H) and one row of logits (V). Beside them the larger of
+        attention: queries and output (2 c heads D), keys and values (2 c kv_heads D), scores (heads c S)
+        experts:   input and output (2 c H), gate, up and their product (3 c I), for an expert that got the whole chunk
+    """
+    context = planned_context_tokens(model, config)
+    chunk = min(config.prefill_chunk_tokens, context)
+    states = 3 * chunk * model.hidden_size + model.vocab_size
+    heads = 2 * chunk * (model.heads + model.kv_heads) * model.head_dim
+    attention = heads + model.heads * chunk * context
+    expert = chunk * (2 * model.hidden_size + 3 * model.intermediate_size)
+    return FLOAT_BYTES * (states + max(attention, expert))
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Bytes of the parts, before any expert is placed."""
+
+    dense: int
+    kv: int
+    workspace: int
+    expert: int
+    total_experts: int
+
+    @classmethod
+    def of(cls, model: ModelConfig, config: EngineConfig) -> Needs:
+        """Work them out."""
+        kv = model.kv_bytes_per_token * planned_context_tokens(model, config)
+        return cls(model.dense_bytes, kv, workspace_bytes(model, config), model.expert_bytes, model.total_experts)
+
+    @property
+    def fixed(self) -> int:
+        """What must be there whatever the experts do."""
+        return self.dense + self.kv + self.workspace
+
+    @property
+    def everything(self) -> int:
+        """With every expert; nothing is left to stream."""
+        return self.fixed + self.total_experts * self.expert
+
+    @property
+    def least(self) -> int:
+        """The least that works: no resident and slots to stream through, or all experts where that is less."""
+        return min(self.fixed + STAGING_SLOTS * self.expert, self.everything)
+
+    def slots(self, room: int) -> int:
+        """Experts that live in so many bytes, which are at least `least`."""
+        if room >= self.everything:
+            return self.total_experts
+        return (room - self.least) // self.expert
+
+    def terms(self, slots: int, margin: int) -> dict[str, int]:
+        """VRAM by term, with the total."""
+        staging = 0 if slots == self.total_experts else STAGING_SLOTS * self.expert
+        terms = {
+            "dense": self.dense,
+            "kv": self.kv,
+            "workspace": self.workspace,
+            "experts": slots * self.expert,
+            "staging": staging,
+            "margin": margin,
+        }
+        return terms | {"total": sum(terms.values())}
+
+
+@dataclass(frozen=True, slots=True)
+class Vram:
+    """What a GPU offers.
+
+    Attributes:
+        total: All of it.
+        used: By other programs.
+        asked: The budget that was set; None for automatic.
+        simulated: A simulated GPU has no driver to leave room for: its margin is small.
+    """
+
+    total: int
+    used: int
+    asked: int | None
+    simulated: bool = False
+
+    @classmethod
+    def of(cls, config: EngineConfig, hardware: HardwareProfile) -> Vram:
+        """The GPU that the settings name; all zero where there is none."""
+        asked = config.vram_budget_bytes
+        device = planned_device(config, hardware)
+        if device == "simulated":
+            return cls(total=config.simulated_vram_bytes, used=0, asked=asked, simulated=True)
+        if device == "cpu" or hardware.gpu is None:
+            return cls(total=0, used=0, asked=asked)
+        return cls(total=hardware.gpu.total_bytes, used=hardware.gpu.used_bytes, asked=asked)
+
+    @property
+    def free(self) -> int:
+        """What the engine could have."""
+        return max(0, self.total - self.used)
+
+    @property
+    def budget(self) -> int:
+        """What it may have."""
+        return self.free if self.asked is None else min(self.asked, self.free)
+
+    @property
+    def margin(self) -> int:
+        """What it leaves free of its budget."""
+        part = self.budget // MARGIN_PARTS
+        return min(part, VRAM_MARGIN_BYTES) if self.simulated else max(part, VRAM_MARGIN_BYTES)
+
+    @property
+    def room(self) -> int:
+        """What it may allocate; negative where the margin alone is too much."""
+        return self.budget - self.margin
+
+    def budget_for(self, needed: int) -> int:
+        """The least budget with so much room."""
+        with_part = -(-needed * MARGIN_PARTS // (MARGIN_PARTS - 1))
+        with_fixed = needed + VRAM_MARGIN_BYTES
+        return min(with_part, with_fixed) if self.simulated else max(with_part, with_fixed)
+
+
+def host_terms(device: PlannedDevice, needs: Needs, vram_bytes: dict[str, int]) -> dict[str, int]:
+    """RAM by term, with the total; a simulated GPU's memory is RAM too.
+
+    Args:
+        device: Where the dense part lives.
+        needs: What the model takes.
+        vram_bytes: The VRAM terms of the same plan, {} without a GPU.
+    """
+    terms = {"experts": needs.total_experts * needs.expert}
+    if device == "cpu":
+        terms |= {"dense": needs.dense, "kv": needs.kv, "workspace": needs.workspace}
+    if device == "simulated":
+        terms["simulated_vram"] = vram_bytes["total"] - vram_bytes["margin"]
+    return terms | {"total": sum(terms.values())}
+
+
+def ram_room(hardware: HardwareProfile) -> int:
+    """RAM that may be taken: what is available, less breathing space for the app and the system."""
+    low, high = RAM_MARGIN_BYTES
+    return hardware.ram_available_bytes - min(high, max(low, hardware.ram_available_bytes // MARGIN_PARTS))

@@ -1,0 +1,301 @@
+"""What goes where before anything is loaded: dense weights, KV cache and workspace first, then experts by popularity.
+
+Pure arithmetic (Fiddler section 3.2, but with KV cache and workspace counted, which its code forgets), fast enough to
+follow a slider. Every expert keeps its copy in RAM, residents too, so that the budget can change while the engine runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.config import MIN_CONTEXT_TOKENS, EngineConfig
+from engine.errors import DoesNotFitError
+from engine.experts.explain import human_bytes
+from engine.experts.forecast import forecast
+from engine.experts.memory import (
+    Needs,
+    PlannedDevice,
+    Vram,
+    host_terms,
+    planned_context_tokens,
+    planned_device,
+    ram_room,
+)
+from engine.messages import PlacementPlan, PlanningInputs
+
+CONTEXT_STEP_TOKENS = MIN_CONTEXT_TOKENS
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class _Situation:
+    """What is asked, and all that follows from it before an expert is placed."""
+
+    inputs: PlanningInputs
+    config: EngineConfig
+    device: PlannedDevice
+    context_tokens: int
+    needs: Needs
+    vram: Vram
+
+    @classmethod
+    def of(cls, inputs: PlanningInputs, config: EngineConfig) -> _Situation:
+        """Work it out."""
+        model, hardware = inputs.model, inputs.hardware
+        return cls(
+            inputs=inputs,
+            config=config,
+            device=planned_device(config, hardware),
+            context_tokens=planned_context_tokens(model, config),
+            needs=Needs.of(model, config),
+            vram=Vram.of(config, hardware),
+        )
+
+    @property
+    def fits_vram(self) -> bool:
+        """Whether the least that works has room, where a GPU is asked for."""
+        return self.device == "cpu" or self.vram.room >= self.needs.least
+
+    @property
+    def slots(self) -> int:
+        """Experts that live in VRAM."""
+        return self.needs.slots(self.vram.room) if self.device != "cpu" and self.fits_vram else 0
+
+    @property
+    def vram_bytes(self) -> dict[str, int]:
+        """VRAM by term; what it would be without residents where it does not fit."""
+        return {} if self.device == "cpu" else self.needs.terms(self.slots, self.vram.margin)
+
+    @property
+    def host_bytes(self) -> dict[str, int]:
+        """RAM by term."""
+        return host_terms(self.device, self.needs, self.vram_bytes)
+
+    @property
+    def fits_ram(self) -> bool:
+        """Whether RAM has room."""
+        return self.host_bytes["total"] <= ram_room(self.inputs.hardware)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shortage:
+    """Why something does not fit, and what to do."""
+
+    reason: str
+    remedy: str
+    needed: int = 0
+    available: int = 0
+
+
+# ---- the plan -------------------------------------------------------------------------------------------------------
+
+
+def make_plan(inputs: PlanningInputs, config: EngineConfig) -> PlacementPlan:
+    """Place a model on a machine; pure, a few milliseconds for the largest models.
+
+    Args:
+        inputs: The model, the machine as it is without this engine, costs and popularity.
+        config: The settings.
+
+    Returns:
+        A plan; where it does not fit, `fits` is False, and `reasons`, `remedy`, `needed_bytes` and `available_bytes`
+        say why and what to do. No byte is promised twice: the VRAM terms of a plan that fits add up to at most the
+        budget.
+    """
+    situation = _Situation.of(inputs, config)
+    shortage = _shortage(situation)
+    if shortage is not None:
+        return _refused(situation, shortage)
+    resident = _residents(situation)
+    speed = forecast(inputs, config, resident, min(config.prefill_chunk_tokens, situation.context_tokens))
+    return PlacementPlan(
+        fits=True,
+        device=situation.device,
+        resident_by_layer=tuple(tuple(np.flatnonzero(layer).tolist()) for layer in resident),
+        vram_bytes=situation.vram_bytes,
+        host_bytes=situation.host_bytes,
+        vram_budget_bytes=situation.vram.budget,
+        context_tokens=situation.context_tokens,
+        predicted_decode_tokens_per_s=speed.decode_tokens_per_s,
+        predicted_prefill_tokens_per_s=speed.prefill_tokens_per_s,
+        predicted_hit_rate=speed.hit_rate,
+        reasons=(*_reasons(situation), speed.limit),
+    )
+
+
+def check_fits(plan: PlacementPlan) -> None:
+    """Let a plan that fits pass.
+
+    Args:
+        plan: From `make_plan`.
+
+    Raises:
+        DoesNotFitError: It does not fit; with the plan's reasons, remedy and byte counts.
+    """
+    if not plan.fits:
+        raise DoesNotFitError(" ".join(plan.reasons), plan.remedy, plan.needed_bytes, plan.available_bytes)
+
+
+def budget_range(inputs: PlanningInputs, config: EngineConfig) -> tuple[int, int]:
+    """The VRAM budgets worth choosing from: (least that fits, enough for every expert or all that is free).
+
+    Both are 0 without a GPU, and both are what is free where nothing fits.
+
+    Args:
+        inputs: As for `make_plan`.
+        config: As for `make_plan`; its own budget does not matter.
+    """
+    situation = _Situation.of(inputs, config)
+    needs, vram = situation.needs, situation.vram
+    most = min(vram.free, vram.budget_for(needs.everything))
+    return min(most, vram.budget_for(needs.least)), most
+
+
+def _residents(situation: _Situation) -> Mask:
+    """Which experts get a slot [L, E].
+
+    "popularity" ranks all (layer, expert) pairs together, ties by layer, then expert; "uniform" knows nothing of
+    popularity and gives every layer the same number, one layer after the other, lowest index first.
+    """
+    model, slots = situation.inputs.model, situation.slots
+    chosen = np.zeros(model.total_experts, dtype=np.bool_)
+    if situation.config.placement == "uniform":
+        chosen[:slots] = True
+        return chosen.reshape(model.experts, model.layers).T
+    shares = np.array(situation.inputs.popularity).ravel()
+    chosen[np.argsort(-shares, kind="stable")[:slots]] = True
+    return chosen.reshape(model.layers, model.experts)
+
+
+def _refused(situation: _Situation, shortage: _Shortage) -> PlacementPlan:
+    """A plan that does not fit: what it would need, no residents, no promises."""
+    return PlacementPlan(
+        fits=False,
+        device=situation.device,
+        resident_by_layer=((),) * situation.inputs.model.layers,
+        vram_bytes=situation.vram_bytes,
+        host_bytes=situation.host_bytes,
+        vram_budget_bytes=situation.vram.budget,
+        context_tokens=situation.context_tokens,
+        predicted_decode_tokens_per_s=0.0,
+        predicted_prefill_tokens_per_s=0.0,
+        predicted_hit_rate=0.0,
+        reasons=(shortage.reason,),
+        remedy=shortage.remedy,
+        needed_bytes=shortage.needed,
+        available_bytes=shortage.available,
+    )
+
+
+# ---- what does not fit, and what to do ------------------------------------------------------------------------------
+
+
+def _shortage(situation: _Situation) -> _Shortage | None:
+    """What is missing; None where all fits."""
+    if situation.device == "cuda" and situation.inputs.hardware.gpu is None:
+        return _Shortage(
+            "There is no NVIDIA GPU with a working driver.", "Choose the CPU, or automatic, as the device."
+        )
+    if not situation.fits_vram:
+        return _vram_shortage(situation)
+    return None if situation.fits_ram else _ram_shortage(situation)
+
+
+def _vram_shortage(situation: _Situation) -> _Shortage:
+    """Too little VRAM even for no resident."""
+    needs, vram = situation.needs, situation.vram
+    needed = vram.budget_for(needs.least)
+    reason = (
+        f"Dense weights, KV cache, workspace and streaming need {human_bytes(needed, 'up')} of VRAM, "
+        f"{human_bytes(vram.budget, 'down')} available."
+    )
+    shorter = _longest_context(situation, lambda other: other.fits_vram)
+    if needed <= vram.free:
+        remedy = f"Raise the VRAM budget to at least {human_bytes(needed, 'up')}."
+    elif shorter:
+        remedy = f"Shorten the context to {shorter} tokens."
+    elif needed <= vram.total:
+        remedy = f"Close other programs that use the GPU: they hold {human_bytes(vram.used)}."
+    else:
+        remedy = "Run this model on the CPU, or choose a smaller one."
+    return _Shortage(reason, remedy, needed, vram.budget)
+
+
+def _ram_shortage(situation: _Situation) -> _Shortage:
+    """Too little RAM."""
+    hardware, needs, vram = situation.inputs.hardware, situation.needs, situation.vram
+    needed, available = situation.host_bytes["total"], ram_room(hardware)
+    reason = (
+        f"The model needs {human_bytes(needed, 'up')} of RAM, {human_bytes(available, 'down')} available "
+        f"(after {human_bytes(hardware.ram_available_bytes - available)} kept free)."
+    )
+    lower = available - needs.total_experts * needs.expert
+    shorter = _longest_context(situation, lambda other: other.fits_vram and other.fits_ram)
+    if situation.device == "simulated" and lower >= vram.budget_for(needs.least):
+        remedy = f"Lower the simulated GPU's VRAM budget to {human_bytes(lower, 'down')}: it is taken from RAM."
+    elif shorter:
+        remedy = f"Shorten the context to {shorter} tokens."
+    elif needed <= hardware.ram_total_bytes - (hardware.ram_available_bytes - available):
+        in_use = hardware.ram_total_bytes - hardware.ram_available_bytes
+        remedy = f"Close other programs: {human_bytes(in_use)} of RAM is in use."
+    else:
+        remedy = "Choose a smaller model, or the same one with fewer bits per weight."
+    return _Shortage(reason, remedy, needed, available)
+
+
+def _longest_context(situation: _Situation, fits: Callable[[_Situation], bool]) -> int:
+    """The longest shorter context, in whole steps, with which it would fit; 0 where none would."""
+
+    def fits_with(steps: int) -> bool:
+        """Whether a context of so many steps fits."""
+        config = replace(situation.config, context_tokens=steps * CONTEXT_STEP_TOKENS)
+        return fits(_Situation.of(situation.inputs, config))
+
+    low, high = 0, situation.context_tokens // CONTEXT_STEP_TOKENS
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits_with(middle) else (low, middle - 1)
+    return low * CONTEXT_STEP_TOKENS
+
+
+# ---- why, for the user ----------------------------------------------------------------------------------------------
+
+
+def _reasons(situation: _Situation) -> list[str]:
+    """What decided the numbers of a plan that fits."""
+    model, asked = situation.inputs.model, situation.config.context_tokens
+    reasons = []
+    if situation.context_tokens < asked:
+        reasons.append(f"The context is cut from {asked} to {situation.context_tokens} tokens, the model's own limit.")
+    if situation.device == "cpu":
+        return [*reasons, f"No GPU is used: all {model.total_experts} experts run on the CPU."]
+    return [_budget_reason(situation.vram), *reasons, _experts_reason(situation)]
+
+
+def _budget_reason(vram: Vram) -> str:
+    """What decided the budget."""
+    others = f"; other programs hold {human_bytes(vram.used)}" if vram.used else ""
+    have = f"{human_bytes(vram.total)} of {'simulated ' if vram.simulated else ''}VRAM{others}"
+    if vram.asked is None:
+        return f"Budget {human_bytes(vram.budget)}, chosen automatically: all that is free of {have}."
+    if vram.asked > vram.free:
+        return f"The budget of {human_bytes(vram.asked)} is cut to {human_bytes(vram.free)}: the GPU has {have}."
+    return f"Budget {human_bytes(vram.budget)}, as set, of {have}."
+
+
+def _experts_reason(situation: _Situation) -> str:
+    """How many experts fit, and why not more."""
+    needs, slots = situation.needs, situation.slots
+    each, total = human_bytes(needs.expert), needs.total_experts
+    if slots == total:
+        return f"All {total} experts of {each} live in VRAM."
+    rest = situation.vram_bytes["total"] - situation.vram_bytes["experts"]
+    return (
+        f"{slots} of {total} experts of {each} live in VRAM: "
+        f"dense weights, KV cache, workspace, streaming and margin take {human_bytes(rest)} of the budget."
+    )

@@ -1,0 +1,210 @@
+"""Where each active expert of one layer runs, now: Fiddler's Algorithm 1 with both sides working at the same time.
+
+The paper weighs each expert by itself: on the GPU if it lives there, streamed if `cpu > gpu + copy`, else on the CPU.
+Here the two sides overlap, so what counts is `max(CPU side, GPU side)`:
+
+    CPU side   activations there and back (once), then its experts one after the other
+    GPU side   a pipeline of two stages: copies one after the other, each into a free staging slot (with two slots,
+               copy j waits for the compute of streamed expert j - 2); computes one after the other, residents first
+
+An expert's copy takes the same time whatever its tokens, so the experts worth streaming are those with the most of
+them: only prefixes of that order are compared, from none (all on the CPU) to all. For a single expert that is the
+paper's rule; for several it contains the paper's choice wherever the CPU's cost per token is the steeper one.
+Pure, and called for every layer of every token: it must stay within some microseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from operator import itemgetter
+
+from engine.config import PolicyName
+from engine.experts.cost_model import predict
+from engine.messages import CostCurve, CostModel, ExpertRun
+
+STAGING_SLOTS = 2
+
+_TIE = 1.0 - 1e-9  # a gain below rounding is a tie, and ties go to the CPU: less traffic
+
+_TOKENS = itemgetter(1)
+
+_Priced = tuple[int, int, float, float]  # expert, tokens, seconds on the CPU, seconds on the GPU
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPlan:
+    """Where the active experts of one layer run.
+
+    Attributes:
+        runs: Every active expert once: residents, then streamed ones in the order of their copies, then the CPU's.
+        predicted_cpu_s: Time of the CPU side, 0 without experts there.
+        predicted_gpu_s: Time of the GPU side, 0 without experts there.
+    """
+
+    runs: tuple[ExpertRun, ...]
+    predicted_cpu_s: float
+    predicted_gpu_s: float
+
+    @property
+    def predicted_s(self) -> float:
+        """Time of the layer's experts: the longer side."""
+        return max(self.predicted_cpu_s, self.predicted_gpu_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _Split:
+    """Priced experts by place, and what the two sides take."""
+
+    residents: list[_Priced]
+    streamed: list[_Priced]
+    cpu: list[_Priced]
+    cpu_s: float
+    gpu_s: float
+    copy_s: float
+
+
+def plan_layer(
+    counts: Sequence[tuple[int, int]],
+    resident: Container[int],
+    costs: CostModel,
+    policy: PolicyName,
+    *,
+    staging_slots: int = STAGING_SLOTS,
+    pass_tokens: int = 0,
+) -> LayerPlan:
+    """Decide one layer (Fiddler, Algorithm 1; see the module's docstring for what differs).
+
+    Policies: "fiddler" minimises the longer side; "gpu_stream" streams every expert that is not resident; "cpu_only"
+    runs every expert on the CPU, residents too, so that policies can be compared at the same placement. Without a GPU
+    in the costs every policy runs on the CPU.
+
+    Args:
+        counts: (expert, tokens) of the active experts, each expert once, tokens at least 1.
+        resident: Experts of this layer whose weights are in VRAM.
+        costs: What they cost here, corrections included.
+        policy: Who decides.
+        staging_slots: Slots that streamed weights can wait in, at least 1.
+        pass_tokens: Tokens of the pass (T), whose activations go to the CPU; 0 takes the largest of `counts`.
+
+    Returns:
+        Every active expert exactly once, with the predictions that the choice was made from.
+    """
+    split = _split(counts, resident, costs, policy, staging_slots=staging_slots, pass_tokens=pass_tokens)
+    copy_s = split.copy_s
+    runs = [ExpertRun(expert, tokens, "gpu", cpu, gpu, 0.0) for expert, tokens, cpu, gpu in split.residents]
+    runs += [ExpertRun(expert, tokens, "stream", cpu, gpu, copy_s) for expert, tokens, cpu, gpu in split.streamed]
+    for expert, tokens, cpu, gpu in split.cpu:
+        runs.append(ExpertRun(expert, tokens, "cpu", cpu, gpu, 0.0 if expert in resident else copy_s))
+    return LayerPlan(tuple(runs), split.cpu_s, split.gpu_s)
+
+
+def layer_seconds(
+    counts: Sequence[tuple[int, int]],
+    resident: Container[int],
+    costs: CostModel,
+    policy: PolicyName,
+    *,
+    staging_slots: int = STAGING_SLOTS,
+    pass_tokens: int = 0,
+) -> tuple[float, float]:
+    """The CPU's and the GPU's side of `plan_layer`, without the runs: for forecasts over many layers.
+
+    Args:
+        counts: As for `plan_layer`, like all others.
+        resident: See there.
+        costs: See there.
+        policy: See there.
+        staging_slots: See there.
+        pass_tokens: See there.
+    """
+    split = _split(counts, resident, costs, policy, staging_slots=staging_slots, pass_tokens=pass_tokens)
+    return split.cpu_s, split.gpu_s
+
+
+def _split(
+    counts: Sequence[tuple[int, int]],
+    resident: Container[int],
+    costs: CostModel,
+    policy: PolicyName,
+    *,
+    staging_slots: int,
+    pass_tokens: int,
+) -> _Split:
+    """The decision, without words."""
+    assert staging_slots >= 1, "streaming needs a slot"
+    gpu_curve, copy_curve = costs.gpu_expert, costs.weight_copy
+    priced = _price(counts, costs)
+    if gpu_curve is None or copy_curve is None or not priced:
+        return _Split([], [], priced, sum(item[2] for item in priced), 0.0, 0.0)
+    copy_s = predict(copy_curve, 1) * costs.gpu_correction
+    activation_s = _activation_seconds(costs.activation_copy, pass_tokens or max(item[1] for item in priced))
+    if policy == "cpu_only":
+        return _Split([], [], priced, activation_s + sum(item[2] for item in priced), 0.0, copy_s)
+    residents: list[_Priced] = []
+    others: list[_Priced] = []
+    for item in priced:
+        (residents if item[0] in resident else others).append(item)
+    if len(others) > 1:
+        others.sort(key=_TOKENS, reverse=True)
+    resident_s = sum(item[3] for item in residents)
+    gpu_sides = _gpu_sides(others, resident_s, copy_s, staging_slots)
+    if policy == "gpu_stream":
+        return _Split(residents, others, [], 0.0, gpu_sides[-1], copy_s)
+    cpu_sides = _cpu_sides(others, activation_s)
+    streamed = _best_prefix(cpu_sides, gpu_sides)
+    return _Split(residents, others[:streamed], others[streamed:], cpu_sides[streamed], gpu_sides[streamed], copy_s)
+
+
+def _price(counts: Sequence[tuple[int, int]], costs: CostModel) -> list[_Priced]:
+    """Each expert's seconds on either side; counts repeat a lot, so each size is worked out once."""
+    cpu_curve, cpu_correction = costs.cpu_expert, costs.cpu_correction
+    gpu_curve, gpu_correction = costs.gpu_expert, costs.gpu_correction
+    known: dict[int, tuple[float, float]] = {}
+    priced: list[_Priced] = []
+    for expert, tokens in counts:
+        price = known.get(tokens)
+        if price is None:
+            gpu_s = predict(gpu_curve, tokens) * gpu_correction if gpu_curve else 0.0
+            price = known[tokens] = (predict(cpu_curve, tokens) * cpu_correction, gpu_s)
+        priced.append((expert, tokens, price[0], price[1]))
+    return priced
+
+
+def _activation_seconds(curve: CostCurve | None, tokens: int) -> float:
+    """The hidden states of a pass, there and back."""
+    return predict(curve, tokens) if curve else 0.0
+
+
+def _cpu_sides(others: list[_Priced], activation_s: float) -> list[float]:
+    """For each k: the CPU side when the first k are streamed; nothing is copied when nothing is left."""
+    left = list(accumulate((item[2] for item in reversed(others)), initial=activation_s))
+    left[0] = 0.0
+    left.reverse()
+    return left
+
+
+def _gpu_sides(others: list[_Priced], resident_s: float, copy_s: float, staging_slots: int) -> list[float]:
+    """For each k: when the GPU is done with the residents and the first k streamed (the docstring's pipeline)."""
+    done = [resident_s]
+    computed = resident_s
+    copied = 0.0
+    for index, item in enumerate(others):
+        if index >= staging_slots:
+            slot_free = done[index - staging_slots + 1]
+            copied = slot_free if slot_free > copied else copied
+        copied += copy_s
+        computed = (copied if copied > computed else computed) + item[3]
+        done.append(computed)
+    return done
+
+
+def _best_prefix(cpu_sides: list[float], gpu_sides: list[float]) -> int:
+    """How many to stream for the least longer side."""
+    best, best_s = 0, max(cpu_sides[0], gpu_sides[0])
+    for index, (cpu_s, gpu_s) in enumerate(zip(cpu_sides, gpu_sides, strict=True)):
+        longer_s = cpu_s if cpu_s > gpu_s else gpu_s
+        if longer_s < best_s * _TIE:
+            best, best_s = index, longer_s
+    return best

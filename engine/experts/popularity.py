@@ -1,0 +1,119 @@
+"""Which experts the router likes: counts while running, blended with what earlier sessions saw.
+
+Fiddler ranks experts by popularity profiled once on chat data (section 3.2); here the user's own chats are the
+profile. Knows nothing of placement. Belongs to the engine's thread; `shares` and `recent` hand out plain tuples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.config import ModelConfig
+from engine.experts.saved_file import read_saved, write_saved
+
+HISTORY_HALF_LIFE_TOKENS = 50_000
+RECENT_HALF_LIFE_TOKENS = 4.0
+
+Floats = NDArray[np.float64]
+Shares = tuple[tuple[float, ...], ...]
+
+_NEVER = -(10**9)
+
+
+class Popularity:
+    """Visits per layer and expert, of this session and, fading, of earlier ones.
+
+    Args:
+        model: Its shape; E experts in each of L layers.
+    """
+
+    def __init__(self, model: ModelConfig) -> None:
+        """Start uniform: nothing seen."""
+        self._model = model
+        self._earlier: Floats = np.zeros((model.layers, model.experts))
+        self._visits = [[0] * model.experts for _ in range(model.layers)]
+        self._clock_tokens = [0] * model.layers
+        self._used_at_tokens = [[_NEVER] * model.experts for _ in range(model.layers)]
+
+    def observe(self, layer: int, counts: Sequence[tuple[int, int]]) -> None:
+        """Count one layer's routing; about a microsecond for a decoded token.
+
+        Args:
+            layer: Its index.
+            counts: (expert, tokens) of the active experts, as the planner takes them.
+        """
+        visits, used_at = self._visits[layer], self._used_at_tokens[layer]
+        seen = 0
+        for expert, tokens in counts:
+            visits[expert] += tokens
+            seen += tokens
+        now = self._clock_tokens[layer] + max(1, seen // self._model.experts_per_token)
+        self._clock_tokens[layer] = now
+        for expert, _ in counts:
+            used_at[expert] = now
+
+    def shares(self) -> Shares:
+        """Per layer [L] and expert [E] the share of visits.
+
+        Rows sum to 1; every expert counts one visit to begin with, so that a model never seen is uniform.
+        """
+        visits = self._blended() + 1.0
+        shares = visits / visits.sum(axis=1, keepdims=True)
+        return tuple(map(tuple, shares.tolist()))
+
+    def recent(self) -> Shares:
+        """Per layer [L] and expert [E] 0..1: 1 for the latest pass, halved every few tokens, 0 for never."""
+        age_tokens = np.array(self._clock_tokens)[:, None] - np.array(self._used_at_tokens)
+        recent = np.exp2(-age_tokens / RECENT_HALF_LIFE_TOKENS)
+        return tuple(map(tuple, recent.tolist()))
+
+    @classmethod
+    def load(cls, path: Path, model: ModelConfig) -> Self:
+        """What earlier sessions saw of a model; uniform where the file is missing, damaged or of another model.
+
+        Args:
+            path: Written by `save`.
+            model: Its shape.
+        """
+        popularity = cls(model)
+        saved = read_saved(path)
+        if isinstance(saved, dict) and saved.get("model") == _identity(model):
+            earlier = _visits_from(saved.get("visits"), (model.layers, model.experts))
+            if earlier is not None:
+                popularity._earlier = earlier
+        return popularity
+
+    def save(self, path: Path) -> None:
+        """Keep everything seen so far; a full disk is logged, not raised.
+
+        Args:
+            path: The file of this model; replaced at once.
+        """
+        visits = np.round(self._blended(), 3).tolist()
+        write_saved(path, {"model": _identity(self._model), "visits": visits})
+
+    def _blended(self) -> Floats:
+        """Visits [L, E]: earlier ones halved for every half-life of tokens seen since, plus this session's."""
+        age_tokens = np.array(self._clock_tokens)[:, None]
+        blended: Floats = self._earlier * np.exp2(-age_tokens / HISTORY_HALF_LIFE_TOKENS) + np.array(self._visits)
+        return blended
+
+
+def _identity(model: ModelConfig) -> str:
+    """What must match for counts to mean the same."""
+    return f"{model.name} | {model.fingerprint} | {model.layers} layers, {model.experts_per_token} active"
+
+
+def _visits_from(saved: object, shape: tuple[int, int]) -> Floats | None:
+    """Visits [L, E] from their JSON form; None for anything else."""
+    try:
+        visits = np.array(saved, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    sound = visits.shape == shape and bool(np.all(np.isfinite(visits)) and np.all(visits >= 0))
+    return visits if sound else None

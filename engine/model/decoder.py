@@ -1,0 +1,172 @@
+"""The lean decoder: everything around the experts, in as few operations as it takes.
+
+Follows transformers' eager Mixtral, which is its oracle. Dimensions: T tokens of this pass, S tokens seen so far,
+H hidden, N query heads, K key/value heads, G = N / K, D head width, E experts, A experts per token, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+
+import torch
+from torch.nn import functional as F
+
+from engine.config import ModelConfig
+from engine.experts.executor import ExpertExecutor
+from engine.model.kv_cache import KVCache
+from engine.model.weights import DenseWeights, LayerWeights
+
+Check = Callable[[], None]
+
+
+class Decoder:
+    """A Mixtral decoder over one KV cache.
+
+    Args:
+        model: Its shape.
+        weights: Its dense weights, on their device.
+        executor: Runs the experts of a layer.
+        cache: Keys and values.
+    """
+
+    def __init__(self, model: ModelConfig, weights: DenseWeights, executor: ExpertExecutor, cache: KVCache) -> None:
+        """See the class."""
+        self._model, self._weights, self._executor = model, weights, executor
+        self.cache = cache
+        half = torch.arange(0, model.head_dim, 2, dtype=torch.float32) / model.head_dim
+        device = weights.embedding.device
+        self._inverse_frequencies = (1.0 / model.rope_theta**half).to(device)
+        # rotate_half is a roll whose first half changes sign: the sign goes into the sine once per pass.
+        self._sine_signs = torch.tensor([-1.0, 1.0], device=device).repeat_interleave(model.head_dim // 2)
+
+    def forward(self, tokens: list[int], check: Check) -> Generator[None, None, torch.Tensor]:
+        """Append tokens to the sequence in the cache, pausing after every layer so that progress can be shown.
+
+        Args:
+            tokens: Ids of the next T tokens.
+            check: Called before every layer and expert; raises to stop, and the cache then forgets this pass.
+
+        Yields:
+            None after each layer.
+
+        Returns:
+            Normed hidden states [T, H].
+        """
+        start = len(self.cache.tokens)
+        assert 0 < len(tokens) <= self.cache.capacity - start, "the caller checks the context's room"
+        weights = self._weights
+        with torch.inference_mode():
+            hidden = F.embedding(torch.tensor(tokens, device=weights.embedding.device), weights.embedding)
+            rotation = self.rotation(start, len(tokens), hidden.dtype)
+            mask = self._mask(start, len(tokens)) if len(tokens) > 1 else None
+        for index, layer in enumerate(weights.layers):
+            check()
+            with torch.inference_mode():
+                hidden = self.attend(index, layer, hidden, start, rotation, mask)
+                normed, top_weights, top_experts = self.route(layer, hidden)
+                hidden = hidden + self._executor.run(index, normed, top_weights, top_experts, check)
+            yield
+        self.cache.tokens += tokens
+        with torch.inference_mode():
+            return self._norm(hidden, weights.norm)
+
+    def forward_at_once(self, tokens: list[int]) -> torch.Tensor:
+        """`forward` without pauses: T tokens -> normed hidden states [T, H]."""
+        steps = self.forward(tokens, lambda: None)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as finished:
+                hidden: torch.Tensor = finished.value
+                return hidden
+
+    @torch.inference_mode()
+    def decode_layer_once(self) -> None:
+        """One token through the first layer around its experts, for timing; leaves the cached sequence alone."""
+        weights = self._weights
+        layer, start = weights.layers[0], min(len(self.cache.tokens), self.cache.capacity - 1)
+        hidden = weights.embedding[:1]
+        hidden = self.attend(0, layer, hidden, start, self.rotation(start, 1, hidden.dtype), None)
+        self.route(layer, hidden)[2].tolist()
+
+    @torch.inference_mode()
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Normed hidden states [T, H] -> logits [T, V] in fp32."""
+        return F.linear(hidden, self._weights.head).float()
+
+    def attend(
+        self,
+        index: int,
+        layer: LayerWeights,
+        hidden: torch.Tensor,
+        start: int,
+        rotation: tuple[torch.Tensor, torch.Tensor],
+        mask: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """One layer's attention with its residual: [T, H] -> [T, H]; writes the layer's keys and values.
+
+        Args:
+            index: The layer.
+            layer: Its dense weights.
+            hidden: Residual stream [T, H].
+            start: Tokens in the cache before this pass.
+            rotation: Cosines and signed sines [T, 1, D].
+            mask: [G * T, S] True where a query may look; None for a single token.
+        """
+        model, tokens = self._model, hidden.shape[0]
+        rotated_heads = model.heads + model.kv_heads
+        qkv = F.linear(self._norm(hidden, layer.attention_norm), layer.qkv)
+        qkv = qkv.view(tokens, rotated_heads + model.kv_heads, model.head_dim)
+        plain = qkv[:, :rotated_heads]
+        cosines, sines = rotation
+        rotated = torch.addcmul(plain * cosines, plain.roll(model.head_dim // 2, -1), sines)
+
+        end = start + tokens
+        keys, values = self.cache.keys[index], self.cache.values[index]
+        keys[:, start:end] = rotated[:, model.heads :].transpose(0, 1)
+        values[:, start:end] = qkv[:, rotated_heads:].transpose(0, 1)
+        # A query head group attends as G * T queries of its key head, so keys are never repeated.
+        groups = model.heads // model.kv_heads
+        queries = rotated[:, : model.heads].view(tokens, model.kv_heads, groups, model.head_dim)
+        queries = queries.permute(1, 2, 0, 3).reshape(1, model.kv_heads, groups * tokens, model.head_dim)
+        first = self._first_key(start, tokens)
+        attended = F.scaled_dot_product_attention(
+            queries, keys[None, :, first:end], values[None, :, first:end], attn_mask=mask
+        )
+        attended = attended.view(model.kv_heads, groups, tokens, model.head_dim).permute(2, 0, 1, 3)
+        return hidden + F.linear(attended.reshape(tokens, model.heads * model.head_dim), layer.output)
+
+    def route(self, layer: LayerWeights, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Choose experts: [T, H] -> normed [T, H], weights [T, A] in fp32, experts [T, A].
+
+        Softmax over the chosen logits equals Mixtral's softmax over all, renormalised over the chosen.
+        """
+        normed = self._norm(hidden, layer.expert_norm)
+        top_logits, top_experts = F.linear(normed, layer.router).topk(self._model.experts_per_token, dim=-1)
+        return normed, torch.softmax(top_logits, dim=-1, dtype=torch.float32), top_experts
+
+    def _norm(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """RMS norm over the last dimension."""
+        return F.rms_norm(hidden, (self._model.hidden_size,), weight, self._model.rms_norm_eps)
+
+    def rotation(self, start: int, tokens: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and signed sines [T, 1, D] for positions start..start+T."""
+        positions = torch.arange(start, start + tokens, dtype=torch.float32, device=self._inverse_frequencies.device)
+        angles = torch.outer(positions, self._inverse_frequencies).repeat(1, 2).unsqueeze(1)
+        return angles.cos().to(dtype), (angles.sin() * self._sine_signs).to(dtype)
+
+    def _first_key(self, start: int, tokens: int) -> int:
+        """The oldest key that any query of this pass sees."""
+        window = self._model.sliding_window
+        return 0 if window is None else max(0, start - window + 1)
+
+    def _mask(self, start: int, tokens: int) -> torch.Tensor:
+        """[G * T, S - first] True where a query may look: causal, within the window."""
+        device = self._weights.embedding.device
+        first = self._first_key(start, tokens)
+        queries = torch.arange(start, start + tokens, device=device)[:, None]
+        keys = torch.arange(first, start + tokens, device=device)[None, :]
+        allowed = keys <= queries
+        if self._model.sliding_window is not None:
+            allowed &= keys > queries - self._model.sliding_window
+        return allowed.repeat(self._model.heads // self._model.kv_heads, 1)

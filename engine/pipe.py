@@ -1,0 +1,82 @@
+"""Requests and events as frames on a pipe: four bytes of length, then one pickled message.
+
+Both ends are ours, but a message may hold nothing except the plain classes of `engine.messages` and what they refer to.
+So a stray tensor never drags torch into the window's process, and nothing on the pipe can run code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import pickle
+import struct
+import sys
+from typing import Any, BinaryIO, cast
+
+from engine.errors import EngineFailure
+from engine.messages import Event, Request
+
+MAX_FRAME_BYTES = 256 << 20
+
+_LENGTH = struct.Struct("<I")
+_MODULES = ("engine.messages", "engine.config", "engine.hardware")
+
+
+class BrokenFrameError(EngineFailure):
+    """What came through the pipe is no message."""
+
+    code = "internal"
+
+
+def write_message(stream: BinaryIO, message: Request | Event) -> None:
+    """Send one message.
+
+    Raises:
+        OSError: The other end is gone.
+        BrokenFrameError: The message is too large to send.
+    """
+    body = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+    if len(body) > MAX_FRAME_BYTES:
+        raise _broken(f"a message has {len(body)} bytes and {MAX_FRAME_BYTES} is the limit")
+    stream.write(_LENGTH.pack(len(body)) + body)
+    stream.flush()
+
+
+def read_message(stream: BinaryIO) -> Request | Event | None:
+    """Wait for one message; None at the end of the stream, which a dying writer may leave inside a frame.
+
+    Raises:
+        BrokenFrameError: The bytes are no message.
+    """
+    header = stream.read(_LENGTH.size)
+    if len(header) < _LENGTH.size:
+        return None
+    (size,) = _LENGTH.unpack(header)
+    if size > MAX_FRAME_BYTES:
+        raise _broken(f"a message claims {size} bytes and {MAX_FRAME_BYTES} is the limit")
+    body = stream.read(size)
+    if len(body) < size:
+        return None
+    try:
+        message = _PlainUnpickler(io.BytesIO(body)).load()
+    except (pickle.UnpicklingError, ValueError, TypeError, AttributeError, LookupError, EOFError) as error:
+        raise _broken(" ".join(str(error).split()) or type(error).__name__) from error
+    if type(message).__module__ != "engine.messages":
+        raise _broken(f"a {type(message).__name__} is no message")
+    return cast("Request | Event", message)
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Makes the dataclasses of our own modules and nothing else."""
+
+    def find_class(self, module_name: str, global_name: str) -> Any:  # noqa: ANN401 - the base class's signature
+        value = getattr(sys.modules.get(module_name), global_name, None) if module_name in _MODULES else None
+        if not (isinstance(value, type) and dataclasses.is_dataclass(value) and value.__module__ == module_name):
+            raise pickle.UnpicklingError(f"{module_name}.{global_name} may not be sent")
+        return value
+
+
+def _broken(reason: str) -> BrokenFrameError:
+    return BrokenFrameError(
+        f"The engine and the window do not understand each other: {reason}.", "Start Rooftop again."
+    )

@@ -1,0 +1,194 @@
+"""One reply: prefill what the cache lacks, then draw and compute token after token, as an iterator of events."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+
+import torch
+
+from engine.config import SamplingParams
+from engine.loading import LoadedModel
+from engine.messages import Event, Finished, FinishReason, PromptProgress, Timings, Token, Usage
+from engine.sampling import Sampler, StopWatcher
+from engine.tokenizer import ChatTokenizer
+
+SNAPSHOT_INTERVAL_S = 0.06
+SPEED_WINDOW_TOKENS = 32
+
+
+class _CancelledError(Exception):
+    """Unwinds a forward pass of a reply that was stopped."""
+
+
+class Reply:
+    """One reply of a loaded model.
+
+    Args:
+        loaded: The model.
+        tokenizer: Turns ids to text; None leaves texts empty and knows no end of a reply.
+        prompt: Token ids; not empty, and with room for one more in the context.
+        sampling: How to draw tokens.
+        chunk_tokens: Prompt tokens per forward pass.
+        cancelled: Asked before every layer and expert; True ends the reply.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        tokenizer: ChatTokenizer | None,
+        prompt: list[int],
+        sampling: SamplingParams,
+        chunk_tokens: int,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        """See the class."""
+        self._loaded, self._tokenizer, self._prompt = loaded, tokenizer, prompt
+        self._sampling, self._chunk_tokens, self._cancelled = sampling, chunk_tokens, cancelled
+        self._clock = ReplyClock()
+
+    def events(self) -> Iterator[Event]:
+        """`PromptProgress`, then `Token`s with `Snapshot`s in between, a last `Snapshot`, and one `Finished`."""
+        clock, prompt = self._clock, self._prompt
+        clock.prompt_tokens, clock.cached_tokens = len(prompt), self._loaded.decoder.cache.keep_prefix(prompt)
+        self._loaded.executor.reset_counters()
+        yield PromptProgress(clock.cached_tokens, len(prompt))
+        reason: FinishReason = "cancelled"
+        try:
+            hidden = yield from self._prefill()
+            reason = yield from self._decode(hidden)
+        except _CancelledError:
+            pass
+        yield self._loaded.snapshot(0.0)
+        yield Finished(reason, clock.usage(), clock.timings())
+
+    def _prefill(self) -> Generator[Event, None, torch.Tensor]:
+        """Compute the prompt's new tokens in chunks; returns the last one's hidden state [1, H]."""
+        cache, prompt = self._loaded.decoder.cache, self._prompt
+        while True:
+            first = len(cache.tokens)
+            hidden = yield from self._forward(prompt[first : first + self._chunk_tokens])
+            yield PromptProgress(len(cache.tokens), len(prompt))
+            if len(cache.tokens) == len(prompt):
+                self._clock.prefilled()
+                return hidden[-1:]
+
+    def _decode(self, hidden: torch.Tensor) -> Generator[Event, None, FinishReason]:
+        """Draw and compute token after token; returns why it ended."""
+        sampler, watcher = Sampler(self._sampling), StopWatcher(self._sampling.stop)
+        text_of, eos_ids = self._texts()
+        decoder, clock, tokens = self._loaded.decoder, self._clock, list(self._prompt)
+        while True:
+            token = sampler.sample(decoder.logits(hidden)[0], tokens)
+            clock.token()
+            if token in eos_ids:
+                yield Token(token, watcher.flush())
+                return "stop"
+            tokens.append(token)
+            text, stopped = watcher.feed(text_of(token))
+            full = len(decoder.cache.tokens) >= decoder.cache.capacity
+            ended = full or clock.completion_tokens >= self._sampling.max_tokens
+            yield Token(token, text + watcher.flush() if ended and not stopped else text)
+            if stopped:
+                return "stop"
+            if ended:
+                return "context" if full else "length"
+            hidden = yield from self._forward([token])
+
+    def _texts(self) -> tuple[Callable[[int], str], frozenset[int]]:
+        """What turns the next id into text, and the ids that end the reply."""
+        if self._tokenizer is None:
+            return lambda _: "", frozenset()
+        return self._tokenizer.decoder().push, frozenset() if self._sampling.ignore_eos else self._tokenizer.eos_ids
+
+    def _forward(self, tokens: list[int]) -> Generator[Event, None, torch.Tensor]:
+        """One forward pass, with a snapshot between layers whenever one is due."""
+        steps = self._loaded.decoder.forward(tokens, self._check)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as finished:
+                hidden: torch.Tensor = finished.value
+                return hidden
+            if self._clock.snapshot_due():
+                yield self._loaded.snapshot(self._clock.recent_tokens_per_s())
+
+    def _check(self) -> None:
+        """Unwind if the reply was stopped."""
+        if self._cancelled():
+            raise _CancelledError
+
+
+class ReplyClock:
+    """Times one reply from its request on.
+
+    Attributes:
+        prompt_tokens: Tokens of the prompt.
+        cached_tokens: Those that needed no computation.
+    """
+
+    def __init__(self) -> None:
+        """Start now."""
+        self.prompt_tokens = 0
+        self.cached_tokens = 0
+        self._started_s = time.perf_counter()
+        self._prefilled_s = self._started_s
+        self._first_token_s: float | None = None
+        self._last_token_s = self._started_s
+        self._completion_tokens = 0
+        self._recent_s: deque[float] = deque(maxlen=SPEED_WINDOW_TOKENS)
+        self._snapshot_s = 0.0
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens of the reply so far."""
+        return self._completion_tokens
+
+    def prefilled(self) -> None:
+        """The prompt is computed."""
+        self._prefilled_s = time.perf_counter()
+
+    def token(self) -> None:
+        """One more token of the reply."""
+        now_s = time.perf_counter()
+        if self._first_token_s is None:
+            self._first_token_s = now_s
+        self._completion_tokens += 1
+        self._last_token_s = now_s
+        self._recent_s.append(now_s)
+
+    def snapshot_due(self) -> bool:
+        """Whether it is time for another snapshot; counts as taken when it says so."""
+        now_s = time.perf_counter()
+        if now_s - self._snapshot_s < SNAPSHOT_INTERVAL_S:
+            return False
+        self._snapshot_s = now_s
+        return True
+
+    def recent_tokens_per_s(self) -> float:
+        """Decode speed over the latest tokens; 0 before the second."""
+        if len(self._recent_s) < 2:
+            return 0.0
+        return _per_second(len(self._recent_s) - 1, self._recent_s[-1] - self._recent_s[0])
+
+    def usage(self) -> Usage:
+        """The counts."""
+        return Usage(self.prompt_tokens, self.cached_tokens, self._completion_tokens)
+
+    def timings(self) -> Timings:
+        """The speeds; what has not happened is 0."""
+        if self._first_token_s is None:
+            return Timings(0.0, 0.0, 0.0)
+        return Timings(
+            ttft_s=self._first_token_s - self._started_s,
+            prefill_tokens_per_s=_per_second(
+                self.prompt_tokens - self.cached_tokens, self._prefilled_s - self._started_s
+            ),
+            decode_tokens_per_s=_per_second(self._completion_tokens - 1, self._last_token_s - self._first_token_s),
+        )
+
+
+def _per_second(count: int, seconds: float) -> float:
+    """A rate; 0 where there was nothing to time."""
+    return count / seconds if seconds > 0 else 0.0

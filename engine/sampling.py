@@ -1,0 +1,134 @@
+"""Drawing the next token, and stopping at a text.
+
+The filters are transformers' own logits processors, in the order of its `generate`: importing them after torch takes
+0.4 s (transformers' package without its models), which is paid in the engine's process and beside a load of seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from transformers.generation.logits_process import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from engine.config import SamplingParams
+from engine.errors import EngineFailure
+
+_GREEDY_BELOW = 1e-5  # dividing by less makes the scores infinite
+
+
+class Sampler:
+    """Draws the tokens of one reply; with a seed, the same ones each time.
+
+    Args:
+        params: How to draw.
+        vocab_size: Ids that the tokenizer knows; larger ones, padding of the model's table, are never drawn.
+    """
+
+    def __init__(self, params: SamplingParams, vocab_size: int | None = None) -> None:
+        """See the class."""
+        self._greedy = params.temperature < _GREEDY_BELOW
+        self._vocab_size = vocab_size
+        self._processors = _processors(params)
+        self._needs_previous = params.repetition_penalty != 1.0
+        self._generator = torch.Generator()
+        if params.seed is None:
+            self._generator.seed()
+        else:
+            self._generator.manual_seed(params.seed % (1 << 63))
+
+    def sample(self, logits: torch.Tensor, previous_ids: Sequence[int] = ()) -> int:
+        """Draw a token.
+
+        Args:
+            logits: Scores [V] of any float type on any device; left as they are.
+            previous_ids: Prompt and reply so far, for the repetition penalty.
+
+        Returns:
+            The token's id.
+
+        Raises:
+            EngineFailure: The scores are not numbers.
+        """
+        scores = logits[: self._vocab_size].float().unsqueeze(0)
+        best = int(scores.argmax())
+        if not torch.isfinite(scores[0, best]):
+            raise EngineFailure(
+                "The model's scores are not finite numbers.",
+                "Load the model again; if it happens again, its files are damaged: download them again.",
+            )
+        if self._greedy and not self._needs_previous:
+            return best
+        previous = list(previous_ids) if self._needs_previous else []
+        previous_row = torch.tensor([previous], dtype=torch.long, device=scores.device)
+        scores = self._processors(cast("torch.LongTensor", previous_row), scores)
+        if self._greedy:
+            return int(scores.argmax())
+        # Drawn on the CPU, so that a seed gives the same reply whatever device computed the scores.
+        chances = torch.softmax(scores[0], dim=-1).cpu()
+        return int(torch.multinomial(chances, 1, generator=self._generator))
+
+
+def _processors(params: SamplingParams) -> LogitsProcessorList:
+    """Only those that change something."""
+    processors = LogitsProcessorList()
+    if params.repetition_penalty != 1.0:
+        processors.append(RepetitionPenaltyLogitsProcessor(float(params.repetition_penalty)))
+    if params.temperature < _GREEDY_BELOW:
+        return processors
+    if params.temperature != 1.0:
+        processors.append(TemperatureLogitsWarper(float(params.temperature)))
+    if params.top_k:
+        processors.append(TopKLogitsWarper(params.top_k))
+    if params.top_p < 1.0:
+        processors.append(TopPLogitsWarper(params.top_p))
+    if params.min_p > 0.0:
+        processors.append(MinPLogitsWarper(params.min_p))
+    return processors
+
+
+class StopWatcher:
+    """Looks for stop texts in a reply that comes in pieces, and holds back what may be the beginning of one.
+
+    Args:
+        stop: The texts; empty ones are ignored.
+    """
+
+    def __init__(self, stop: Sequence[str]) -> None:
+        """See the class."""
+        self._stop = tuple(text for text in stop if text)
+        self._held = ""
+
+    def feed(self, text: str) -> tuple[str, bool]:
+        """Take the next piece.
+
+        Returns:
+            The text that may be shown, and whether a stop text was met; what follows it is dropped.
+        """
+        held = self._held + text
+        found = [index for stop in self._stop if (index := held.find(stop)) >= 0]
+        if found:
+            self._held = ""
+            return held[: min(found)], True
+        keep = max((_overlap(held, stop) for stop in self._stop), default=0)
+        self._held = held[len(held) - keep :]
+        return held[: len(held) - keep], False
+
+    def flush(self) -> str:
+        """What was held back, once the reply is over."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Characters at the end of a text that are the beginning of a stop text."""
+    longest = min(len(text), len(stop) - 1)
+    return next((size for size in range(longest, 0, -1) if text.endswith(stop[:size])), 0)

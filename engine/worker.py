@@ -1,0 +1,275 @@
+"""The background engine thread: requests in, `Engine`, events out.
+
+Run as `python -m engine.worker` it is the engine's own process. Its protocol:
+
+- stdin and stdout carry frames of `engine.pipe`. The real stdout is set aside first and file descriptor 1 points at
+  stderr, so that a stray print never lands between two frames.
+- The main thread does nothing but read requests, so that `Cancel` is heard while the engine thread computes.
+- The end of stdin means that the window is gone: as with `Shutdown`, all work is cancelled and the process ends, by
+  force after `GRACE_S`. On Linux the kernel kills it too when the thread that started it dies.
+
+`Cancel` concerns what was submitted before it, and never what comes after. A queued reply or load that it meets is
+answered without being started. `Reconfigure` is never cancelled.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import itertools
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, BinaryIO
+
+from engine.config import EngineConfig
+from engine.errors import ConfigurationError, OperationCancelledError, RooftopError
+from engine.messages import (
+    Cancel,
+    ErrorReport,
+    Event,
+    Failed,
+    Finished,
+    Generate,
+    Load,
+    Loading,
+    Recalibrate,
+    Reconfigure,
+    Request,
+    Shutdown,
+    Timings,
+    Usage,
+)
+from engine.pipe import BrokenFrameError, read_message, write_message
+
+if TYPE_CHECKING:
+    from engine.engine import Engine
+
+GRACE_S = 2.0
+
+_PR_SET_PDEATHSIG = 1
+_log = logging.getLogger(__name__)
+
+Emit = Callable[[Event], None]
+Loader = Callable[[str, EngineConfig, Emit, Callable[[], bool]], "Engine"]
+
+
+def load_engine(model: str, config: EngineConfig, emit: Emit, cancelled: Callable[[], bool]) -> Engine:
+    """Load a model to chat with; imports torch on first use."""
+    from engine.engine import Engine
+
+    return Engine.load(model, config, emit, cancelled, require_tokenizer=True)
+
+
+class EngineWorker:
+    """Owns the engine on a thread of its own.
+
+    Args:
+        emit: Takes events; called on the engine thread, and must not block for long.
+        load: Makes an engine.
+    """
+
+    def __init__(self, emit: Emit, load: Loader = load_engine) -> None:
+        """See the class."""
+        self._emit = emit
+        self._load = load
+        self._engine: Engine | None = None
+        self._requests: queue.SimpleQueue[tuple[int, Request]] = queue.SimpleQueue()
+        self._numbers = itertools.count(1)
+        self._submitting = threading.Lock()
+        self._last_submitted = 0
+        self._cancelled_through = 0
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the engine thread runs."""
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Start the engine thread."""
+        self._thread.start()
+
+    def submit(self, request: Request) -> None:
+        """Hand in a request, from any thread; returns at once."""
+        with self._submitting:
+            if isinstance(request, (Cancel, Shutdown)):
+                self._cancelled_through = self._last_submitted
+            if not isinstance(request, Cancel):
+                self._last_submitted = next(self._numbers)
+                self._requests.put((self._last_submitted, request))
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the thread to end, after a `Shutdown`; returns whether it has."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        """The engine thread: one request after the other."""
+        while True:
+            number, request = self._requests.get()
+            if isinstance(request, Shutdown):
+                break
+            self._answer(number, request)
+        self._answer(0, request)
+
+    def _answer(self, number: int, request: Request) -> None:
+        """Carry out one request; whatever goes wrong becomes a `Failed`."""
+        try:
+            self._carry_out(request, lambda: number <= self._cancelled_through)
+        except RooftopError as error:
+            self._emit(Failed(ErrorReport.of(error)))
+        except BaseException as error:  # noqa: BLE001 - the engine thread outlives every fault, Rust panics included
+            _log.exception("Unexpected error in the engine")
+            self._emit(Failed(_internal(error)))
+
+    def _carry_out(self, request: Request, cancelled: Callable[[], bool]) -> None:
+        match request:
+            case Load():
+                self._load_model(request, cancelled)
+            case Generate():
+                self._generate(request, cancelled)
+            case Reconfigure():
+                self._loaded().reconfigure(request.config)
+                self._tell_ready()
+            case Recalibrate():
+                _check(cancelled)
+                engine = self._loaded()
+                self._emit(Loading("measuring", 0, 0))
+                engine.recalibrate()
+                self._tell_ready()
+            case Shutdown():
+                self._close()
+            case Cancel():
+                raise AssertionError("Cancel takes effect in submit")
+
+    def _load_model(self, request: Load, cancelled: Callable[[], bool]) -> None:
+        _check(cancelled)
+        self._close()
+        self._engine = self._load(request.model, request.config, self._emit, cancelled)
+        self._tell_ready()
+
+    def _generate(self, request: Generate, cancelled: Callable[[], bool]) -> None:
+        engine = self._loaded()
+        if cancelled():
+            self._emit(Finished("cancelled", Usage(0, 0, 0), Timings(0.0, 0.0, 0.0)))
+            return
+        for event in engine.generate(request.messages, request.sampling, cancelled):
+            self._emit(event)
+            if isinstance(event, Finished):
+                return
+        raise AssertionError("a reply ended without Finished")
+
+    def _loaded(self) -> Engine:
+        if self._engine is None:
+            raise ConfigurationError("No model is loaded.", "Choose a model first.")
+        return self._engine
+
+    def _tell_ready(self) -> None:
+        engine = self._loaded()
+        ready, snapshot = engine.ready, engine.snapshot()
+        self._emit(ready)
+        self._emit(snapshot)
+
+    def _close(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+
+
+def _check(cancelled: Callable[[], bool]) -> None:
+    if cancelled():
+        raise OperationCancelledError("The work was cancelled before it began.", "Start it again when you want it.")
+
+
+def _internal(error: BaseException) -> ErrorReport:
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(": .")
+    return ErrorReport(
+        "internal",
+        f"Something unexpected went wrong in the engine ({what}).",
+        "Try again; if it happens again, load the model anew and report the log.",
+    )
+
+
+# ---- the child process ----------------------------------------------------------------------------------------------
+
+
+def serve(load: Loader = load_engine) -> None:
+    """Be the engine process: answer stdin's requests on stdout until told to stop; does not return.
+
+    Args:
+        load: Makes an engine.
+    """
+    faulthandler.enable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _die_with_parent()
+    requests, events = _take_pipes()
+    worker = EngineWorker(_Sender(events).send, load)
+    worker.start()
+    try:
+        _pump(requests, worker)
+    except BrokenFrameError as error:
+        print(f"rooftop engine: {error}", file=sys.stderr)  # noqa: T201 - stderr is the log
+    worker.submit(Shutdown())
+    worker.join(GRACE_S)
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _pump(requests: BinaryIO, worker: EngineWorker) -> None:
+    """Hand on requests until `Shutdown` or the end of the stream."""
+    while True:
+        request = read_message(requests)
+        if request is None or isinstance(request, Shutdown):
+            return
+        if not isinstance(request, (Load, Generate, Reconfigure, Recalibrate, Cancel)):
+            raise BrokenFrameError(f"A {type(request).__name__} is no request.", "Start Rooftop again.")
+        worker.submit(request)
+
+
+class _Sender:
+    """Writes events; after the window is gone, drops them.
+
+    Args:
+        stream: Where to.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        """See the class."""
+        self._stream = stream
+        self._gone = False
+
+    def send(self, event: Event) -> None:
+        """Write one event; the end of stdin, not this, ends the process."""
+        if self._gone:
+            return
+        try:
+            write_message(self._stream, event)
+        except OSError:
+            self._gone = True
+
+
+def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """The real stdin and stdout, whose places nothing and stderr then take."""
+    requests = os.fdopen(os.dup(0), "rb")
+    events = os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return requests, events
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to kill this process when the thread that started it ends; elsewhere stdin's end must do."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    serve()

@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.config import EngineConfig, ModelConfig
+from engine.experts import cost_model
+from engine.experts.cost_model import (
+    CostCache,
+    assumed_costs,
+    corrected,
+    cost_key,
+    fit_curve,
+    predict,
+    simulated_gpu_costs,
+    with_correction,
+)
+from engine.experts.planner import LayerPlan
+from engine.messages import CostCurve, CostModel
+from tests.engine.experts.shapes import MIXTRAL, QWEN, machine, pc_costs, realistic_costs, wild_costs
+
+UNITS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+def seconds_of(curve: CostCurve, units: tuple[int, ...] = UNITS) -> list[float]:
+    return [predict(curve, n) for n in units]
+
+
+def test_predict() -> None:
+    curve = CostCurve(floor_s=4.0, per_unit_s=1.0, overhead_s=0.5)
+    assert [predict(curve, n) for n in (0, 1, 4, 6)] == [0.0, 4.5, 4.5, 6.5]
+
+
+@given(st.floats(1e-5, 1e-1), st.floats(1.0, 200.0), st.floats(0.0, 0.3))
+@settings(deadline=None, max_examples=50)
+def test_fit_recovers_a_known_curve(floor_s: float, bend_units: float, overhead_share: float) -> None:
+    true = CostCurve(floor_s, floor_s / bend_units, floor_s * overhead_share)
+    fitted = fit_curve(UNITS, seconds_of(true))
+    assert seconds_of(fitted) == pytest.approx(seconds_of(true), rel=0.06)
+    assert fitted.fit_error < 0.01
+
+
+@given(st.integers(0, 10**6), st.floats(1.5, 100.0))
+@settings(deadline=None, max_examples=40)
+def test_fit_stands_noise(seed: int, bend_units: float) -> None:
+    true = CostCurve(1e-3, 1e-3 / bend_units, 5e-5)
+    noise = np.exp(np.random.default_rng(seed).normal(0.0, 0.05, len(UNITS)))
+    fitted = fit_curve(UNITS, (np.array(seconds_of(true)) * noise).tolist())
+    assert seconds_of(fitted) == pytest.approx(seconds_of(true), rel=0.2)
+    assert fitted.fit_error < 0.12
+
+
+@pytest.mark.parametrize("hit", range(len(UNITS)))
+def test_one_hiccup_does_not_bend_the_curve(hit: int) -> None:
+    true = CostCurve(1e-3, 5e-5, 2e-5)
+    measured = seconds_of(true)
+    measured[hit] *= 4
+    fitted = fit_curve(UNITS, measured)
+    others = [n for index, n in enumerate(UNITS) if index != hit]
+    errors = [abs(predict(fitted, n) / predict(true, n) - 1) for n in others]
+    assert np.median(errors) < 0.02
+
+
+@given(st.lists(st.tuples(st.integers(1, 4096), st.floats(0.0, 100.0)), min_size=1, max_size=14))
+@settings(deadline=None)
+def test_fit_of_anything_is_a_curve(points: list[tuple[int, float]]) -> None:
+    curve = fit_curve([n for n, _ in points], [s for _, s in points])
+    values = (curve.floor_s, curve.per_unit_s, curve.overhead_s, curve.fit_error)
+    assert all(np.isfinite(value) and value >= 0 for value in values)
+
+
+def test_fit_of_one_point_goes_through_it_and_no_faster_beyond() -> None:
+    curve = fit_curve([16], [8e-3])
+    assert [predict(curve, n) for n in (1, 16, 32)] == pytest.approx([8e-3, 8e-3, 16e-3])
+    assert curve.fit_error == 0.0
+
+
+def test_fit_of_constant_times_bends_after_the_last_of_them() -> None:
+    curve = fit_curve(UNITS, [2e-3] * len(UNITS))
+    assert seconds_of(curve) == pytest.approx([2e-3] * len(UNITS))
+    assert predict(curve, 1024) == pytest.approx(4e-3)
+
+
+def test_fit_of_proportional_times_has_no_floor() -> None:
+    curve = fit_curve(UNITS, [n * 1e-4 for n in UNITS])
+    assert predict(curve, 1000) == pytest.approx(0.1)
+    assert predict(curve, 1) == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize(
+    ("units", "seconds"), [([], []), ([1], [1.0, 2.0]), ([0], [1.0]), ([1], [float("nan")]), ([1], [-1.0])]
+)
+def test_fit_refuses_what_is_no_measurement(units: list[int], seconds: list[float]) -> None:
+    with pytest.raises(AssertionError):
+        fit_curve(units, seconds)
+
+
+def test_simulated_costs_are_the_simulated_gpus() -> None:
+    config = EngineConfig(
+        device="simulated", simulated_link_bytes_per_s=10e9, simulated_memory_bytes_per_s=200e9, simulated_flops=5e12
+    )
+    cpu = CostCurve(1.0, 2.0, 3.0)
+    costs = simulated_gpu_costs(MIXTRAL, config, cpu, source="measured")
+    assert costs.cpu_expert is cpu
+    assert costs.source == "measured"
+    assert costs.gpu_expert
+    assert costs.weight_copy
+    launch_s = cost_model.SIMULATED_LAUNCH_S
+    assert predict(costs.weight_copy, 1) == pytest.approx(MIXTRAL.expert_bytes / 10e9 + launch_s)
+    for tokens in (1, 4096):
+        exact = max(MIXTRAL.expert_bytes / 200e9, tokens * 2 * MIXTRAL.expert_parameters / 5e12) + launch_s
+        assert predict(costs.gpu_expert, tokens) == pytest.approx(exact)
+
+
+def test_the_simulated_launch_is_the_devices() -> None:
+    devices = pytest.importorskip("engine.devices")
+    assert devices.SIMULATED_LAUNCH_S == cost_model.SIMULATED_LAUNCH_S
+
+
+@pytest.mark.parametrize("model", [MIXTRAL, QWEN])
+def test_assumed_costs_follow_the_device(model: ModelConfig) -> None:
+    on_gpu = assumed_costs(model, machine(), EngineConfig())
+    assert on_gpu.gpu_expert
+    assert on_gpu.weight_copy
+    assert predict(on_gpu.gpu_expert, 1) < predict(on_gpu.cpu_expert, 1) < predict(on_gpu.weight_copy, 1) * 10
+    assert on_gpu.source == "assumed"
+    for hardware, config in ((machine(gpu=None), EngineConfig()), (machine(), EngineConfig(device="cpu"))):
+        assert assumed_costs(model, hardware, config).gpu_expert is None
+    simulated = EngineConfig(device="simulated")
+    costs = assumed_costs(model, machine(gpu=None), simulated)
+    assert costs == simulated_gpu_costs(model, simulated, costs.cpu_expert)
+
+
+def test_assumed_costs_grow_with_fewer_threads() -> None:
+    one = assumed_costs(QWEN, machine(), EngineConfig(cpu_threads=1))
+    eight = assumed_costs(QWEN, machine(), EngineConfig(cpu_threads=8))
+    assert predict(one.cpu_expert, 1) > predict(eight.cpu_expert, 1)
+    assert predict(one.cpu_expert, 512) > 4 * predict(eight.cpu_expert, 512)
+
+
+@given(st.floats(0.3, 4.0))
+@settings(deadline=None, max_examples=25)
+def test_correction_converges_to_the_truth(truth: float) -> None:
+    costs = pc_costs(MIXTRAL)
+    for _ in range(150):
+        costs = with_correction(costs, cpu_ratio=truth / costs.cpu_correction)
+    assert costs.cpu_correction == pytest.approx(truth, rel=0.01)
+    assert costs.gpu_correction == 1.0
+
+
+@given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=60))
+@settings(deadline=None, max_examples=50)
+def test_correction_stays_within_its_limits(ratios: list[float]) -> None:
+    costs = pc_costs(MIXTRAL)
+    for ratio in ratios:
+        costs = with_correction(costs, cpu_ratio=ratio, gpu_ratio=ratio)
+    assert 0.2 <= costs.cpu_correction <= 5.0
+    assert 0.2 <= costs.gpu_correction <= 5.0
+
+
+def test_correction_without_observations_changes_nothing() -> None:
+    costs = pc_costs(MIXTRAL)
+    for nothing in (None, 0.0, -1.0, float("nan"), float("inf")):
+        assert with_correction(costs, cpu_ratio=nothing, gpu_ratio=nothing) == costs
+    assert corrected(costs, LayerPlan((), 0.0, 0.0), 1.0, 1.0) == costs
+
+
+def test_corrected_learns_from_each_side() -> None:
+    costs = corrected(pc_costs(MIXTRAL), LayerPlan((), predicted_cpu_s=1.0, predicted_gpu_s=2.0), 1.5, 1.0)
+    assert costs.cpu_correction == pytest.approx(1.5**0.1)
+    assert costs.gpu_correction == pytest.approx(0.5**0.1)
+
+
+@given(realistic_costs() | wild_costs())
+@settings(deadline=None, max_examples=25)
+def test_cache_returns_what_was_put(tmp_path_factory: pytest.TempPathFactory, costs: CostModel) -> None:
+    cache = CostCache(tmp_path_factory.mktemp("costs"))
+    cache.put("key", costs)
+    assert cache.find("key") == replace(costs, source="cached")
+    assert cache.find("another key") is None
+
+
+def test_cache_keys_name_all_that_matters() -> None:
+    keys = {
+        cost_key(hardware, model, device, threads)
+        for hardware in (machine(), machine(gpu=None))
+        for model in (MIXTRAL, QWEN)
+        for device in ("cuda", "cpu")
+        for threads in (4, 8)
+    }
+    assert len(keys) == 16
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "",
+        "{",
+        "[]",
+        '{"key": "key"}',
+        '{"key": "key", "costs": []}',
+        '{"key": "key", "costs": {"cpu_expert": null}}',
+        '{"key": "other", "costs": {}}',
+        "\ud800",
+    ],
+)
+def test_a_damaged_file_is_absent_and_overwritten(tmp_path: Path, damage: str) -> None:
+    cache = CostCache(tmp_path)
+    cache.put("key", pc_costs(MIXTRAL))
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(damage.encode("utf-8", "surrogatepass"))
+    assert cache.find("key") is None
+    cache.put("key", pc_costs(QWEN))
+    assert cache.find("key") == replace(pc_costs(QWEN), source="cached")
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf"), "fast", True, None])
+def test_a_senseless_number_makes_the_file_absent(tmp_path: Path, value: object) -> None:
+    cache = CostCache(tmp_path)
+    cache.put("key", pc_costs(MIXTRAL))
+    (file,) = tmp_path.iterdir()
+    saved = json.loads(file.read_text())
+    assert saved["key"] == "key"
+    saved["costs"]["cpu_expert"]["floor_s"] = value
+    file.write_text(json.dumps(saved))
+    assert cache.find("key") is None
+
+
+def test_a_folder_that_cannot_be_written_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("in the way")
+    cache = CostCache(tmp_path / "file" / "folder")
+    cache.put("key", pc_costs(MIXTRAL))
+    assert "cannot write" in caplog.text
+    assert cache.find("key") is None

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import itertools
+import timeit
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.config import PolicyName
+from engine.experts.cost_model import predict
+from engine.experts.planner import LayerPlan, layer_seconds, plan_layer
+from engine.messages import CostCurve, CostModel, ExpertRun
+from tests.engine.experts.shapes import realistic_costs, routings, wild_costs
+
+Counts = list[tuple[int, int]]
+Routing = tuple[Counts, frozenset[int]]
+
+POLICIES: tuple[PolicyName, ...] = get_args(PolicyName)
+COSTS = CostModel(
+    cpu_expert=CostCurve(1.0e-3, 3.0e-5, 0.0),
+    gpu_expert=CostCurve(2.0e-4, 1.0e-6, 0.0),
+    weight_copy=CostCurve(0.0, 4.0e-3, 0.0),
+    activation_copy=CostCurve(1e-5, 0.0, 0.0),
+    dense_layer_s=1e-4,
+)
+
+
+def pipeline(residents: Sequence[ExpertRun], streamed: Sequence[ExpertRun], slots: int) -> float:
+    """The GPU side, step by step: the reference of the planner's increments."""
+    compute_free = sum(run.gpu_s for run in residents)
+    copy_free, slot_free = 0.0, [0.0] * slots
+    for run in streamed:
+        slot = slot_free.index(min(slot_free))
+        copy_free = max(copy_free, slot_free[slot]) + run.copy_s
+        compute_free = max(compute_free, copy_free) + run.gpu_s
+        slot_free[slot] = compute_free
+    return compute_free
+
+
+def sides(runs: Sequence[ExpertRun], costs: CostModel, slots: int) -> tuple[float, float]:
+    """Both sides of any assignment, by reference."""
+    cpu = [run.cpu_s for run in runs if run.place == "cpu"]
+    activation = costs.activation_copy if costs.gpu_expert else None
+    copy_s = predict(activation, max(run.tokens for run in runs)) if activation and cpu else 0.0
+    residents = [run for run in runs if run.place == "gpu"]
+    return copy_s + sum(cpu), pipeline(residents, [run for run in runs if run.place == "stream"], slots)
+
+
+def best_plan_brute_force(plan: LayerPlan, costs: CostModel, slots: int) -> float:
+    """The least longer side over every choice and every order of the experts that are not resident."""
+    residents = [run for run in plan.runs if run.place == "gpu"]
+    others = [run for run in plan.runs if run.place != "gpu"]
+    best = float("inf")
+    for count in range(len(others) + 1):
+        for streamed in itertools.permutations(others, count):
+            names = {run.expert for run in streamed}
+            runs = [*residents, *(replace(run, place="stream") for run in streamed)]
+            runs += [replace(run, place="cpu") for run in others if run.expert not in names]
+            best = min(best, max(sides(runs, costs, slots)))
+    return best
+
+
+@given(routings(), realistic_costs() | wild_costs(), st.sampled_from(POLICIES), st.integers(1, 4))
+@settings(deadline=None)
+def test_every_active_expert_runs_exactly_once_in_order(
+    routing: Routing, costs: CostModel, policy: PolicyName, slots: int
+) -> None:
+    counts, resident = routing
+    plan = plan_layer(counts, resident, costs, policy, staging_slots=slots)
+    assert sorted((run.expert, run.tokens) for run in plan.runs) == sorted(counts)
+    assert [run.place for run in plan.runs] == sorted(
+        (run.place for run in plan.runs), key=["gpu", "stream", "cpu"].index
+    )
+    streamed = [run.tokens for run in plan.runs if run.place == "stream"]
+    assert streamed == sorted(streamed, reverse=True)
+
+
+@given(routings(), realistic_costs() | wild_costs(), st.sampled_from(POLICIES))
+@settings(deadline=None)
+def test_residents_run_where_the_policy_says(routing: Routing, costs: CostModel, policy: PolicyName) -> None:
+    counts, resident = routing
+    for run in plan_layer(counts, resident, costs, policy).runs:
+        if policy == "cpu_only":
+            assert run.place == "cpu"
+        else:
+            assert (run.place == "gpu") == (run.expert in resident)
+        if policy == "gpu_stream":
+            assert run.place != "cpu"
+        assert (run.copy_s == 0.0) == (run.expert in resident or costs.weight_copy == CostCurve(0.0, 0.0, 0.0))
+
+
+@given(routings(), realistic_costs() | wild_costs(), st.sampled_from(POLICIES), st.integers(1, 4))
+@settings(deadline=None)
+def test_predicted_sides_are_those_of_the_reference(
+    routing: Routing, costs: CostModel, policy: PolicyName, slots: int
+) -> None:
+    counts, resident = routing
+    plan = plan_layer(counts, resident, costs, policy, staging_slots=slots)
+    assert (plan.predicted_cpu_s, plan.predicted_gpu_s) == pytest.approx(sides(plan.runs, costs, slots), rel=1e-9)
+    assert layer_seconds(counts, resident, costs, policy, staging_slots=slots) == (
+        plan.predicted_cpu_s,
+        plan.predicted_gpu_s,
+    )
+
+
+@given(routings(), realistic_costs() | wild_costs(), st.integers(1, 4))
+@settings(deadline=None)
+def test_fiddler_is_never_worse_than_either_pure_plan(routing: Routing, costs: CostModel, slots: int) -> None:
+    counts, resident = routing
+    plan = plan_layer(counts, resident, costs, "fiddler", staging_slots=slots)
+    on_cpu = [replace(run, place="cpu") if run.place == "stream" else run for run in plan.runs]
+    streamed = plan_layer(counts, resident, costs, "gpu_stream", staging_slots=slots)
+    best = min(max(sides(on_cpu, costs, slots)), streamed.predicted_s)
+    assert plan.predicted_s <= best * (1 + 1e-8)
+
+
+@given(realistic_costs(), st.integers(1, 512), st.booleans())
+@settings(deadline=None)
+def test_one_expert_follows_the_papers_rule(costs: CostModel, tokens: int, resident: bool) -> None:
+    costs = replace(costs, activation_copy=None)
+    (run,) = plan_layer([(3, tokens)], {3} if resident else set(), costs, "fiddler").runs
+    by_the_paper = "gpu" if resident else "stream" if run.cpu_s > run.gpu_s + run.copy_s else "cpu"
+    margin = abs(run.cpu_s - run.gpu_s - run.copy_s) / max(run.cpu_s, run.gpu_s + run.copy_s)
+    assert run.place == by_the_paper or margin < 1e-6
+
+
+@given(routings(), realistic_costs())
+@settings(deadline=None)
+def test_fiddler_is_never_worse_than_the_papers_rule_expert_by_expert(routing: Routing, costs: CostModel) -> None:
+    counts, resident = routing
+    plan = plan_layer(counts, resident, costs, "fiddler")
+    paper = [
+        replace(run, place="stream" if run.cpu_s > run.gpu_s + run.copy_s else "cpu") if run.place != "gpu" else run
+        for run in sorted(plan.runs, key=lambda run: -run.tokens)
+    ]
+    assert plan.predicted_s <= max(sides(paper, costs, 2)) * (1 + 1e-8)
+
+
+@given(routings(most=5), realistic_costs(), st.integers(1, 3))
+@settings(deadline=None, max_examples=150)
+def test_near_the_optimum_of_all_choices_and_orders(routing: Routing, costs: CostModel, slots: int) -> None:
+    counts, resident = routing
+    plan = plan_layer(counts, resident, costs, "fiddler", staging_slots=slots)
+    optimum = best_plan_brute_force(plan, costs, slots)
+    assert optimum * (1 - 1e-9) <= plan.predicted_s <= optimum * 1.15
+
+
+@given(routings(), realistic_costs(), st.sampled_from(POLICIES))
+@settings(deadline=None)
+def test_without_a_gpu_everything_is_on_the_cpu(routing: Routing, costs: CostModel, policy: PolicyName) -> None:
+    counts, resident = routing
+    costs = replace(costs, gpu_expert=None, weight_copy=None, activation_copy=None)
+    plan = plan_layer(counts, resident, costs, policy)
+    assert {run.place for run in plan.runs} == {"cpu"}
+    assert all(run.gpu_s == run.copy_s == 0.0 for run in plan.runs)
+    assert plan.predicted_gpu_s == 0.0
+    assert plan.predicted_s == pytest.approx(
+        sum(predict(costs.cpu_expert, n) for _, n in counts) * costs.cpu_correction
+    )
+
+
+def test_decode_stays_on_the_cpu_and_a_long_prompt_is_streamed() -> None:
+    decode = plan_layer([(0, 1), (1, 1)], frozenset(), COSTS, "fiddler")
+    assert [run.place for run in decode.runs] == ["cpu", "cpu"]
+    prefill = plan_layer([(0, 1), (1, 500), (2, 700)], frozenset(), COSTS, "fiddler")
+    assert [(run.expert, run.place) for run in prefill.runs] == [(2, "stream"), (1, "stream"), (0, "cpu")]
+
+
+def test_both_sides_work_at_once() -> None:
+    """Five equal experts: one copy costs as much as four on the CPU, so exactly one is streamed."""
+    plan = plan_layer([(expert, 1) for expert in range(6)], frozenset(), COSTS, "fiddler")
+    assert [run.place for run in plan.runs].count("stream") == 1
+    assert plan.predicted_s == pytest.approx(5 * 1.0e-3 + 1e-5)
+
+
+def test_ties_go_to_the_cpu() -> None:
+    free = replace(COSTS, weight_copy=CostCurve(0.0, 8.0e-4, 0.0), activation_copy=None)
+    assert plan_layer([(0, 1)], frozenset(), free, "fiddler").runs[0].place == "cpu"
+
+
+def test_one_staging_slot_makes_copies_wait_for_computes() -> None:
+    counts = [(0, 4000), (1, 4000), (2, 4000)]
+    two = plan_layer(counts, frozenset(), COSTS, "gpu_stream", staging_slots=2)
+    one = plan_layer(counts, frozenset(), COSTS, "gpu_stream", staging_slots=1)
+    assert two.predicted_gpu_s == pytest.approx(4e-3 + 3 * 4e-3)
+    assert one.predicted_gpu_s == pytest.approx(3 * (4e-3 + 4e-3))
+
+
+def test_corrections_move_the_choice() -> None:
+    counts = [(0, 100)]
+    assert plan_layer(counts, frozenset(), COSTS, "fiddler").runs[0].place == "cpu"
+    slow_cpu = replace(COSTS, cpu_correction=3.0)
+    (run,) = plan_layer(counts, frozenset(), slow_cpu, "fiddler").runs
+    assert run.place == "stream"
+    assert run.cpu_s == pytest.approx(3 * 100 * 3.0e-5)
+
+
+def test_activations_of_the_whole_pass_count_once() -> None:
+    costs = replace(COSTS, activation_copy=CostCurve(0.0, 1e-6, 0.0))
+    plan = plan_layer([(0, 3), (1, 5)], frozenset(), costs, "cpu_only", pass_tokens=7)
+    assert plan.predicted_cpu_s == pytest.approx(2e-3 + 7e-6)
+    assert plan_layer([(0, 3), (1, 5)], frozenset(), costs, "cpu_only").predicted_cpu_s == pytest.approx(2e-3 + 5e-6)
+
+
+def test_no_active_experts_make_an_empty_plan() -> None:
+    for policy in POLICIES:
+        plan = plan_layer([], frozenset(), COSTS, policy)
+        assert (plan.runs, plan.predicted_s) == ((), 0.0)
+
+
+@pytest.mark.parametrize(("active", "limit_us"), [(2, 15), (128, 200)])
+def test_quick_enough_to_be_called_for_every_layer_of_every_token(active: int, limit_us: int) -> None:
+    counts = [(expert, 1 + expert * 37 % 64) for expert in range(active)]
+    resident = frozenset(range(0, active, 3))
+    rounds = 2000 // active
+    best_s = (
+        min(timeit.repeat(lambda: plan_layer(counts, resident, COSTS, "fiddler"), number=rounds, repeat=15)) / rounds
+    )
+    assert best_s * 1e6 < 4 * limit_us, "four times the target: other work shares these cores"

@@ -1,0 +1,111 @@
+"""The simulated GPU keeps its budget and its clocks; each kind opens as planned."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from engine.config import EngineConfig
+from engine.devices import SIMULATED_LAUNCH_S, CpuDevice, CudaDevice, SimulatedDevice, open_device
+from engine.errors import ConfigurationError, DeviceOutOfMemoryError
+from engine.hardware import probe_hardware
+from engine.kernels.torch_expert import ExpertWeights, expert_forward
+
+HIDDEN, INTERMEDIATE = 8, 16
+CONFIG = EngineConfig(
+    simulated_vram_bytes=10_000,
+    simulated_link_bytes_per_s=1e6,
+    simulated_memory_bytes_per_s=1e7,
+    simulated_flops=1e9,
+)
+
+
+def an_expert(seed: int = 0) -> ExpertWeights:
+    generator = torch.Generator().manual_seed(seed)
+    return ExpertWeights.view(torch.randn(3 * HIDDEN * INTERMEDIATE, generator=generator), HIDDEN, INTERMEDIATE)
+
+
+def test_an_allocation_past_the_budget_raises_and_counts_nothing() -> None:
+    device = SimulatedDevice(CONFIG, budget_bytes=4_000)
+    device.allocate((500,), torch.float32, "dense")
+    with pytest.raises(DeviceOutOfMemoryError, match="kv needs 2,004"):
+        device.allocate((501,), torch.float32, "kv")
+    assert device.allocated == {"dense": 2_000}
+    device.allocate((500,), torch.float32, "kv")
+    assert device.allocated_bytes == 4_000
+
+
+def test_the_budget_is_never_more_than_the_simulated_vram() -> None:
+    assert SimulatedDevice(CONFIG, budget_bytes=1 << 40).budget_bytes == 10_000
+
+
+def test_released_bytes_can_be_taken_again() -> None:
+    device = SimulatedDevice(CONFIG, budget_bytes=1_000)
+    device.reserve("workspace", 1_000)
+    device.release("workspace", 1_000)
+    device.reserve("experts", 1_000)
+    assert device.allocated["experts"] == 1_000
+
+
+def test_two_copies_follow_each_other_and_computing_waits_for_its_copy() -> None:
+    device, source = SimulatedDevice(CONFIG, 10_000), an_expert()
+    slots = [an_expert(1), an_expert(2)]
+    copy_s = source.nbytes / 1e6 + SIMULATED_LAUNCH_S
+    run_s = max(source.nbytes / 1e7, 2 * source.parameters * 3 / 1e9) + SIMULATED_LAUNCH_S
+    device.begin_layer()
+    for slot, target in enumerate(slots):
+        device.copy_in(slot, target.flat, source.flat)
+    for slot, target in enumerate(slots):
+        device.wait_copy(slot)
+        device.run_expert(torch.zeros(3, HIDDEN), target, slot)
+    device.end_layer()
+    assert device.seconds() == pytest.approx(2 * copy_s + run_s)
+    assert torch.equal(slots[0].flat, source.flat)
+
+
+def test_a_copy_waits_until_its_slot_is_vacated() -> None:
+    device, source, target = SimulatedDevice(CONFIG, 10_000), an_expert(), an_expert(1)
+    copy_s = source.nbytes / 1e6 + SIMULATED_LAUNCH_S
+    run_s = source.nbytes / 1e7 + SIMULATED_LAUNCH_S
+    device.begin_layer()
+    for _ in range(2):
+        device.copy_in(0, target.flat, source.flat)
+        device.wait_copy(0)
+        device.run_expert(torch.zeros(1, HIDDEN), target, 0)
+    assert device.seconds() == pytest.approx(2 * (copy_s + run_s))
+    device.begin_layer()
+    assert device.seconds() == 0.0
+
+
+def test_the_simulated_gpu_computes_what_the_cpu_does() -> None:
+    hidden, weights = torch.randn(5, HIDDEN), an_expert()
+    assert torch.equal(SimulatedDevice(CONFIG, 0).run_expert(hidden, weights), expert_forward(hidden, weights))
+
+
+def test_open_device_opens_what_was_planned() -> None:
+    hardware = probe_hardware()
+    assert isinstance(open_device("simulated", CONFIG, hardware, 100), SimulatedDevice)
+    cpu = open_device("cpu", CONFIG, hardware, 0)
+    assert isinstance(cpu, CpuDevice)
+    assert not cpu.has_gpu
+    assert cpu.seconds() == 0.0
+
+
+def test_cuda_without_a_gpu_is_one_clear_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigurationError, match="no usable NVIDIA GPU"):
+        CudaDevice(1 << 30)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_cuda_streams_and_computes_what_the_cpu_does() -> None:
+    device, source = CudaDevice(1 << 30), an_expert()
+    flat = device.allocate((3 * HIDDEN * INTERMEDIATE,), torch.float32, "staging")
+    slot, hidden = ExpertWeights.view(flat, HIDDEN, INTERMEDIATE), torch.randn(4, HIDDEN)
+    device.begin_layer()
+    device.copy_in(0, slot.flat, source.flat)
+    device.wait_copy(0)
+    out = device.run_expert(hidden.to(device.torch_device), slot, 0)
+    device.end_layer()
+    assert device.seconds() > 0.0
+    torch.testing.assert_close(out.cpu(), expert_forward(hidden, source), atol=1e-4, rtol=1e-4)

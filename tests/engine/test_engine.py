@@ -1,0 +1,193 @@
+"""Engine: load, chat, reuse of the cache, live settings, refusals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine import Engine, EngineConfig, SamplingParams
+from engine.errors import (
+    ConfigurationError,
+    DoesNotFitError,
+    OperationCancelledError,
+    PromptTooLongError,
+)
+from engine.messages import ChatMessage, Event, Finished, Loading, PromptProgress, Snapshot, Token
+from tests.checkpoints import write_mixtral
+from tests.engine.shapes import simulated_budget
+
+CPU = EngineConfig(device="cpu", context_tokens=256, cpu_threads=1, prefill_chunk_tokens=32)
+SIMULATED = replace(CPU, device="simulated", simulated_vram_bytes=64 << 20)
+GREEDY = SamplingParams(max_tokens=12, temperature=0.0, ignore_eos=True)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_mixtral(tmp_path_factory.mktemp("engine") / "m"))
+
+
+def finished(events: list[Event]) -> Finished:
+    assert isinstance(events[-1], Finished)
+    assert sum(isinstance(event, Finished) for event in events) == 1
+    return events[-1]
+
+
+def test_a_reply_is_progress_tokens_snapshot_and_one_finish(model: str) -> None:
+    with Engine.load(model, CPU) as engine:
+        events = list(engine.generate([{"role": "user", "content": "hello"}], GREEDY))
+    assert isinstance(events[0], PromptProgress)
+    assert isinstance(events[-2], Snapshot)
+    end = finished(events)
+    assert end.reason == "length"
+    assert end.usage.completion_tokens == sum(isinstance(event, Token) for event in events) == 12
+    assert end.timings.ttft_s > 0
+    assert end.timings.decode_tokens_per_s > 0
+
+
+def test_a_second_turn_computes_only_its_new_tokens(model: str) -> None:
+    first = [ChatMessage("user", "what is an expert, and where does it live?")]
+    with Engine.load(model, CPU) as engine:
+        events = list(engine.generate(first, GREEDY))
+        prompt_tokens = finished(events).usage.prompt_tokens
+        second = [*first, ChatMessage("assistant", "it lives here"), ChatMessage("user", "and why?")]
+        with_cache = list(engine.generate(second, GREEDY))
+        usage = finished(with_cache).usage
+        assert prompt_tokens <= usage.cached_tokens < usage.prompt_tokens
+    with Engine.load(model, CPU) as fresh:
+        without_cache = list(fresh.generate(second, GREEDY))
+    ids = [[event.id for event in events if isinstance(event, Token)] for events in (with_cache, without_cache)]
+    assert ids[0] == ids[1]
+
+
+def test_a_seed_repeats_a_reply(model: str) -> None:
+    sampling = SamplingParams(max_tokens=20, temperature=1.5, seed=7, ignore_eos=True)
+    with Engine.load(model, CPU) as engine:
+        runs = [
+            [event.id for event in engine.generate([5, 6, 7], sampling) if isinstance(event, Token)] for _ in range(2)
+        ]
+    assert runs[0] == runs[1]
+
+
+def test_cancelling_ends_the_reply_and_the_next_one_is_whole(model: str) -> None:
+    with Engine.load(model, CPU) as engine:
+        expected = [event.id for event in engine.generate([9] * 100, GREEDY) if isinstance(event, Token)]
+        engine.logits([1])  # forget the sequence
+        asked = 0
+
+        def cancelled() -> bool:
+            nonlocal asked
+            asked += 1
+            return asked > 5
+
+        events = list(engine.generate([9] * 100, GREEDY, cancelled))
+        assert finished(events).reason == "cancelled"
+        assert asked == 6
+        again = [event.id for event in engine.generate([9] * 100, GREEDY) if isinstance(event, Token)]
+    assert again == expected
+
+
+def test_the_reply_ends_when_the_context_is_full(model: str) -> None:
+    with Engine.load(model, replace(CPU, context_tokens=32)) as engine:
+        events = list(engine.generate([3] * 30, GREEDY))
+    assert finished(events).reason == "context"
+    assert sum(isinstance(event, Token) for event in events) == 3
+
+
+@pytest.mark.parametrize("prompt", [[300], [-1], []])
+def test_a_prompt_that_cannot_be_computed_is_refused(model: str, prompt: list[int]) -> None:
+    with Engine.load(model, CPU) as engine:
+        with pytest.raises(ConfigurationError):
+            engine.logits(prompt)
+        with pytest.raises(ConfigurationError):
+            list(engine.generate(prompt, GREEDY))
+
+
+def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(model: str) -> None:
+    with Engine.load(model, replace(CPU, context_tokens=32)) as engine:
+        with pytest.raises(PromptTooLongError, match=r"32 tokens and the context holds 32"):
+            list(engine.generate([3] * 32, GREEDY))
+        assert engine.logits([3] * 32).shape == (32, 300)
+
+
+def test_the_budget_changes_live_without_losing_the_conversation(model: str) -> None:
+    with Engine.load(model, SIMULATED) as engine:
+        everything = engine.plan
+        assert everything.resident_experts == engine.model.total_experts
+        prompt = [11, 12, 13, 14, 15, 16]
+        expected = engine.logits([*prompt, 17])
+        engine.logits(prompt)
+        smaller = simulated_budget(engine.model, SIMULATED, residents=3)
+        engine.reconfigure(replace(SIMULATED, vram_budget_bytes=smaller))
+        assert engine.plan.resident_experts == 3
+        snapshot = engine.snapshot()
+        assert sum(snapshot.vram_bytes.values()) <= snapshot.vram_budget_bytes <= smaller
+        assert snapshot.resident_by_layer == engine.plan.resident_by_layer
+        assert engine.ready.effective.vram_budget_bytes == engine.plan.vram_budget_bytes
+        events = list(engine.generate([*prompt, 17], GREEDY))
+        assert finished(events).usage.cached_tokens == len(prompt)
+        np.testing.assert_allclose(engine.logits([*prompt, 17]), expected, atol=1e-5)
+        engine.reconfigure(SIMULATED)
+        assert engine.plan.resident_experts == engine.model.total_experts
+
+
+def test_the_context_changes_live(model: str) -> None:
+    for config in (CPU, SIMULATED):
+        with Engine.load(model, config) as engine:
+            expected = engine.logits([1, 2, 3])
+            engine.reconfigure(replace(config, context_tokens=64))
+            assert engine.ready.effective.context_tokens == 64
+            np.testing.assert_allclose(engine.logits([1, 2, 3]), expected, atol=1e-5)
+
+
+def test_refused_settings_leave_the_old_ones_in_force(model: str) -> None:
+    with Engine.load(model, SIMULATED) as engine:
+        before = engine.ready
+        with pytest.raises(DoesNotFitError, match="need"):
+            engine.reconfigure(replace(SIMULATED, vram_budget_bytes=1000))
+        with pytest.raises(ConfigurationError, match="device"):
+            engine.reconfigure(replace(SIMULATED, device="cpu"))
+        assert engine.ready is before
+        assert list(engine.generate([1, 2], GREEDY))
+
+
+def test_a_budget_below_the_dense_weights_is_refused_before_loading(model: str) -> None:
+    heard: list[Event] = []
+    with pytest.raises(DoesNotFitError) as caught:
+        Engine.load(model, replace(SIMULATED, vram_budget_bytes=1000), heard.append)
+    assert caught.value.needed_bytes > caught.value.available_bytes
+    assert {event.phase for event in heard if isinstance(event, Loading)} == {"checking"}
+
+
+def test_a_load_can_be_stopped(model: str) -> None:
+    with pytest.raises(OperationCancelledError):
+        Engine.load(model, CPU, cancelled=lambda: True)
+
+
+def test_costs_and_popularity_are_kept_for_the_next_start(model: str, tmp_path: Path) -> None:
+    config = replace(SIMULATED, cost_cache_dir=str(tmp_path / "costs"), popularity_dir=str(tmp_path / "popularity"))
+    with Engine.load(model, config) as engine:
+        assert engine.ready.planning.costs.source == "measured"
+        uniform = engine.ready.planning.popularity
+        list(engine.generate([5] * 64, GREEDY))
+    with Engine.load(model, config) as engine:
+        assert engine.ready.planning.costs.source == "cached"
+        assert engine.ready.planning.popularity != uniform
+        engine.recalibrate()
+        assert engine.ready.planning.costs.source == "measured"
+
+
+def test_loading_tells_its_phases_and_ends_at_the_total(model: str) -> None:
+    heard: list[Event] = []
+    Engine.load(model, CPU, heard.append).close()
+    phases = [event.phase for event in heard if isinstance(event, Loading)]
+    assert phases[0] == "checking"
+    assert phases[-1] == "measuring"
+
+
+def test_closing_twice_is_fine(model: str) -> None:
+    engine = Engine.load(model, SIMULATED)
+    engine.close()
+    engine.close()

@@ -1,0 +1,259 @@
+"""The tokenizer against transformers' own, and its stream against whole decoding."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
+
+from engine.errors import CheckpointError, ConfigurationError
+from engine.messages import ChatMessage
+from engine.tokenizer import MISTRAL_TEMPLATE, ChatTokenizer
+from tests.checkpoints import BOS_ID, EOS_ID, write_tokenizer
+
+CHATS: list[list[dict[str, str]]] = [
+    [{"role": "user", "content": "Hi"}],
+    [{"role": "user", "content": "Zwölf <b>Boxkämpfer</b> & 漢字 😀\n\n"}],
+    [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b</s>"},
+        {"role": "user", "content": "{{ 7 * 7 }}"},
+    ],
+]
+QWEN_LIKE = """
+{%- if messages[0].role == 'system' %}
+    {{- '<|im_start|>system\n' + messages[0].content + '<|im_end|>\n' }}
+{%- endif %}
+{%- set ns = namespace(multi_step_tool=true, last_query_index=messages|length - 1) %}
+{%- for message in messages[::-1] %}
+    {%- set index = (messages|length - 1) - loop.index0 %}
+    {%- if ns.multi_step_tool and message.role == "user" and message.content is string %}
+        {%- set ns.multi_step_tool = false %}
+        {%- set ns.last_query_index = index %}
+    {%- endif %}
+{%- endfor %}
+{%- for message in messages %}
+    {%- set content = message.content if message.content is string else '' %}
+    {%- if message.role == "assistant" and '</think>' in content %}
+        {%- set content = content.split('</think>')[-1].lstrip('\n') %}
+    {%- endif %}
+    {%- if loop.index0 > 100 %}{% break %}{% endif %}
+    {{- '<|im_start|>' + message.role + '\n' + content ~ '<|im_end|>' + '\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\n' }}
+    {%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\n\n</think>\n\n' }}{%- endif %}
+{%- endif %}
+"""
+TRAINING_TAG = (
+    "{{ messages | tojson }}{% for m in messages %}{% generation %}{{ m['content'] | trim }}{% endgeneration %}"
+    "{{ ', '.join(['x', m.role]) | indent(2) }}{% endfor %}"
+)
+
+
+def _sentencepiece(folder: Path) -> None:
+    """A byte-fallback tokenizer as Mixtral's, with a few pieces."""
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    pieces += ["\u2581", "a", "b", "\u2581a", "\u2581b", "ab", "\u2581ab", "é", "\ufffd"]
+    merges = [("\u2581", "a"), ("\u2581", "b"), ("a", "b"), ("\u2581", "ab")]
+    vocab = {piece: index for index, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(
+        models.BPE(vocab=vocab, merges=merges, byte_fallback=True, unk_token="<unk>", fuse_unk=True)  # noqa: S106
+    )
+    replace = normalizers.Replace(" ", "\u2581")
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), replace])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", BOS_ID)])
+    tokenizer.add_special_tokens([AddedToken(text, special=True) for text in ("<unk>", "<s>", "</s>")])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
+    tokens = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **tokens}))
+
+
+def _byte_level(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tokenizer(folder, 300)
+
+
+@pytest.fixture(scope="module", params=[_byte_level, _sentencepiece], ids=["byte-level", "byte-fallback"])
+def any_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write: Callable[[Path], None] = request.param
+    write(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    _byte_level(tmp_path)
+    return tmp_path
+
+
+def _edit(path: Path, **changes: Any) -> None:
+    values = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    values.update(changes)
+    path.write_text(json.dumps({key: value for key, value in values.items() if value is not None}), encoding="utf-8")
+
+
+def _reference(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)
+
+
+# ---- against transformers ----
+
+
+@pytest.mark.parametrize("template", [MISTRAL_TEMPLATE, QWEN_LIKE, TRAINING_TAG], ids=["mistral", "qwen", "tags"])
+@pytest.mark.parametrize("chat", CHATS, ids=["short", "unicode", "turns"])
+def test_chat_ids_equal_transformers(any_folder: Path, template: str, chat: list[dict[str, str]]) -> None:
+    (any_folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    expected = _reference(any_folder).apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
+    assert ChatTokenizer.open(any_folder).encode_chat(chat) == expected
+
+
+def test_raw_text_and_decoding_equal_transformers(any_folder: Path) -> None:
+    ours, theirs = ChatTokenizer.open(any_folder), _reference(any_folder)
+    for text in ("", " a b", "é漢😀", "a</s>b"):
+        ids = ours.encode(text)
+        assert ids == theirs(text)["input_ids"]
+        assert ids == [BOS_ID, *ours.encode(text, bos=False)]
+        assert ours.decode(ids) == theirs.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def test_template_of_the_configuration_and_named_templates(folder: Path) -> None:
+    config = folder / "tokenizer_config.json"
+    _edit(config, chat_template=[{"name": "tool", "template": "T"}, {"name": "default", "template": "D"}])
+    assert ChatTokenizer.open(folder).render_chat(CHATS[0]) == "D"
+    _edit(config, chat_template="S")
+    assert ChatTokenizer.open(folder).render_chat(CHATS[0]) == "S"
+    (folder / "chat_template.jinja").write_text("J")
+    assert ChatTokenizer.open(folder).render_chat(CHATS[0]) == "J"
+
+
+@pytest.mark.parametrize(
+    ("model_type", "prompt"),
+    [("mixtral", "<s> [INST] Hi [/INST]"), ("olmoe", "<s>User: Hi\nAssistant:")],
+)
+def test_without_a_template_the_family_decides(folder: Path, model_type: str, prompt: str) -> None:
+    _edit(folder / "tokenizer_config.json", chat_template=None)
+    _edit(folder / "config.json", model_type=model_type)
+    assert ChatTokenizer.open(folder).render_chat(CHATS[0]) == prompt
+
+
+def test_without_a_template_a_chatml_vocabulary_decides(folder: Path) -> None:
+    added = {"400": {"content": "<|im_start|>", "special": True}, "401": {"content": "<|im_end|>", "special": True}}
+    _edit(folder / "tokenizer_config.json", chat_template=None, added_tokens_decoder=added)
+    prompt = ChatTokenizer.open(folder).render_chat(CHATS[0])
+    assert prompt == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_refused_system_role_is_folded_into_the_first_user_message(folder: Path) -> None:
+    _edit(folder / "tokenizer_config.json", chat_template=MISTRAL_TEMPLATE)
+    tokenizer = ChatTokenizer.open(folder)
+    chat = [ChatMessage("system", "Be brief."), ChatMessage("user", "Hi")]
+    assert tokenizer.render_chat(chat) == "<s> [INST] Be brief.\n\nHi [/INST]"
+    with pytest.raises(ConfigurationError, match="system role"):
+        tokenizer.render_chat([ChatMessage("system", "Be brief.")])
+
+
+def test_empty_conversation_is_refused(folder: Path) -> None:
+    with pytest.raises(ConfigurationError, match="empty"):
+        ChatTokenizer.open(folder).encode_chat([])
+
+
+def test_eos_ids_come_from_all_three_files(folder: Path) -> None:
+    _edit(folder / "generation_config.json", eos_token_id=[7, 9, -1, True, "x"])
+    _edit(folder / "config.json", eos_token_id=8)
+    assert ChatTokenizer.open(folder).eos_ids == {EOS_ID, 7, 8, 9}
+
+
+def test_start_token_follows_tokenizer_json(folder: Path) -> None:
+    _edit(folder / "tokenizer_config.json", add_bos_token=False)
+    assert ChatTokenizer.open(folder).encode("a")[0] == BOS_ID == _reference(folder)("a")["input_ids"][0]
+    _edit(folder / "tokenizer.json", post_processor=None)
+    _edit(folder / "tokenizer_config.json", add_bos_token=True)
+    assert ChatTokenizer.open(folder).encode("a") == _reference(folder)("a")["input_ids"]
+    assert BOS_ID not in ChatTokenizer.open(folder).encode("a")
+
+
+# ---- damaged files ----
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tokenizer.json", b"{"),
+        ("tokenizer.json", b'{"model": {"type": "BPE"}}'),
+        ("tokenizer.json", b"\xff\xfe"),
+        ("tokenizer_config.json", b"[1]"),
+        ("tokenizer_config.json", b"[" * 100_000),
+        ("tokenizer_config.json", b'{"chat_template": 5}'),
+        ("generation_config.json", b"nope"),
+        ("chat_template.jinja", b"{% for %}"),
+        ("chat_template.jinja", b"x" * (1 << 19)),
+    ],
+)
+def test_damaged_file_is_a_checkpoint_error(folder: Path, name: str, content: bytes) -> None:
+    (folder / name).write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        ChatTokenizer.open(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_tokenizer_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no tokenizer\.json"):
+        ChatTokenizer.open(tmp_path)
+
+
+# ---- streaming ----
+
+
+def _streamed(tokenizer: ChatTokenizer, ids: list[int]) -> str:
+    stream = tokenizer.decoder()
+    return "".join([*(stream.push(token) for token in ids), stream.flush()])
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=st.text(max_size=24) | st.text(alphabet="ab é😀漢\n", max_size=24))
+def test_streamed_text_equals_whole_decoding(any_folder: Path, text: str) -> None:
+    tokenizer = _opened(any_folder)
+    ids = tokenizer.encode(text)
+    assert _streamed(tokenizer, ids) == tokenizer.decode(ids)
+
+
+@settings(max_examples=150, deadline=None)
+@given(ids=st.lists(st.integers(0, 400), max_size=120))
+def test_any_tokens_stream_without_failure(any_folder: Path, ids: list[int]) -> None:
+    tokenizer = _opened(any_folder)
+    streamed = _streamed(tokenizer, ids)
+    assert len(streamed) <= len(tokenizer.decode(ids)) + len(ids)
+
+
+def test_a_character_appears_with_its_last_byte_and_special_tokens_never(folder: Path) -> None:
+    tokenizer = ChatTokenizer.open(folder)
+    stream = tokenizer.decoder()
+    pieces = [stream.push(token) for token in [BOS_ID, *tokenizer.encode("a😀", bos=False), EOS_ID]]
+    assert pieces == ["", "a", "", "", "", "😀", ""]
+    assert stream.push(tokenizer.encode("😀", bos=False)[0]) == ""
+    assert stream.flush() == "\ufffd"
+
+
+_TOKENIZERS: dict[Path, ChatTokenizer] = {}
+
+
+def _opened(folder: Path) -> ChatTokenizer:
+    """One tokenizer for all examples; an earlier test may have left a template beside it."""
+    if folder not in _TOKENIZERS:
+        (folder / "chat_template.jinja").unlink(missing_ok=True)
+        _TOKENIZERS[folder] = ChatTokenizer.open(folder)
+    return _TOKENIZERS[folder]
