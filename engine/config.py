@@ -17,6 +17,7 @@ PlacementName = Literal["popularity", "uniform"]
 DTypeName = Literal["float32", "bfloat16", "float16"]
 
 DTYPE_BYTES: dict[DTypeName, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
+SIMULATED_LAUNCH_S = 20e-6  # what a launch or a copy costs on the simulated GPU, whatever its size
 MIN_CONTEXT_TOKENS = 16
 MAX_CONTEXT_TOKENS = 1 << 20
 

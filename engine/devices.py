@@ -20,12 +20,11 @@ from typing import Any
 
 import torch
 
-from engine.config import EngineConfig
+from engine.config import SIMULATED_LAUNCH_S, EngineConfig
 from engine.errors import ConfigurationError, DeviceOutOfMemoryError
 from engine.hardware import HardwareProfile
 from engine.kernels.torch_expert import ExpertWeights, expert_forward
 
-SIMULATED_LAUNCH_S = 20e-6
 CUDA_HOST_REGISTER_PORTABLE = 1
 
 

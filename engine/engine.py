@@ -25,7 +25,7 @@ from engine.checkpoint.checkpoint import Checkpoint
 from engine.config import EngineConfig, ModelConfig, SamplingParams
 from engine.errors import ConfigurationError, PromptTooLongError
 from engine.experts.calibration import calibrate
-from engine.experts.cost_model import CostCache, assumed_costs, cost_key
+from engine.experts.cost_model import CostCache, assumed_costs, cost_key, planned_threads
 from engine.experts.memory import planned_device
 from engine.experts.placement import check_fits, make_plan
 from engine.experts.popularity import Popularity
@@ -287,11 +287,14 @@ class Engine:
 
     def _cost_key(self) -> str:
         """The name of this machine, device and shape."""
-        return cost_key(self._hardware, self.model, planned_device(self._config, self._hardware), self._threads())
+        device: str = planned_device(self._config, self._hardware)
+        if device == "simulated":
+            device = " ".join(str(getattr(self._config, name)) for name in RELOAD_FIELDS)
+        return cost_key(self._hardware, self.model, device, self._threads())
 
     def _threads(self) -> int:
         """Threads for CPU work."""
-        return self._config.cpu_threads or self._hardware.physical_cores
+        return planned_threads(self.model, self._hardware, self._config)
 
     def _kept_popularity(self) -> Popularity:
         """Counts of earlier sessions with this model, or none."""

@@ -20,7 +20,6 @@ import subprocess
 import sys
 import threading
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, cast
@@ -36,7 +35,7 @@ MAX_LOG_BYTES = 1 << 20
 STOP_TIMEOUT_S = 3.0
 
 _TERMINATE_S = 0.5
-_LOG_TAIL_LINES = 5
+_SIGKILL = 9  # which Windows' signal module lacks
 
 
 class EngineHost(ABC):
@@ -86,7 +85,7 @@ def start_host(*, in_process: bool = False, log_path: Path | None = None) -> Eng
 
     Args:
         in_process: Run it as a thread of this process, instead of in one of its own.
-        log_path: Where the child's stderr goes; None keeps only the last lines, for error messages.
+        log_path: Where the child's stderr goes; None keeps only the last line, for error messages.
     """
     host: EngineHost = InProcessHost() if in_process else ProcessHost(log_path=log_path)
     host.start()
@@ -209,6 +208,8 @@ class ProcessHost(EngineHost):
         logger.start()
         threading.Thread(target=self._write, args=(process.stdin,), name="engine-requests", daemon=True).start()
         complaint = self._receive(cast("BinaryIO", process.stdout))
+        if complaint:
+            process.kill()
         code = _reap(process)
         self._outbox.put(None)
         logger.join(STOP_TIMEOUT_S)
@@ -253,13 +254,12 @@ class ProcessHost(EngineHost):
 
     def _how(self, code: int) -> str:
         """How the child ended, in words."""
-        if code == -signal.SIGTERM.value:
-            return "terminated"
-        if os.name == "posix" and code == -signal.SIGKILL.value:
+        if code == -_SIGKILL:
             return "killed; the system may have run out of memory"
+        if code < 0:
+            return f"signal {-code}, {signal.strsignal(-code)}"
         tail = self._log.tail()
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        return f"{how}: {tail}" if tail else how
+        return f"exit code {code}: {tail}" if tail else f"exit code {code}"
 
 
 def _reap(process: subprocess.Popen[bytes]) -> int:
@@ -310,22 +310,22 @@ class _BoundedLog:
     """Takes a child's stderr so that its pipe never fills: to a file and one older file, each of bounded size.
 
     Args:
-        path: The file; None keeps the last lines only.
+        path: The file; None keeps the last line only.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._tail: deque[str] = deque(maxlen=_LOG_TAIL_LINES)
+        self._last_line = b""
 
     def tail(self) -> str:
         """The last line, for an error message."""
-        return self._tail[-1][:200] if self._tail else ""
+        return " ".join(self._last_line.decode(errors="replace").split())[:200]
 
     def drain(self, stream: IO[bytes]) -> None:
         """Read to the end; a full disk loses the log, never the engine."""
         with stream:
             for line in iter(lambda: stream.readline(1 << 16), b""):
-                self._tail.append(" ".join(line.decode(errors="replace").split()))
+                self._last_line = line
                 if self._path is not None:
                     self._append(self._path, line)
 

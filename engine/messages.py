@@ -1,8 +1,8 @@
 """All that crosses the queue between the window and the engine: frozen, picklable, free of torch.
 
 Requests go in (`Load`, `Generate`, `Reconfigure`, `Recalibrate`, `Cancel`, `Shutdown`); events come out. One reply is
-produced at a time, and every `Generate` ends in exactly one `Finished` or `Failed`, also when cancelled. Times are in seconds,
-sizes in bytes. Only data is here: `engine.experts` makes plans and predictions, `engine.experts.explain` words them.
+produced at a time, and every `Generate` ends in exactly one `Finished` or `Failed`, also when cancelled. Times are in
+seconds, sizes in bytes. Only data is here: `engine.experts` makes plans and predictions and finds the words for them.
 """
 
 from __future__ import annotations

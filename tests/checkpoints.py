@@ -20,6 +20,13 @@ from engine.config import DTypeName
 SAFETENSORS_DTYPES: dict[str, str] = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 UNKNOWN_ID, BOS_ID, EOS_ID = 0, 1, 2
 MIN_TOKENIZER_VOCAB = 3 + 256
+FIXED_CONFIG: dict[str, Any] = {
+    "architectures": ["MixtralForCausalLM"],
+    "model_type": "mixtral",
+    "hidden_act": "silu",
+    "bos_token_id": BOS_ID,
+    "eos_token_id": EOS_ID,
+}
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     "{% if message['role'] == 'assistant' %} {{ message['content'] }}{{ eos_token }}"
@@ -49,39 +56,24 @@ def write_mixtral(
     seed: int = 0,
     tokenizer: bool = True,
 ) -> Path:
-    """Write a random Mixtral that any loader can open.
+    """Write a random Mixtral that any loader can open, and return the folder.
 
     Weights are drawn with a standard deviation of 1/sqrt(fan in), so that logits and routing vary between tokens.
 
     Args:
         folder: Where to write; made if it is missing.
-        layers: Decoder layers.
-        hidden: Width of the residual stream (H).
-        intermediate: Width inside one expert (I).
-        heads: Query heads.
-        kv_heads: Key/value heads.
         head_dim: Width of one head; None for hidden / heads.
-        experts: Experts per layer (E).
-        experts_per_token: Experts that each token visits.
-        vocab_size: Rows of the embedding; at least 259 where a tokenizer is written.
-        max_position_embeddings: Longest context.
-        rms_norm_eps: Epsilon of the norms.
-        rope_theta: Base of the rotary embedding.
-        sliding_window: Tokens that attention looks back on, None for all.
+        vocab_size: At least 259 where a tokenizer is written.
         tied: Leave lm_head.weight out.
         dtype: Type of every weight.
         shards: Files to spread the tensors over; more than one adds an index.
-        seed: Draws other weights.
         tokenizer: Also write a byte-level tokenizer with a chat template.
 
-    Returns:
-        The folder.
+    The others are config.json's fields under shorter names.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = {
-        "architectures": ["MixtralForCausalLM"],
-        "model_type": "mixtral",
-        "hidden_act": "silu",
+        **FIXED_CONFIG,
         "hidden_size": hidden,
         "intermediate_size": intermediate,
         "num_hidden_layers": layers,
@@ -97,8 +89,6 @@ def write_mixtral(
         "sliding_window": sliding_window,
         "tie_word_embeddings": tied,
         "dtype": dtype,
-        "bos_token_id": BOS_ID,
-        "eos_token_id": EOS_ID,
     }
     (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
     generator = np.random.default_rng(seed)

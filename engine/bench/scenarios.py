@@ -57,7 +57,7 @@ def run(model: str, config: EngineConfig, *, prompt_tokens: int, new_tokens: int
                 "load_s": load_s,
                 "rss_before_load_bytes": before_bytes,
                 "peak_rss_after_load_bytes": loaded_bytes,
-                "load_overhead_bytes": loaded_bytes - engine.plan.host_bytes["total"],
+                "load_overhead_bytes": loaded_bytes - _held_in_ram_bytes(engine),
                 "peak_rss_bytes": peak_rss_bytes(),
                 "dense_layer_hidden64_s": decode_layer_seconds(),
                 "prompt_tokens": prompt_tokens,
@@ -80,9 +80,7 @@ def _measure(engine: Engine, prompt_tokens: int, new_tokens: int, repeat: int) -
     for _ in range(repeat + 1):
         # Each run's prompt is another one, so that nothing is found in the cache.
         prompt = torch.randint(engine.model.vocab_size, (prompt_tokens,), generator=generator).tolist()
-        for event in engine.generate(prompt, sampling):
-            if isinstance(event, Finished):
-                timings.append(event.timings)
+        timings += [event.timings for event in engine.generate(prompt, sampling) if isinstance(event, Finished)]
     return timings[1:], engine.snapshot()
 
 
@@ -108,6 +106,15 @@ def _report(engine: Engine, timings: Sequence[Timings], snapshot: Snapshot) -> d
         "costs": asdict(costs),
         "layers": [_layer(trace) for trace in snapshot.layers],
     }
+
+
+def _held_in_ram_bytes(engine: Engine) -> int:
+    """Weights and KV cache in their final form, as far as they are in RAM; a simulated GPU's memory is."""
+    snapshot = engine.snapshot()
+    held = sum(snapshot.host_bytes.values())
+    if engine.ready.simulated:
+        held += sum(snapshot.vram_bytes.values()) - snapshot.vram_bytes["workspace"]
+    return held
 
 
 def _peak_vram_bytes(snapshot: Snapshot) -> int:

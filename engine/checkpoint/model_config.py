@@ -58,10 +58,7 @@ def read_model_config(folder: Path) -> ModelConfig:
     fields = _Fields(content)
     hidden = fields.integer("hidden_size", 1, MAX_HIDDEN)
     heads = fields.integer("num_attention_heads", 1, MAX_HEADS)
-    kv_heads = fields.integer("num_key_value_heads", 1, MAX_HEADS, null=heads)
     experts = fields.integer("num_local_experts", 1, MAX_EXPERTS)
-    if heads % kv_heads:
-        raise fields.refusal("num_key_value_heads", kv_heads, f"no divisor of num_attention_heads {heads}")
     return ModelConfig(
         name=model_name(folder),
         family=family,
@@ -69,7 +66,7 @@ def read_model_config(folder: Path) -> ModelConfig:
         intermediate_size=fields.integer("intermediate_size", 1, MAX_INTERMEDIATE),
         layers=fields.integer("num_hidden_layers", 1, MAX_LAYERS),
         heads=heads,
-        kv_heads=kv_heads,
+        kv_heads=_kv_heads(fields, heads),
         head_dim=_head_dim(fields, hidden, heads),
         experts=experts,
         experts_per_token=fields.integer("num_experts_per_tok", 1, experts),
@@ -174,6 +171,14 @@ def _refuse_variants(content: dict[str, Any]) -> None:
     activation = content.get("hidden_act", "silu")
     if activation != "silu":
         raise UnsupportedModelError(f"{CONFIG} says hidden_act is {quote(activation)}, not 'silu'.", _CHOOSE_MIXTRAL)
+
+
+def _kv_heads(fields: _Fields, heads: int) -> int:
+    """Key/value heads, each shared by the same number of query heads; null means one for each."""
+    kv_heads = fields.integer("num_key_value_heads", 1, MAX_HEADS, null=heads)
+    if heads % kv_heads:
+        raise fields.refusal("num_key_value_heads", kv_heads, f"no divisor of num_attention_heads {heads}")
+    return kv_heads
 
 
 def _head_dim(fields: _Fields, hidden: int, heads: int) -> int:

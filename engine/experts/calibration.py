@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from statistics import median
 
 import torch
 
@@ -92,12 +91,15 @@ def _measure_gpu(
 
     gpu_expert = _measure_curve(gpu_sample, check)
     activation_copy = _measure_curve(activation_sample, check)
-    copy_s = median(_device_timed(device, copy) for _ in range(WEIGHT_COPIES))
+    copy_s = min(_device_timed(device, copy) for _ in range(WEIGHT_COPIES))
     return gpu_expert, fit_curve([1], [copy_s]), activation_copy
 
 
 def _measure_curve(sample: Callable[[int, int], float], check: Check) -> CostCurve:
-    """Median seconds over the token counts, fitted; `sample(tokens, turn)` gives one measurement."""
+    """Least seconds at each token count, fitted; `sample(tokens, turn)` gives one measurement.
+
+    The least, because other programs only ever add time.
+    """
     units: list[int] = []
     seconds: list[float] = []
     turn = 0
@@ -111,7 +113,7 @@ def _measure_curve(sample: Callable[[int, int], float], check: Check) -> CostCur
                 break
         # The first run of a size makes its kernels and buffers ready.
         units.append(tokens)
-        seconds.append(median(samples[1:] or samples))
+        seconds.append(min(samples[1:] or samples))
         if seconds[-1] > LONG_SAMPLE_S:
             break
     return fit_curve(units, seconds)

@@ -12,17 +12,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.config import EngineConfig, ModelConfig
+from engine.config import SIMULATED_LAUNCH_S, EngineConfig, ModelConfig
 from engine.experts.saved_file import read_saved, write_saved
 from engine.hardware import HardwareProfile
 from engine.messages import CostCurve, CostModel
 
 FORMAT_VERSION = 1
+# Below this, waking a second thread costs more than it computes: one expert of the guide (336 KiB) takes 55 us on one
+# thread and as long on two, and ten times as long on two when another program wants a core.
+SMALL_EXPERT_BYTES = 1 << 20
 CORRECTION_WEIGHT = 0.1
 CORRECTION_LIMITS = (0.2, 5.0)
 
@@ -37,7 +39,6 @@ ASSUMED_GPU_FLOPS = 10e12
 ASSUMED_GPU_CALL_S = 20e-6
 ASSUMED_COPY_CALL_S = 20e-6
 
-SIMULATED_LAUNCH_S = 20e-6  # as in engine.devices, which needs torch; a test holds the two together
 
 Floats = NDArray[np.float64]
 
@@ -146,7 +147,7 @@ def assumed_costs(model: ModelConfig, hardware: HardwareProfile, config: EngineC
         hardware: The machine; its cores, and whether it has a GPU.
         config: Which device is asked for, the threads, and the speeds of a simulated GPU (taken exactly).
     """
-    threads = config.cpu_threads or hardware.physical_cores
+    threads = planned_threads(model, hardware, config)
     ram_bytes_per_s = min(ASSUMED_RAM_BYTES_PER_S, threads * ASSUMED_RAM_BYTES_PER_S_PER_THREAD)
     cpu_flops = threads * ASSUMED_CPU_FLOPS_PER_THREAD
     cpu_expert = _roofline(model, ram_bytes_per_s, cpu_flops, ASSUMED_CPU_CALL_S)
@@ -171,7 +172,7 @@ def simulated_gpu_costs(
     Args:
         model: The model's shape.
         config: Its `simulated_*` fields are the GPU: an expert takes max(bytes / memory speed, operations / flops),
-            a copy bytes / link speed, and either one launch.
+            a copy bytes / link speed, and each of them one launch.
         cpu_expert: The CPU's curve, measured or assumed.
         source: Where `cpu_expert` comes from.
     """
@@ -180,7 +181,7 @@ def simulated_gpu_costs(
         cpu_expert=cpu_expert,
         gpu_expert=_roofline(model, config.simulated_memory_bytes_per_s, config.simulated_flops, SIMULATED_LAUNCH_S),
         weight_copy=CostCurve(0.0, model.expert_bytes / link, SIMULATED_LAUNCH_S),
-        activation_copy=CostCurve(0.0, _activation_bytes(model) / link, 0.0),
+        activation_copy=CostCurve(0.0, _activation_bytes(model) / link, 2 * SIMULATED_LAUNCH_S),
         dense_layer_s=_dense_layer_bytes(model) / config.simulated_memory_bytes_per_s,
         source=source,
     )
@@ -203,35 +204,6 @@ def _dense_layer_bytes(model: ModelConfig) -> float:
 
 
 # ---- learning while running -----------------------------------------------------------------------------------------
-
-
-class PredictedSides(Protocol):
-    """What was predicted for a layer; `LayerPlan` and `LayerTrace` both are."""
-
-    @property
-    def predicted_cpu_s(self) -> float:
-        """Time of the CPU side."""
-
-    @property
-    def predicted_gpu_s(self) -> float:
-        """Time of the GPU side."""
-
-
-def corrected(model: CostModel, predicted: PredictedSides, cpu_s: float, gpu_s: float) -> CostModel:
-    """The model after one layer has run: `with_correction` for the sides that had work.
-
-    Args:
-        model: The costs that the plan was made with.
-        predicted: The plan, or its trace.
-        cpu_s: Measured time of the CPU side, 0 for no work.
-        gpu_s: Measured time of the GPU side, 0 for no work.
-    """
-    expected_cpu_s, expected_gpu_s = predicted.predicted_cpu_s, predicted.predicted_gpu_s
-    return with_correction(
-        model,
-        cpu_ratio=cpu_s / expected_cpu_s if expected_cpu_s > 0.0 else None,
-        gpu_ratio=gpu_s / expected_gpu_s if expected_gpu_s > 0.0 else None,
-    )
 
 
 def with_correction(model: CostModel, *, cpu_ratio: float | None = None, gpu_ratio: float | None = None) -> CostModel:
@@ -263,6 +235,13 @@ def _corrected(correction: float, ratio: float | None) -> float:
 
 
 # ---- kept on disk ---------------------------------------------------------------------------------------------------
+
+
+def planned_threads(model: ModelConfig, hardware: HardwareProfile, config: EngineConfig) -> int:
+    """CPU threads: the setting, or automatically one per physical core, and a single one for small experts."""
+    if config.cpu_threads is not None:
+        return config.cpu_threads
+    return 1 if model.expert_bytes < SMALL_EXPERT_BYTES else hardware.physical_cores
 
 
 def cost_key(hardware: HardwareProfile, model: ModelConfig, device: str, threads: int) -> str:

@@ -1,7 +1,7 @@
 """Runs the experts of one layer where the planner says, both sides at the same time, and keeps the trace.
 
-The order of one call: routing to the host -> plan -> activations to the host if the CPU has a part -> copies of streamed
-experts start -> the GPU's experts are launched (they run on) -> the CPU computes its own -> its result joins the GPU's.
+The order of one call: routing to the host -> plan -> activations to the host if the CPU has a part -> copies of
+streamed experts start -> the GPU's experts are launched and run on -> the CPU computes its own -> both sums are joined.
 All policies and devices share everything but the plan.
 """
 
@@ -18,7 +18,7 @@ from engine.devices import Device
 from engine.experts.cost_model import with_correction
 from engine.experts.planner import LayerPlan, plan_layer
 from engine.experts.popularity import Popularity
-from engine.experts.residency import STAGING_SLOTS, Residency
+from engine.experts.residency import Residency
 from engine.experts.store import ExpertStore
 from engine.kernels.torch_expert import expert_forward
 from engine.messages import CostModel, LayerTrace
@@ -107,7 +107,8 @@ class ExpertExecutor:
         """
         routing = self._sort(top_weights, top_experts)
         counts = [(expert, end - first) for expert, (first, end) in routing.spans.items()]
-        plan = plan_layer(counts, self._residency.resident[layer], self.costs, self.policy, staging_slots=STAGING_SLOTS)
+        resident = self._residency.resident[layer]
+        plan = plan_layer(counts, resident, self.costs, self.policy, pass_tokens=hidden.shape[0])
         on_cpu = [run.expert for run in plan.runs if run.place == "cpu"]
         out = torch.zeros_like(hidden)
         host_hidden = hidden.to("cpu") if on_cpu else hidden
@@ -204,9 +205,10 @@ class ExpertExecutor:
         self.traces[layer] = LayerTrace(
             layer, tokens, plan.runs, plan.predicted_cpu_s, plan.predicted_gpu_s, cpu_s, gpu_s
         )
+        predicted_cpu_s = sum(run.cpu_s for run in plan.runs if run.place == "cpu")  # without the activations' copies
         self.costs = with_correction(
             self.costs,
-            cpu_ratio=cpu_s / plan.predicted_cpu_s if plan.predicted_cpu_s > 0 else None,
+            cpu_ratio=cpu_s / predicted_cpu_s if predicted_cpu_s > 0 else None,
             gpu_ratio=gpu_s / plan.predicted_gpu_s if plan.predicted_gpu_s > 0 else None,
         )
 

@@ -8,10 +8,9 @@ import torch
 
 from engine.config import ModelConfig
 from engine.devices import Device
+from engine.experts.planner import STAGING_SLOTS
 from engine.experts.store import ExpertStore
 from engine.kernels.torch_expert import ExpertWeights
-
-STAGING_SLOTS = 2
 
 
 class Residency:

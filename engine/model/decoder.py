@@ -129,7 +129,7 @@ class Decoder:
         groups = model.heads // model.kv_heads
         queries = rotated[:, : model.heads].view(tokens, model.kv_heads, groups, model.head_dim)
         queries = queries.permute(1, 2, 0, 3).reshape(1, model.kv_heads, groups * tokens, model.head_dim)
-        first = self._first_key(start, tokens)
+        first = self._first_key(start)
         attended = F.scaled_dot_product_attention(
             queries, keys[None, :, first:end], values[None, :, first:end], attn_mask=mask
         )
@@ -155,7 +155,7 @@ class Decoder:
         angles = torch.outer(positions, self._inverse_frequencies).repeat(1, 2).unsqueeze(1)
         return angles.cos().to(dtype), (angles.sin() * self._sine_signs).to(dtype)
 
-    def _first_key(self, start: int, tokens: int) -> int:
+    def _first_key(self, start: int) -> int:
         """The oldest key that any query of this pass sees."""
         window = self._model.sliding_window
         return 0 if window is None else max(0, start - window + 1)
@@ -163,7 +163,7 @@ class Decoder:
     def _mask(self, start: int, tokens: int) -> torch.Tensor:
         """[G * T, S - first] True where a query may look: causal, within the window."""
         device = self._weights.embedding.device
-        first = self._first_key(start, tokens)
+        first = self._first_key(start)
         queries = torch.arange(start, start + tokens, device=device)[:, None]
         keys = torch.arange(first, start + tokens, device=device)[None, :]
         allowed = keys <= queries

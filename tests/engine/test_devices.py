@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.config import EngineConfig
-from engine.devices import SIMULATED_LAUNCH_S, CpuDevice, CudaDevice, SimulatedDevice, open_device
+from engine.config import SIMULATED_LAUNCH_S, EngineConfig
+from engine.devices import CpuDevice, CudaDevice, SimulatedDevice, open_device
 from engine.errors import ConfigurationError, DeviceOutOfMemoryError
 from engine.hardware import probe_hardware
 from engine.kernels.torch_expert import ExpertWeights, expert_forward

@@ -9,19 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.config import EngineConfig, ModelConfig
-from engine.experts import cost_model
+from engine.config import SIMULATED_LAUNCH_S, EngineConfig, ModelConfig
 from engine.experts.cost_model import (
     CostCache,
     assumed_costs,
-    corrected,
     cost_key,
     fit_curve,
     predict,
     simulated_gpu_costs,
     with_correction,
 )
-from engine.experts.planner import LayerPlan
 from engine.messages import CostCurve, CostModel
 from tests.engine.experts.shapes import MIXTRAL, QWEN, machine, pc_costs, realistic_costs, wild_costs
 
@@ -111,16 +108,13 @@ def test_simulated_costs_are_the_simulated_gpus() -> None:
     assert costs.source == "measured"
     assert costs.gpu_expert
     assert costs.weight_copy
-    launch_s = cost_model.SIMULATED_LAUNCH_S
+    launch_s = SIMULATED_LAUNCH_S
     assert predict(costs.weight_copy, 1) == pytest.approx(MIXTRAL.expert_bytes / 10e9 + launch_s)
+    assert costs.activation_copy
+    assert predict(costs.activation_copy, 3) == pytest.approx(2 * (3 * 4096 * 2 / 10e9 + launch_s))
     for tokens in (1, 4096):
         exact = max(MIXTRAL.expert_bytes / 200e9, tokens * 2 * MIXTRAL.expert_parameters / 5e12) + launch_s
         assert predict(costs.gpu_expert, tokens) == pytest.approx(exact)
-
-
-def test_the_simulated_launch_is_the_devices() -> None:
-    devices = pytest.importorskip("engine.devices")
-    assert devices.SIMULATED_LAUNCH_S == cost_model.SIMULATED_LAUNCH_S
 
 
 @pytest.mark.parametrize("model", [MIXTRAL, QWEN])
@@ -168,13 +162,13 @@ def test_correction_without_observations_changes_nothing() -> None:
     costs = pc_costs(MIXTRAL)
     for nothing in (None, 0.0, -1.0, float("nan"), float("inf")):
         assert with_correction(costs, cpu_ratio=nothing, gpu_ratio=nothing) == costs
-    assert corrected(costs, LayerPlan((), 0.0, 0.0), 1.0, 1.0) == costs
 
 
-def test_corrected_learns_from_each_side() -> None:
-    costs = corrected(pc_costs(MIXTRAL), LayerPlan((), predicted_cpu_s=1.0, predicted_gpu_s=2.0), 1.5, 1.0)
+def test_each_side_learns_by_itself() -> None:
+    costs = with_correction(pc_costs(MIXTRAL), cpu_ratio=1.5, gpu_ratio=0.5)
     assert costs.cpu_correction == pytest.approx(1.5**0.1)
     assert costs.gpu_correction == pytest.approx(0.5**0.1)
+    assert with_correction(pc_costs(MIXTRAL), gpu_ratio=0.5).cpu_correction == 1.0
 
 
 @given(realistic_costs() | wild_costs())

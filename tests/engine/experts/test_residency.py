@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from engine.config import EngineConfig
 from engine.devices import SimulatedDevice
 from engine.errors import DeviceOutOfMemoryError
-from engine.experts.residency import STAGING_SLOTS, Residency
+from engine.experts.planner import STAGING_SLOTS
+from engine.experts.residency import Residency
 from engine.experts.store import ExpertStore
 from tests.engine.shapes import TINY
 

@@ -14,7 +14,8 @@ TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
 def reference(hidden: torch.Tensor, weights: ExpertWeights) -> torch.Tensor:
     x, gate_up, down = hidden.double(), weights.gate_up.double(), weights.down.double()
     gate, up = (x @ gate_up.T).split(INTERMEDIATE, dim=-1)
-    return (gate * torch.sigmoid(gate) * up) @ down.T
+    out: torch.Tensor = (gate * torch.sigmoid(gate) * up) @ down.T
+    return out
 
 
 @pytest.mark.parametrize("dtype", list(TOLERANCES))

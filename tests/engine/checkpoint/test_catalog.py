@@ -1,0 +1,59 @@
+"""From a model's name to its folder."""
+
+from __future__ import annotations
+
+import importlib.resources
+from pathlib import Path
+
+import pytest
+
+from engine.checkpoint.catalog import guide_path, resolve_model
+from engine.errors import CheckpointError
+
+
+def test_a_folder_is_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "org" / "name").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert resolve_model(str(tmp_path)) == tmp_path
+    assert resolve_model("org/name") == Path("org/name")
+    assert resolve_model("~/org") == tmp_path / "org"
+
+
+def test_guide_is_the_bundled_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.resources, "files", {"resources": tmp_path}.__getitem__)
+    with pytest.raises(CheckpointError, match="bundled model 'guide' is missing"):
+        guide_path()
+    (tmp_path / "guide").mkdir()
+    assert resolve_model("guide") == guide_path() == tmp_path / "guide"
+
+
+def test_an_installation_without_resources(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(package: str) -> Path:
+        raise ModuleNotFoundError(package)
+
+    monkeypatch.setattr(importlib.resources, "files", absent)
+    with pytest.raises(CheckpointError, match="bundled model 'guide' is missing"):
+        guide_path()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mistralai/Mixtral-8x7B-Instruct-v0.1", "downloading from the hub is not built in yet"),
+        ("/no/such/folder", "There is no folder '/no/such/folder'"),
+        ("", "not a path to a model"),
+        ("  ", "not a path to a model"),
+        ("x" * 1_000_000, "not a path to a model"),
+        ("x" * 300, "There is no folder|cannot be looked up"),
+        ("a\0b", "There is no folder|cannot be looked up"),
+        ("~no-such-user-here/model", "There is no folder|cannot be looked up"),
+        ("\ud800", "There is no folder|cannot be looked up"),
+    ],
+)
+def test_names_that_lead_nowhere(name: str, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message) as caught:
+        resolve_model(name)
+    assert len(str(caught.value)) < 400
+    assert str(caught.value).isprintable()

@@ -1,0 +1,65 @@
+"""Measured curves are the device's own: exact on the simulated GPU, positive on the CPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from engine.config import SIMULATED_LAUNCH_S, EngineConfig
+from engine.devices import CpuDevice, Device, SimulatedDevice
+from engine.errors import OperationCancelledError
+from engine.experts.calibration import calibrate
+from engine.experts.cost_model import predict
+from engine.experts.residency import Residency
+from engine.experts.store import ExpertStore
+from engine.hardware import probe_hardware
+from engine.messages import CostModel
+from tests.engine.shapes import TINY
+
+LINK, MEMORY, FLOPS = 1e9, 2e9, 1e9
+CONFIG = EngineConfig(simulated_link_bytes_per_s=LINK, simulated_memory_bytes_per_s=MEMORY, simulated_flops=FLOPS)
+
+
+def measured(device: Device, *, staging: bool) -> CostModel:
+    store = ExpertStore(TINY, device, torch.float32)
+    for layer in range(TINY.layers):
+        for expert in range(TINY.experts):
+            store.weights(layer, expert).flat.zero_()
+    residency = Residency(TINY, device, store, torch.float32)
+    if device.has_gpu:
+        residency.place([range(TINY.experts)] * TINY.layers, staging=staging)
+    return calibrate(TINY, device, store, residency, lambda: None, lambda: None)
+
+
+@pytest.mark.parametrize("staging", [True, False])
+def test_the_simulated_gpu_is_measured_exactly(staging: bool) -> None:
+    costs = measured(SimulatedDevice(CONFIG, 1 << 30), staging=staging)
+    assert costs.gpu_expert is not None
+    assert costs.weight_copy is not None
+    assert costs.activation_copy is not None
+    for tokens in (1, 8, 512):
+        arithmetic_s = 2 * TINY.expert_parameters * tokens / FLOPS
+        expected_s = max(TINY.expert_bytes / MEMORY, arithmetic_s) + SIMULATED_LAUNCH_S
+        assert predict(costs.gpu_expert, tokens) == pytest.approx(expected_s, rel=0.02)
+    copy_s = TINY.expert_bytes / LINK + SIMULATED_LAUNCH_S
+    assert predict(costs.weight_copy, 1) == pytest.approx(copy_s)
+    assert costs.gpu_expert.fit_error < 0.02
+    assert costs.source == "measured"
+
+
+def test_without_a_gpu_only_the_cpu_is_measured() -> None:
+    costs = measured(CpuDevice(probe_hardware()), staging=False)
+    assert costs.gpu_expert is None
+    assert predict(costs.cpu_expert, 1) > 0
+    assert predict(costs.cpu_expert, 512) >= predict(costs.cpu_expert, 1)
+
+
+def test_measuring_can_be_stopped() -> None:
+    device = CpuDevice(probe_hardware())
+    store = ExpertStore(TINY, device, torch.float32)
+
+    def check() -> None:
+        raise OperationCancelledError("Stopped.", "Go on.")
+
+    with pytest.raises(OperationCancelledError):
+        calibrate(TINY, device, store, Residency(TINY, device, store, torch.float32), lambda: None, check)

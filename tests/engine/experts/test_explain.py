@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.config import PolicyName
+from engine.experts.explain import MAX_SENTENCES, Rounding, explain_layer, explain_run, human_bytes, human_seconds
+from engine.experts.planner import LayerPlan, plan_layer
+from engine.messages import CostCurve, CostModel, ExpertRun, LayerTrace
+from tests.engine.experts.shapes import realistic_costs, routings
+
+COSTS = CostModel(CostCurve(1.1e-3, 2.4e-4, 0), CostCurve(2e-4, 0, 0), CostCurve(0, 4.2e-3, 0), None, 1e-4)
+
+
+def trace_of(plan: LayerPlan, tokens: int = 1) -> LayerTrace:
+    return LayerTrace(7, tokens, plan.runs, plan.predicted_cpu_s, plan.predicted_gpu_s, 1.2e-3, 3.4e-4)
+
+
+def explained(plan: LayerPlan, expert: int, *, has_gpu: bool = True) -> str:
+    run = next(run for run in plan.runs if run.expert == expert)
+    return explain_run(run, trace_of(plan), has_gpu=has_gpu)
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (0, "0 bytes"), (900, "900 bytes"), (1024, "1.0 KiB"), (536_870_912, "512 MiB"), (5_583_457_485, "5.2 GiB"),
+        (123 << 30, "123 GiB"), (1 << 40, "1.0 TiB"), (5 << 50, "5120 TiB"),
+    ],
+)  # fmt: skip
+def test_human_bytes(size: int, words: str) -> None:
+    assert human_bytes(size) == words
+
+
+@given(st.integers(0, 1 << 52), st.sampled_from(["nearest", "up", "down"]))
+def test_human_bytes_round_as_asked(size: int, rounding: Rounding) -> None:
+    number, unit = human_bytes(size, rounding).split()
+    value = float(number) * 1024 ** ["bytes", "KiB", "MiB", "GiB", "TiB"].index(unit)
+    assert value == pytest.approx(size, rel=0.1)
+    if rounding == "up":
+        assert value >= size * (1 - 1e-12)
+    if rounding == "down":
+        assert value <= size * (1 + 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.0, "0 us"), (4.2e-5, "42.0 us"), (1.1e-3, "1.1 ms"), (0.1234, "123 ms"), (3.5, "3.5 s"), (9.999e-4, "1.0 ms")],
+)
+def test_human_seconds(seconds: float, words: str) -> None:
+    assert human_seconds(seconds) == words
+
+
+def test_a_resident() -> None:
+    plan = plan_layer([(5, 1)], {5}, COSTS, "fiddler")
+    assert explained(plan, 5) == "Expert 5 on GPU: its weights live there (1 token, 200 us)."
+
+
+def test_quicker_on_the_cpu() -> None:
+    plan = plan_layer([(3, 1)], (), COSTS, "fiddler")
+    assert explained(plan, 3) == "Expert 3 on CPU: 1.1 ms here, 4.2 ms to copy its weights (1 token)."
+
+
+def test_quicker_streamed() -> None:
+    plan = plan_layer([(2, 38)], (), COSTS, "fiddler")
+    assert explained(plan, 2) == (
+        "Expert 2 streamed to the GPU: 9.1 ms on the CPU, 4.2 ms to copy its weights and 200 us there (38 tokens)."
+    )
+
+
+def test_the_copy_alone_is_quicker_but_not_with_the_compute() -> None:
+    costs = replace(COSTS, gpu_expert=CostCurve(5e-3, 0, 0))
+    plan = plan_layer([(2, 20)], (), costs, "fiddler")
+    assert "4.8 ms here, 4.2 ms to copy its weights and 5.0 ms there" in explained(plan, 2)
+
+
+def test_on_the_cpu_because_the_gpu_is_busy() -> None:
+    plan = plan_layer([(1, 100), (2, 25)], (), COSTS, "fiddler")
+    assert [run.place for run in plan.runs] == ["stream", "cpu"]
+    assert "but the GPU is already busy for 4.4 ms (25 tokens)" in explained(plan, 2)
+
+
+def test_streamed_because_the_cpu_is_busy() -> None:
+    plan = plan_layer([(expert, 1) for expert in range(6)], (), COSTS, "fiddler")
+    assert plan.runs[0].place == "stream"
+    assert "while the CPU is busy for 5.5 ms with others" in explained(plan, 0)
+
+
+def test_all_streamed_because_the_cpu_would_take_longer_together() -> None:
+    costs = replace(COSTS, activation_copy=CostCurve(1.0, 0, 0), weight_copy=CostCurve(0, 1.2e-3, 0))
+    plan = plan_layer([(0, 1), (1, 1)], (), replace(costs, gpu_expert=CostCurve(1e-5, 0, 0)), "fiddler")
+    assert {run.place for run in plan.runs} == {"stream"}
+    assert "to copy its weights" in explained(plan, 0)
+
+
+@pytest.mark.parametrize(("policy", "words"), [("gpu_stream", "the policy streams"), ("cpu_only", "the policy uses")])
+def test_the_policys_will(policy: PolicyName, words: str) -> None:
+    resident = {0} if policy == "cpu_only" else set()
+    plan = plan_layer([(0, 1)], resident, COSTS, policy)
+    assert words in explained(plan, 0)
+
+
+def test_the_policys_will_against_a_quicker_copy() -> None:
+    plan = plan_layer([(0, 100)], (), COSTS, "cpu_only")
+    assert "the policy uses the CPU only" in explained(plan, 0)
+
+
+def test_no_gpu() -> None:
+    plan = plan_layer([(4, 2)], (), CostModel(COSTS.cpu_expert, None, None, None, 1e-4), "fiddler")
+    assert explained(plan, 4, has_gpu=False) == "Expert 4 on CPU: there is no GPU (2 tokens, 1.1 ms)."
+
+
+def test_a_layer() -> None:
+    plan = plan_layer([(1, 1), (5, 1)], {5}, COSTS, "fiddler")
+    lines = explain_layer(trace_of(plan), has_gpu=True).splitlines()
+    assert lines == [
+        "Layer 7, 1 token: 1 on GPU, 1 on CPU.",
+        "CPU: 1.1 ms predicted, 1.2 ms measured.",
+        "GPU: 200 us predicted, 340 us measured.",
+        "Expert 5 on GPU: its weights live there (1 token, 200 us).",
+        "Expert 1 on CPU: 1.1 ms here, 4.2 ms to copy its weights (1 token).",
+    ]
+
+
+def test_a_layer_of_many_experts_is_cut() -> None:
+    runs = tuple(ExpertRun(expert, 1, "cpu", 1e-3, 1e-4, 4e-3) for expert in range(20))
+    lines = explain_layer(LayerTrace(0, 4, runs, 2e-2, 0.0, 2e-2, 0.0), has_gpu=True).splitlines()
+    assert len(lines) == 2 + MAX_SENTENCES + 1
+    assert lines[-1] == "and 8 more."
+
+
+def test_a_layer_without_experts() -> None:
+    assert explain_layer(LayerTrace(0, 1, (), 0, 0, 0, 0), has_gpu=True) == "Layer 0, 1 token: no experts."
+
+
+@given(routings(), realistic_costs(), st.sampled_from(["fiddler", "gpu_stream", "cpu_only"]))
+@settings(deadline=None)
+def test_no_sentence_blames_the_policy_for_what_fiddler_chose(
+    routing: tuple[list[tuple[int, int]], frozenset[int]], costs: CostModel, policy: PolicyName
+) -> None:
+    counts, resident = routing
+    plan = plan_layer(counts, resident, replace(costs, activation_copy=None), policy)
+    text = explain_layer(trace_of(plan), has_gpu=True)
+    assert len(text.splitlines()) <= 3 + MAX_SENTENCES + 1
+    if policy == "fiddler":
+        assert "policy" not in text

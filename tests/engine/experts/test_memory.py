@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.config import EngineConfig, ModelConfig
+from engine.experts.memory import (
+    MIB,
+    Needs,
+    Vram,
+    host_terms,
+    planned_context_tokens,
+    planned_device,
+    ram_room,
+    workspace_bytes,
+)
+from tests.engine.experts.shapes import GIB, MIXTRAL, QWEN, TINY, machine
+
+SIMULATED = EngineConfig(device="simulated")
+
+
+def test_the_device_is_the_one_asked_for() -> None:
+    assert planned_device(EngineConfig(), machine()) == "cuda"
+    assert planned_device(EngineConfig(), machine(gpu=None)) == "cpu"
+    for name in ("cuda", "cpu", "simulated"):
+        assert planned_device(EngineConfig(device=name), machine(gpu=None)) == name
+
+
+def test_the_context_is_cut_to_the_models() -> None:
+    assert planned_context_tokens(MIXTRAL, EngineConfig(context_tokens=100_000)) == 32768
+    assert planned_context_tokens(MIXTRAL, EngineConfig(context_tokens=100)) == 100
+
+
+def test_workspace_by_hand() -> None:
+    config = EngineConfig(context_tokens=64, prefill_chunk_tokens=32)
+    states = 3 * 32 * 64 + 320
+    attention = 2 * 32 * (4 + 2) * 16 + 4 * 32 * 64
+    expert = 32 * (2 * 64 + 3 * 96)
+    assert workspace_bytes(TINY, config) == 4 * (states + max(attention, expert))
+
+
+@pytest.mark.parametrize("model", [TINY, MIXTRAL, QWEN])
+def test_workspace_grows_with_chunk_and_context(model: ModelConfig) -> None:
+    sizes = [
+        workspace_bytes(model, EngineConfig(context_tokens=context, prefill_chunk_tokens=chunk))
+        for context, chunk in ((16, 1), (16, 16), (128, 16), (128, 128), (1 << 20, 128))
+    ]
+    assert sizes == sorted(sizes)
+
+
+def test_terms_add_up() -> None:
+    needs = Needs.of(MIXTRAL, EngineConfig())
+    terms = needs.terms(slots=10, margin=7)
+    assert terms["total"] == sum(size for term, size in terms.items() if term != "total")
+    assert terms["experts"] == 10 * MIXTRAL.expert_bytes
+    assert terms["staging"] == 2 * MIXTRAL.expert_bytes
+    assert terms["kv"] == 8192 * MIXTRAL.kv_bytes_per_token
+    assert needs.terms(MIXTRAL.total_experts, 0)["staging"] == 0
+
+
+@given(st.integers(0, 200 * GIB))
+def test_slots_are_as_many_as_there_is_room_for(extra: int) -> None:
+    needs = Needs.of(MIXTRAL, EngineConfig())
+    room = needs.least + extra
+    slots = needs.slots(room)
+    assert needs.terms(slots, 0)["total"] <= room
+    if slots < needs.total_experts:
+        assert needs.terms(slots + 1, 0)["total"] > room
+
+
+def test_the_last_experts_take_the_place_of_staging() -> None:
+    needs = Needs.of(TINY, EngineConfig())
+    assert needs.slots(needs.everything) == needs.total_experts
+    assert needs.slots(needs.everything - 1) == needs.total_experts - 3
+
+
+@given(st.integers(0, 300 * GIB), st.booleans())
+def test_budget_for_is_the_least_budget_with_that_room(needed: int, simulated: bool) -> None:
+    vram = Vram(total=1 << 40, used=0, asked=None, simulated=simulated)
+    budget = vram.budget_for(needed)
+    assert replace(vram, asked=budget).room >= needed
+    assert replace(vram, asked=budget - 2).room < needed
+
+
+@given(st.integers(0, 1 << 40), st.integers(0, 1 << 40), st.none() | st.integers(0, 1 << 41), st.booleans())
+def test_the_budget_is_never_more_than_is_free(total: int, used: int, asked: int | None, simulated: bool) -> None:
+    vram = Vram(total, used, asked, simulated)
+    assert 0 <= vram.budget <= vram.free <= total
+    assert vram.room <= vram.budget
+
+
+def test_margins() -> None:
+    assert Vram(24 * GIB, 0, None).margin == 24 * GIB // 20
+    assert Vram(8 * GIB, 0, None).margin == 512 * MIB
+    assert Vram(8 * MIB, 0, None, simulated=True).margin == 8 * MIB // 20
+    assert Vram(80 * GIB, 0, None, simulated=True).margin == 512 * MIB
+
+
+def test_vram_of_each_device() -> None:
+    assert Vram.of(EngineConfig(), machine()) == Vram(24 * GIB, GIB, None)
+    assert Vram.of(EngineConfig(vram_budget_bytes=5), machine()).asked == 5
+    assert Vram.of(SIMULATED, machine()) == Vram(8 * GIB, 0, None, simulated=True)
+    assert Vram.of(EngineConfig(device="cpu"), machine()).free == 0
+    assert Vram.of(EngineConfig(device="cuda"), machine(gpu=None)).free == 0
+
+
+def test_host_terms() -> None:
+    needs = Needs.of(TINY, EngineConfig())
+    experts = TINY.total_experts * TINY.expert_bytes
+    assert host_terms("cuda", needs, needs.terms(1, 5)) == {"experts": experts, "total": experts}
+    assert host_terms("cpu", needs, {})["total"] == needs.everything
+    simulated = host_terms("simulated", needs, needs.terms(1, 5))
+    assert simulated["simulated_vram"] == needs.terms(1, 0)["total"]
+    assert simulated["total"] == experts + simulated["simulated_vram"]
+
+
+@pytest.mark.parametrize(("available", "kept"), [(4 * GIB, 512 * MIB), (20 * GIB, GIB), (200 * GIB, 2 * GIB)])
+def test_ram_kept_free(available: int, kept: int) -> None:
+    assert ram_room(machine(ram_available=available)) == available - kept

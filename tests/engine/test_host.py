@@ -1,0 +1,264 @@
+"""Hosting the engine: whatever becomes of it, the caller hears of it and nothing is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+import engine.host
+from engine.host import EngineHost, InProcessHost, ProcessHost, start_host
+from engine.messages import Cancel, Event, Failed, Finished, Ready, Shutdown, Snapshot, Token
+from engine.worker import EngineWorker
+from tests.engine.fake_engine import LOAD_FAKE
+from tests.engine.test_worker import FAKE_COMMAND, LOAD, PATIENCE_S, ask
+
+
+def until(host: EngineHost, *kinds: type) -> list[Event]:
+    """Events up to a poll that brought one of these kinds."""
+    seen: list[Event] = []
+    while not any(isinstance(event, kinds) for event in seen):
+        assert host.wait(PATIENCE_S)
+        seen += host.poll()
+    return seen
+
+
+def failures(events: list[Event]) -> list[str]:
+    return [event.error.code for event in events if isinstance(event, Failed)]
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[ProcessHost]:
+    host = ProcessHost(FAKE_COMMAND, tmp_path / "engine.log")
+    host.start()
+    yield host
+    host.stop()
+    assert not psutil.Process().children()
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("engine")]
+
+
+@pytest.fixture
+def loaded(host: ProcessHost) -> ProcessHost:
+    host.send(LOAD)
+    until(host, Ready)
+    return host
+
+
+def _busy_with(host: ProcessHost, prompt: str) -> None:
+    host.send(ask(prompt))
+    until(host, Token)
+
+
+def test_answers_come_back_in_order(loaded: ProcessHost) -> None:
+    loaded.send(ask("a b c"))
+    events = until(loaded, Finished)
+    assert [event.text for event in events if isinstance(event, Token)] == ["a ", "b ", "c "]
+    assert isinstance(events[-1], Finished)
+    assert loaded.alive
+    assert loaded.pid is not None
+
+
+def test_no_token_is_dropped_and_only_the_latest_snapshot_kept(loaded: ProcessHost) -> None:
+    loaded.send(ask("flood"))
+    loaded.send(ask("end"))
+    with loaded._inbox._changed:
+        done = loaded._inbox._changed.wait_for(
+            lambda: sum(isinstance(event, Finished) for event in loaded._inbox._events) == 2, PATIENCE_S
+        )
+    assert done
+    events = loaded.poll()
+    assert sum(isinstance(event, Token) for event in events) == 20_001
+    assert sum(isinstance(event, Snapshot) for event in events) == 1
+    assert loaded.poll() == []
+    assert not loaded.wait(0)
+
+
+def test_cancel_is_heard_at_once(loaded: ProcessHost) -> None:
+    _busy_with(loaded, "busy")
+    before = time.perf_counter()
+    loaded.send(Cancel())
+    end = until(loaded, Finished)[-1]
+    assert isinstance(end, Finished)
+    assert end.reason == "cancelled"
+    assert time.perf_counter() - before < 0.5
+
+
+# ---- death ----
+
+
+def test_killed_engine_is_one_failure_and_a_new_host_goes_on(loaded: ProcessHost) -> None:
+    _busy_with(loaded, "busy")
+    assert loaded.pid is not None
+    os.kill(loaded.pid, signal.SIGKILL)
+    events = until(loaded, Failed)
+    loaded._drainer.join(PATIENCE_S)
+    events += loaded.poll()
+    assert failures(events) == ["engine-stopped"]
+    assert not loaded.alive
+    loaded.send(Cancel())
+    loaded.send(Shutdown())
+    assert loaded.poll() == []
+    loaded.send(LOAD)
+    assert failures(loaded.poll()) == ["engine-stopped"]
+    again = ProcessHost(FAKE_COMMAND)
+    again.start()
+    again.send(LOAD)
+    until(again, Ready)
+    again.stop()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [("die", "out of memory"), ("crash", "Segmentation fault"), ("exit", "exit code 3: the reason")],
+)
+def test_failure_says_how_the_engine_ended(loaded: ProcessHost, prompt: str, words: str) -> None:
+    loaded.send(ask(prompt))
+    (failed,) = (event for event in until(loaded, Failed) if isinstance(event, Failed))
+    assert failed.error.code == "engine-stopped"
+    assert words in failed.error.message
+
+
+def test_command_that_cannot_start_is_an_event() -> None:
+    host = ProcessHost(["/nonexistent/python"])
+    host.start()
+    assert failures(host.poll()) == ["engine-stopped"]
+    host.send(LOAD)
+    assert failures(host.poll()) == ["engine-stopped"]
+    assert not host.alive
+    assert host.pid is None
+    host.stop()
+
+
+def test_child_that_is_no_engine_is_ended() -> None:
+    host = ProcessHost([sys.executable, "-c", "print('hello ' * 100, flush=True); import time; time.sleep(60)"])
+    host.start()
+    assert failures(until(host, Failed)) == ["engine-stopped"]
+    assert not host.alive
+    host.stop()
+
+
+def test_message_that_is_not_plain_data_is_refused(loaded: ProcessHost) -> None:
+    loaded.send(ask("not plain"))
+    (failed,) = (event for event in until(loaded, Failed) if isinstance(event, Failed))
+    assert failed.error.code == "engine-stopped"
+    assert "PurePosixPath may not be sent" in failed.error.message
+
+
+# ---- stop ----
+
+
+@pytest.mark.parametrize("prompt", ["busy", "stuck"])
+def test_stop_while_busy_takes_less_than_three_seconds(loaded: ProcessHost, prompt: str) -> None:
+    _busy_with(loaded, prompt)
+    before = time.perf_counter()
+    loaded.stop()
+    assert time.perf_counter() - before < 3.0
+    assert failures(loaded.poll()) == []
+    loaded.stop()
+
+
+@pytest.mark.parametrize("prompt", ["keep gil", "stopped"])
+def test_stop_ends_what_does_not_listen(loaded: ProcessHost, prompt: str) -> None:
+    if prompt == "stopped":
+        assert loaded.pid is not None
+        os.kill(loaded.pid, signal.SIGSTOP)
+    else:
+        _busy_with(loaded, prompt)
+    before = time.perf_counter()
+    loaded.stop(timeout_s=0.2)
+    assert time.perf_counter() - before < 2.0
+    assert failures(loaded.poll()) == []
+
+
+def test_stop_without_start_is_harmless() -> None:
+    for host in (ProcessHost(FAKE_COMMAND), InProcessHost()):
+        host.stop()
+        host.send(LOAD)
+        assert failures(host.poll()) == ["engine-stopped"]
+
+
+def test_caller_that_just_exits_leaves_no_orphan() -> None:
+    source = (
+        "from engine.host import ProcessHost\n"
+        "from engine.messages import Token\n"
+        "from tests.engine.test_host import FAKE_COMMAND, LOAD, ask, until\n"
+        "host = ProcessHost(FAKE_COMMAND); host.start(); host.send(LOAD); host.send(ask('busy')); until(host, Token)\n"
+        "print(host.pid, flush=True)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", source], capture_output=True, timeout=PATIENCE_S, check=True)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(int(ended.stdout)).wait(PATIENCE_S)
+
+
+# ---- the rest ----
+
+
+def test_log_takes_stderr_and_stays_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine.host, "MAX_LOG_BYTES", 10_000)
+    path = tmp_path / "logs" / "engine.log"
+    host = ProcessHost(
+        [sys.executable, "-c", "import sys; [print('x' * 99, file=sys.stderr) for _ in range(2000)]"], path
+    )
+    host.start()
+    until(host, Failed)
+    host.stop()
+    assert 0 < path.stat().st_size <= 10_200
+    assert {item.name for item in path.parent.iterdir()} == {"engine.log", "engine.log.1"}
+
+
+def test_full_disk_loses_the_log_only(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    host = ProcessHost(FAKE_COMMAND, tmp_path / "file" / "engine.log")
+    host.start()
+    host.send(LOAD)
+    host.send(ask("print"))
+    assert until(host, Finished)
+    host.stop()
+
+
+def test_in_process_host_has_the_same_behaviour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.worker.EngineWorker", lambda emit: EngineWorker(emit, LOAD_FAKE))
+    host = start_host(in_process=True)
+    assert host.pid is None
+    host.send(LOAD)
+    host.send(ask("busy"))
+    until(host, Token)
+    assert host.alive
+    host.send(Cancel())
+    until(host, Finished)
+    host.send(ask("busy"))
+    until(host, Token)
+    host.stop()
+    host.stop()
+    assert not host.alive
+    host.poll()
+    host.send(LOAD)
+    assert failures(host.poll()) == ["engine-stopped"]
+
+
+def test_real_worker_starts_answers_and_stops_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "engine").mkdir()
+    (tmp_path / "engine" / "__init__.py").write_text("raise SystemExit('the wrong engine')")
+    host = start_host()
+    host.send(ask("hello"))
+    assert failures(until(host, Failed)) == ["configuration"]
+    before = time.perf_counter()
+    host.stop()
+    assert time.perf_counter() - before < 1.0
+
+
+def test_host_imports_no_torch() -> None:
+    source = (
+        "import sys, engine.host; sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'numpy')))"
+    )
+    assert subprocess.run([sys.executable, "-c", source], check=False).returncode == 0
