@@ -140,7 +140,7 @@ class EngineConfig:
     placement: PlacementName = "popularity"
     policy: PolicyName = "fiddler"
     simulated_vram_bytes: int = 8 << 30
-    simulated_link_bytes_per_s: float = 25e9
+    simulated_link_bytes_per_s: float = 6e9  # PCIe 4 x4: slow enough that the guide shows all three places
     simulated_memory_bytes_per_s: float = 400e9
     simulated_flops: float = 40e12
     prefill_chunk_tokens: int = 512

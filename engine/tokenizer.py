@@ -12,7 +12,7 @@ A template that refuses the system role (Mistral's own) is given the system text
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 
 from engine.chat_template import ChatTemplate
+from engine.checkpoint.model_folder import MAX_TOKENIZER_BYTES, TOKENIZER, check_tokenizer
+from engine.checkpoint.untrusted import DOWNLOAD_AGAIN, fill, open_regular, quote, read_json_object
 from engine.errors import CheckpointError, ConfigurationError
 from engine.messages import ChatMessage
 
-MAX_JSON_BYTES = 256 << 20
+MAX_SETTINGS_BYTES = 16 << 20
 
 _MAX_OPEN_CHARS = 3  # an incomplete character of 4 bytes shows as up to 3 U+FFFD
 _PATIENCE_TOKENS = 32  # after which what looks incomplete counts as no text
@@ -127,7 +129,7 @@ class ChatTokenizer:
         """
         settings = _read_json(folder / "tokenizer_config.json")
         config = _read_json(folder / "config.json")
-        tokenizer = _read_tokenizer(folder / "tokenizer.json")
+        tokenizer = _read_tokenizer(folder)
         specials = _special_tokens(settings, _read_json(folder / "special_tokens_map.json"))
         _add_missing_tokens(tokenizer, settings, specials)
         source = _template_source(folder, settings) or _default_template(tokenizer, config)
@@ -189,40 +191,33 @@ class ChatTokenizer:
 
 def _read_json(path: Path) -> dict[str, Any]:
     """A JSON object, empty where the file is missing."""
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(_read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, "is not JSON") from error
-    if not isinstance(value, dict):
-        raise _damaged(path, "holds no JSON object")
-    return value
+    return read_json_object(path, MAX_SETTINGS_BYTES) if path.exists() else {}
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, max_bytes: int) -> str:
+    """A text file of bounded size."""
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise _damaged(path, f"is {size} bytes long, over the limit of {max_bytes}")
+        content = bytearray(size)
+        fill(file, path, 0, memoryview(content))
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise _damaged(path, f"is larger than {MAX_JSON_BYTES >> 20} MiB")
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise _damaged(path, f"cannot be read ({error.strerror})") from error
+        return content.decode()
     except UnicodeDecodeError as error:
         raise _damaged(path, "is not UTF-8 text") from error
 
 
-def _read_tokenizer(path: Path) -> Tokenizer:
+def _read_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a tokenizer.json, never cutting or padding."""
-    if not path.is_file():
-        raise CheckpointError(
-            f"{path.parent} has no tokenizer.json.", "Download the model's tokenizer files into that folder."
-        )
+    check_tokenizer(folder)
+    path = folder / TOKENIZER
     try:
-        tokenizer = Tokenizer.from_str(_read_text(path))
+        tokenizer = Tokenizer.from_str(_read_text(path, MAX_TOKENIZER_BYTES))
     except BaseException as error:
         if not _comes_from_tokenizers(error):
             raise
-        raise _damaged(path, f"is not a tokenizer ({' '.join(str(error).split())[:200]})") from error
+        raise _damaged(path, f"is not a tokenizer: {quote(str(error))}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
@@ -234,7 +229,7 @@ def _comes_from_tokenizers(error: BaseException) -> bool:
 
 
 def _damaged(path: Path, what: str) -> CheckpointError:
-    return CheckpointError(f"{path} {what}.", "Download the model again.")
+    return CheckpointError(f"{quote(path.name)} {what}.", DOWNLOAD_AGAIN)
 
 
 def _special_tokens(settings: Mapping[str, Any], fallback: Mapping[str, Any]) -> dict[str, str]:
@@ -271,7 +266,7 @@ def _template_source(folder: Path, settings: Mapping[str, Any]) -> str | None:
     """The chat template: its own file first, then the configuration's, a text or a list of named ones."""
     path = folder / "chat_template.jinja"
     if path.is_file():
-        return _read_text(path)
+        return _read_text(path, MAX_SETTINGS_BYTES)
     entry = settings.get("chat_template")
     if isinstance(entry, list):
         named = {item.get("name"): item.get("template") for item in entry if isinstance(item, Mapping)}

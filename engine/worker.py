@@ -36,7 +36,6 @@ from engine.messages import (
     Finished,
     Generate,
     Load,
-    Loading,
     Recalibrate,
     Reconfigure,
     Request,
@@ -138,9 +137,7 @@ class EngineWorker:
                 self._tell_ready()
             case Recalibrate():
                 _check(cancelled)
-                engine = self._loaded()
-                self._emit(Loading("measuring", 0, 0))
-                engine.recalibrate()
+                self._loaded().recalibrate(self._emit, cancelled)
                 self._tell_ready()
             case Shutdown():
                 self._close()

@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import torch
 
@@ -133,14 +132,3 @@ def _layer(trace: LayerTrace) -> dict[str, object]:
         "predicted_s": max(trace.predicted_cpu_s, trace.predicted_gpu_s),
         "measured_s": max(trace.measured_cpu_s, trace.measured_gpu_s),
     }
-
-
-def print_report(figures: dict[str, object]) -> str:
-    """The figures for people, one a line."""
-    lines = [f"{'model':34} {Path(str(figures['model'])).name}"]
-    for name, value in figures.items():
-        if isinstance(value, float):
-            lines.append(f"{name:34} {value:.6g}")
-        elif isinstance(value, (int, str)) and name != "model":
-            lines.append(f"{name:34} {value:,}" if isinstance(value, int) else f"{name:34} {value}")
-    return "\n".join(lines)

@@ -37,16 +37,17 @@ def workspace_bytes(model: ModelConfig, config: EngineConfig) -> int:
     """Activations of one prefill chunk of c tokens with a full context of S tokens, all taken as fp32.
 
     Alive all the time: residual, normed and output states (3 c H) and one row of logits (V). Beside them the larger of
-        attention: queries and output (2 c heads D), keys and values (2 c kv_heads D), scores (heads c S)
+        attention: queries and output (2 c heads D), keys and values (2 c kv_heads D); the mask of one head group, as
+                   bytes and in the weights' type ((heads / kv_heads) c S). Scores are never held: attention is fused.
         experts:   input and output (2 c H), gate, up and their product (3 c I), for an expert that got the whole chunk
     """
     context = planned_context_tokens(model, config)
     chunk = min(config.prefill_chunk_tokens, context)
     states = 3 * chunk * model.hidden_size + model.vocab_size
     heads = 2 * chunk * (model.heads + model.kv_heads) * model.head_dim
-    attention = heads + model.heads * chunk * context
+    mask_bytes = model.heads // model.kv_heads * chunk * context * (1 + model.dtype_bytes)
     expert = chunk * (2 * model.hidden_size + 3 * model.intermediate_size)
-    return FLOAT_BYTES * (states + max(attention, expert))
+    return FLOAT_BYTES * states + max(FLOAT_BYTES * heads + mask_bytes, FLOAT_BYTES * expert)
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,17 +159,17 @@ def budget_range(inputs: PlanningInputs, config: EngineConfig) -> tuple[int, int
 def _residents(situation: _Situation) -> Mask:
     """Which experts get a slot [L, E].
 
-    "popularity" ranks all (layer, expert) pairs together, ties by layer, then expert; "uniform" knows nothing of
-    popularity and gives every layer the same number, one layer after the other, lowest index first.
+    "popularity" ranks all (layer, expert) pairs together, ties by expert, then layer, so that before anything is known
+    every layer gets its share; "uniform" knows nothing of popularity and gives every layer the same number.
     """
     model, slots = situation.inputs.model, situation.slots
     chosen = np.zeros(model.total_experts, dtype=np.bool_)
     if situation.config.placement == "uniform":
         chosen[:slots] = True
-        return chosen.reshape(model.experts, model.layers).T
-    shares = np.array(situation.inputs.popularity).ravel()
-    chosen[np.argsort(-shares, kind="stable")[:slots]] = True
-    return chosen.reshape(model.layers, model.experts)
+    else:
+        shares = np.array(situation.inputs.popularity).T.ravel()
+        chosen[np.argsort(-shares, kind="stable")[:slots]] = True
+    return chosen.reshape(model.experts, model.layers).T
 
 
 def _refused(situation: _Situation, shortage: _Shortage) -> PlacementPlan:

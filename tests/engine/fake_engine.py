@@ -75,8 +75,8 @@ class FakeEngine:
             raise CheckpointError("It does not fit.", "Choose less.")
         self.config = config
 
-    def recalibrate(self) -> None:
-        """Take no time."""
+    def recalibrate(self, emit: Emit, _cancelled: Callable[[], bool]) -> None:
+        emit(Loading("measuring", 0, 0))
 
     def close(self) -> None:
         FakeEngine.open_engines -= 1

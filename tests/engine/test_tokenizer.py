@@ -211,7 +211,7 @@ def test_damaged_file_is_a_checkpoint_error(folder: Path, name: str, content: by
 
 
 def test_missing_tokenizer_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"no tokenizer\.json"):
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json is missing"):
         ChatTokenizer.open(tmp_path)
 
 

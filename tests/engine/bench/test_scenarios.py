@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.bench.overhead import decode_layer_seconds
-from engine.bench.scenarios import print_report, run
+from engine.bench.scenarios import run
 from engine.config import EngineConfig
 from engine.errors import CheckpointError
 from tests.checkpoints import write_mixtral
@@ -38,7 +38,6 @@ def test_every_promised_figure_is_there_and_sane(tmp_path: Path, device: str) ->
     assert all(layer["cpu"] + layer["gpu"] + layer["streamed"] == 2 for layer in layers)
     assert figures["hit_rate"] == (0.0 if device == "cpu" else 1.0)
     assert (figures["peak_vram_bytes"] == 0) == (device == "cpu")
-    assert "decode_tokens_per_s" in print_report(figures)
 
 
 def test_a_model_without_a_tokenizer_can_be_measured(tmp_path: Path) -> None:

@@ -86,3 +86,12 @@ def test_the_cost_model_learns_from_what_running_shows(model: Path) -> None:
         list(engine.generate(TOKENS, SamplingParams(max_tokens=20, temperature=0.0, ignore_eos=True)))
         engine.reconfigure(replace(SIMULATED, vram_budget_bytes=budget_for(model, 7)))
         assert engine.ready.planning.costs.cpu_correction != before.cpu_correction
+
+
+@pytest.mark.parametrize("residents", [0, 7, 18])
+def test_the_simulated_gpu_takes_what_the_planner_predicted(model: Path, residents: int) -> None:
+    config = replace(SIMULATED, policy="gpu_stream", vram_budget_bytes=budget_for(model, residents))
+    with Engine.load(str(model), config) as engine:
+        engine.logits(TOKENS)
+        for trace in engine.snapshot().layers:
+            assert trace.measured_gpu_s == pytest.approx(trace.predicted_gpu_s, rel=0.1)

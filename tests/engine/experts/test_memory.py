@@ -37,9 +37,9 @@ def test_the_context_is_cut_to_the_models() -> None:
 def test_workspace_by_hand() -> None:
     config = EngineConfig(context_tokens=64, prefill_chunk_tokens=32)
     states = 3 * 32 * 64 + 320
-    attention = 2 * 32 * (4 + 2) * 16 + 4 * 32 * 64
-    expert = 32 * (2 * 64 + 3 * 96)
-    assert workspace_bytes(TINY, config) == 4 * (states + max(attention, expert))
+    attention = 4 * 2 * 32 * (4 + 2) * 16 + (4 // 2) * 32 * 64 * (1 + TINY.dtype_bytes)
+    expert = 4 * 32 * (2 * 64 + 3 * 96)
+    assert workspace_bytes(TINY, config) == 4 * states + max(attention, expert)
 
 
 @pytest.mark.parametrize("model", [TINY, MIXTRAL, QWEN])

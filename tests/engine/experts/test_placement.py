@@ -189,11 +189,11 @@ def test_popularity_ranks_all_layers_together() -> None:
     assert plan.predicted_hit_rate == pytest.approx(shares[resident].sum() / MIXTRAL.layers)
 
 
-def test_equal_popularity_fills_by_layer_then_expert() -> None:
+def test_equal_popularity_gives_every_layer_its_share() -> None:
     plan = make_plan(planning(MIXTRAL, popularity=uniform(MIXTRAL)), EngineConfig())
-    full, rest = divmod(plan.resident_experts, 8)
-    assert plan.resident_by_layer[:full] == (tuple(range(8)),) * full
-    assert plan.resident_by_layer[full] == tuple(range(rest))
+    full, rest = divmod(plan.resident_experts, MIXTRAL.layers)
+    assert plan.resident_by_layer[:rest] == (tuple(range(full + 1)),) * rest
+    assert plan.resident_by_layer[rest:] == (tuple(range(full)),) * (MIXTRAL.layers - rest)
 
 
 def test_uniform_gives_every_layer_the_same() -> None:
@@ -252,7 +252,7 @@ def test_auto_without_a_gpu_is_the_cpu() -> None:
         (
             GpuProfile("", 24 * GIB, 0),
             EngineConfig(vram_budget_bytes=GIB),
-            "Raise the VRAM budget to at least 5.7 GiB.",
+            "Raise the VRAM budget to at least 5.3 GiB.",
         ),
         (GpuProfile("", 6 * GIB, 0), EngineConfig(context_tokens=32768), r"Shorten the context to \d+ tokens."),
         (GpuProfile("", 8 * GIB, 6 * GIB), EngineConfig(), "Close other programs that use the GPU: they hold 6.0 GiB."),

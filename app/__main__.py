@@ -1,0 +1,191 @@
+"""The `rooftop` command: arguments, logging and the exit code.
+
+Exit codes: 0 done, 2 bad usage or no display, 1 failed. Qt is imported only when a window can be opened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import logging.handlers
+import os
+import signal
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.errors import InputError, RooftopError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from PySide6.QtWidgets import QApplication
+
+log = logging.getLogger("app")
+
+DONE, FAILED, BAD_USAGE = 0, 1, 2
+LOG_FILE_BYTES = 1 << 20
+LOG_FILES = 3
+CHAT_HINT = "`rooftop chat` starts the same engine in this terminal"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the window, or the terminal chat.
+
+    Args:
+        argv: Arguments without the program's name; None takes the process's.
+
+    Returns:
+        The exit code.
+    """
+    options = _parse(sys.argv[1:] if argv is None else argv)
+    log_path = _start_logging()
+    try:
+        gpu_bytes = _simulated_bytes(options.simulate_gpu)
+        if options.command == "chat":
+            return _run_terminal(options, gpu_bytes)
+        return _run_window(options, gpu_bytes, log_path)
+    except InputError as error:
+        return _say(str(error), BAD_USAGE)
+    except RooftopError as error:
+        return _say(str(error), FAILED)
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="rooftop", description="Chat with Mixture-of-Experts models larger than your graphics card."
+    )
+    parser.add_argument("--version", action="version", version=f"rooftop {metadata.version('rooftop')}")
+    parser.add_argument("command", nargs="?", choices=["chat"], help="chat in this terminal instead of a window")
+    parser.add_argument("--model", metavar="M", help="model folder, .gguf file, or `guide` for the bundled model")
+    parser.add_argument("--in-process", action="store_true", help="run the engine inside this process")
+    parser.add_argument("--simulate-gpu", metavar="SIZE", help="simulate a GPU with this much VRAM, e.g. 8GiB")
+    return parser.parse_args(arguments)
+
+
+def _simulated_bytes(text: str | None) -> int | None:
+    if text is None:
+        return None
+    from engine.sizes import parse_bytes
+
+    return parse_bytes(text)
+
+
+def _run_terminal(options: argparse.Namespace, gpu_bytes: int | None) -> int:
+    from dataclasses import replace
+
+    from app.settings import GUIDE_MODEL, default_settings_path, load_settings, to_engine_config
+    from app.terminal import main as chat
+
+    settings, notice = load_settings(default_settings_path())
+    if notice:
+        _say(notice, DONE)
+    if gpu_bytes is not None:
+        settings = replace(settings, simulate_gpu_bytes=gpu_bytes)
+    return chat(options.model or GUIDE_MODEL, options.in_process, to_engine_config(settings))
+
+
+def _run_window(options: argparse.Namespace, gpu_bytes: int | None, log_path: Path | None) -> int:
+    from app.display import display_problem
+
+    problem = display_problem(os.environ)
+    try:
+        if not problem:
+            from PySide6.QtWidgets import QApplication
+    except ImportError as error:
+        problem = f"Qt cannot be loaded ({str(error).split(':')[0]})"
+    if problem:
+        return _offer_terminal(problem, options, gpu_bytes)
+    QApplication.setApplicationName("rooftop")
+    QApplication.setApplicationDisplayName("Rooftop")
+    QApplication.setDesktopFileName("rooftop")
+    return _open_window(QApplication(sys.argv[:1]), options, gpu_bytes, log_path)
+
+
+def _open_window(app: QApplication, options: argparse.Namespace, gpu_bytes: int | None, log_path: Path | None) -> int:
+    from app.application import Application
+    from app.engine_client import Host
+    from app.settings import default_settings_path
+
+    def start_host() -> Host:
+        from engine.host import start_host
+
+        engine_log = log_path.with_name("engine.log") if log_path is not None else None
+        return start_host(in_process=options.in_process, log_path=engine_log)
+
+    sys.excepthook = _tell_unexpected
+    rooftop = Application(app, start_host, default_settings_path(), options.model, gpu_bytes)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: rooftop.window.close())
+    rooftop.show()
+    code = app.exec()
+    rooftop.shutdown()
+    return code
+
+
+def _offer_terminal(problem: str, options: argparse.Namespace, gpu_bytes: int | None) -> int:
+    """One sentence; where someone can answer, the terminal chat at once."""
+    _say(f"The window cannot be opened because {problem}; {CHAT_HINT}.", BAD_USAGE)
+    if sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty():
+        sys.stderr.write("Start the terminal chat now? [Y/n] ")
+        sys.stderr.flush()
+        answer = sys.stdin.readline()
+        if answer and answer.strip().lower() in {"", "y", "yes"}:
+            return _run_terminal(options, gpu_bytes)
+    return BAD_USAGE
+
+
+def _say(sentence: str, code: int) -> int:
+    sys.stderr.write(f"rooftop: {sentence}\n")
+    return code
+
+
+def _start_logging() -> Path | None:
+    """Log to a rotating file; a folder that cannot be written costs the log, not the start."""
+    import platformdirs
+
+    path = platformdirs.user_log_path("rooftop", appauthor=False) / "rooftop.log"
+    handler: logging.Handler
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.handlers.RotatingFileHandler(
+            path, maxBytes=LOG_FILE_BYTES, backupCount=LOG_FILES, encoding="utf-8"
+        )
+    except OSError as error:
+        _say(f"The log cannot be written ({error.strerror}); going on without one.", DONE)
+        return None
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    logging.getLogger("app").setLevel(logging.INFO)
+    logging.getLogger("engine").setLevel(logging.INFO)
+    return path
+
+
+def _tell_unexpected(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """The last handler of exceptions in the window: log them, and tell the user once at a time without a traceback."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, traceback)
+        return
+    log.critical("An unexpected error", exc_info=(kind, error, traceback))
+    from PySide6.QtWidgets import QApplication, QMessageBox
+
+    app = QApplication.instance()
+    if app is None or app.property("rooftop_telling"):
+        return
+    app.setProperty("rooftop_telling", True)  # noqa: FBT003 - Qt's own signature
+    box = QMessageBox(QApplication.activeWindow())
+    box.setWindowTitle("Rooftop")
+    box.setText("Something went wrong inside Rooftop. Your chat is still here, and the log has the details.")
+
+    def close() -> None:
+        """Hold the box until it is closed; without a parent nothing else does."""
+        app.setProperty("rooftop_telling", False)  # noqa: FBT003
+        box.deleteLater()
+
+    box.finished.connect(close)
+    box.open()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

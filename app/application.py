@@ -1,0 +1,244 @@
+"""The composition root: builds the parts, wires them together, and takes them down in order.
+
+The window is shown first; the live panel, the machine's sampling and the engine follow once it is on screen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QObject, QTimer, Signal
+
+from app.chat_session import ChatSession
+from app.engine_client import EngineClient, EngineState, Host
+from app.settings import GUIDE_MODEL, Settings, SettingsError, load_settings, save_settings, to_engine_config
+from app.theme import ThemeManager
+from app.widgets.banner import Action
+from app.widgets.chat_pane import ChatPane
+from app.widgets.main_window import MainWindow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from PySide6.QtWidgets import QApplication, QWidget
+
+    from app.telemetry import TelemetrySampler
+    from app.widgets.engine_panel import EnginePanel
+    from app.widgets.settings_dialog import SettingsDialog
+    from engine.messages import Finished, Ready, Snapshot
+
+log = logging.getLogger(__name__)
+
+TRY_SIMULATED_BYTES = 8 << 30
+GUIDE_NAME = "Rooftop guide"
+
+
+class Application(QObject):
+    """Everything that lives as long as the window.
+
+    Args:
+        app: Qt's application.
+        start_host: Starts an engine.
+        settings_path: The settings file.
+        model: Model for this session, None for the one used last.
+        simulate_gpu_bytes: Simulated GPU for this session, None for the setting.
+
+    Signals:
+        panel_ready(): The live panel is in the window and the engine has been asked to load.
+    """
+
+    panel_ready = Signal()
+
+    def __init__(
+        self,
+        app: QApplication,
+        start_host: Callable[[], Host],
+        settings_path: Path,
+        model: str | None = None,
+        simulate_gpu_bytes: int | None = None,
+    ) -> None:
+        super().__init__(app)
+        self._settings_path = settings_path
+        self._settings, notice = load_settings(settings_path)
+        self._session_gpu_bytes = simulate_gpu_bytes
+        if model is not None:
+            self._settings = dataclasses.replace(self._settings, model=model)
+        self._ready: Ready | None = None
+        self._panel: EnginePanel | None = None
+        self._telemetry: TelemetrySampler | None = None
+        self._closed = False
+        self.themes = ThemeManager(app, self._settings.theme, self._settings.zoom)
+        self.client = EngineClient(start_host, self)
+        self.session = ChatSession(self.client, self)
+        self.chat = ChatPane(self.client, self.session)
+        self.window = MainWindow(self.chat, self.themes, self._settings)
+        self._wire()
+        if notice:
+            log.warning(notice)
+            self.chat.banners.show_banner("settings-file", notice)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force, the command line's included."""
+        if self._session_gpu_bytes is None:
+            return self._settings
+        return dataclasses.replace(self._settings, simulate_gpu_bytes=self._session_gpu_bytes)
+
+    def show(self) -> None:
+        """Show the window, and fill it once it is on screen."""
+        self._show_model_name()
+        self.window.show()
+        QTimer.singleShot(0, self._after_show)
+
+    def open_model(self, model: str) -> None:
+        """Load another model and remember it."""
+        self._settings = dataclasses.replace(self._settings, model=model)
+        self.session.stop()
+        self._load()
+        self._save()
+
+    def apply_settings(self, settings: Settings) -> None:
+        """Take new settings; the engine is told what concerns it."""
+        before, self._settings = self.settings, settings
+        self._session_gpu_bytes = None
+        self.themes.set_mode(settings.theme)
+        self._save()
+        if before.simulate_gpu_bytes != settings.simulate_gpu_bytes or not self.client.model_ready:
+            self._load()
+        elif to_engine_config(before) != to_engine_config(settings):
+            self.client.reconfigure(to_engine_config(settings))
+
+    def shutdown(self) -> None:
+        """Save, and end what runs besides the window; safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._keep_window_state()
+        self._save()
+        if self._telemetry is not None:
+            self._telemetry.stop()
+        self.client.shutdown()
+
+    # ---- wiring -------------------------------------------------------------------------------------------------
+
+    def _wire(self) -> None:
+        window, client = self.window, self.client
+        window.new_chat_requested.connect(self.session.new_chat)
+        window.new_chat_requested.connect(self.chat.composer.setFocus)
+        window.model_chosen.connect(self.open_model)
+        window.settings_requested.connect(self.open_settings)
+        window.closing.connect(self.shutdown)
+        client.ready.connect(self._on_ready)
+        client.snapshot.connect(self._on_snapshot)
+        client.finished.connect(self._on_finished)
+        client.state_changed.connect(self._on_state)
+
+    def _after_show(self) -> None:
+        if self._closed:
+            return
+        self._load()
+        self._build_panel()
+        self.panel_ready.emit()
+
+    def _build_panel(self) -> None:
+        from app.telemetry import TelemetrySampler
+        from app.widgets.engine_panel import EnginePanel
+
+        self._panel = EnginePanel()
+        self._panel.simulate_requested.connect(self._simulate)
+        self.client.loading.connect(self._panel.show_loading)
+        self._telemetry = TelemetrySampler(self)
+        self._telemetry.sampled.connect(self._panel.show_machine)
+        self._telemetry.set_engine_pid(self.client.engine_pid)
+        self.window.panel_shown.connect(self._sample_when_visible)
+        self.window.set_panel(self._panel)
+        self._sample_when_visible(self.window.panel_visible)
+
+    def _sample_when_visible(self, visible: bool) -> None:
+        if self._telemetry is not None:
+            (self._telemetry.start if visible else self._telemetry.stop)()
+
+    # ---- the engine ---------------------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        self._show_model_name()
+        self.chat.show_loading_of(self._model_name())
+        self.client.load(self.settings.model, to_engine_config(self.settings))
+
+    def _on_ready(self, ready: Ready) -> None:
+        self._ready = ready
+        self.chat.banners.dismiss("settings")
+        self.window.top_bar.show_ready(ready)
+        if self._panel is not None:
+            self._panel.show_ready(ready)
+
+    def _on_snapshot(self, snapshot: Snapshot) -> None:
+        if self.client.state is EngineState.GENERATING:
+            self.window.top_bar.show_speed(snapshot.tokens_per_s)
+        if self._panel is not None:
+            self._panel.show_snapshot(snapshot)
+
+    def _on_finished(self, event: Finished) -> None:
+        if event.usage.completion_tokens > 0:
+            self.window.top_bar.show_timings(event.timings)
+        if self._panel is not None:
+            self._panel.set_idle()
+
+    def _on_state(self, state: EngineState) -> None:
+        if self._telemetry is not None:
+            self._telemetry.set_engine_pid(self.client.engine_pid)
+        if state is EngineState.STARTING:
+            self.chat.show_loading_of(self._model_name())
+        if state in (EngineState.FAILED, EngineState.STOPPED, EngineState.STARTING):
+            self._ready = None
+            self._show_model_name()
+            if self._panel is not None:
+                self._panel.clear()
+
+    def _simulate(self) -> None:
+        self.apply_settings(dataclasses.replace(self.settings, simulate_gpu_bytes=TRY_SIMULATED_BYTES))
+
+    # ---- settings -----------------------------------------------------------------------------------------------
+
+    def open_settings(self) -> None:
+        """Open the settings dialog."""
+        from app.widgets.settings_dialog import SettingsDialog
+
+        dialog = self.window.show_dialog(self._make_settings_dialog)
+        assert isinstance(dialog, SettingsDialog)
+        dialog.applied.connect(self.apply_settings)
+
+    def _make_settings_dialog(self, parent: QWidget) -> SettingsDialog:
+        from app.widgets.settings_dialog import SettingsDialog
+
+        return SettingsDialog(self.settings, self._ready, parent)
+
+    def _keep_window_state(self) -> None:
+        self._settings = dataclasses.replace(
+            self._settings,
+            theme=self.themes.mode,
+            zoom=self.themes.zoom,
+            panel_visible=self.window.panel_visible,
+            window_geometry=self.window.geometry_text(),
+            splitter_state=self.window.splitter_text(),
+        )
+
+    def _save(self) -> None:
+        try:
+            save_settings(self._settings, self._settings_path)
+        except SettingsError as error:
+            log.warning("%s", error)
+            retry = Action("Try again", self._save)
+            self.chat.banners.show_banner("settings-file", str(error), "notice", (retry,))
+        else:
+            self.chat.banners.dismiss("settings-file")
+
+    def _model_name(self) -> str:
+        return GUIDE_NAME if self._settings.model == GUIDE_MODEL else Path(self._settings.model).name
+
+    def _show_model_name(self) -> None:
+        self.window.top_bar.show_model_name(self._model_name())
+        self.chat.transcript.empty_state.show_questions(for_guide=self._settings.model == GUIDE_MODEL)

@@ -1,0 +1,187 @@
+"""Markdown -> blocks of safe HTML. Knows nothing of Qt.
+
+Raw HTML stays literal text, an image becomes its description in words, and only http and https links are links.
+A reply is cut into its top-level blocks, so that the window re-renders only the last one while text arrives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from html import escape
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from markdown_it import MarkdownIt
+from markdown_it.common.utils import escapeHtml
+
+from app.highlight import highlight_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from markdown_it.renderer import RendererProtocol
+    from markdown_it.token import Token
+    from markdown_it.utils import EnvType, OptionsDict
+
+MAX_LINK_CHARS = 2048
+MAX_NESTING = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A top-level block, or several of prose in one.
+
+    Attributes:
+        kind: "prose" has `html`; "code" has `text` and `language`.
+        start: Offset of its first character in the source.
+        html: Safe HTML without colours or sizes; `app.stylesheet.document_css` gives them.
+        text: Code, verbatim.
+        language: First word of the fence's info string.
+        joins: Whether neighbouring prose may share its document; Qt leaves no gap around a table.
+    """
+
+    kind: Literal["prose", "code"]
+    start: int
+    html: str = ""
+    text: str = ""
+    language: str = ""
+    joins: bool = True
+
+
+def split_blocks(source: str) -> list[Block]:
+    """Cut Markdown, its lines ended by newlines alone, into its top-level blocks, in order."""
+    markdown = _parser()
+    env: dict[str, Any] = {}
+    tokens = markdown.parse(source, env)
+    offsets = _line_offsets(source)
+    blocks = []
+    for first, last in _top_level_ranges(tokens):
+        token = tokens[first]
+        line = token.map[0] if token.map else 0
+        start = offsets[min(line, len(offsets) - 1)]
+        if token.type == "fence":
+            blocks.append(Block("code", start, text=_code(token), language=_language(token)))
+        elif token.type == "code_block":
+            blocks.append(Block("code", start, text=_code(token)))
+        else:
+            _mark_last_item(tokens[first : last + 1])
+            html = markdown.renderer.render(tokens[first : last + 1], markdown.options, env)
+            blocks.append(Block("prose", start, html=html, joins=token.type != "table_open"))
+    return blocks
+
+
+def merge_prose(blocks: list[Block]) -> list[Block]:
+    """Join neighbouring blocks of prose, so that a finished reply can be selected across paragraphs."""
+    merged: list[Block] = []
+    for block in blocks:
+        last = merged[-1] if merged else None
+        if last is not None and last.kind == block.kind == "prose" and last.joins and block.joins:
+            merged[-1] = Block("prose", merged[-1].start, html=merged[-1].html + block.html)
+        else:
+            merged.append(block)
+    return merged
+
+
+def is_safe_link(url: str) -> bool:
+    """Whether a link may be offered at all: http or https with a host, no control characters, of bounded length."""
+    if len(url) > MAX_LINK_CHARS or any(ord(char) < 33 or ord(char) == 127 for char in url):
+        return False
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme.lower() in ("http", "https") and bool(parts.hostname)
+
+
+@lru_cache(maxsize=1)
+def _parser() -> MarkdownIt:
+    markdown = MarkdownIt("commonmark", {"html": False, "maxNesting": MAX_NESTING, "breaks": True})
+    markdown.enable(["table", "strikethrough"])
+    markdown.validateLink = is_safe_link  # type: ignore[method-assign]
+    markdown.add_render_rule("image", _render_image)
+    markdown.add_render_rule("fence", _render_nested_code)
+    markdown.add_render_rule("code_block", _render_nested_code)
+    markdown.add_render_rule("table_open", _render_table_open)
+    markdown.add_render_rule("link_open", _render_link_open)
+    return markdown
+
+
+def _render_image(
+    _self: RendererProtocol, tokens: Sequence[Token], index: int, _options: OptionsDict, _env: EnvType
+) -> str:
+    """An image is named, never loaded."""
+    token = tokens[index]
+    description = token.content or "image"
+    return f"<i>[Image: {escapeHtml(description)}, {escapeHtml(str(token.attrGet('src') or ''))}]</i>"
+
+
+def _render_nested_code(
+    _self: RendererProtocol, tokens: Sequence[Token], index: int, _options: OptionsDict, _env: EnvType
+) -> str:
+    """Code inside a list or quotation, coloured in place."""
+    token = tokens[index]
+    return f"<pre>{highlighted_html(_code(token), _language(token))}</pre>"
+
+
+def _render_table_open(
+    _self: RendererProtocol, _tokens: Sequence[Token], _index: int, _options: OptionsDict, _env: EnvType
+) -> str:
+    """Qt loses the borders of aligned cells unless the table itself has one."""
+    return '<table border="1" cellspacing="0" cellpadding="6">'
+
+
+def _render_link_open(
+    _self: RendererProtocol, tokens: Sequence[Token], index: int, _options: OptionsDict, _env: EnvType
+) -> str:
+    return f'<a href="{escapeHtml(str(tokens[index].attrGet("href") or ""))}">'
+
+
+def highlighted_html(code: str, language: str) -> str:
+    """Code as HTML with a class per kind of span."""
+    lines = []
+    for line, spans in zip(code.split("\n"), highlight_lines(code, language), strict=False):
+        parts, position = [], 0
+        for span in spans:
+            parts.append(escape(line[position : span.start]))
+            position = span.start + span.length
+            parts.append(f'<span class="{span.kind}">{escape(line[span.start : position])}</span>')
+        lines.append("".join(parts) + escape(line[position:]))
+    return "\n".join(lines)
+
+
+def _top_level_ranges(tokens: Sequence[Token]) -> list[tuple[int, int]]:
+    """First and last token of each top-level block."""
+    ranges, first, depth = [], 0, 0
+    for index, token in enumerate(tokens):
+        if depth == 0:
+            first = index
+        depth += token.nesting
+        if depth == 0:
+            ranges.append((first, index))
+    return ranges
+
+
+def _mark_last_item(tokens: Sequence[Token]) -> None:
+    """Qt gives a list no margin of its own: its last item carries it."""
+    items = [token for token in tokens if token.type == "list_item_open" and token.level == 1]
+    if items:
+        items[-1].attrSet("class", "last")
+
+
+def _line_offsets(source: str) -> list[int]:
+    """Offset of each line's first character; markdown-it counts lines by newline alone."""
+    offsets = [0]
+    position = source.find("\n")
+    while position >= 0:
+        offsets.append(position + 1)
+        position = source.find("\n", position + 1)
+    return offsets
+
+
+def _code(token: Token) -> str:
+    return token.content.removesuffix("\n")
+
+
+def _language(token: Token) -> str:
+    return token.info.split(maxsplit=1)[0][:40] if token.info.strip() else ""

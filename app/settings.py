@@ -1,0 +1,232 @@
+"""What the user chose, as one frozen value, and its JSON file.
+
+A file is written beside its target, synced and then renamed over it; the copy before becomes `.bak`. A damaged file
+(cut, NUL-filled, not JSON) is answered with the last good copy, or the defaults, and one sentence for the window.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+
+from engine.config import MAX_CONTEXT_TOKENS, MIN_CONTEXT_TOKENS, EngineConfig
+from engine.errors import ConfigurationError, RooftopError
+
+APP_NAME = "rooftop"
+GUIDE_MODEL = "guide"
+MAX_FILE_BYTES = 1 << 20
+MAX_TEXT = 1 << 16
+MAX_BYTES = 1 << 50
+THEME_MODES = ("system", "light", "dark")
+
+
+class SettingsError(RooftopError):
+    """The settings could not be written."""
+
+    code = "settings"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that outlives a session, except chats and models.
+
+    Attributes:
+        model: Folder, file or id of the model used last; "guide" is the bundled one.
+        vram_budget_bytes: VRAM for the model; None is automatic.
+        context_tokens: Tokens that the KV cache holds.
+        cpu_threads: Threads for CPU experts; None is one per physical core.
+        simulate_gpu_bytes: VRAM of a simulated GPU; None uses the real hardware.
+        theme: Light, dark or as the system.
+        zoom: Text size relative to the default.
+        panel_visible: Whether the live panel is shown.
+        window_geometry: Qt's saved geometry, base64.
+        splitter_state: Qt's saved splitter, base64.
+
+    Raises:
+        ConfigurationError: A value is outside its limits.
+    """
+
+    model: str = GUIDE_MODEL
+    vram_budget_bytes: int | None = None
+    context_tokens: int = 8192
+    cpu_threads: int | None = None
+    simulate_gpu_bytes: int | None = None
+    theme: Literal["system", "light", "dark"] = "system"
+    zoom: float = 1.0
+    panel_visible: bool = True
+    window_geometry: str = ""
+    splitter_state: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        for name in ("model", "window_geometry", "splitter_state"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or len(value) > MAX_TEXT or "\0" in value:
+                raise ConfigurationError(f"The setting {name} is not a usable text.", "Restore the default.")
+        if not self.model:
+            raise ConfigurationError("The setting model is empty.", "Open a model folder.")
+        _require_whole("vram_budget_bytes", self.vram_budget_bytes, 0, MAX_BYTES, optional=True)
+        _require_whole("context_tokens", self.context_tokens, MIN_CONTEXT_TOKENS, MAX_CONTEXT_TOKENS)
+        _require_whole("cpu_threads", self.cpu_threads, 1, 1024, optional=True)
+        _require_whole("simulate_gpu_bytes", self.simulate_gpu_bytes, 1, MAX_BYTES, optional=True)
+        if self.theme not in THEME_MODES:
+            raise ConfigurationError(f"The theme {self.theme!r} does not exist.", "Choose system, light or dark.")
+        if not isinstance(self.panel_visible, bool):
+            raise ConfigurationError("The setting panel_visible is neither true nor false.", "Restore the default.")
+        if isinstance(self.zoom, bool) or not isinstance(self.zoom, int | float) or not 0.5 <= self.zoom <= 3.0:
+            raise ConfigurationError(f"The text size {self.zoom!r} is outside 0.5 to 3.", "Reset the text size.")
+
+
+def default_settings_path() -> Path:
+    """Where the settings are kept on this system."""
+    return platformdirs.user_config_path(APP_NAME, appauthor=False) / "settings.json"
+
+
+def to_engine_config(settings: Settings) -> EngineConfig:
+    """The engine's part of the settings.
+
+    Raises:
+        ConfigurationError: A value is outside the engine's limits.
+    """
+    simulated = settings.simulate_gpu_bytes is not None
+    return EngineConfig(
+        device="simulated" if simulated else "auto",
+        vram_budget_bytes=settings.vram_budget_bytes,
+        context_tokens=settings.context_tokens,
+        cpu_threads=settings.cpu_threads,
+        simulated_vram_bytes=settings.simulate_gpu_bytes or EngineConfig().simulated_vram_bytes,
+        cost_cache_dir=platformdirs.user_cache_dir(APP_NAME, appauthor=False),
+        popularity_dir=platformdirs.user_data_dir(APP_NAME, appauthor=False),
+    )
+
+
+def load_settings(path: Path) -> tuple[Settings, str]:
+    """Read the settings; never fails.
+
+    Args:
+        path: The JSON file; it need not exist.
+
+    Returns:
+        The settings to use, and one sentence for the user, "" when all was well.
+    """
+    try:
+        return _read(path)
+    except FileNotFoundError:
+        problem = ""
+    except OSError as error:
+        problem = f"The settings could not be read ({error.strerror or error})"
+    except ValueError:
+        problem = "The settings file was damaged"
+    try:
+        settings, _ = _read(_backup_path(path))
+    except (OSError, ValueError):
+        return Settings(), f"{problem}, so the defaults are in use." if problem else ""
+    return settings, f"{problem}, so the last good settings are in use." if problem else ""
+
+
+def save_settings(settings: Settings, path: Path) -> None:
+    """Write the settings so that a crash at any moment leaves the old file or the new one.
+
+    Raises:
+        SettingsError: The file could not be written.
+    """
+    text = json.dumps({"version": 1, **dataclasses.asdict(settings)}, indent=2) + "\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _write_synced(path.parent, text)
+        try:
+            _keep_last_good(path)
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise SettingsError(
+            f"The settings could not be saved in {path.parent} ({error.strerror or error}).",
+            "Check the folder's permissions and the free space on its drive.",
+        ) from error
+
+
+def _read(path: Path) -> tuple[Settings, str]:
+    """Parse one file; ValueError when it is not a settings file at all, a notice for single bad values."""
+    with path.open("rb") as file:
+        data = file.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise ValueError("too large")
+    try:
+        values = json.loads(data)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(values, dict):
+        raise ValueError("not an object")  # noqa: TRY004 - callers treat every unusable file alike
+    return _from_values(values)
+
+
+def _from_values(values: dict[str, Any]) -> tuple[Settings, str]:
+    """Take every value that is sound; unknown names are left for newer versions."""
+    settings = Settings()
+    refused = []
+    for field in dataclasses.fields(Settings):
+        if field.name in values:
+            try:
+                settings = dataclasses.replace(settings, **{field.name: values[field.name]})
+            except ConfigurationError:
+                refused.append(field.name.replace("_", " "))
+    if not refused:
+        return settings, ""
+    return settings, f"The default is in use for a setting that could not be read: {', '.join(refused)}."
+
+
+def _write_synced(folder: Path, text: str) -> Path:
+    handle, name = tempfile.mkstemp(prefix=".settings-", suffix=".tmp", dir=folder)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def _keep_last_good(path: Path) -> None:
+    """Make a sound current file the backup; a damaged one must not replace the last good copy."""
+    try:
+        _, notice = _read(path)
+    except (OSError, ValueError):
+        return
+    if not notice:
+        path.replace(_backup_path(path))
+
+
+def _backup_path(path: Path) -> Path:
+    return path.with_name(path.name + ".bak")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename durable where folders can be synced."""
+    if os.name == "posix":
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def _require_whole(name: str, value: object, low: int, high: int, *, optional: bool = False) -> None:
+    if optional and value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ConfigurationError(f"The setting {name} is {value!r}, outside {low} to {high}.", "Restore the default.")

@@ -1,0 +1,118 @@
+"""Notices and errors above the chat: one sentence, one or two actions each, never a dialog in the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from PySide6.QtCore import QSize, Qt
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QToolButton, QVBoxLayout, QWidget
+
+from app.icons import icon
+from app.theme import SPACE_M, SPACE_S, SPACE_XS, current_theme
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Tone = Literal["notice", "error"]
+ICON_PX = 20
+MAX_TEXT_CHARS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A button of a banner; the banner goes away when it is clicked."""
+
+    label: str
+    run: Callable[[], object]
+
+
+class Banner(QFrame):
+    """One sentence with its actions."""
+
+    def __init__(self, text: str, tone: Tone, actions: tuple[Action, ...], close: Callable[[], None]) -> None:
+        super().__init__()
+        self.setObjectName("banner")
+        self.setProperty("tone", tone)
+        self._tone = tone
+        self._icon = QLabel()
+        self._label = QLabel(text[:MAX_TEXT_CHARS])
+        self._label.setTextFormat(Qt.TextFormat.PlainText)
+        self._label.setWordWrap(True)
+        self._label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self._close = QToolButton()
+        self._close.setAccessibleName("Dismiss")
+        self._close.setToolTip("Dismiss")
+        self._close.clicked.connect(close)
+        self.buttons: list[QPushButton] = []
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(SPACE_M, SPACE_S, SPACE_S, SPACE_S)
+        layout.setSpacing(SPACE_S)
+        layout.addWidget(self._icon)
+        layout.addWidget(self._label, 1)
+        for index, action in enumerate(actions):
+            layout.addWidget(self._make_button(action, close, primary=index == 0))
+        layout.addWidget(self._close)
+        self.setAccessibleName(text)
+        self.restyle()
+
+    @property
+    def text(self) -> str:
+        """The sentence."""
+        return self._label.text()
+
+    def restyle(self) -> None:
+        """Take the theme in force."""
+        theme = current_theme()
+        colour = theme.error if self._tone == "error" else theme.warning
+        self._icon.setPixmap(icon(self._tone, colour).pixmap(ICON_PX, ICON_PX))
+        self._close.setIcon(icon("close", theme.text_dim))
+        self._close.setIconSize(QSize(16, 16))
+
+    def _make_button(self, action: Action, close: Callable[[], None], *, primary: bool) -> QPushButton:
+        button = QPushButton(action.label)
+        button.setObjectName("primary" if primary else "secondary")
+        button.setAccessibleName(action.label)
+        button.clicked.connect(close)
+        button.clicked.connect(action.run)
+        self.buttons.append(button)
+        return button
+
+
+class BannerArea(QWidget):
+    """A column of banners, at most one per key."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._banners: dict[str, Banner] = {}
+        self._layout = QVBoxLayout(self)
+        self._layout.setContentsMargins(0, 0, 0, 0)
+        self._layout.setSpacing(SPACE_XS)
+        self.hide()
+
+    @property
+    def banners(self) -> dict[str, Banner]:
+        """What is shown now, by key."""
+        return dict(self._banners)
+
+    def show_banner(self, key: str, text: str, tone: Tone = "notice", actions: tuple[Action, ...] = ()) -> None:
+        """Show a sentence, in place of the one with the same key."""
+        self.dismiss(key)
+        banner = Banner(text, tone, actions, lambda: self.dismiss(key))
+        self._banners[key] = banner
+        self._layout.addWidget(banner)
+        self.show()
+
+    def dismiss(self, key: str) -> None:
+        """Take a banner away, if it is there."""
+        banner = self._banners.pop(key, None)
+        if banner is not None:
+            self._layout.removeWidget(banner)
+            banner.hide()
+            banner.deleteLater()
+        self.setVisible(bool(self._banners))
+
+    def restyle(self) -> None:
+        """Take the theme in force."""
+        for banner in self._banners.values():
+            banner.restyle()

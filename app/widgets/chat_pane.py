@@ -1,0 +1,203 @@
+"""The middle of the window: notices, loading, the transcript and the composer, wired to the chat session."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QUrl, Signal
+from PySide6.QtGui import QDesktopServices
+from PySide6.QtWidgets import QMessageBox, QVBoxLayout, QWidget
+
+from app.engine_client import EngineState
+from app.theme import SPACE_M, SPACE_S
+from app.widgets.banner import Action, BannerArea
+from app.widgets.composer import HINT, Composer, ComposerMode
+from app.widgets.loading_bar import LoadingBar
+from app.widgets.transcript import Transcript
+
+if TYPE_CHECKING:
+    from PySide6.QtGui import QResizeEvent
+
+    from app.chat_session import ChatSession
+    from app.conversation import Message
+    from app.engine_client import EngineClient
+    from engine.messages import ErrorReport, Loading
+
+COLUMN_WIDTH = 784
+QUEUED_HINT = "The model is still loading. Your message is sent as soon as it is ready; Esc takes it back"
+WRITING_HINT = "Esc stops the reply; you can already write your next message"
+NO_MODEL_HINT = "No model is loaded: open one with Ctrl+O"
+LOADING_HINT = "The model is loading; you can already write"
+
+
+class ChatPane(QWidget):
+    """One chat.
+
+    Args:
+        client: The engine.
+        session: The chat.
+        parent: The owner.
+
+    Signals:
+        open_model_requested(): The user wants another model.
+        settings_requested(): The user wants to change a setting.
+    """
+
+    open_model_requested = Signal()
+    settings_requested = Signal()
+
+    def __init__(self, client: EngineClient, session: ChatSession, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._client = client
+        self._session = session
+        self.banners = BannerArea()
+        self.loading_bar = LoadingBar()
+        self.transcript = Transcript()
+        self.composer = Composer()
+        self._notices = QWidget()
+        self._arrange()
+        self._connect_widgets()
+        self._connect_session()
+
+    def show_loading_of(self, name: str) -> None:
+        """A load of this model begins."""
+        self.banners.dismiss("engine")
+        self.loading_bar.show_starting(name)
+
+    def open_link(self, url: str) -> None:
+        """Show the whole address and ask before the browser gets it."""
+        from app.markdown import is_safe_link
+
+        if not is_safe_link(url):
+            return
+        box = QMessageBox(self)
+        box.setWindowTitle("Open link")
+        box.setTextFormat(box.textFormat().PlainText)
+        box.setText("Open this address in your web browser?")
+        box.setInformativeText(url)
+        box.setStandardButtons(QMessageBox.StandardButton.Open | QMessageBox.StandardButton.Cancel)
+        box.setDefaultButton(QMessageBox.StandardButton.Cancel)
+        box.accepted.connect(lambda: QDesktopServices.openUrl(QUrl(url)))
+        box.finished.connect(box.deleteLater)
+        box.open()
+
+    def restyle(self) -> None:
+        """Take the theme in force."""
+        for part in (self.banners, self.transcript, self.composer):
+            part.restyle()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Keep notices in the transcript's column."""
+        super().resizeEvent(event)
+        side = max(SPACE_M, (self.width() - COLUMN_WIDTH) // 2)
+        self._notices_layout.setContentsMargins(side, SPACE_S, side, 0)
+
+    # ---- wiring -------------------------------------------------------------------------------------------------
+
+    def _arrange(self) -> None:
+        self._notices_layout = QVBoxLayout(self._notices)
+        self._notices_layout.setSpacing(SPACE_S)
+        self._notices_layout.addWidget(self.banners)
+        self._notices_layout.addWidget(self.loading_bar)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(self._notices)
+        layout.addWidget(self.transcript, 1)
+        layout.addWidget(self.composer)
+
+    def _connect_widgets(self) -> None:
+        self.composer.send_requested.connect(self._send)
+        self.composer.stop_requested.connect(self._session.stop)
+        self.composer.withdraw_requested.connect(self._session.withdraw)
+        self.composer.paged.connect(self.transcript.scroll_by_page)
+        self.transcript.question_chosen.connect(self._ask)
+        self.transcript.link_clicked.connect(self.open_link)
+        self.transcript.retry_requested.connect(self._session.regenerate)
+        self.loading_bar.cancel_requested.connect(self._cancel_loading)
+
+    def _connect_session(self) -> None:
+        session, client = self._session, self._client
+        session.message_added.connect(self._message_added)
+        session.reply_text.connect(self._reply_text)
+        session.reply_progress.connect(self._prompt_progress)
+        session.reply_changed.connect(self._reply_changed)
+        session.reply_dropped.connect(self.transcript.remove_last)
+        session.cleared.connect(lambda: self.transcript.show_messages([]))
+        session.queued_changed.connect(self._update_composer)
+        session.busy_changed.connect(self._update_composer)
+        client.state_changed.connect(self._state_changed)
+        client.loading.connect(self._loading)
+        client.failed.connect(self._failed)
+
+    # ---- the user -----------------------------------------------------------------------------------------------
+
+    def _send(self, text: str) -> None:
+        self._session.submit(text)
+        self._update_composer()
+
+    def _ask(self, question: str) -> None:
+        self.composer.set_draft(question)
+        self._send(question)
+        self.composer.setFocus()
+
+    def _cancel_loading(self) -> None:
+        self.loading_bar.show_cancelling()
+        self._client.cancel()
+
+    # ---- the session --------------------------------------------------------------------------------------------
+
+    def _message_added(self, message: Message) -> None:
+        if message.role == "user" and self.composer.draft.strip() == message.text:
+            self.composer.clear_draft()
+        self.transcript.add_message(message)
+
+    def _reply_text(self, text: str) -> None:
+        self.transcript.views[-1].append(text)
+
+    def _prompt_progress(self, done_tokens: int, total_tokens: int) -> None:
+        text = f"Reading the prompt: {done_tokens:,} of {total_tokens:,} tokens"
+        self.transcript.views[-1].show_progress(text if done_tokens < total_tokens else "")
+
+    def _reply_changed(self, message: Message) -> None:
+        for view in reversed(self.transcript.views):
+            if view.message is message:
+                view.end()
+                return
+
+    # ---- the engine ---------------------------------------------------------------------------------------------
+
+    def _state_changed(self, state: EngineState) -> None:
+        if state in (EngineState.READY, EngineState.GENERATING, EngineState.FAILED, EngineState.STOPPED):
+            self.loading_bar.hide()
+        self._update_composer()
+
+    def _loading(self, loading: Loading) -> None:
+        self.loading_bar.show_loading(loading)
+
+    def _update_composer(self) -> None:
+        if self._session.queued:
+            self.composer.set_mode(ComposerMode.QUEUED, QUEUED_HINT)
+        elif self._session.busy:
+            self.composer.set_mode(ComposerMode.STOP, WRITING_HINT)
+        elif self._client.state in (EngineState.STARTING, EngineState.LOADING):
+            self.composer.set_mode(ComposerMode.SEND, LOADING_HINT)
+        elif self._client.state in (EngineState.FAILED, EngineState.STOPPED):
+            self.composer.set_mode(ComposerMode.SEND, NO_MODEL_HINT)
+        else:
+            self.composer.set_mode(ComposerMode.SEND, HINT)
+
+    def _failed(self, error: ErrorReport, what: str) -> None:
+        sentence = f"{error.message} {error.remedy}".strip()
+        restart = Action("Restart engine", self._client.restart)
+        other = Action("Open another model", self.open_model_requested.emit)
+        settings = Action("Settings", self.settings_requested.emit)
+        if what == "engine":
+            self.banners.show_banner("engine", sentence, "error", (restart,))
+        elif what == "load" and error.code == "cancelled":
+            actions = (Action("Load again", self._client.restart), other)
+            self.banners.show_banner("engine", "Loading was cancelled.", "notice", actions)
+        elif what == "load":
+            self.banners.show_banner("engine", sentence, "error", (other, settings))
+        elif what == "settings" and error.code != "cancelled":
+            self.banners.show_banner("settings", sentence, "notice", (settings,))

@@ -1,0 +1,228 @@
+"""Where the user writes. Enter sends, Shift+Enter breaks the line, Esc stops; the draft is never lost."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QEvent, QSize, Qt, Signal
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPlainTextEdit, QPushButton, QVBoxLayout, QWidget
+
+from app.icons import icon
+from app.theme import SPACE_M, SPACE_S, SPACE_XL, SPACE_XS, current_theme
+
+if TYPE_CHECKING:
+    from PySide6.QtCore import QMimeData
+    from PySide6.QtGui import QFocusEvent, QKeyEvent, QResizeEvent
+
+MAX_LINES = 8
+BUTTON_PX = 36
+COLUMN_WIDTH = 784
+PLACEHOLDER = "Ask something"
+HINT = "Enter sends, Shift+Enter starts a new line"
+
+
+class ComposerMode(Enum):
+    """What the button does."""
+
+    SEND = "send"
+    STOP = "stop"
+    QUEUED = "queued"
+
+
+class Composer(QWidget):
+    """A growing text field with one button.
+
+    Signals:
+        send_requested(str): The user wants to send the draft, which stays until `clear_draft`.
+        stop_requested(): Stop the reply.
+        withdraw_requested(): Take a queued draft back.
+        paged(int): Scroll the chat by a page, -1 is up.
+    """
+
+    send_requested = Signal(str)
+    stop_requested = Signal()
+    withdraw_requested = Signal()
+    paged = Signal(int)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._mode = ComposerMode.SEND
+        self._card = QFrame()
+        self._card.setObjectName("composer")
+        self._edit = _DraftEdit(self._card)
+        self._edit.submitted.connect(self._submit)
+        self._edit.escaped.connect(self.escape)
+        self._edit.paged.connect(self.paged)
+        self._edit.focus_changed.connect(self._show_focus)
+        self._edit.textChanged.connect(self._update_button)
+        self._button = QPushButton()
+        self._button.setObjectName("send")
+        self._button.setFixedSize(BUTTON_PX, BUTTON_PX)
+        self._button.setIconSize(QSize(20, 20))
+        self._button.clicked.connect(self._button_clicked)
+        self._hint = QLabel(HINT)
+        self._hint.setObjectName("dim")
+        self._hint.setTextFormat(Qt.TextFormat.PlainText)
+        self._hint.setAlignment(Qt.AlignmentFlag.AlignHCenter)
+        self._arrange()
+        self.setFocusProxy(self._edit)
+        self._update_button()
+
+    @property
+    def draft(self) -> str:
+        """What is written now."""
+        return self._edit.toPlainText()
+
+    @property
+    def mode(self) -> ComposerMode:
+        """What the button does now."""
+        return self._mode
+
+    @property
+    def hint(self) -> str:
+        """The line below the field."""
+        return self._hint.text()
+
+    def set_draft(self, text: str) -> None:
+        """Put a text into the field, the cursor at its end."""
+        self._edit.setPlainText(text)
+        self._edit.moveCursor(self._edit.textCursor().MoveOperation.End)
+
+    def clear_draft(self) -> None:
+        """The draft has been sent."""
+        self._edit.clear()
+
+    def set_mode(self, mode: ComposerMode, hint: str = HINT) -> None:
+        """Say what the button does, and why, in the line below."""
+        self._mode = mode
+        self._hint.setText(hint)
+        self._edit.setReadOnly(mode is ComposerMode.QUEUED)
+        self._update_button()
+
+    def escape(self) -> None:
+        """Esc: take a queued draft back, or stop the reply."""
+        if self._mode is ComposerMode.QUEUED:
+            self.withdraw_requested.emit()
+        elif self._mode is ComposerMode.STOP:
+            self.stop_requested.emit()
+
+    def restyle(self) -> None:
+        """Take the colours and fonts in force."""
+        self._update_button()
+        self._edit.fit()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Keep the column centred."""
+        super().resizeEvent(event)
+        side = max(SPACE_M, (self.width() - COLUMN_WIDTH) // 2)
+        self._column.setContentsMargins(side, 0, side, SPACE_S)
+
+    def _arrange(self) -> None:
+        row = QHBoxLayout(self._card)
+        row.setContentsMargins(SPACE_M, SPACE_XS + 2, SPACE_XS + 2, SPACE_XS + 2)
+        row.setSpacing(SPACE_S)
+        row.addWidget(self._edit, 1, Qt.AlignmentFlag.AlignVCenter)
+        row.addWidget(self._button, 0, Qt.AlignmentFlag.AlignBottom)
+        self._column = QVBoxLayout(self)
+        self._column.setContentsMargins(SPACE_XL, 0, SPACE_XL, SPACE_S)
+        self._column.setSpacing(SPACE_XS + 2)
+        self._column.addWidget(self._card)
+        self._column.addWidget(self._hint)
+
+    def _submit(self) -> None:
+        if self._mode is ComposerMode.QUEUED or not self.draft.strip():
+            return
+        self.send_requested.emit(self.draft.strip())
+
+    def _button_clicked(self) -> None:
+        if self._mode is ComposerMode.SEND:
+            self._submit()
+        else:
+            self.escape()
+        self._edit.setFocus()
+
+    def _update_button(self) -> None:
+        names = {
+            ComposerMode.SEND: ("send", "Send (Enter)"),
+            ComposerMode.STOP: ("stop", "Stop the reply (Esc)"),
+            ComposerMode.QUEUED: ("queued", "Waiting for the model; take the message back (Esc)"),
+        }
+        drawing, text = names[self._mode]
+        enabled = self._mode is not ComposerMode.SEND or bool(self.draft.strip())
+        theme = current_theme()
+        self._button.setEnabled(enabled)
+        self._button.setIcon(icon(drawing, theme.accent_text if enabled else theme.text_dim))
+        self._button.setToolTip(text)
+        self._button.setAccessibleName(text)
+
+    def _show_focus(self, focused: bool) -> None:
+        self._card.setProperty("focused", focused)
+        self._card.style().unpolish(self._card)
+        self._card.style().polish(self._card)
+
+
+class _DraftEdit(QPlainTextEdit):
+    """Plain text, as tall as its lines up to a limit."""
+
+    submitted = Signal()
+    escaped = Signal()
+    paged = Signal(int)
+    focus_changed = Signal(bool)
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setObjectName("draft")
+        self.setAccessibleName("Message")
+        self.setPlaceholderText(PLACEHOLDER)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setTabChangesFocus(True)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.document().setDocumentMargin(2)
+        self.document().documentLayout().documentSizeChanged.connect(self.fit)
+        self.fit()
+
+    def fit(self) -> None:
+        """Take the height of the text, up to the limit."""
+        lines = max(1, round(self.document().size().height()))
+        height = min(lines, MAX_LINES) * self.fontMetrics().lineSpacing() + 2 * SPACE_XS + 2
+        policy = Qt.ScrollBarPolicy.ScrollBarAsNeeded if lines > MAX_LINES else Qt.ScrollBarPolicy.ScrollBarAlwaysOff
+        self.setVerticalScrollBarPolicy(policy)
+        if height != self.height():
+            self.setFixedHeight(height)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Enter, Escape and the page keys are ours."""
+        plain = not event.modifiers() & Qt.KeyboardModifier.ShiftModifier
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and plain:
+            self.submitted.emit()
+        elif event.key() == Qt.Key.Key_Escape:
+            self.escaped.emit()
+        elif event.key() in (Qt.Key.Key_PageUp, Qt.Key.Key_PageDown) and plain:
+            self.paged.emit(-1 if event.key() == Qt.Key.Key_PageUp else 1)
+        else:
+            super().keyPressEvent(event)
+
+    def canInsertFromMimeData(self, source: QMimeData) -> bool:
+        """Only text can be pasted or dropped here."""
+        return source.hasText() and not source.hasUrls()
+
+    def insertFromMimeData(self, source: QMimeData) -> None:
+        """Paste as plain text."""
+        self.insertPlainText(source.text())
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Follow the font."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.FontChange:
+            self.fit()
+
+    def focusInEvent(self, event: QFocusEvent) -> None:
+        """Tell the card."""
+        super().focusInEvent(event)
+        self.focus_changed.emit(True)  # noqa: FBT003 - a signal takes no names
+
+    def focusOutEvent(self, event: QFocusEvent) -> None:
+        """Tell the card."""
+        super().focusOutEvent(event)
+        self.focus_changed.emit(False)  # noqa: FBT003

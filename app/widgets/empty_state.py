@@ -1,0 +1,84 @@
+"""What a new chat shows: one sentence and a few questions to begin with."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+
+from app.icons import app_icon
+from app.theme import SPACE_L, SPACE_S, SPACE_XL
+
+LOGO_PX = 56
+BUTTON_WIDTH = 380
+GUIDE_QUESTIONS = (
+    "What is an expert?",
+    "What does the map show?",
+    "How do I get Mixtral?",
+    "Why is an expert on the CPU?",
+)
+GENERAL_QUESTIONS = (
+    "Explain mixture of experts in three sentences.",
+    "Write a Python function that merges two sorted lists.",
+    "Give me five names for a rooftop garden.",
+)
+GUIDE_SENTENCE = "The built-in guide answers questions about this app.\nWatch its experts at work in the live panel."
+GENERAL_SENTENCE = "Ask anything, and watch in the live panel where each expert runs."
+
+
+class EmptyState(QWidget):
+    """An invitation.
+
+    Signals:
+        question_chosen(str): The text of the question that was clicked.
+    """
+
+    question_chosen = Signal(str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._logo = QLabel()
+        self._logo.setPixmap(app_icon().pixmap(LOGO_PX, LOGO_PX))
+        self._logo.setAccessibleName("Rooftop")
+        title = QLabel("What would you like to know?")
+        title.setObjectName("title")
+        title.setTextFormat(Qt.TextFormat.PlainText)
+        self._sentence = QLabel(GUIDE_SENTENCE)
+        self._sentence.setObjectName("dim")
+        self._sentence.setTextFormat(Qt.TextFormat.PlainText)
+        self._sentence.setAlignment(Qt.AlignmentFlag.AlignHCenter)
+        self._buttons: list[QPushButton] = []
+        self._layout = QVBoxLayout(self)
+        self._layout.setContentsMargins(SPACE_XL, SPACE_XL, SPACE_XL, SPACE_XL)
+        self._layout.setSpacing(SPACE_S)
+        self._layout.addStretch(2)
+        for widget in (self._logo, title, self._sentence):
+            self._layout.addWidget(widget, 0, Qt.AlignmentFlag.AlignHCenter)
+        self._layout.addSpacing(SPACE_L)
+        self._layout.addStretch(3)
+        self.show_questions(for_guide=True)
+
+    @property
+    def buttons(self) -> list[QPushButton]:
+        """One per question."""
+        return list(self._buttons)
+
+    def show_questions(self, *, for_guide: bool) -> None:
+        """Offer questions that the model can answer."""
+        self._sentence.setText(GUIDE_SENTENCE if for_guide else GENERAL_SENTENCE)
+        for button in self._buttons:
+            self._layout.removeWidget(button)
+            button.hide()
+            button.deleteLater()
+        self._buttons = [self._make_button(text) for text in (GUIDE_QUESTIONS if for_guide else GENERAL_QUESTIONS)]
+        for button in self._buttons:
+            self._layout.insertWidget(self._layout.count() - 1, button, 0, Qt.AlignmentFlag.AlignHCenter)
+
+    def _make_button(self, text: str) -> QPushButton:
+        button = QPushButton(text)
+        button.setObjectName("question")
+        button.setAccessibleName(f"Ask: {text}")
+        button.setMinimumWidth(BUTTON_WIDTH)
+        button.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+        button.setCursor(Qt.CursorShape.PointingHandCursor)
+        button.clicked.connect(lambda: self.question_chosen.emit(text))
+        return button

@@ -1,0 +1,115 @@
+"""Small parts of forms that look the same in both themes: check boxes, spin boxes, byte counts."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QPoint, QPointF, QRectF, QSize, Qt, Signal
+from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen
+from PySide6.QtWidgets import QAbstractSpinBox, QCheckBox, QDoubleSpinBox, QWidget
+
+from app.theme import SPACE_S, current_theme
+
+GIB, MIB = 1 << 30, 1 << 20
+_LARGEST_BYTES = 1 << 40
+_BOX = 16
+
+
+def plain_spin(spin: QAbstractSpinBox) -> None:
+    """Take the steppers away: arrow keys, wheel and typing remain, and the field keeps the style sheet's shape.
+
+    Not by `NoButtons`: with a style sheet Qt then leaves the editor one pixel of width.
+    """
+    spin.setStyleSheet(
+        "QAbstractSpinBox::up-button, QAbstractSpinBox::down-button { width: 0; border: none; }"
+        "QLineEdit { border: none; padding: 0; background: transparent; }"
+    )
+    spin.lineEdit().setTextMargins(SPACE_S, 0, SPACE_S, 0)
+
+
+class CheckBox(QCheckBox):
+    """A check box whose frame can be seen on dark windows too."""
+
+    def sizeHint(self) -> QSize:
+        """Box, gap and words."""
+        words = self.fontMetrics().boundingRect(0, 0, 2000, 100, Qt.TextFlag.TextShowMnemonic, self.text())
+        return QSize(_BOX + SPACE_S + words.width() + 4, max(_BOX + 4, words.height() + 4))
+
+    def minimumSizeHint(self) -> QSize:
+        """The words are never cut."""
+        return self.sizeHint()
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002 - Qt's signature
+        """Draw box, tick and words."""
+        theme = current_theme()
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setOpacity(1.0 if self.isEnabled() else 0.5)
+        box = QRectF(1, (self.height() - _BOX) / 2, _BOX, _BOX)
+        checked = self.isChecked()
+        frame = theme.accent if checked or self.hasFocus() else theme.text_dim
+        painter.setPen(QPen(QColor(frame), 1.5 if self.hasFocus() else 1))
+        painter.setBrush(QColor(theme.accent if checked else theme.surface))
+        painter.drawRoundedRect(box, 4, 4)
+        if checked:
+            painter.setPen(QPen(QColor(theme.accent_text), 2))
+            left, top = box.left(), box.top()
+            tick = [QPointF(left + 4, top + 8.5), QPointF(left + 7, top + 11.5), QPointF(left + 12, top + 5)]
+            painter.drawPolyline(tick)
+        if self.hasFocus():
+            painter.setPen(QPen(QColor(theme.accent), 1))
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+            painter.drawRoundedRect(box.adjusted(-1.0, -2.0, 2.0, 2.0), 6, 6)
+        painter.setPen(QColor(theme.text))
+        words = QRectF(box.right() + SPACE_S, 0, self.width(), self.height())
+        flags = Qt.AlignmentFlag.AlignVCenter | Qt.TextFlag.TextShowMnemonic
+        painter.drawText(words, int(flags), self.text())
+        painter.end()
+
+    def hitButton(self, position: QPoint) -> bool:
+        """All of it can be clicked."""
+        return self.rect().contains(position)
+
+
+class SizeSpin(QDoubleSpinBox):
+    """A byte count in GiB, or in MiB where everything is small. Keeps values it was given exactly."""
+
+    size_changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        plain_spin(self)
+        self._unit = GIB
+        self._size_bytes = 0
+        self._setting = False
+        self.set_scale(_LARGEST_BYTES)
+        self.valueChanged.connect(self._edited)
+
+    @property
+    def size_bytes(self) -> int:
+        """The value."""
+        return self._size_bytes
+
+    def set_scale(self, largest_bytes: int) -> None:
+        """Choose the unit that suits the largest sensible value."""
+        self._unit = GIB if largest_bytes >= 2 * GIB else MIB
+        self._setting = True
+        self.setDecimals(2 if self._unit == GIB else 1)
+        self.setSingleStep(0.25 if self._unit == GIB else 1.0)
+        self.setSuffix(" GiB" if self._unit == GIB else " MiB")
+        self.setRange(0.0, _LARGEST_BYTES / self._unit)
+        self.setValue(self._size_bytes / self._unit)
+        self._setting = False
+
+    def set_size(self, size_bytes: int) -> None:
+        """Show a value; announced like an edit when it differs."""
+        if size_bytes == self._size_bytes:
+            return
+        self._setting = True
+        self.setValue(size_bytes / self._unit)
+        self._setting = False
+        self._size_bytes = size_bytes
+        self.size_changed.emit()
+
+    def _edited(self, value: float) -> None:
+        if not self._setting:
+            self._size_bytes = round(value * self._unit)
+            self.size_changed.emit()

@@ -1,0 +1,347 @@
+"""The layer strip: for every layer what CPU and GPU did in the latest pass, how long it took, and why.
+
+Both sides start at the left because they start together: where both bars are long the work overlapped. A tick marks the
+time that was predicted. It is a list view that paints itself, so that keyboard, scrolling and screen readers just work.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QAbstractListModel, QEvent, QModelIndex, QObject, QPersistentModelIndex, QRectF, QSize, Qt
+from PySide6.QtCore import Signal as QtSignal
+from PySide6.QtGui import QColor, QFocusEvent, QFont, QFontMetricsF, QMouseEvent, QPainter, QPaintEvent
+from PySide6.QtWidgets import QAbstractItemView, QFrame, QLabel, QListView, QVBoxLayout, QWidget
+
+from app.theme import FONT_SMALL, SPACE_XS, current_theme
+from engine.experts.explain import explain_layer, human_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from app.theme import Theme
+    from engine.messages import LayerTrace, Ready, Snapshot
+
+Index = QModelIndex | QPersistentModelIndex
+NO_VALUE = "\N{EN DASH}"
+_ROWS_SHOWN = 12
+_LANE = 4
+_SNAP_BELOW = 0.25
+_SHRINK = 0.94
+
+
+def side_of(trace: LayerTrace) -> str:
+    """Which side worked: "CPU", "GPU", "both", or a dash for none."""
+    cpu = trace.measured_cpu_s > 0.0 or any(run.place == "cpu" for run in trace.runs)
+    gpu = trace.measured_gpu_s > 0.0 or any(run.place != "cpu" for run in trace.runs)
+    return {(True, True): "both", (True, False): "CPU", (False, True): "GPU"}.get((cpu, gpu), NO_VALUE)
+
+
+def totals_text(traces: Sequence[LayerTrace], gpu_name: str) -> str:
+    """The shares of both sides in the measured time of the latest pass.
+
+    Args:
+        traces: Of all layers.
+        gpu_name: What to call the GPU's side, "" where there is none.
+    """
+    cpu_s = sum(trace.measured_cpu_s for trace in traces)
+    gpu_s = sum(trace.measured_gpu_s for trace in traces)
+    if cpu_s + gpu_s <= 0.0:
+        return "No pass has been measured yet."
+    gpu = round(100 * gpu_s / (cpu_s + gpu_s))
+    sides = f"CPU {100 - gpu} %, {gpu_name} {gpu} %" if gpu_name else "CPU 100 %"
+    tokens = max(trace.tokens for trace in traces)
+    return f"{sides} of the last pass: {tokens} token{'s' if tokens != 1 else ''}"
+
+
+def prediction_error(traces: Sequence[LayerTrace]) -> float | None:
+    """How far the predicted times of both sides were off in the latest pass, 0.1 = 10 %; None before one."""
+    measured = sum(trace.measured_cpu_s + trace.measured_gpu_s for trace in traces)
+    if measured <= 0.0:
+        return None
+    off = sum(
+        abs(trace.measured_cpu_s - trace.predicted_cpu_s) + abs(trace.measured_gpu_s - trace.predicted_gpu_s)
+        for trace in traces
+    )
+    return off / measured
+
+
+class _LayerTable(QAbstractListModel):
+    """One sentence-bearing row per layer."""
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self.count = 0
+        self.row_height = 14
+        self.has_gpu = False
+        self.traces: dict[int, LayerTrace] = {}
+
+    def rowCount(self, parent: Index | None = None) -> int:
+        """Layers."""
+        return 0 if parent is not None and parent.isValid() else self.count
+
+    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> str | QSize | None:
+        """What the layer did and why."""
+        roles = (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole, Qt.ItemDataRole.AccessibleTextRole)
+        if role == Qt.ItemDataRole.SizeHintRole:
+            return QSize(10, self.row_height)
+        return self.describe(index.row()) if index.isValid() and role in roles else None
+
+    def describe(self, layer: int) -> str:
+        """What one layer did and why."""
+        trace = self.traces.get(layer)
+        return explain_layer(trace, has_gpu=self.has_gpu) if trace is not None else f"Layer {layer}: not run yet."
+
+    def resize(self, count: int) -> None:
+        """Take another number of layers."""
+        self.beginResetModel()
+        self.count = count
+        self.endResetModel()
+
+
+class LayerList(QListView):
+    """The rows of the strip.
+
+    Signals:
+        described(str): The lines of the layer under the mouse or the cursor, "" for none.
+    """
+
+    described = QtSignal(str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.table = _LayerTable(self)
+        self._scale_s = 0.0
+        self._hovered = -1
+        self._described = ""
+        self.setModel(self.table)
+        self.setAccessibleName("Layer strip")
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setUniformItemSizes(True)
+        self.setMouseTracking(True)
+        self.viewport().setAutoFillBackground(False)
+        self._fit_height()
+
+    # ---- state ----
+
+    def set_layers(self, count: int, *, has_gpu: bool) -> None:
+        """Take a newly loaded or re-planned model."""
+        self.table.has_gpu = has_gpu
+        self.table.traces = {}
+        self._scale_s = 0.0
+        if count != self.table.count:
+            self.table.resize(count)
+        self._fit_height()
+        self.viewport().update()
+
+    def set_traces(self, traces: Sequence[LayerTrace]) -> None:
+        """Take the latest pass."""
+        self.table.traces = {trace.layer: trace for trace in traces}
+        peak_s = max((_longest_s(trace) for trace in traces), default=0.0)
+        snap = peak_s < self._scale_s * _SNAP_BELOW
+        self._scale_s = peak_s if snap else max(peak_s, self._scale_s * _SHRINK)
+        self._describe()
+        self.viewport().update()
+
+    def _describe(self) -> None:
+        row = self._hovered if self._hovered >= 0 else self.currentIndex().row() if self.hasFocus() else -1
+        text = self.table.describe(row) if 0 <= row < self.table.count else ""
+        if text != self._described:
+            self._described = text
+            self.described.emit(text)
+
+    # ---- geometry, mouse and keyboard ----
+
+    def row_height(self) -> int:
+        """Pixels of one layer: two lanes and air, or a line of text."""
+        return max(round(QFontMetricsF(_small(self.font())).height()) + 1, 2 * _LANE + 5)
+
+    def _fit_height(self) -> None:
+        self.table.row_height = self.row_height()
+        rows = min(max(1, self.table.count), _ROWS_SHOWN)
+        self.setFixedHeight(rows * self.row_height() + (self.row_height() // 2 if self.table.count > rows else 0))
+        self.scheduleDelayedItemsLayout()
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Take another theme or font."""
+        super().changeEvent(event)
+        if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
+            self._fit_height()
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        """Tell the layer under the mouse."""
+        self._hover(self.indexAt(event.position().toPoint()).row())
+
+    def viewportEvent(self, event: QEvent) -> bool:
+        """Notice the mouse leaving."""
+        if event.type() == QEvent.Type.Leave:
+            self._hover(-1)
+        return super().viewportEvent(event)
+
+    def currentChanged(self, current: Index, previous: Index) -> None:
+        """Tell the new cursor row."""
+        super().currentChanged(current, previous)
+        self._hover(-1)
+        self._describe()
+
+    def focusInEvent(self, event: QFocusEvent) -> None:
+        """The cursor shows while the list has the keyboard."""
+        super().focusInEvent(event)
+        self._describe()
+
+    def focusOutEvent(self, event: QFocusEvent) -> None:
+        """Hide the cursor."""
+        super().focusOutEvent(event)
+        self._describe()
+        self.viewport().update()
+
+    def _hover(self, row: int) -> None:
+        if row != self._hovered:
+            self._hovered = row
+            self._describe()
+            self.viewport().update()
+
+    # ---- painting ----
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Draw the rows in sight."""
+        theme = current_theme()
+        painter = QPainter(self.viewport())
+        font = _small(self.font())
+        painter.setFont(font)
+        metrics = QFontMetricsF(font)
+        gutter = metrics.horizontalAdvance("00") + 8
+        right = metrics.horizontalAdvance("both 99.9 ms") + 8
+        bars = QRectF(gutter, 0, max(20.0, self.viewport().width() - gutter - right), self.row_height())
+        cursor = self.currentIndex().row() if self.hasFocus() else -1
+        for row in range(self.table.count):
+            box = self.visualRect(self.table.index(row))
+            if box.intersects(event.rect()):
+                marked = row in (cursor, self._hovered)
+                self._paint_row(painter, row, bars.translated(0, box.top()), theme, marked=marked)
+        painter.end()
+
+    def _paint_row(self, painter: QPainter, row: int, bars: QRectF, theme: Theme, *, marked: bool) -> None:
+        trace = self.table.traces.get(row)
+        if marked:
+            whole = QRectF(0, bars.top(), self.viewport().width(), bars.height())
+            painter.fillRect(whole, QColor(theme.surface_alt))
+        if row == self.currentIndex().row() and self.hasFocus():
+            painter.fillRect(QRectF(0, bars.top() + 1, 2, bars.height() - 2), QColor(theme.accent))
+        painter.setPen(QColor(theme.text_dim))
+        gutter = QRectF(0, bars.top(), bars.left() - 5, bars.height())
+        painter.drawText(gutter, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, str(row))
+        lanes = self._lanes(bars)
+        sides = ((0.0, 0.0, theme.cpu), (0.0, 0.0, theme.gpu))
+        if trace is not None and self._scale_s > 0.0:
+            sides = (
+                (trace.measured_cpu_s, trace.predicted_cpu_s, theme.cpu),
+                (trace.measured_gpu_s, trace.predicted_gpu_s, theme.gpu),
+            )
+        for lane, (measured_s, predicted_s, colour) in zip(lanes, sides, strict=False):
+            painter.fillRect(lane, QColor(theme.free))
+            self._paint_lane(painter, lane, measured_s, predicted_s, colour)
+        painter.setPen(QColor(theme.text_dim))
+        self._paint_words(painter, bars, trace)
+
+    def _lanes(self, bars: QRectF) -> tuple[QRectF, ...]:
+        """Where the CPU's bar goes and, below it, the GPU's."""
+        middle = bars.center().y()
+        if not self.table.has_gpu:
+            return (QRectF(bars.left(), middle - _LANE, bars.width(), 2 * _LANE),)
+        upper = QRectF(bars.left(), middle - _LANE - 0.5, bars.width(), _LANE)
+        return (upper, upper.translated(0, _LANE + 1))
+
+    def _paint_words(self, painter: QPainter, bars: QRectF, trace: LayerTrace | None) -> None:
+        """Which side, and how long the longer one took."""
+        words = QRectF(bars.right() + 8, bars.top(), self.viewport().width() - bars.right() - 8, bars.height())
+        side = side_of(trace) if trace is not None else NO_VALUE
+        painter.drawText(words, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, side)
+        if trace is not None and _measured_s(trace) > 0.0:
+            time = human_seconds(_measured_s(trace))
+            painter.drawText(words, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, time)
+
+    def _paint_lane(self, painter: QPainter, lane: QRectF, measured_s: float, predicted_s: float, colour: str) -> None:
+        """One side's bar with the tick of its prediction."""
+        per_s = lane.width() / self._scale_s if self._scale_s > 0.0 else 0.0
+        if measured_s > 0.0:
+            bar = QRectF(lane.left(), lane.top(), min(lane.width(), max(2.0, measured_s * per_s)), lane.height())
+            painter.fillRect(bar, QColor(colour))
+        if predicted_s > 0.0:
+            theme = current_theme()
+            x = lane.left() + min(lane.width() - 2, predicted_s * per_s)
+            painter.fillRect(QRectF(x - 1, lane.top() - 1, 4, lane.height() + 2), QColor(theme.window))
+            painter.fillRect(QRectF(x, lane.top() - 1, 2, lane.height() + 2), QColor(theme.text))
+
+
+def _measured_s(trace: LayerTrace) -> float:
+    """How long the layer's experts took: both sides run at the same time."""
+    return max(trace.measured_cpu_s, trace.measured_gpu_s)
+
+
+def _longest_s(trace: LayerTrace) -> float:
+    return max(_measured_s(trace), trace.predicted_cpu_s, trace.predicted_gpu_s)
+
+
+def _small(font: QFont) -> QFont:
+    small = QFont(font)
+    small.setPointSizeF(font.pointSizeF() * FONT_SMALL)
+    return small
+
+
+class LayerStrip(QWidget):
+    """The totals, the rows and their key.
+
+    Signals:
+        described(str): See `LayerList`.
+    """
+
+    described = QtSignal(str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.rows = LayerList(self)
+        self.rows.described.connect(self.described)
+        self._gpu_name = ""
+        self._totals = QLabel(self)
+        self._totals.setObjectName("dim")
+        self._totals.setWordWrap(True)
+        self._totals.setAccessibleName("Share of CPU and GPU")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(SPACE_XS)
+        layout.addWidget(self._totals)
+        layout.addWidget(self.rows)
+        layout.addStretch(1)
+        self.setAccessibleName("Layers")
+        self.clear()
+
+    @property
+    def totals(self) -> str:
+        """The header's words."""
+        return self._totals.text()
+
+    def show_ready(self, ready: Ready) -> None:
+        """Take a newly loaded or re-planned model."""
+        has_gpu = ready.plan.device != "cpu"
+        self._gpu_name = ("simulated GPU" if ready.simulated else "GPU") if has_gpu else ""
+        self.rows.set_layers(ready.model.layers, has_gpu=has_gpu)
+        self._tell(totals_text((), self._gpu_name))
+
+    def show_snapshot(self, snapshot: Snapshot) -> None:
+        """Take the latest pass."""
+        self.rows.set_traces(snapshot.layers)
+        self._tell(totals_text(snapshot.layers, self._gpu_name))
+
+    def clear(self) -> None:
+        """Forget the model."""
+        self.rows.set_layers(0, has_gpu=False)
+        self._tell(totals_text((), ""))
+
+    def _tell(self, totals: str) -> None:
+        if totals != self._totals.text():
+            self._totals.setText(totals)
+            self.rows.setAccessibleDescription(f"{totals}. Arrow keys move from layer to layer.")

@@ -1,0 +1,281 @@
+"""The window: menu, top bar, the chat in the middle and the live panel on its right.
+
+Holds no chat or engine logic: it announces what the user wants, and the application wires it.
+"""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QByteArray, QEvent, Qt, Signal
+from PySide6.QtGui import QAction, QActionGroup, QKeySequence
+from PySide6.QtWidgets import QDialog, QFileDialog, QMainWindow, QSplitter, QVBoxLayout, QWidget
+
+from app.icons import app_icon
+from app.theme import ZOOM_STEP
+from app.widgets.top_bar import TopBar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QResizeEvent
+    from PySide6.QtWidgets import QMenu
+
+    from app.settings import Settings
+    from app.theme import ThemeManager
+    from app.widgets.chat_pane import ChatPane
+
+DEFAULT_SIZE = (1240, 800)
+MINIMUM_SIZE = (440, 400)
+CHAT_MIN_WIDTH = 380
+PANEL_WIDTH = 400
+
+
+class MainWindow(QMainWindow):
+    """The one window.
+
+    Args:
+        chat: The middle.
+        themes: For the View menu.
+        settings: Where and how the window was left.
+
+    Signals:
+        new_chat_requested(): Begin anew.
+        model_chosen(str): A model folder or file.
+        settings_requested(): Open the settings.
+        panel_shown(bool): The live panel was shown or hidden.
+        closing(): The window goes away now.
+    """
+
+    new_chat_requested = Signal()
+    model_chosen = Signal(str)
+    settings_requested = Signal()
+    panel_shown = Signal(bool)
+    closing = Signal()
+
+    def __init__(self, chat: ChatPane, themes: ThemeManager, settings: Settings) -> None:
+        super().__init__()
+        self._themes = themes
+        self._panel: QWidget | None = None
+        self._panel_visible = settings.panel_visible
+        self._splitter_state = settings.splitter_state
+        self.chat = chat
+        self.top_bar = TopBar()
+        self.setWindowTitle("Rooftop")
+        self.setWindowIcon(app_icon())
+        self.setMinimumSize(*MINIMUM_SIZE)
+        self.setAcceptDrops(True)
+        self._splitter = QSplitter(Qt.Orientation.Horizontal)
+        self._splitter.setChildrenCollapsible(False)
+        self._splitter.setHandleWidth(1)
+        self._arrange()
+        self._build_menus()
+        self.top_bar.panel_toggled.connect(self.show_panel)
+        self.top_bar.new_chat_requested.connect(self.new_chat_requested)
+        chat.open_model_requested.connect(self.choose_model)
+        chat.settings_requested.connect(self.settings_requested)
+        themes.changed.connect(self._restyle)
+        self.resize(*DEFAULT_SIZE)
+        if settings.window_geometry:
+            self.restoreGeometry(_decode(settings.window_geometry))
+        self._place_panel()
+        chat.composer.setFocus()
+
+    @property
+    def panel(self) -> QWidget | None:
+        """The live panel, once it is there."""
+        return self._panel
+
+    @property
+    def panel_visible(self) -> bool:
+        """Whether the live panel is to be seen."""
+        return self._panel_visible
+
+    def geometry_text(self) -> str:
+        """Place and size, for the settings."""
+        return _encode(self.saveGeometry())
+
+    def splitter_text(self) -> str:
+        """The splitter's place, for the settings."""
+        return _encode(self._splitter.saveState()) if self._panel is not None else self._splitter_state
+
+    def set_panel(self, panel: QWidget) -> None:
+        """Put the live panel on the right."""
+        self._panel = panel
+        self._splitter.addWidget(panel)
+        self._splitter.setStretchFactor(0, 1)
+        self._splitter.setStretchFactor(1, 0)
+        self._place_panel()
+        if not (self._splitter_state and self._splitter.restoreState(_decode(self._splitter_state))):
+            width = self._splitter.width()
+            self._splitter.setSizes([max(CHAT_MIN_WIDTH, width - PANEL_WIDTH), PANEL_WIDTH])
+
+    def show_panel(self, visible: bool) -> None:
+        """Show or hide the live panel."""
+        self._panel_visible = visible
+        if visible and self.width() < self._width_with_panel():
+            self.resize(self._width_with_panel(), self.height())
+        self._place_panel()
+        self.panel_shown.emit(visible)
+
+    def choose_model(self) -> None:
+        """Ask for a model folder."""
+        folder = QFileDialog.getExistingDirectory(self, "Open model folder")
+        if folder:
+            self.model_chosen.emit(folder)
+
+    def show_dialog(self, make: Callable[[QWidget], QDialog]) -> QDialog:
+        """Open a dialog without stopping the chat."""
+        dialog = make(self)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.open()
+        return dialog
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """A window too narrow for both keeps the chat."""
+        super().resizeEvent(event)
+        self._place_panel()
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        """Disappear at once; the engine is ended behind."""
+        self.hide()
+        self.closing.emit()
+        event.accept()
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Back to the message field when the window becomes active again."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ActivationChange and self.isActiveWindow() and self.focusWidget() is None:
+            self.chat.composer.setFocus()
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        """A model may be dropped on the window."""
+        if _dropped_model(event) is not None:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        """Open the model that was dropped."""
+        model = _dropped_model(event)
+        if model is not None:
+            event.acceptProposedAction()
+            self.model_chosen.emit(model)
+
+    # ---- building -----------------------------------------------------------------------------------------------
+
+    def _arrange(self) -> None:
+        left = QWidget()
+        left.setMinimumWidth(CHAT_MIN_WIDTH)
+        layout = QVBoxLayout(left)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(self.chat)
+        self._splitter.addWidget(left)
+        centre = QWidget()
+        column = QVBoxLayout(centre)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addWidget(self.top_bar)
+        column.addWidget(self._splitter, 1)
+        self.setCentralWidget(centre)
+
+    def _build_menus(self) -> None:
+        bar = self.menuBar()
+        bar.setAccessibleName("Menu")
+        self._fill_file_menu(bar.addMenu("&File"))
+        self._fill_view_menu(bar.addMenu("&View"))
+        self._fill_help_menu(bar.addMenu("&Help"))
+        for keys, run in (
+            (QKeySequence("Esc"), self.chat.composer.escape),
+            (QKeySequence("Ctrl+L"), self.chat.composer.setFocus),
+        ):
+            action = QAction(self)
+            action.setShortcut(keys)
+            action.triggered.connect(run)
+            self.addAction(action)
+
+    def _fill_file_menu(self, menu: QMenu) -> None:
+        self._add(menu, "&New chat", "Ctrl+N", self.new_chat_requested.emit)
+        self._add(menu, "&Open model folder…", "Ctrl+O", self.choose_model)
+        menu.addSeparator()
+        self._add(menu, "&Settings…", "Ctrl+,", self.settings_requested.emit)
+        menu.addSeparator()
+        self._add(menu, "&Quit", "Ctrl+Q", self.close)
+
+    def _fill_view_menu(self, menu: QMenu) -> None:
+        self._panel_action = self._add(menu, "&Live panel", "Ctrl+B", None)
+        self._panel_action.setCheckable(True)
+        self._panel_action.triggered.connect(self.show_panel)
+        themes = menu.addMenu("&Theme")
+        self._theme_group = QActionGroup(self)
+        for mode, text in (("system", "As the &system"), ("light", "&Light"), ("dark", "&Dark")):
+            action = themes.addAction(text)
+            action.setCheckable(True)
+            action.setData(mode)
+            action.setChecked(mode == self._themes.mode)
+            self._theme_group.addAction(action)
+        self._theme_group.triggered.connect(lambda action: self._themes.set_mode(action.data()))
+        menu.addSeparator()
+        self._add(menu, "L&arger text", "Ctrl++", lambda: self._themes.set_zoom(self._themes.zoom + ZOOM_STEP))
+        self._add(menu, "S&maller text", "Ctrl+-", lambda: self._themes.set_zoom(self._themes.zoom - ZOOM_STEP))
+        self._add(menu, "N&ormal text", "Ctrl+0", lambda: self._themes.set_zoom(1.0))
+
+    def _fill_help_menu(self, menu: QMenu) -> None:
+        self._add(menu, "&Keyboard shortcuts", "F1", self._show_shortcuts)
+        self._add(menu, "&About Rooftop", "", self._show_about)
+
+    def _show_shortcuts(self) -> None:
+        from app.widgets.help_dialogs import ShortcutsDialog
+
+        self.show_dialog(ShortcutsDialog)
+
+    def _show_about(self) -> None:
+        from app.widgets.help_dialogs import AboutDialog
+
+        self.show_dialog(AboutDialog)
+
+    def _add(self, menu: QMenu, text: str, keys: str, run: Callable[[], object] | None) -> QAction:
+        action = menu.addAction(text)
+        shortcuts = [QKeySequence(keys)] if keys else []
+        if keys == "Ctrl++":
+            shortcuts.append(QKeySequence("Ctrl+="))
+        action.setShortcuts(shortcuts)
+        if run is not None:
+            action.triggered.connect(lambda _checked=False: run())
+        return action
+
+    def _width_with_panel(self) -> int:
+        return CHAT_MIN_WIDTH + (self._panel.minimumWidth() if self._panel is not None else 0) + 2
+
+    def _place_panel(self) -> None:
+        """Show the panel where it is wanted and fits, and say so on its buttons."""
+        shown = self._panel_visible and self.width() >= self._width_with_panel()
+        if self._panel is not None:
+            self._panel.setVisible(shown)
+        self._panel_action.setChecked(shown)
+        self.top_bar.show_panel_state(visible=shown)
+
+    def _restyle(self) -> None:
+        self.top_bar.restyle()
+        self.chat.restyle()
+        for action in self._theme_group.actions():
+            action.setChecked(action.data() == self._themes.mode)
+
+
+def _dropped_model(event: QDropEvent) -> str | None:
+    """The one local folder or .gguf file that is being dropped."""
+    urls = event.mimeData().urls()
+    if len(urls) != 1 or not urls[0].isLocalFile():
+        return None
+    path = Path(urls[0].toLocalFile())
+    return str(path) if path.is_dir() or path.suffix.lower() == ".gguf" else None
+
+
+def _encode(data: QByteArray) -> str:
+    return base64.b64encode(data.data()).decode("ascii")
+
+
+def _decode(text: str) -> QByteArray:
+    """Bytes from the settings; unusable text gives none."""
+    return QByteArray.fromBase64(text.encode("ascii", errors="replace"))

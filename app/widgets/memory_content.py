@@ -1,0 +1,125 @@
+"""Who holds the VRAM and who the RAM: the arithmetic behind the gauges, from what engine and machine report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from app.telemetry import MachineSample
+    from engine.messages import Ready, Snapshot
+
+_MEANINGS = {
+    "Dense": "Attention, norms, routers and embeddings: every token needs them.",
+    "KV cache": "What attention remembers of the conversation; its size is set by the context length.",
+    "Experts": "The weights of the experts that live here.",
+    "Workspace": "Room to compute in, buffers that experts are streamed through, and the driver's own share.",
+    "Simulated": "The simulated GPU's memory is really RAM.",
+    "Engine": "The rest of the engine's process: libraries and buffers.",
+    "Other programs": "All that is not the engine.",
+    "Free": "Nobody uses this memory now.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GaugePart:
+    """One use of a memory.
+
+    Attributes:
+        key: Name of its colour in the theme.
+        label: For the legend.
+        size_bytes: How much it holds.
+        meaning: One sentence for the tool tip.
+    """
+
+    key: str
+    label: str
+    size_bytes: int
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class GaugeContent:
+    """What a gauge shows.
+
+    Attributes:
+        total_bytes: The whole memory.
+        own: The engine's parts, from the left.
+        others: Other programs, at the right; None where there is nothing to tell.
+        budget_bytes: Where the mark is; None for no mark.
+    """
+
+    total_bytes: int
+    own: tuple[GaugePart, ...]
+    others: GaugePart | None
+    budget_bytes: int | None = None
+
+    @property
+    def free_bytes(self) -> int:
+        """What nobody holds."""
+        return max(0, self.total_bytes - sum(part.size_bytes for part in self.held))
+
+    @property
+    def held(self) -> tuple[GaugePart, ...]:
+        """All parts but the free one."""
+        return (*self.own, self.others) if self.others is not None else self.own
+
+    @property
+    def parts(self) -> tuple[GaugePart, ...]:
+        """All parts as they lie from left to right."""
+        free = _part("free", "Free", self.free_bytes)
+        return (*self.own, free, self.others) if self.others is not None else (*self.own, free)
+
+
+def vram_content(ready: Ready | None, snapshot: Snapshot | None, machine: MachineSample | None) -> GaugeContent | None:
+    """Who holds the VRAM; None without a GPU. A simulated GPU has no other programs."""
+    total = _vram_total_bytes(ready, machine)
+    if not total:
+        return None
+    terms = snapshot.vram_bytes if snapshot is not None else {}
+    own_bytes = sum(terms.values())
+    simulated = ready is not None and ready.simulated
+    others_bytes, overhead_bytes = 0, 0
+    if machine is not None and not simulated and machine.vram_used_bytes is not None:
+        used = min(machine.vram_used_bytes, total)
+        others_bytes = used - own_bytes if machine.vram_others_bytes is None else machine.vram_others_bytes
+        others_bytes = max(0, min(others_bytes, total - own_bytes))
+        overhead_bytes = max(0, used - others_bytes - own_bytes)
+    own = (
+        _part("dense", "Dense", terms.get("dense", 0)),
+        _part("kv", "KV cache", terms.get("kv", 0)),
+        _part("gpu", "Experts", terms.get("experts", 0)),
+        _part("stream", "Workspace", terms.get("workspace", 0) + terms.get("staging", 0) + overhead_bytes),
+    )
+    others = _part("others", "Other programs", others_bytes)
+    budget = ready.plan.vram_budget_bytes if ready is not None else 0
+    return GaugeContent(total, own if ready is not None else (), None if simulated else others, budget or None)
+
+
+def _vram_total_bytes(ready: Ready | None, machine: MachineSample | None) -> int:
+    if ready is not None and ready.simulated:
+        return ready.effective.simulated_vram_bytes
+    if machine is not None and machine.vram_total_bytes:
+        return machine.vram_total_bytes
+    gpu = ready.planning.hardware.gpu if ready is not None and ready.plan.device == "cuda" else None
+    return gpu.total_bytes if gpu is not None else 0
+
+
+def ram_content(snapshot: Snapshot | None, machine: MachineSample | None) -> GaugeContent | None:
+    """Who holds the RAM; None before the first sample. A simulated GPU's memory is part of it."""
+    if machine is None:
+        return None
+    terms = snapshot.host_bytes if snapshot is not None else {}
+    experts = min(terms.get("experts", 0), machine.ram_total_bytes)
+    simulated = min(terms.get("simulated_vram", 0), machine.ram_total_bytes - experts)
+    engine = max(experts + simulated, machine.engine_rss_bytes or 0)
+    own = [_part("cpu", "Experts", experts)] if experts else []
+    if simulated:
+        own.append(_part("gpu", "Simulated", simulated))
+    own.append(_part("dense", "Engine", engine - experts - simulated))
+    others = _part("others", "Other programs", max(0, machine.ram_used_bytes - engine))
+    return GaugeContent(machine.ram_total_bytes, tuple(own) if engine else (), others)
+
+
+def _part(key: str, label: str, size_bytes: int) -> GaugePart:
+    return GaugePart(key, label, size_bytes, _MEANINGS[label])

@@ -1,0 +1,274 @@
+"""Stacked memory gauges, drawn from `memory_content`.
+
+The engine's own parts grow from the left, other programs from the right, so that what lies between is free; the budget
+is a mark on the same scale. Every part has a colour, a texture, a legend entry with its value, and a tool tip.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt
+from PySide6.QtGui import (
+    QBrush,
+    QColor,
+    QFont,
+    QFontMetricsF,
+    QHelpEvent,
+    QPainter,
+    QPainterPath,
+    QPaintEvent,
+    QPolygonF,
+    QResizeEvent,
+)
+from PySide6.QtWidgets import QToolTip, QWidget
+
+from app.theme import FONT_SMALL, current_theme
+from app.units import bytes_text
+from app.widgets.memory_content import GaugeContent, GaugePart
+
+if TYPE_CHECKING:
+    from app.theme import Theme
+
+_BAR_HEIGHT = 18
+_SWATCH = 11
+_MARKER_HEIGHT = 6
+NO_VALUE = "\N{EN DASH}"
+
+
+class MemoryGauge(QWidget):
+    """One stacked bar with its legend.
+
+    Args:
+        title: What memory it is, e.g. "VRAM".
+        parent: Owner.
+    """
+
+    def __init__(self, title: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._title = title
+        self._content: GaugeContent | None = None
+        self._spots: list[tuple[QRectF, GaugePart]] = []
+        self.setAccessibleName(f"{title} gauge")
+        self.set_content(None)
+
+    @property
+    def content(self) -> GaugeContent | None:
+        """What is shown."""
+        return self._content
+
+    def set_content(self, content: GaugeContent | None) -> None:
+        """Show other values; None shows an empty gauge."""
+        if content is None or content != self._content:
+            self._content = content
+            self.setAccessibleDescription(self._describe())
+            self._lay_out()
+            self.update()
+
+    def part_at(self, position: QPointF) -> GaugePart | None:
+        """The part whose segment or legend entry is there."""
+        return next((part for box, part in self._spots if box.contains(position)), None)
+
+    def _describe(self) -> str:
+        content = self._content
+        if content is None:
+            return f"{self._title}: unknown."
+        used = sum(part.size_bytes for part in content.held)
+        words = [f"{part.label} {bytes_text(part.size_bytes)}" for part in content.parts]
+        if content.budget_bytes is not None:
+            words.append(f"budget {bytes_text(content.budget_bytes)}")
+        return f"{bytes_text(used)} of {bytes_text(content.total_bytes)} used: {', '.join(words)}."
+
+    # ---- layout ----
+
+    def _small_font(self) -> QFont:
+        font = QFont(self.font())
+        font.setPointSizeF(font.pointSizeF() * FONT_SMALL)
+        return font
+
+    def _bar(self) -> QRectF:
+        top = QFontMetricsF(self.font()).height() + _MARKER_HEIGHT + 2
+        return QRectF(0.5, top, self.width() - 1.0, _BAR_HEIGHT)
+
+    def _lay_out(self) -> None:
+        """Place segments and legend for the width, and take the height that they need."""
+        self._spots = []
+        if self._content is not None:
+            self._spots = _segments(self._content, self._bar())
+            self._spots += self._legend_entries(self._content)
+        line = self._legend_line()
+        bottom = max((box.bottom() for box, _ in self._spots), default=self._bar().bottom() + 6 + line)
+        self.setFixedHeight(round(bottom + 2))
+
+    def _legend_line(self) -> float:
+        return QFontMetricsF(self._small_font()).height() + 3
+
+    def _legend_entries(self, content: GaugeContent) -> list[tuple[QRectF, GaugePart]]:
+        """The legend in even columns, as many as fit."""
+        metrics = QFontMetricsF(self._small_font())
+        parts = content.parts
+        needed = max(metrics.horizontalAdvance(_legend_text(part)) for part in parts) + _SWATCH + 10
+        columns = max(1, min(len(parts), int(self.width() // needed)))
+        width = self.width() / columns
+        top, line = self._bar().bottom() + 6, self._legend_line()
+        return [
+            (QRectF((i % columns) * width, top + (i // columns) * line, width - 4, line), part)
+            for i, part in enumerate(parts)
+        ]
+
+    def sizeHint(self) -> QSize:
+        """As high as the legend needs."""
+        return QSize(320, self.height())
+
+    def minimumSizeHint(self) -> QSize:
+        """Narrow is fine: the legend takes more lines."""
+        return QSize(160, self.height())
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Fit bar and legend again."""
+        super().resizeEvent(event)
+        if event.size().width() != event.oldSize().width():
+            self._lay_out()
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Take another theme or font."""
+        super().changeEvent(event)
+        if event.type() in (QEvent.Type.PaletteChange, QEvent.Type.FontChange, QEvent.Type.StyleChange):
+            self._lay_out()
+            self.update()
+
+    def event(self, event: QEvent) -> bool:
+        """Show tool tips per part."""
+        if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
+            part = self.part_at(QPointF(event.pos()))
+            QToolTip.showText(event.globalPos(), self._tip(part) if part else "", self)
+            return True
+        return super().event(event)
+
+    def _tip(self, part: GaugePart) -> str:
+        total = self._content.total_bytes if self._content is not None else 0
+        share = f" ({100 * part.size_bytes / total:.0f} % of {bytes_text(total)})" if total else ""
+        return f"{part.label}: {bytes_text(part.size_bytes)}{share}. {part.meaning}"
+
+    # ---- painting ----
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002 - Qt's signature
+        """Draw title, bar, mark and legend."""
+        theme = current_theme()
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        self._paint_title(painter, theme)
+        bar = self._bar()
+        outline = QPainterPath()
+        outline.addRoundedRect(bar, 4, 4)
+        painter.fillPath(outline, QColor(theme.free))
+        painter.save()
+        painter.setClipPath(outline)
+        legend_top = bar.bottom() + 1
+        for box, part in self._spots:
+            if box.top() < legend_top and part.size_bytes:
+                _fill(painter, box, part.key, theme)
+        painter.restore()
+        if self._content is not None and self._content.budget_bytes is not None:
+            _paint_mark(painter, bar, self._content.budget_bytes / self._content.total_bytes, theme)
+        painter.setFont(self._small_font())
+        for box, part in self._spots:
+            if box.top() >= legend_top:
+                _paint_legend_entry(painter, box, part, theme)
+        painter.end()
+
+    def _paint_title(self, painter: QPainter, theme: Theme) -> None:
+        """Name and size at the left, how much is held at the right."""
+        box = QRectF(0, 0, self.width(), QFontMetricsF(self.font()).height())
+        font = QFont(self.font())
+        font.setWeight(QFont.Weight.DemiBold)
+        painter.setFont(font)
+        painter.setPen(QColor(theme.text))
+        middle = Qt.AlignmentFlag.AlignVCenter
+        painter.drawText(box, Qt.AlignmentFlag.AlignLeft | middle, self._title)
+        offset = painter.fontMetrics().horizontalAdvance(self._title + "  ")
+        painter.setFont(self._small_font())
+        painter.setPen(QColor(theme.text_dim))
+        size = bytes_text(self._content.total_bytes) if self._content is not None else ""
+        painter.drawText(box.adjusted(offset, 0, 0, 0), Qt.AlignmentFlag.AlignLeft | middle, size)
+        painter.drawText(box, Qt.AlignmentFlag.AlignRight | middle, self.headline)
+
+    @property
+    def headline(self) -> str:
+        """How much is held, by the model against its budget or by everybody."""
+        content = self._content
+        if content is None:
+            return NO_VALUE
+        if content.budget_bytes is None:
+            return f"{bytes_text(sum(part.size_bytes for part in content.held))} used"
+        own = sum(part.size_bytes for part in content.own)
+        return f"model {bytes_text(own)} of budget {bytes_text(content.budget_bytes)}"
+
+
+def _legend_text(part: GaugePart) -> str:
+    return f"{part.label} {bytes_text(part.size_bytes)}"
+
+
+def _segments(content: GaugeContent, bar: QRectF) -> list[tuple[QRectF, GaugePart]]:
+    """Where every part lies in the bar; a part that holds anything is at least two pixels wide."""
+    per_byte = bar.width() / content.total_bytes
+    boxes, left = [], bar.left()
+    for part in content.own:
+        width = max(2.0, part.size_bytes * per_byte) if part.size_bytes else 0.0
+        boxes.append((QRectF(left, bar.top(), width, bar.height()), part))
+        left += width
+    others = content.others
+    right = bar.right() - (others.size_bytes * per_byte if others is not None else 0.0)
+    free = content.parts[len(content.own)]
+    boxes.append((QRectF(left, bar.top(), max(0.0, right - left), bar.height()), free))
+    if others is not None:
+        boxes.append((QRectF(right, bar.top(), bar.right() - right, bar.height()), others))
+    return boxes
+
+
+_TEXTURES = {
+    "kv": Qt.BrushStyle.HorPattern,
+    "stream": Qt.BrushStyle.BDiagPattern,
+    "others": Qt.BrushStyle.FDiagPattern,
+}
+
+
+def _fill(painter: QPainter, box: QRectF, key: str, theme: Theme) -> None:
+    """One part's colour and texture, with a hairline to its neighbour."""
+    painter.fillRect(box, QColor(getattr(theme, key)))
+    texture = _TEXTURES.get(key)
+    if texture is not None:
+        line = QColor(theme.window)
+        line.setAlpha(90)
+        painter.fillRect(box, QBrush(line, texture))
+    if key != "free":
+        painter.fillRect(QRectF(box.right() - 1, box.top(), 1, box.height()), QColor(theme.window))
+
+
+def _paint_mark(painter: QPainter, bar: QRectF, share: float, theme: Theme) -> None:
+    """The budget: a line across the bar with a small flag on top."""
+    x = min(bar.left() + bar.width() * share, bar.right() - 1)
+    painter.setPen(Qt.PenStyle.NoPen)
+    painter.fillRect(QRectF(x - 2, bar.top(), 4, bar.height()), QColor(theme.window))
+    painter.fillRect(QRectF(x - 1, bar.top() - 1, 2, bar.height() + 2), QColor(theme.text))
+    painter.setBrush(QColor(theme.text))
+    top = bar.top() - _MARKER_HEIGHT
+    right = min(x + 5, bar.right())
+    painter.drawPolygon(QPolygonF([QPointF(right - 10, top), QPointF(right, top), QPointF(x, bar.top())]))
+
+
+def _paint_legend_entry(painter: QPainter, box: QRectF, part: GaugePart, theme: Theme) -> None:
+    swatch = QRectF(box.left() + 0.5, box.center().y() - _SWATCH / 2, _SWATCH, _SWATCH)
+    _fill(painter, swatch, part.key, theme)
+    painter.setBrush(Qt.BrushStyle.NoBrush)
+    painter.setPen(QColor(theme.border))
+    painter.drawRect(swatch)
+    text_box = box.adjusted(_SWATCH + 6, 0, 0, 0)
+    value = bytes_text(part.size_bytes)
+    painter.setPen(QColor(theme.text_dim))
+    painter.drawText(text_box, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, f"{part.label} ")
+    offset = painter.fontMetrics().horizontalAdvance(f"{part.label} ")
+    painter.setPen(QColor(theme.text))
+    painter.drawText(
+        text_box.adjusted(offset, 0, 0, 0), Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, value
+    )

@@ -1,0 +1,308 @@
+"""The settings dialog: what was asked for, beside what the engine says is in force.
+
+Hands out a new `Settings` by signal and changes nothing itself; whoever listens applies it and answers with
+`show_ready`, so that every value shown as "in force" has been read back from the engine.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, cast
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QIcon
+from PySide6.QtWidgets import (
+    QComboBox,
+    QDialog,
+    QDialogButtonBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+
+from app.settings import Settings
+from app.theme import SPACE_L, SPACE_S, SPACE_XS
+from app.units import bytes_text
+from app.widgets.budget_editor import AFTER_RELOAD, NO_GPU, NO_MODEL, BudgetEditor, PreviewContext
+from app.widgets.form_parts import GIB, CheckBox, SizeSpin, plain_spin
+from app.widgets.panel_parts import DimLabel
+from engine.config import MAX_CONTEXT_TOKENS, MIN_CONTEXT_TOKENS
+
+if TYPE_CHECKING:
+    from engine.messages import Ready
+
+ThemeName = Literal["system", "light", "dark"]
+_THEMES: tuple[tuple[str, ThemeName], ...] = (("As the system", "system"), ("Light", "light"), ("Dark", "dark"))
+_SIMULATED_BYTES = 8 * GIB
+_LEAST_SIMULATED_BYTES = 1 << 20
+_SIMULATED_NOTE = "Shows placement and streaming without a graphics card; its speeds are not a real GPU's."
+
+
+class SettingsDialog(QDialog):
+    """Edits a copy of the settings.
+
+    Signals:
+        applied(Settings): The user accepted changes; Apply leaves the dialog open.
+
+    Args:
+        settings: What is set now.
+        ready: What the engine runs with; None while no model is loaded.
+        parent: The window.
+    """
+
+    applied = Signal(object)
+
+    def __init__(self, settings: Settings, ready: Ready | None = None, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._settings = settings
+        self._ready = ready
+        self._waiting = False
+        self.setWindowTitle("Settings")
+        self.setAccessibleName("Settings")
+        self.setMinimumWidth(520)
+        self._build_fields()
+        self._build_layout()
+        self._show_settings(settings)
+        self._connect()
+        self._refresh_in_force()
+        self._edited()
+
+    # ---- building ----
+
+    def _build_fields(self) -> None:
+        self.budget = BudgetEditor()
+        self.context = QSpinBox()
+        self.context.setRange(MIN_CONTEXT_TOKENS, MAX_CONTEXT_TOKENS)
+        self.context.setSingleStep(1024)
+        self.context.setSuffix(" tokens")
+        self.context.setGroupSeparatorShown(True)
+        plain_spin(self.context)
+        self.automatic_threads = CheckBox("A&utomatic: one per core")
+        self.threads = QSpinBox()
+        plain_spin(self.threads)
+        self.threads.setRange(1, max(os.cpu_count() or 1, self._settings.cpu_threads or 1))
+        self.simulate = CheckBox("&Use a simulated GPU with")
+        self.simulated_size = SizeSpin()
+        self.theme = QComboBox()
+        for label, theme in _THEMES:
+            self.theme.addItem(label, theme)
+        names = {
+            self.context: "Context length",
+            self.automatic_threads: "Automatic CPU threads",
+            self.threads: "CPU threads",
+            self.simulate: "Use a simulated GPU",
+            self.simulated_size: "Memory of the simulated GPU",
+            self.theme: "Theme",
+        }
+        for widget, name in names.items():
+            widget.setAccessibleName(name)
+        self.budget_in_force, self.context_in_force = DimLabel(), DimLabel()
+        self.threads_in_force, self.simulated_in_force = DimLabel(), DimLabel()
+        self.status = DimLabel(lines=2)
+        self.status.setAccessibleName("Status")
+
+    def _build_layout(self) -> None:
+        form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
+        form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
+        form.setHorizontalSpacing(SPACE_L)
+        form.setVerticalSpacing(SPACE_L)
+        _add_row(form, "&VRAM budget", self.budget.slider, self.budget, self.budget_in_force)
+        context = _in_a_row(self.context, _reload_mark())
+        _add_row(form, "&Context length", self.context, context, self.context_in_force)
+        threads = _in_a_row(self.automatic_threads, self.threads)
+        _add_row(form, "CPU &threads", self.automatic_threads, threads, self.threads_in_force)
+        simulated = _in_a_row(self.simulate, self.simulated_size, _reload_mark())
+        note = DimLabel(_SIMULATED_NOTE)
+        _add_row(form, "Simulated GPU", self.simulate, simulated, note, self.simulated_in_force)
+        _add_row(form, "Th&eme", self.theme, _in_a_row(self.theme))
+        self._buttons = QDialogButtonBox(
+            QDialogButtonBox.StandardButton.Ok
+            | QDialogButtonBox.StandardButton.Cancel
+            | QDialogButtonBox.StandardButton.Apply
+            | QDialogButtonBox.StandardButton.RestoreDefaults
+        )
+        for button in self._buttons.buttons():
+            button.setIcon(QIcon())
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(SPACE_L, SPACE_L, SPACE_L, SPACE_L)
+        layout.setSpacing(SPACE_L)
+        layout.addLayout(form)
+        layout.addStretch(1)
+        layout.addWidget(self.status)
+        layout.addWidget(self._buttons)
+
+    def _connect(self) -> None:
+        self.budget.changed.connect(self._edited)
+        self.context.valueChanged.connect(self._edited_with_preview)
+        self.automatic_threads.toggled.connect(self._edited_with_preview)
+        self.threads.valueChanged.connect(self._edited_with_preview)
+        self.simulate.toggled.connect(self._edited_with_preview)
+        self.simulated_size.size_changed.connect(self._edited_with_preview)
+        self.theme.currentIndexChanged.connect(self._edited)
+        self._buttons.accepted.connect(self._accept)
+        self._buttons.rejected.connect(self.reject)
+        self.button("Apply").clicked.connect(self._apply)
+        self.button("RestoreDefaults").clicked.connect(self._restore_defaults)
+
+    def button(self, name: Literal["Ok", "Cancel", "Apply", "RestoreDefaults"]) -> QPushButton:
+        """One of the dialog's buttons."""
+        return self._buttons.button(QDialogButtonBox.StandardButton[name])
+
+    # ---- values ----
+
+    @property
+    def pending(self) -> Settings:
+        """The settings as edited."""
+        theme = cast("ThemeName", self.theme.currentData())
+        simulated = max(_LEAST_SIMULATED_BYTES, self.simulated_size.size_bytes)
+        return replace(
+            self._settings,
+            vram_budget_bytes=self.budget.budget_bytes,
+            context_tokens=self.context.value(),
+            cpu_threads=None if self.automatic_threads.isChecked() else self.threads.value(),
+            simulate_gpu_bytes=simulated if self.simulate.isChecked() else None,
+            theme=theme,
+        )
+
+    def _show_settings(self, settings: Settings) -> None:
+        """Fill the fields."""
+        self.budget.set_budget(settings.vram_budget_bytes)
+        self.context.setValue(settings.context_tokens)
+        self.automatic_threads.setChecked(settings.cpu_threads is None)
+        self.threads.setValue(settings.cpu_threads or self._threads_in_force())
+        self.simulate.setChecked(settings.simulate_gpu_bytes is not None)
+        self.simulated_size.set_size(settings.simulate_gpu_bytes or _SIMULATED_BYTES)
+        self.theme.setCurrentIndex(self.theme.findData(settings.theme))
+
+    def _threads_in_force(self) -> int:
+        effective = self._ready.effective.cpu_threads if self._ready is not None else None
+        return effective or os.cpu_count() or 1
+
+    # ---- what the engine says ----
+
+    def show_ready(self, ready: Ready | None) -> None:
+        """Read the values in force back from the engine; None when the model was unloaded."""
+        self._ready = ready
+        self._refresh_in_force()
+        if self._waiting and ready is not None:
+            self._waiting = False
+            self.status.setText("Applied; the values in force are up to date.")
+
+    def _refresh_in_force(self) -> None:
+        ready = self._ready
+        texts = _in_force_texts(ready) if ready is not None else ("", "", "", "")
+        labels = (self.budget_in_force, self.context_in_force, self.threads_in_force, self.simulated_in_force)
+        for label, text in zip(labels, texts, strict=True):
+            label.setText(text)
+            label.setVisible(bool(text))
+        if ready is not None:
+            everything = ready.model.expert_bytes * ready.model.total_experts + ready.model.dense_bytes
+            self.simulated_size.set_scale(max(everything, self.simulated_size.size_bytes))
+        self._refresh_preview()
+
+    def _refresh_preview(self) -> None:
+        """Give the budget's preview the other fields as edited."""
+        ready, pending = self._ready, self.pending
+        if ready is None:
+            self.budget.set_context(None, NO_MODEL)
+        elif self.simulate.isChecked() != ready.simulated:
+            no_gpu = not self.simulate.isChecked() and ready.planning.hardware.gpu is None
+            self.budget.set_context(None, NO_GPU if no_gpu else AFTER_RELOAD)
+        elif ready.plan.device == "cpu":
+            self.budget.set_context(None, NO_GPU)
+        else:
+            config = replace(
+                ready.effective,
+                context_tokens=pending.context_tokens,
+                cpu_threads=pending.cpu_threads or ready.effective.cpu_threads,
+                simulated_vram_bytes=pending.simulate_gpu_bytes or ready.effective.simulated_vram_bytes,
+            )
+            self.budget.set_context(PreviewContext(ready.planning, config, ready.plan))
+
+    # ---- editing ----
+
+    def _edited_with_preview(self) -> None:
+        self._refresh_preview()
+        self._edited()
+
+    def _edited(self) -> None:
+        pending = self.pending
+        self.threads.setEnabled(not self.automatic_threads.isChecked())
+        self.simulated_size.setEnabled(self.simulate.isChecked())
+        self.button("Apply").setEnabled(pending != self._settings)
+        self.status.setText(self._consequence(pending))
+
+    def _consequence(self, pending: Settings) -> str:
+        reload = pending.context_tokens != self._settings.context_tokens
+        reload = reload or pending.simulate_gpu_bytes != self._settings.simulate_gpu_bytes
+        if pending == self._settings or self._ready is None:
+            return ""
+        return "Applying reloads the model." if reload else "Applying keeps the model loaded."
+
+    def _restore_defaults(self) -> None:
+        defaults = Settings()
+        self._show_settings(defaults)
+        self._edited_with_preview()
+
+    def _apply(self) -> None:
+        pending = self.pending
+        if pending == self._settings:
+            return
+        self._settings = pending
+        self._waiting = self._ready is not None
+        self._edited()
+        self.status.setText("Applied; waiting for the engine." if self._waiting else "Applied.")
+        self.applied.emit(pending)
+
+    def _accept(self) -> None:
+        self._apply()
+        self.accept()
+
+
+def _in_force_texts(ready: Ready) -> tuple[str, str, str, str]:
+    """What the engine says about budget, context, threads and simulated GPU."""
+    plan, effective = ready.plan, ready.effective
+    budget = f"in force: {bytes_text(plan.vram_budget_bytes)}" if plan.device != "cpu" else ""
+    limit = ready.model.max_position_embeddings
+    context = f"in force: {plan.context_tokens:,} tokens"
+    context += ", all that this model can take" if plan.context_tokens >= limit else ""
+    threads = f"in force: {effective.cpu_threads}" if effective.cpu_threads is not None else ""
+    simulated = f"in force: {bytes_text(effective.simulated_vram_bytes)}, simulated" if ready.simulated else ""
+    return budget, context, threads, simulated or f"in force: {ready.device_name}"
+
+
+def _add_row(form: QFormLayout, name: str, buddy: QWidget, *fields: QWidget) -> None:
+    """One setting: its name, what edits it, and the lines below."""
+    label = QLabel(name)
+    label.setBuddy(buddy)
+    column = QVBoxLayout()
+    column.setSpacing(SPACE_XS)
+    for field in fields:
+        column.addWidget(field)
+    form.addRow(label, column)
+
+
+def _in_a_row(*widgets: QWidget) -> QWidget:
+    """Widgets beside each other, at the left."""
+    row = QWidget()
+    layout = QHBoxLayout(row)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(SPACE_S)
+    for widget in widgets:
+        layout.addWidget(widget)
+    layout.addStretch(1)
+    return row
+
+
+def _reload_mark() -> QLabel:
+    mark = QLabel("needs reload")
+    mark.setObjectName("dim")
+    mark.setToolTip("Applying a change reloads the model.")
+    return mark

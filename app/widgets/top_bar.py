@@ -1,0 +1,122 @@
+"""The line above the chat: which model, on what device, how fast it writes, and the live panel's button."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QSize, Qt, Signal
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QWidget
+
+from app.icons import icon
+from app.theme import SPACE_L, SPACE_M, SPACE_S, current_theme
+from app.units import rate_text, seconds_text
+
+if TYPE_CHECKING:
+    from engine.messages import Ready, Timings
+
+ICON_PX = 20
+
+
+class TopBar(QFrame):
+    """Model, device, speed.
+
+    Signals:
+        panel_toggled(bool): Show or hide the live panel.
+        new_chat_requested(): Begin a new chat.
+    """
+
+    panel_toggled = Signal(bool)
+    new_chat_requested = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("topBar")
+        self._model = _plain_label("modelName", "Model")
+        self._badge = _plain_label("badge", "Device")
+        self._speed = _plain_label("figure", "Speed")
+        self._ttft = _plain_label("dim", "Time to first token")
+        self._new = self._make_button("New chat (Ctrl+N)")
+        self._new.clicked.connect(self.new_chat_requested)
+        self._panel = self._make_button("Live panel (Ctrl+B)")
+        self._panel.setCheckable(True)
+        self._panel.clicked.connect(self.panel_toggled)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(SPACE_L, SPACE_S, SPACE_M, SPACE_S)
+        layout.setSpacing(SPACE_S)
+        layout.addWidget(self._model)
+        layout.addWidget(self._badge)
+        layout.addStretch(1)
+        layout.addWidget(self._speed)
+        layout.addWidget(self._ttft)
+        layout.addSpacing(SPACE_S)
+        layout.addWidget(self._new)
+        layout.addWidget(self._panel)
+        self._badge.hide()
+        self.clear_speed()
+        self.restyle()
+
+    @property
+    def text(self) -> str:
+        """All that stands in the bar."""
+        labels = (self._model, self._badge, self._speed, self._ttft)
+        return "  ".join(label.text() for label in labels if not label.isHidden() and label.text())
+
+    def show_model_name(self, name: str) -> None:
+        """The model that is being loaded."""
+        self._model.setText(name)
+        self._badge.hide()
+        self.clear_speed()
+
+    def show_ready(self, ready: Ready) -> None:
+        """The model that is loaded and its device."""
+        self._model.setText(ready.model.name)
+        self._badge.setText(ready.device_name)
+        self._badge.setProperty("tone", "simulated" if ready.simulated else "")
+        tip = "This GPU is simulated: its speed is computed, not real." if ready.simulated else "Where the model runs"
+        self._badge.setToolTip(tip)
+        self._badge.style().unpolish(self._badge)
+        self._badge.style().polish(self._badge)
+        self._badge.show()
+
+    def show_speed(self, tokens_per_s: float) -> None:
+        """The speed measured just now; 0 keeps what is there."""
+        if tokens_per_s > 0:
+            self._speed.setText(rate_text(tokens_per_s))
+            self._speed.show()
+
+    def show_timings(self, timings: Timings) -> None:
+        """The numbers of a complete reply."""
+        self.show_speed(timings.decode_tokens_per_s)
+        self._ttft.setText(f"first token {seconds_text(timings.ttft_s)}")
+        self._ttft.show()
+
+    def clear_speed(self) -> None:
+        """Nothing has been measured."""
+        self._speed.hide()
+        self._ttft.hide()
+
+    def show_panel_state(self, *, visible: bool) -> None:
+        """Whether the live panel is shown."""
+        self._panel.setChecked(visible)
+
+    def restyle(self) -> None:
+        """Take the theme in force."""
+        colour = current_theme().text
+        self._new.setIcon(icon("new-chat", colour))
+        self._panel.setIcon(icon("panel", colour))
+
+    def _make_button(self, text: str) -> QToolButton:
+        button = QToolButton()
+        button.setToolTip(text)
+        button.setAccessibleName(text)
+        button.setIconSize(QSize(ICON_PX, ICON_PX))
+        return button
+
+
+def _plain_label(name: str, accessible_name: str) -> QLabel:
+    label = QLabel()
+    label.setObjectName(name)
+    label.setTextFormat(Qt.TextFormat.PlainText)
+    label.setAccessibleDescription(accessible_name)
+    label.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+    return label

@@ -1,0 +1,217 @@
+"""The chat's messages in a scrolling column, or an invitation while there are none.
+
+Follows new text only while the user is at the bottom. Messages of a long chat are built when they come near the
+screen; until then they hold their place with an estimate. Nothing in a message is ever loaded or opened from here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QEvent, QObject, Qt, QTimer, Signal
+from PySide6.QtWidgets import QPushButton, QScrollArea, QStackedLayout, QVBoxLayout, QWidget
+
+from app.icons import icon
+from app.theme import SPACE_L, SPACE_M, SPACE_XL, current_theme
+from app.widgets.empty_state import EmptyState
+from app.widgets.message_view import MessageView
+
+if TYPE_CHECKING:
+    from PySide6.QtGui import QResizeEvent
+
+    from app.conversation import Message
+
+COLUMN_WIDTH = 760
+BOTTOM_SLACK_PX = 8
+KEEP_BUILT_SCREENS = 1.5
+PAGE_SHARE = 0.9
+
+
+class Transcript(QWidget):
+    """Shows the messages of one chat.
+
+    Signals:
+        question_chosen(str): One of the example questions.
+        link_clicked(str): The user wants to open an address; nothing has been opened.
+        retry_requested(): Write the last reply anew.
+    """
+
+    question_chosen = Signal(str)
+    link_clicked = Signal(str)
+    retry_requested = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._views: list[MessageView] = []
+        self._following = True
+        self._stack = QStackedLayout(self)
+        self._empty = EmptyState(self)
+        self._empty.question_chosen.connect(self.question_chosen)
+        self._scroll = self._make_scroll_area()
+        self._stack.addWidget(self._empty)
+        self._stack.addWidget(self._scroll)
+        self._jump = QPushButton("Jump to latest", self)
+        self._jump.setObjectName("jump")
+        self._jump.setAccessibleName("Jump to the latest message")
+        self._jump.setCursor(Qt.CursorShape.PointingHandCursor)
+        self._jump.clicked.connect(self.jump_to_latest)
+        self._jump.hide()
+        self._build_timer = QTimer(self, singleShot=True, interval=0)
+        self._build_timer.timeout.connect(self._build_near_view)
+        self.restyle()
+
+    @property
+    def views(self) -> list[MessageView]:
+        """The messages' widgets, oldest first."""
+        return list(self._views)
+
+    @property
+    def empty_state(self) -> EmptyState:
+        """What is shown while there are no messages."""
+        return self._empty
+
+    @property
+    def following(self) -> bool:
+        """Whether new text scrolls into view."""
+        return self._following
+
+    def show_messages(self, messages: list[Message]) -> None:
+        """Replace all messages."""
+        for view in self._views:
+            self._column.removeWidget(view)
+            view.hide()
+            view.deleteLater()
+        self._views = []
+        for message in messages:
+            self._add_view(message)
+        self._following = True
+        self._stack.setCurrentWidget(self._scroll if messages else self._empty)
+        self._build_timer.start()
+        self._update_jump()
+
+    def add_message(self, message: Message) -> MessageView:
+        """Append a message and show it."""
+        view = self._add_view(message)
+        view.build()
+        self._stack.setCurrentWidget(self._scroll)
+        self._update_retry()
+        self.jump_to_latest()
+        return view
+
+    def remove_last(self) -> None:
+        """Take the last message away."""
+        view = self._views.pop()
+        self._column.removeWidget(view)
+        view.hide()
+        view.deleteLater()
+
+    def jump_to_latest(self) -> None:
+        """Scroll to the end and stay there."""
+        self._following = True
+        bar = self._scroll.verticalScrollBar()
+        bar.setValue(bar.maximum())
+        self._update_jump()
+
+    def scroll_by_page(self, pages: int) -> None:
+        """Scroll from the keyboard, keeping a little of the page before in sight."""
+        bar = self._scroll.verticalScrollBar()
+        bar.setValue(int(bar.value() + PAGE_SHARE * pages * bar.pageStep()))
+
+    def restyle(self) -> None:
+        """Take the colours and fonts in force."""
+        self._jump.setIcon(icon("down", current_theme().text))
+        for view in self._views:
+            view.restyle()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Keep the column centred."""
+        super().resizeEvent(event)
+        self._place_column()
+        self._build_timer.start()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Scrolling up by wheel ends following even within the slack at the bottom."""
+        if event.type() == QEvent.Type.Wheel and event.angleDelta().y() > 0:  # type: ignore[attr-defined]
+            bar = self._scroll.verticalScrollBar()
+            if bar.maximum() > 0:
+                self._following = False
+        return super().eventFilter(watched, event)
+
+    def _make_scroll_area(self) -> QScrollArea:
+        scroll = QScrollArea(self)
+        scroll.setObjectName("transcript")
+        scroll.setAccessibleName("Chat")
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._content = QWidget()
+        self._content.setObjectName("transcriptContent")
+        self._column = QVBoxLayout(self._content)
+        self._column.setSpacing(SPACE_L)
+        self._column.addStretch()
+        scroll.setWidget(self._content)
+        bar = scroll.verticalScrollBar()
+        bar.valueChanged.connect(self._scrolled)
+        bar.rangeChanged.connect(self._content_grew)
+        scroll.viewport().installEventFilter(self)
+        return scroll
+
+    def _add_view(self, message: Message) -> MessageView:
+        view = MessageView(message)
+        view.link_clicked.connect(self.link_clicked)
+        view.retry_requested.connect(self.retry_requested)
+        self._views.append(view)
+        self._column.insertWidget(self._column.count() - 1, view)
+        return view
+
+    def _update_retry(self) -> None:
+        """Only the last reply can be written anew."""
+        for view in self._views[-3:]:
+            view.set_retry_allowed(view is self._views[-1])
+
+    def _scrolled(self, value: int) -> None:
+        bar = self._scroll.verticalScrollBar()
+        self._following = value >= bar.maximum() - BOTTOM_SLACK_PX
+        self._update_jump()
+        if not all(view.built for view in self._views):
+            self._build_timer.start()
+
+    def _content_grew(self, _low: int, high: int) -> None:
+        if self._following:
+            self._scroll.verticalScrollBar().setValue(high)
+        self._update_jump()
+
+    def _update_jump(self) -> None:
+        self._jump.setVisible(bool(self._views) and not self._following)
+        if not self._following:
+            self._place_jump()
+
+    def _place_column(self) -> None:
+        side = max(SPACE_XL, (self.width() - COLUMN_WIDTH) // 2)
+        self._column.setContentsMargins(side, SPACE_XL, side, SPACE_XL)
+        self._place_jump()
+
+    def _place_jump(self) -> None:
+        self._jump.adjustSize()
+        self._jump.move((self.width() - self._jump.width()) // 2, self.height() - self._jump.height() - SPACE_M)
+        self._jump.raise_()
+
+    def _build_near_view(self) -> None:
+        """Build what is on screen or nearly so, keeping what the user looks at in its place."""
+        bar = self._scroll.verticalScrollBar()
+        margin = int(self._scroll.viewport().height() * KEEP_BUILT_SCREENS)
+        top, bottom = bar.value() - margin, bar.value() + self._scroll.viewport().height() + margin
+        near = [view for view in self._views if not view.built and view.y() < bottom and view.y() + view.height() > top]
+        if not near:
+            return
+        anchor = next((view for view in self._views if view.y() + view.height() > bar.value()), None)
+        offset = anchor.y() - bar.value() if anchor is not None else 0
+        following = self._following
+        for view in near:
+            view.build()
+        self._column.activate()
+        self._content.adjustSize()
+        if following:
+            self.jump_to_latest()
+        elif anchor is not None:
+            bar.setValue(anchor.y() - offset)

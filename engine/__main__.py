@@ -1,0 +1,331 @@
+"""`python -m engine plan | generate | logits | bench`: the engine without a window.
+
+Exit codes: 0 done, 2 bad usage or input, 1 failed. An error is one line on stderr. With `--json` stdout holds one JSON
+object and nothing else. `plan` needs neither weights nor torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Never, TextIO
+
+import platformdirs
+
+from engine.config import EngineConfig, SamplingParams
+from engine.errors import ConfigurationError, InputError, RooftopError
+from engine.messages import ChatMessage, Event, Finished, Loading, PlacementPlan, PlanningInputs, PromptProgress, Token
+from engine.sizes import parse_bytes
+
+if TYPE_CHECKING:
+    from engine.engine import Engine
+
+DONE, FAILED, BAD_INPUT = 0, 1, 2
+
+_APP = "rooftop"
+_GIB = 1 << 30
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: Those of the command line without the program's name; None takes the process's.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        options = _parser().parse_args(arguments)
+        command: Callable[[argparse.Namespace, TextIO], int] = options.run
+        out = sys.stdout
+        with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
+            code = command(options, out)
+        out.flush()
+    except RooftopError as error:
+        _tell(str(error))
+        return BAD_INPUT if isinstance(error, InputError) else FAILED
+    except KeyboardInterrupt:
+        return FAILED
+    except BrokenPipeError:
+        # Whoever read stdout has left; its last flush, at exit, must not fail too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return code
+
+
+# ---- the commands ---------------------------------------------------------------------------------------------------
+
+
+def _plan(options: argparse.Namespace, out: TextIO) -> int:
+    from engine.planning import plan_model
+
+    inputs, plan = plan_model(options.model, _config(options))
+    if options.json:
+        _print_json(out, _plan_as_json(inputs, plan))
+    else:
+        print("\n".join(_plan_as_lines(inputs, plan)))
+    if plan.fits:
+        return DONE
+    _tell(f"{' '.join(plan.reasons)} {plan.remedy}")
+    return BAD_INPUT
+
+
+def _generate(options: argparse.Namespace, out: TextIO) -> int:
+    sampling = SamplingParams(options.max_tokens, temperature=options.temperature, seed=options.seed)
+    prompt = options.prompt if options.raw else [ChatMessage("user", options.prompt)]
+    with _load(options) as engine:
+        tokens: list[Token] = []
+        for event in engine.generate(prompt, sampling):
+            _show_progress(event)
+            if isinstance(event, Token):
+                tokens.append(event)
+                if not options.json:
+                    out.write(event.text)
+                    out.flush()
+        assert isinstance(event, Finished)
+        name, device = engine.ready.model.name, engine.ready.device_name
+    if options.json:
+        text = "".join(token.text for token in tokens)
+        ids = [token.id for token in tokens]
+        _print_json(out, {"model": name, "device": device, "text": text, "tokens": ids, **asdict(event)})
+    else:
+        out.write("\n")
+        _note(
+            f"{event.usage.completion_tokens} tokens, {event.timings.decode_tokens_per_s:.1f} tokens/s, "
+            f"first after {event.timings.ttft_s:.2f} s ({event.reason}) on {device}"
+        )
+    return DONE
+
+
+def _logits(options: argparse.Namespace, out: TextIO) -> int:
+    import numpy as np
+
+    tokens, path = _token_ids(options.tokens), Path(options.out)
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"There is no folder {path.parent}.", "Choose another --out.")
+    with _load(options) as engine:
+        logits = engine.logits(tokens)
+    try:
+        with path.open("wb") as file:
+            np.save(file, logits, allow_pickle=False)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written ({error.strerror}).", "Choose another --out.") from error
+    if options.json:
+        _print_json(out, {"out": str(path), "shape": list(logits.shape), "dtype": str(logits.dtype)})
+    else:
+        print(f"{path}: {logits.dtype} {list(logits.shape)}")
+    return DONE
+
+
+def _bench(options: argparse.Namespace, out: TextIO) -> int:
+    from engine.bench.scenarios import run
+
+    counts = {"prompt_tokens": options.prompt_tokens, "new_tokens": options.new_tokens, "repeat": options.repeat}
+    figures = run(options.model, _config(options), **counts)
+    if options.json:
+        _print_json(out, figures)
+    else:
+        for name, value in figures.items():
+            if not isinstance(value, (list, dict)):
+                print(f"{name:36} {value:.4g}" if isinstance(value, float) else f"{name:36} {value}")
+    return DONE
+
+
+def _load(options: argparse.Namespace) -> Engine:
+    from engine.engine import Engine
+
+    return Engine.load(options.model, _config(options), _show_progress)
+
+
+# ---- what a plan looks like -----------------------------------------------------------------------------------------
+
+
+def _plan_as_json(inputs: PlanningInputs, plan: PlacementPlan) -> dict[str, Any]:
+    fields = asdict(plan)
+    for terms in ("vram_bytes", "host_bytes"):
+        fields[terms] = {"total": 0, **fields[terms]}
+    return {
+        "model": inputs.model.name,
+        "family": inputs.model.family,
+        "fits": plan.fits,
+        "resident_experts": plan.resident_experts,
+        "total_experts": inputs.model.total_experts,
+        "costs": inputs.costs.source,
+        **fields,
+    }
+
+
+def _plan_as_lines(inputs: PlanningInputs, plan: PlacementPlan) -> list[str]:
+    model, hardware = inputs.model, inputs.hardware
+    gpu = hardware.gpu.name if hardware.gpu and plan.device == "cuda" else f"{plan.device} device"
+    lines = [
+        f"{model.name} ({model.family}, {model.layers} layers x {model.experts} experts, {model.dtype})",
+        f"on {gpu}, {hardware.cpu_name}",
+        "",
+    ]
+    for title, terms, limit in (
+        ("VRAM", plan.vram_bytes, plan.vram_budget_bytes),
+        ("RAM", plan.host_bytes, hardware.ram_available_bytes),
+    ):
+        if terms:
+            lines.append(f"{title:16}{limit / _GIB:10.2f} GiB available")
+            lines += [f"  {name:14}{size / _GIB:10.2f} GiB" for name, size in terms.items()]
+    if plan.fits:
+        lines += _placement_as_lines(inputs, plan)
+    return [*lines, "", *plan.reasons, *filter(None, [plan.remedy])]
+
+
+def _placement_as_lines(inputs: PlanningInputs, plan: PlacementPlan) -> list[str]:
+    lines = ["", f"{plan.resident_experts} of {inputs.model.total_experts} experts in VRAM"]
+    if plan.resident_experts:
+        lines += [
+            f"  layer {index:3}: {' '.join(map(str, layer)) or '-'}"
+            for index, layer in enumerate(plan.resident_by_layer)
+        ]
+    return [
+        *lines,
+        "",
+        f"Predicted: {plan.predicted_decode_tokens_per_s:.1f} tokens/s, "
+        f"prompt {plan.predicted_prefill_tokens_per_s:.0f} tokens/s, "
+        f"{plan.predicted_hit_rate:.0%} of expert visits in VRAM ({inputs.costs.source} costs)",
+    ]
+
+
+# ---- arguments ------------------------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """Bad usage is one line, as every other error is."""
+
+    def error(self, message: str) -> Never:
+        """Raise what `main` reports."""
+        raise ConfigurationError(f"{message[:1].upper()}{message[1:]}.", f"See `{self.prog} --help`.")
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="python -m engine", description="Run Mixture-of-Experts models larger than VRAM.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="plan | generate | logits | bench")
+    shared = _shared_options()
+
+    plan = commands.add_parser("plan", parents=[shared], help="what goes where, without loading weights")
+    plan.set_defaults(run=_plan)
+
+    generate = commands.add_parser("generate", parents=[shared], help="answer a prompt")
+    generate.add_argument("--prompt", required=True, help="the user's message")
+    generate.add_argument("--raw", action="store_true", help="continue the prompt as it is, without a chat template")
+    generate.add_argument("--max-tokens", type=int, default=256, metavar="N")
+    generate.add_argument("--temperature", type=float, default=SamplingParams().temperature, metavar="T")
+    generate.add_argument("--seed", type=int, metavar="N", help="fix the draw")
+    generate.set_defaults(run=_generate)
+
+    logits = commands.add_parser("logits", parents=[shared], help="write the logits of some tokens to a .npy file")
+    logits.add_argument("--tokens", required=True, metavar="1,2,3")
+    logits.add_argument("--out", required=True, metavar="FILE")
+    logits.set_defaults(run=_logits)
+
+    bench = commands.add_parser("bench", parents=[shared], help="measure prefill and decode")
+    for name, default in (("prompt-tokens", 128), ("new-tokens", 32), ("repeat", 3)):
+        bench.add_argument(f"--{name}", type=_at_least_one, default=default, metavar="N")
+    bench.set_defaults(run=_bench)
+    return parser
+
+
+def _shared_options() -> _Parser:
+    shared = _Parser(add_help=False)
+    add = shared.add_argument
+    add("--model", required=True, metavar="M", help="a folder with safetensors, or `guide` for the bundled model")
+    add("--device", choices=["auto", "cuda", "cpu", "simulated"], default="auto")
+    add("--policy", choices=["fiddler", "gpu_stream", "cpu_only"], default="fiddler")
+    add("--vram-budget", type=_size, metavar="SIZE", help="VRAM that may be used, e.g. 8GiB")
+    add("--simulated-vram", type=_size, default=EngineConfig().simulated_vram_bytes, metavar="SIZE")
+    add("--context-tokens", type=int, default=EngineConfig().context_tokens, metavar="N")
+    add("--cpu-threads", type=int, metavar="N")
+    add("--json", action="store_true", help="print one JSON object")
+    return shared
+
+
+def _config(options: argparse.Namespace) -> EngineConfig:
+    """The engine's settings; measured costs and popularity are those that the window keeps."""
+    return EngineConfig(
+        device=options.device,
+        vram_budget_bytes=options.vram_budget,
+        context_tokens=options.context_tokens,
+        cpu_threads=options.cpu_threads,
+        policy=options.policy,
+        simulated_vram_bytes=options.simulated_vram,
+        cost_cache_dir=platformdirs.user_cache_dir(_APP, appauthor=False),
+        popularity_dir=platformdirs.user_data_dir(_APP, appauthor=False),
+    )
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_bytes(text)
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1 << 20:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number from 1 to {1 << 20}")
+    return int(text)
+
+
+def _token_ids(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and len(part) < 10 for part in parts):
+        raise ConfigurationError(f"{text[:40]!r} is not a list of token ids.", "Write them as 1,2,3.")
+    return [int(part) for part in parts]
+
+
+# ---- output ---------------------------------------------------------------------------------------------------------
+
+
+def _print_json(out: TextIO, value: dict[str, Any]) -> None:
+    """The one object, on the real stdout."""
+    out.write(json.dumps(value) + "\n")
+    out.flush()
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _tell(sentence: str) -> None:
+    _note(f"engine: {' '.join(sentence.split())}")
+
+
+def _show_progress(event: Event) -> None:
+    """A line that rewrites itself, where somebody watches; the first token wipes it."""
+    if not sys.stderr.isatty():
+        return
+    if isinstance(event, Loading):
+        share = f" {event.done_bytes / event.total_bytes:.0%}" if event.total_bytes else ""
+        sys.stderr.write(f"\r\x1b[KLoading: {event.phase}{share}")
+    elif isinstance(event, PromptProgress):
+        waiting = event.done_tokens < event.total_tokens
+        sys.stderr.write(f"\r\x1b[KReading the prompt: {event.done_tokens} tokens" if waiting else "\r\x1b[K")
+    sys.stderr.flush()
+
+
+def _tell_unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The interpreter's last word on a bug: one line too, with the traceback where it is asked for."""
+    _tell(f"Something unexpected went wrong ({kind.__name__}: {error}). Set ROOFTOP_TRACEBACK=1 to see where.")
+    if os.environ.get("ROOFTOP_TRACEBACK"):
+        sys.__excepthook__(kind, error, trace)
+
+
+if __name__ == "__main__":
+    sys.excepthook = _tell_unexpected
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a reply may hold what the console cannot show
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What ships with the app beside its code: the bundled model, icons and templates."""

@@ -1,0 +1,1 @@
+"""How the bundled model `guide` is made: its corpus, its training and its evaluation."""

@@ -1,0 +1,63 @@
+"""A window with a fake engine, for tests of the app."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import shiboken6
+from PySide6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
+
+from app.application import Application
+from app.engine_client import EngineState
+from app.theme import ThemeManager
+from tests.app.fake_host import FakeHost
+
+
+@pytest.fixture
+def host() -> FakeHost:
+    """The engine that the next application starts; change it before the window is shown."""
+    return FakeHost()
+
+
+@pytest.fixture
+def themes(qapp: QApplication) -> Iterator[ThemeManager]:
+    """A theme manager alone, for tests of single widgets."""
+    manager = ThemeManager(qapp, "light")
+    yield manager
+    shiboken6.delete(manager)
+
+
+@pytest.fixture
+def make_rooftop(
+    qtbot: QtBot, qapp: QApplication, host: FakeHost, tmp_path: Path
+) -> Iterator[Callable[..., Application]]:
+    """Makes and shows an application on `host`; arguments as `Application` takes them."""
+    made: list[Application] = []
+
+    def make(**arguments: object) -> Application:
+        path = arguments.pop("settings_path", tmp_path / "config" / "settings.json")
+        rooftop = Application(qapp, lambda: host, path, **arguments)  # type: ignore[arg-type]
+        made.append(rooftop)
+        rooftop.themes.set_mode("light")
+        rooftop.window.resize(1100, 700)
+        with qtbot.waitSignal(rooftop.panel_ready, timeout=5000):
+            rooftop.show()
+        return rooftop
+
+    yield make
+    for rooftop in made:
+        rooftop.window.close()
+        shiboken6.delete(rooftop.window)
+        shiboken6.delete(rooftop.themes)
+        shiboken6.delete(rooftop)
+
+
+@pytest.fixture
+def rooftop(make_rooftop: Callable[..., Application], qtbot: QtBot) -> Application:
+    """An application whose model is loaded."""
+    application = make_rooftop()
+    qtbot.waitUntil(lambda: application.client.state is EngineState.READY)
+    return application

@@ -1,0 +1,35 @@
+import pytest
+from PySide6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
+
+from app import bench
+from engine.messages import ErrorReport
+from tests.app.fake_host import FakeHost
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "STOPS", 1)
+    monkeypatch.setattr(bench, "STARTS", 1)
+
+
+def test_streaming_and_stopping_are_measured(qtbot: QtBot, qapp: QApplication) -> None:
+    times = bench.measure_window(lambda: FakeHost(reply="word " * 200), seconds=0.3)
+    assert times.problem == ""
+    assert times.frames_per_s is not None
+    assert times.frames_per_s > 0
+    assert times.delay_p50_ms is not None
+    assert times.stop_shown_ms is not None
+    assert 0 < times.stop_shown_ms < 100
+    assert "frames/s" in bench.words(times)
+
+
+def test_a_missing_engine_is_a_sentence(qtbot: QtBot, qapp: QApplication) -> None:
+    host = FakeHost(load_error=ErrorReport("checkpoint", "There is no model.", "Get one."))
+    times = bench.measure_window(lambda: host, seconds=0.1)
+    assert times.problem == "There is no model. Get one."
+    assert times.frames_per_s is None
+
+
+def test_the_window_is_visible_soon() -> None:
+    assert 0 < bench.measure_start() < 5

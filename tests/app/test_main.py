@@ -1,0 +1,73 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PySide6.QtWidgets import QApplication, QMessageBox
+from pytestqt.qtbot import QtBot
+
+from app import __main__ as command
+
+
+def run(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG"}}
+    return subprocess.run(
+        [sys.executable, "-m", "app", *arguments],
+        env={**kept, "HOME": str(tmp_path), **environment}, capture_output=True, text=True, timeout=60,
+        stdin=subprocess.DEVNULL, cwd=Path(__file__).parents[2], check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux can lack a display")
+@pytest.mark.parametrize("environment", [{}, {"DISPLAY": ":4711"}], ids=["none", "unreachable"])
+def test_without_a_display_one_sentence(tmp_path: Path, environment: dict[str, str]) -> None:
+    done = run(tmp_path, **environment)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "The window cannot be opened because" in done.stderr
+    assert "`rooftop chat`" in done.stderr
+
+
+def test_version_and_help(tmp_path: Path) -> None:
+    assert run(tmp_path, "--version").stdout.startswith("rooftop 0.")
+    assert "--simulate-gpu" in run(tmp_path, "--help").stdout
+
+
+def test_bad_usage(tmp_path: Path) -> None:
+    assert run(tmp_path, "dance").returncode == 2
+    done = run(tmp_path, "--simulate-gpu", "lots")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "lots" in done.stderr
+
+
+def test_a_missing_qt_library_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "PySide6.QtWidgets", None)
+    monkeypatch.setattr("app.display.display_problem", lambda _environment: "")
+    monkeypatch.setattr("sys.stdin", None)
+    assert command.main([]) == 2
+    assert "Qt cannot be loaded" in capsys.readouterr().err
+
+
+def test_an_unwritable_log_does_not_stop_the_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("platformdirs.user_log_path", lambda *_, **__: tmp_path / "file")
+    assert command._start_logging() is None
+    assert "log cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.qt_log_ignore("propagateSizeHints")
+def test_an_unexpected_error_is_told_once_in_plain_words(qtbot: QtBot, qapp: QApplication) -> None:
+    for _ in range(2):
+        command._tell_unexpected(ValueError, ValueError("secret detail"), None)
+    boxes = [widget for widget in qapp.topLevelWidgets() if isinstance(widget, QMessageBox) and widget.isVisible()]
+    assert len(boxes) == 1
+    assert "Something went wrong" in boxes[0].text()
+    assert "secret" not in boxes[0].text()
+    boxes[0].close()

@@ -1,0 +1,95 @@
+import dataclasses
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
+
+from app.highlight import CODE_COLOURS
+from app.stylesheet import build_stylesheet, document_css, mix
+from app.theme import DARK, LIGHT, MAX_ZOOM, MIN_ZOOM, Theme, ThemeManager, current_theme, mono_font
+
+THEMES = pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: theme.name)
+
+
+def contrast(first: str, second: str) -> float:
+    """WCAG 2 contrast ratio."""
+    lights = sorted((_luminance(first), _luminance(second)))
+    return (lights[1] + 0.05) / (lights[0] + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@THEMES
+def test_text_is_readable_everywhere(theme: Theme) -> None:
+    for ground in (theme.window, theme.surface, theme.surface_alt):
+        assert contrast(theme.text, ground) > 7
+        assert contrast(theme.text_dim, ground) > 4.5
+        assert contrast(theme.accent, ground) > 4.5
+        assert contrast(theme.error, ground) > 4.5
+        assert contrast(theme.warning, ground) > 4.5
+    assert contrast(theme.accent_text, theme.accent) > 4.5
+
+
+@THEMES
+def test_code_is_readable(theme: Theme) -> None:
+    for colour in CODE_COLOURS[theme.name].values():
+        assert contrast(colour, theme.surface_alt) > 4.5
+
+
+@THEMES
+def test_places_stand_out(theme: Theme) -> None:
+    for colour in (theme.gpu, theme.stream, theme.cpu):
+        assert contrast(colour, theme.window) > 2.4
+
+
+@THEMES
+def test_style_sheets_are_complete(theme: Theme) -> None:
+    sheet = build_stylesheet(theme)
+    assert "$" not in sheet
+    assert sheet.count("{") == sheet.count("}")
+    assert document_css(theme).count("{") == document_css(theme).count("}")
+
+
+def test_mixing() -> None:
+    assert mix("#000000", "#ffffff", 0.5) == "#808080"
+    assert mix("#102030", "#ffffff", 0.0) == "#102030"
+
+
+def test_every_colour_is_hex() -> None:
+    for theme in (LIGHT, DARK):
+        for value in list(dataclasses.asdict(theme).values())[1:]:
+            assert len(value) == 7
+            int(value[1:], 16)
+
+
+def test_modes_change_live(themes: ThemeManager, qtbot: QtBot, qapp: QApplication) -> None:
+    assert current_theme() is LIGHT
+    with qtbot.waitSignal(themes.changed) as blocker:
+        themes.set_mode("dark")
+    assert blocker.args == [DARK]
+    assert current_theme() is DARK
+    assert qapp.styleHints().colorScheme() != Qt.ColorScheme.Light  # offscreen has none
+    assert DARK.surface in qapp.styleSheet()
+
+
+def test_system_mode_follows_the_system(themes: ThemeManager, qapp: QApplication) -> None:
+    themes.set_mode("system")
+    dark = qapp.styleHints().colorScheme() == Qt.ColorScheme.Dark
+    assert themes.theme is (DARK if dark else LIGHT)
+
+
+def test_zoom_has_limits(themes: ThemeManager) -> None:
+    themes.set_zoom(99.0)
+    assert themes.zoom == MAX_ZOOM
+    assert mono_font().pointSizeF() > mono_font(zoom=1.0).pointSizeF()
+    themes.set_zoom(0.0)
+    assert themes.zoom == MIN_ZOOM
+
+
+def test_without_a_manager_the_light_theme_is_in_force(qapp: QApplication) -> None:
+    assert current_theme() is LIGHT

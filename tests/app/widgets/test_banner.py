@@ -1,0 +1,29 @@
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QLabel
+from pytestqt.qtbot import QtBot
+
+from app.theme import ThemeManager
+from app.widgets.banner import MAX_TEXT_CHARS, Action, BannerArea
+
+
+def test_one_banner_per_key_with_actions(qtbot: QtBot, themes: ThemeManager) -> None:
+    area, done = BannerArea(), list[str]()
+    qtbot.addWidget(area)
+    area.show_banner("a", "First.")
+    area.show_banner("a", "Second.", "error", (Action("Do it", lambda: done.append("done")),))
+    assert list(area.banners) == ["a"]
+    assert area.banners["a"].text == "Second."
+    themes.set_mode("dark")
+    area.restyle()
+    area.banners["a"].buttons[0].click()
+    assert done == ["done"]
+    assert area.banners == {}
+    assert area.isHidden()
+
+
+def test_hostile_text_stays_text(qtbot: QtBot, themes: ThemeManager) -> None:
+    area = BannerArea()
+    qtbot.addWidget(area)
+    area.show_banner("a", "<img src='/etc/passwd'>" + "x" * 5000)
+    assert len(area.banners["a"].text) == MAX_TEXT_CHARS
+    assert all(label.textFormat() == Qt.TextFormat.PlainText for label in area.findChildren(QLabel) if label.text())

@@ -1,0 +1,68 @@
+from collections.abc import Callable
+
+import pytest
+from PySide6.QtGui import QDesktopServices
+from PySide6.QtWidgets import QMessageBox
+from pytestqt.qtbot import QtBot
+
+from app.application import Application
+from app.engine_client import EngineState
+from tests.app.fake_host import FakeHost
+
+ADDRESS = "https://example.com/path?a=1"
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Addresses that the browser got."""
+    found: list[str] = []
+    monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: found.append(url.toString()))
+    return found
+
+
+@pytest.mark.qt_log_ignore("propagateSizeHints")
+def test_a_link_is_shown_in_full_and_asked_about(rooftop: Application, opened: list[str]) -> None:
+    rooftop.chat.open_link(ADDRESS)
+    box = rooftop.chat.findChild(QMessageBox)
+    assert box is not None
+    assert ADDRESS in box.informativeText()
+    assert opened == []
+    box.button(QMessageBox.StandardButton.Open).click()
+    assert opened == [ADDRESS]
+
+
+@pytest.mark.qt_log_ignore("propagateSizeHints")
+def test_a_link_can_be_refused(rooftop: Application, opened: list[str]) -> None:
+    rooftop.chat.open_link(ADDRESS)
+    box = rooftop.chat.findChild(QMessageBox)
+    assert box is not None
+    assert box.defaultButton() is box.button(QMessageBox.StandardButton.Cancel)
+    box.reject()
+    assert opened == []
+
+
+@pytest.mark.parametrize("address", ["javascript:alert(1)", "file:///etc/passwd", ""])
+def test_other_addresses_are_not_even_asked_about(rooftop: Application, opened: list[str], address: str) -> None:
+    rooftop.chat.open_link(address)
+    assert rooftop.chat.findChild(QMessageBox) is None
+    assert opened == []
+
+
+def test_the_hint_says_what_can_be_done(make_rooftop: Callable[..., Application], qtbot: QtBot, host: FakeHost) -> None:
+    host.hold_load = True
+    rooftop = make_rooftop()
+    assert "loading" in rooftop.chat.composer.hint
+    host.release()
+    qtbot.waitUntil(lambda: rooftop.client.state is EngineState.READY)
+    assert rooftop.chat.composer.hint.startswith("Enter sends")
+    host.die()
+    qtbot.waitUntil(lambda: rooftop.client.state is EngineState.FAILED)
+    assert "No model is loaded" in rooftop.chat.composer.hint
+
+
+def test_reading_the_prompt_is_shown(rooftop: Application, qtbot: QtBot, host: FakeHost) -> None:
+    seen: list[tuple[int, int]] = []
+    rooftop.session.reply_progress.connect(lambda done, total: seen.append((done, total)))
+    rooftop.session.submit("Hi")
+    qtbot.waitUntil(lambda: not rooftop.session.busy)
+    assert seen == [(16, 64), (64, 64)]

@@ -1,0 +1,75 @@
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtWidgets import QLabel, QPlainTextEdit, QPushButton
+from pytestqt.qtbot import QtBot
+
+from app.theme import ThemeManager
+from app.widgets.code_block import CodeBlock
+
+CODE = 'def f():\n    return "\N{PARTY POPPER}", 1  # done'
+
+
+def make(qtbot: QtBot, code: str = CODE, language: str = "python") -> CodeBlock:
+    block = CodeBlock()
+    qtbot.addWidget(block)
+    block.resize(400, 100)
+    block.show_code(code, language)
+    block.show()
+    return block
+
+
+def colours(block: CodeBlock) -> list[tuple[int, int, str]]:
+    edit = block.findChild(QPlainTextEdit)
+    assert edit is not None
+    found = []
+    line = edit.document().firstBlock()
+    while line.isValid():
+        found += [(r.start, r.length, r.format.foreground().color().name()) for r in line.layout().formats()]
+        line = line.next()
+    return found
+
+
+def test_code_is_shown_with_its_language(qtbot: QtBot, themes: ThemeManager) -> None:
+    block = make(qtbot)
+    assert block.code == CODE
+    assert block.findChild(QLabel).text() == "python"  # type: ignore[union-attr]
+    assert len({colour for _, _, colour in colours(block)}) >= 4
+
+
+def test_spans_count_utf16_units(qtbot: QtBot, themes: ThemeManager) -> None:
+    number = [(start, length) for start, length, _ in colours(make(qtbot)) if length == 1 and start > 10]
+    assert number == [(17, 1)], "the emoji before it takes two units"
+
+
+def test_growing_code_keeps_what_is_there(qtbot: QtBot, themes: ThemeManager) -> None:
+    block = make(qtbot, "x = 1")
+    height = block.sizeHint().height()
+    block.show_code("x = 1\ny = 2", "python")
+    assert block.code == "x = 1\ny = 2"
+    assert block.sizeHint().height() > height
+    block.show_code("other", "")
+    assert block.code == "other"
+
+
+def test_every_line_fits(qtbot: QtBot, themes: ThemeManager) -> None:
+    block = make(qtbot, "\n".join(["short", "a very long line " * 20, "end"]))
+    edit = block.findChild(QPlainTextEdit)
+    assert edit is not None
+    qtbot.waitUntil(lambda: edit.horizontalScrollBar().maximum() > 0)
+    assert edit.verticalScrollBar().maximum() == 0
+
+
+def test_copy(qtbot: QtBot, themes: ThemeManager) -> None:
+    block = make(qtbot)
+    button = block.findChild(QPushButton)
+    assert button is not None
+    button.click()
+    assert QGuiApplication.clipboard().text() == CODE
+    assert button.text() == "Copied"
+
+
+def test_another_theme_recolours(qtbot: QtBot, themes: ThemeManager) -> None:
+    block = make(qtbot)
+    before = {colour for _, _, colour in colours(block)}
+    themes.set_mode("dark")
+    block.restyle()
+    assert before.isdisjoint({colour for _, _, colour in colours(block)})

@@ -1,0 +1,241 @@
+"""The live panel: every event shown, empty values as dashes, the simulated GPU labelled, updates cheap."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication, QLabel, QWidget
+from pytestqt.qtbot import QtBot
+
+from app.telemetry import MachineSample
+from app.theme import ThemeManager
+from app.widgets.engine_panel import EnginePanel
+from app.widgets.panel_parts import NO_GPU_TEXT, NO_VALUE
+from engine.messages import Loading
+from tests.app.snapshots import GIB, GPU_NAME, Device, Shape, Step, make_ready, make_snapshot
+
+pytestmark = pytest.mark.qt_log_ignore("propagateSizeHints", extend=True)
+NO_GPU = MachineSample(64 * GIB, 20 * GIB, 2 * GIB, 12.0)
+WITH_GPU = MachineSample(128 * GIB, 100 * GIB, 86 * GIB, 61.0, GPU_NAME, 24 * GIB, 23 * GIB, None, 43.0)
+UPDATE_LIMIT_S = {"mixtral": 0.030, "qwen": 0.060}  # ten times the target: machines that run tests are busy
+
+
+@pytest.fixture
+def panel(qtbot: QtBot) -> Iterator[EnginePanel]:
+    widget = EnginePanel()
+    qtbot.addWidget(widget)
+    widget.resize(360, 900)
+    with qtbot.waitActive(widget):
+        widget.show()
+        widget.activateWindow()
+    yield widget
+    widget.close()
+
+
+def load(panel: EnginePanel, shape: Shape = "mixtral", device: Device = "cuda") -> None:
+    ready = make_ready(shape, device)
+    panel.show_ready(ready)
+    panel.show_machine(WITH_GPU if device == "cuda" else NO_GPU)
+    panel.show_snapshot(make_snapshot(ready, Step(2)))
+
+
+def all_words(panel: EnginePanel) -> str:
+    return " ".join(label.text() for label in panel.findChildren(QLabel) if label.isVisibleTo(panel))
+
+
+def test_a_real_gpu(panel: EnginePanel) -> None:
+    load(panel)
+    assert panel.device.text == f"{GPU_NAME} GPU 43 %, CPU 61 %"
+    assert not panel.device.badge_shown
+    assert panel.experts_heading.value == f"{make_ready().plan.resident_experts} of 256 on the GPU"
+    assert panel.vram.isVisibleTo(panel)
+    assert "GPU" in panel.strip.totals
+
+
+def test_a_simulated_gpu_is_always_labelled(panel: EnginePanel) -> None:
+    load(panel, "guide", "simulated")
+    assert panel.device.badge_shown
+    assert "speeds are not a real GPU's" in panel.device.text
+    assert "simulated" in panel.experts_heading.value
+    assert "simulated GPU" in panel.strip.totals
+    load(panel, "mixtral", "cuda")
+    assert not panel.device.badge_shown
+
+
+def test_no_gpu_says_so_and_offers_the_simulated_one(qtbot: QtBot, panel: EnginePanel) -> None:
+    load(panel, "guide", "cpu")
+    assert panel.device.text.startswith(NO_GPU_TEXT)
+    assert not panel.vram.isVisibleTo(panel)
+    assert panel.experts_heading.value == "all 48 on the CPU"
+    assert (panel.hit_rate.value, panel.streamed.value) == (NO_VALUE, NO_VALUE)
+    with qtbot.waitSignal(panel.simulate_requested):
+        QTest.mouseClick(panel.device.simulate, Qt.MouseButton.LeftButton)
+
+
+def test_a_gpu_that_is_not_used_is_not_called_missing(panel: EnginePanel) -> None:
+    panel.show_ready(make_ready("guide", "cpu"))
+    panel.show_machine(WITH_GPU)
+    assert "as chosen" in panel.device.text
+    assert not panel.device.simulate.isVisibleTo(panel)
+
+
+def test_the_numbers_of_a_reply(panel: EnginePanel) -> None:
+    ready = make_ready("mixtral", "cuda")
+    panel.show_ready(ready)
+    snapshot = replace(
+        make_snapshot(ready, Step(0)), hits=31, visits=100, streamed=7, streamed_bytes=2 * GIB, tokens_per_s=9.84
+    )
+    panel.show_snapshot(snapshot)
+    assert (panel.speed.value, panel.speed.caption) == ("9.8", "tokens/s")
+    assert (panel.hit_rate.value, panel.hit_rate.caption) == ("31 %", "hit rate, this reply")
+    assert "31 of 100 visits" in panel.hit_rate.toolTip()
+    assert (panel.streamed.value, panel.streamed.caption) == ("7", "experts streamed, 2.0 GiB")
+    assert (panel.costs.value, panel.costs.caption) == ("6 %", "fit error, costs measured")
+    assert "were off by" in panel.costs.toolTip()
+    panel.set_idle()
+    assert panel.speed.value == NO_VALUE
+    assert panel.hit_rate.value == "31 %", "the reply's counts stay"
+
+
+def test_assumed_costs_claim_no_precision(panel: EnginePanel) -> None:
+    ready = make_ready("guide", "cpu")
+    costs = replace(ready.planning.costs, source="assumed")
+    panel.show_ready(replace(ready, planning=replace(ready.planning, costs=costs)))
+    assert (panel.costs.value, panel.costs.caption) == (NO_VALUE, "costs assumed")
+
+
+@pytest.mark.parametrize("device", ["cuda", "simulated", "cpu"])
+def test_empty_values_are_dashes_and_never_nan(panel: EnginePanel, device: Device) -> None:
+    ready = make_ready("mixtral", device)
+    panel.show_ready(ready)
+    panel.show_snapshot(make_snapshot(ready))
+    assert {panel.speed.value, panel.hit_rate.value, panel.streamed.value} == {NO_VALUE}
+    words = all_words(panel) + panel.vram.accessibleDescription() + panel.ram.accessibleDescription()
+    assert "nan" not in words.lower().split()
+    assert panel.ram.headline == NO_VALUE
+
+
+def test_without_a_model_it_says_what_it_is_for(panel: EnginePanel) -> None:
+    assert "No model is loaded." in all_words(panel)
+    panel.show_machine(NO_GPU)
+    assert panel.device.text.startswith(NO_GPU_TEXT)
+    load(panel)
+    assert "No model is loaded." not in all_words(panel)
+    panel.clear()
+    assert "No model is loaded." in all_words(panel)
+    assert not panel.map.isVisibleTo(panel)
+
+
+def test_a_snapshot_without_a_model_is_ignored(panel: EnginePanel) -> None:
+    panel.show_snapshot(make_snapshot(make_ready("guide", "simulated"), Step(0)))
+    assert panel.map.model().rowCount() == 0
+
+
+def test_loading_shows_phase_and_bytes(panel: EnginePanel) -> None:
+    panel.show_loading(Loading("experts", 3 * GIB, 12 * GIB))
+    assert panel.loading.text == "Loading the experts: 3.0 GiB of 12.0 GiB"
+    panel.show_loading(Loading("checking", 0, 0))
+    assert panel.loading.text == "Checking the model"
+    panel.show_loading(Loading("something-new", 0, 0))
+    assert panel.loading.text == "Something-new"
+    assert panel.loading.isVisibleTo(panel)
+    panel.show_ready(make_ready("guide", "simulated"))
+    assert not panel.loading.isVisibleTo(panel)
+
+
+def test_a_load_that_ends_without_a_model_leaves_no_progress(panel: EnginePanel) -> None:
+    panel.show_loading(Loading("dense", 1, 2))
+    panel.set_idle()
+    assert not panel.loading.isVisibleTo(panel)
+    assert panel.empty.isVisibleTo(panel)
+
+
+def test_pointing_tells_why_and_the_hint_returns(panel: EnginePanel) -> None:
+    load(panel, "guide", "simulated")
+    panel.map.described.emit("Layer 1, expert 2 lives on the GPU.")
+    assert panel.expert_words.text() == "Layer 1, expert 2 lives on the GPU."
+    panel.map.described.emit("")
+    assert panel.expert_words.text().startswith("Point at a cell")
+    panel.strip.described.emit("one\ntwo\nthree\nfour")
+    assert panel.layer_words.text() == "one\ntwo\nthree"
+    panel.strip.described.emit("")
+    assert "Lower bar: GPU" in panel.layer_words.text()
+
+
+def test_the_keyboard_cursor_scrolls_into_sight(qtbot: QtBot, panel: EnginePanel) -> None:
+    load(panel, "qwen", "cuda")
+    panel.resize(360, 420)
+    panel.map.setFocus()
+    panel.map.setCurrentIndex(panel.map.model().index(0, 0))
+    QApplication.processEvents()
+    top = panel._scroll.verticalScrollBar().value()
+    QTest.keyClick(panel.map, Qt.Key.Key_End, Qt.KeyboardModifier.ControlModifier)
+    qtbot.waitUntil(lambda: panel._scroll.verticalScrollBar().value() > top)
+
+
+@pytest.mark.parametrize("width", [300, 360, 620, 1200])
+@pytest.mark.parametrize("height", [200, 1500])
+def test_it_is_resizable_and_scrolls_when_short(panel: EnginePanel, width: int, height: int) -> None:
+    load(panel, "mixtral", "simulated")
+    panel.resize(width, height)
+    QApplication.processEvents()
+    content = panel._content
+    assert content.width() <= width
+    assert (panel._scroll.verticalScrollBar().maximum() > 0) == (height == 200)
+    assert panel.map.mapTo(content, panel.map.rect().topRight()).x() <= content.width()
+
+
+def test_everything_has_an_accessible_name(panel: EnginePanel) -> None:
+    load(panel, "mixtral", "simulated")
+    for widget in (
+        panel, panel.device, panel.vram, panel.ram, panel.map, panel.legend, panel.strip, panel.strip.rows,
+        panel.speed, panel.hit_rate, panel.streamed, panel.costs, panel.expert_words, panel.layer_words,
+    ):  # fmt: skip
+        assert widget.accessibleName(), widget
+    assert "hit rate" in panel.hit_rate.accessibleName()
+
+
+def test_themes_change_every_colour(panel: EnginePanel, qapp: QApplication) -> None:
+    before = qapp.styleSheet(), qapp.palette(), qapp.font(), qapp.style().objectName()
+    manager = ThemeManager(qapp, "light")
+    try:
+        load(panel, "mixtral", "simulated")
+        light = panel.map.viewport().grab().toImage()
+        manager.set_mode("dark")
+        QApplication.processEvents()
+        assert panel.map.viewport().grab().toImage() != light
+    finally:
+        manager.setParent(None)
+        qapp.styleHints().unsetColorScheme()
+        qapp.setStyleSheet(before[0])
+        qapp.setPalette(before[1])
+        qapp.setFont(before[2])
+        qapp.setStyle(before[3])
+
+
+@pytest.mark.parametrize("shape", ["mixtral", "qwen"])
+def test_updates_are_cheap(panel: EnginePanel, shape: Shape) -> None:
+    ready = make_ready(shape, "simulated")
+    snapshots = [make_snapshot(ready, Step(step)) for step in range(4)]
+    panel.show_ready(ready)
+    panel.show_snapshot(snapshots[0])
+    QApplication.processEvents()
+    times = []
+    for step in range(12):
+        began = time.perf_counter()
+        panel.show_snapshot(snapshots[step % 4])
+        QApplication.processEvents()
+        times.append(time.perf_counter() - began)
+    assert sorted(times)[len(times) // 2] < UPDATE_LIMIT_S[shape]
+
+
+def test_parts_can_live_in_another_window(qtbot: QtBot) -> None:
+    window = QWidget()
+    qtbot.addWidget(window)
+    EnginePanel(window).show_machine(NO_GPU)
+    window.show()

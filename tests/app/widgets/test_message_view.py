@@ -1,0 +1,73 @@
+import pytest
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtWidgets import QPushButton
+from pytestqt.qtbot import QtBot
+
+from app.conversation import Message
+from app.theme import ThemeManager
+from app.widgets.message_view import MessageView, status_text
+from app.widgets.text_block import TextBlock
+from engine.messages import ErrorReport, Timings, Usage
+
+USAGE, TIMINGS = Usage(100, 0, 20), Timings(0.5, 300.0, 8.44)
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        (Message("assistant", "", "partial"), "Thinking…"),
+        (Message("assistant", "a", "partial"), "Writing…"),
+        (Message("assistant", "a", "stopped"), "Stopped"),
+        (Message("assistant", "a", usage=USAGE, timings=TIMINGS), "8.4 tokens/s  ·  first token after 500 ms"),
+        (Message("assistant", "a", reason="length"), "Reached the reply limit"),
+        (Message("assistant", "a", reason="context"), "The context is full: start a new chat with Ctrl+N"),
+        (
+            Message("assistant", "a", "failed", error=ErrorReport("x", "It broke.", "Retry it.")),
+            "It broke. Retry it.",
+        ),
+    ],
+)
+def test_the_line_below_a_reply(message: Message, text: str) -> None:
+    assert status_text(message) == text
+
+
+def test_it_is_built_when_asked(qtbot: QtBot, themes: ThemeManager) -> None:
+    view = MessageView(Message("assistant", "Text"))
+    qtbot.addWidget(view)
+    assert not view.built
+    assert view.minimumHeight() > 0
+    view.build()
+    view.build()
+    assert view.markdown is not None
+    assert len(view.markdown.blocks) == 1
+
+
+def test_a_users_message_is_plain_and_as_wide_as_its_text(qtbot: QtBot, themes: ThemeManager) -> None:
+    view = MessageView(Message("user", "<b>x</b> ![i](file:///etc/passwd)"))
+    qtbot.addWidget(view)
+    view.resize(600, 100)
+    view.build()
+    view.show()
+    block = view.findChild(TextBlock)
+    assert block is not None
+    assert block.toPlainText() == "<b>x</b> ![i](file:///etc/passwd)"
+    assert block.width() < 500
+    assert view.markdown is None
+
+
+def test_copy_takes_the_markdown(qtbot: QtBot, themes: ThemeManager) -> None:
+    view = MessageView(Message("assistant", "**Text**"))
+    qtbot.addWidget(view)
+    view.build()
+    copy = next(button for button in view.findChildren(QPushButton) if button.text() == "Copy")
+    copy.click()
+    assert QGuiApplication.clipboard().text() == "**Text**"
+
+
+def test_retry_is_offered_after_a_failure(qtbot: QtBot, themes: ThemeManager) -> None:
+    view = MessageView(Message("assistant", "", "failed", error=ErrorReport("x", "It broke.", "Retry it.")))
+    qtbot.addWidget(view)
+    view.build()
+    retry = next(button for button in view.findChildren(QPushButton) if button.text() == "Retry")
+    with qtbot.waitSignal(view.retry_requested):
+        retry.click()

@@ -1,0 +1,220 @@
+"""The settings dialog: previews that tell the truth, values read back, nothing applied before it is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QSlider
+from pytestqt.qtbot import QtBot
+
+from app.settings import Settings
+from app.widgets.budget_editor import AFTER_RELOAD, NO_GPU, NO_MODEL
+from app.widgets.settings_dialog import SettingsDialog
+from engine.experts.placement import make_plan
+from engine.messages import Ready
+from tests.app.snapshots import GIB, MIB, make_ready
+
+pytestmark = pytest.mark.qt_log_ignore("propagateSizeHints", extend=True)
+
+
+def open_dialog(qtbot: QtBot, settings: Settings | None = None, ready: Ready | None = None) -> SettingsDialog:
+    dialog = SettingsDialog(settings or Settings(), ready)
+    qtbot.addWidget(dialog)
+    dialog.show()
+    return dialog
+
+
+def preview(dialog: SettingsDialog) -> str:
+    dialog.budget.update_preview()
+    return dialog.budget.preview.text()
+
+
+def test_dragging_previews_experts_hits_and_speed(qtbot: QtBot) -> None:
+    ready = make_ready("mixtral", "cuda")
+    dialog = open_dialog(qtbot, ready=ready)
+    dialog.budget.automatic.setChecked(False)
+    dialog.budget.slider.setValue(600)
+    budget = dialog.budget.budget_bytes
+    assert budget is not None
+    plan = make_plan(ready.planning, replace(ready.effective, vram_budget_bytes=budget))
+    assert plan.fits
+    assert preview(dialog) == (
+        f"Would keep {plan.resident_experts} of 256 experts on the GPU "
+        f"(hit rate {100 * plan.predicted_hit_rate:.0f} %), "
+        f"predicted {plan.predicted_decode_tokens_per_s:.1f} tokens/s "
+        f"(now {ready.plan.predicted_decode_tokens_per_s:.1f})."
+    )
+
+
+def test_the_preview_follows_the_drag_by_itself(qtbot: QtBot) -> None:
+    dialog = open_dialog(qtbot, ready=make_ready("mixtral", "cuda"))
+    dialog.budget.automatic.setChecked(False)
+    before = preview(dialog)
+    dialog.budget.slider.setValue(500)
+    qtbot.waitUntil(lambda: dialog.budget.preview.text() != before)
+
+
+def test_too_small_a_budget_says_why_and_what_to_do(qtbot: QtBot) -> None:
+    ready = make_ready("mixtral", "cuda")
+    dialog = open_dialog(qtbot, Settings(vram_budget_bytes=GIB), ready)
+    plan = make_plan(ready.planning, replace(ready.effective, vram_budget_bytes=GIB))
+    assert not plan.fits
+    assert preview(dialog).startswith("Does not fit. ")
+    assert plan.reasons[0] in preview(dialog)
+    assert plan.remedy in preview(dialog)
+
+
+def test_automatic_shows_what_it_takes(qtbot: QtBot) -> None:
+    ready = make_ready("mixtral", "cuda")
+    dialog = open_dialog(qtbot, ready=ready)
+    assert preview(dialog).endswith("as now.")
+    assert dialog.budget.budget_bytes is None
+    assert dialog.budget.spin.size_bytes == ready.plan.vram_budget_bytes
+    assert not dialog.budget.slider.isEnabled()
+    assert dialog.pending == Settings()
+
+
+def test_a_longer_context_costs_experts_in_the_preview(qtbot: QtBot) -> None:
+    dialog = open_dialog(qtbot, ready=make_ready("mixtral", "cuda"))
+    before = preview(dialog)
+    dialog.context.setValue(32768)
+    assert preview(dialog) != before
+    assert dialog.status.text() == "Applying reloads the model."
+
+
+def test_without_a_model_there_is_no_preview(qtbot: QtBot) -> None:
+    dialog = open_dialog(qtbot)
+    assert preview(dialog) == NO_MODEL
+    assert dialog.budget.isEnabled()
+    dialog.budget.automatic.setChecked(False)
+    dialog.budget.spin.set_size(6 * GIB)
+    assert dialog.pending.vram_budget_bytes == 6 * GIB
+
+
+def test_without_a_gpu_the_budget_is_disabled_with_a_reason(qtbot: QtBot) -> None:
+    dialog = open_dialog(qtbot, ready=make_ready("mixtral", "cpu"))
+    assert preview(dialog) == NO_GPU
+    assert not dialog.budget.isEnabled()
+    dialog.simulate.setChecked(True)
+    assert preview(dialog) == AFTER_RELOAD
+    assert dialog.budget.isEnabled()
+    dialog.simulate.setChecked(False)
+    assert not dialog.budget.isEnabled()
+
+
+def test_giving_the_simulated_gpu_up_again(qtbot: QtBot) -> None:
+    settings = Settings(simulate_gpu_bytes=44 * MIB)
+    dialog = open_dialog(qtbot, settings, make_ready("guide", "simulated"))
+    assert dialog.pending == settings, "small sizes survive exactly"
+    assert dialog.simulated_size.suffix() == " MiB"
+    dialog.simulate.setChecked(False)
+    assert preview(dialog) == NO_GPU
+    assert dialog.pending.simulate_gpu_bytes is None
+    assert dialog.status.text() == "Applying reloads the model."
+
+
+def test_values_in_force_are_read_back(qtbot: QtBot) -> None:
+    ready = make_ready("mixtral", "cuda")
+    dialog = open_dialog(qtbot, Settings(vram_budget_bytes=40 * GIB, cpu_threads=2), ready)
+    assert dialog.budget_in_force.text() == "in force: 22.0 GiB"
+    assert dialog.context_in_force.text() == "in force: 8,192 tokens"
+    assert dialog.threads_in_force.text() == "in force: 8"
+    assert dialog.simulated_in_force.text() == f"in force: {ready.device_name}"
+    dialog.show_ready(make_ready("mixtral", "cuda", budget_bytes=12 * GIB))
+    assert dialog.budget_in_force.text() == "in force: 12.0 GiB"
+    dialog.show_ready(None)
+    assert not dialog.budget_in_force.isVisibleTo(dialog)
+
+
+def test_a_context_past_the_models_limit_is_told(qtbot: QtBot) -> None:
+    dialog = open_dialog(qtbot, ready=make_ready("guide", "simulated"))
+    assert dialog.context.value() == 8192
+    assert dialog.context_in_force.text() == "in force: 2,048 tokens, all that this model can take"
+    assert dialog.simulated_in_force.text() == "in force: 44.0 MiB, simulated"
+
+
+def test_apply_hands_out_the_settings_once_and_waits_for_the_engine(qtbot: QtBot) -> None:
+    dialog = open_dialog(qtbot, Settings(model="other", zoom=1.3), make_ready("mixtral", "cuda"))
+    assert not dialog.button("Apply").isEnabled()
+    dialog.context.setValue(4096)
+    dialog.theme.setCurrentIndex(2)
+    with qtbot.waitSignal(dialog.applied) as heard:
+        QTest.mouseClick(dialog.button("Apply"), Qt.MouseButton.LeftButton)
+    assert heard.args == [Settings(model="other", zoom=1.3, context_tokens=4096, theme="dark")]
+    assert dialog.isVisible()
+    assert not dialog.button("Apply").isEnabled()
+    assert "waiting for the engine" in dialog.status.text()
+    dialog.show_ready(make_ready("mixtral", "cuda", context_tokens=4096))
+    assert dialog.context_in_force.text() == "in force: 4,096 tokens"
+    assert "up to date" in dialog.status.text()
+
+
+def test_ok_applies_and_closes_cancel_does_neither(qtbot: QtBot) -> None:
+    for button, expected in (("Ok", 1), ("Cancel", 0)):
+        dialog = open_dialog(qtbot)
+        heard: list[Settings] = []
+        dialog.applied.connect(heard.append)
+        dialog.automatic_threads.setChecked(False)
+        dialog.threads.setValue(1)
+        QTest.mouseClick(dialog.button(button), Qt.MouseButton.LeftButton)  # type: ignore[arg-type]
+        assert len(heard) == expected
+        assert not dialog.isVisible()
+
+
+def test_ok_without_changes_applies_nothing(qtbot: QtBot) -> None:
+    dialog = open_dialog(qtbot, Settings(vram_budget_bytes=5 * GIB + 12345))
+    with qtbot.assertNotEmitted(dialog.applied):
+        QTest.mouseClick(dialog.button("Ok"), Qt.MouseButton.LeftButton)
+
+
+def test_defaults_are_filled_in_but_not_applied(qtbot: QtBot) -> None:
+    settings = Settings(
+        model="mine", vram_budget_bytes=3 * GIB, context_tokens=2048, cpu_threads=1, simulate_gpu_bytes=GIB,
+        theme="dark",
+    )  # fmt: skip
+    dialog = open_dialog(qtbot, settings)
+    assert dialog.pending == settings
+    with qtbot.assertNotEmitted(dialog.applied):
+        QTest.mouseClick(dialog.button("RestoreDefaults"), Qt.MouseButton.LeftButton)
+    assert dialog.pending == Settings(model="mine")
+
+
+def test_a_live_change_says_that_nothing_reloads(qtbot: QtBot) -> None:
+    dialog = open_dialog(qtbot, ready=make_ready("mixtral", "cuda"))
+    dialog.budget.automatic.setChecked(False)
+    dialog.budget.spin.set_size(14 * GIB)
+    assert dialog.status.text() == "Applying keeps the model loaded."
+
+
+def test_slider_and_number_move_together(qtbot: QtBot) -> None:
+    dialog = open_dialog(qtbot, ready=make_ready("mixtral", "cuda"))
+    dialog.budget.automatic.setChecked(False)
+    dialog.budget.slider.setValue(500)
+    assert dialog.budget.spin.size_bytes == 11 * GIB
+    dialog.budget.spin.setValue(22.0)
+    assert dialog.budget.slider.value() == 1000
+    assert dialog.budget.budget_bytes == 22 * GIB
+
+
+def test_everything_can_be_reached_and_has_a_name(qtbot: QtBot) -> None:
+    dialog = open_dialog(qtbot, ready=make_ready("mixtral", "cuda"))
+    kinds = (QAbstractButton, QAbstractSpinBox, QComboBox, QSlider)
+    for widget in (child for kind in kinds for child in dialog.findChildren(kind)):
+        assert widget.focusPolicy() & Qt.FocusPolicy.TabFocus, widget
+        assert widget.accessibleName() or (isinstance(widget, QAbstractButton) and widget.text()), widget
+    QTest.keyClick(dialog, Qt.Key.Key_Escape)
+    assert not dialog.isVisible()
+
+
+def test_the_space_bar_and_the_words_toggle_a_check_box(qtbot: QtBot) -> None:
+    dialog = open_dialog(qtbot)
+    box = dialog.simulate
+    box.setFocus()
+    QTest.keyClick(box, Qt.Key.Key_Space)
+    assert box.isChecked()
+    QTest.mouseClick(box, Qt.MouseButton.LeftButton, pos=box.rect().center())
+    assert not box.isChecked()
+    assert not dialog.grab().isNull()

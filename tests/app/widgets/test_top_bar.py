@@ -1,0 +1,34 @@
+from PySide6.QtWidgets import QToolButton
+from pytestqt.qtbot import QtBot
+
+from app.theme import ThemeManager
+from app.widgets.top_bar import TopBar
+from engine.messages import Timings
+from tests.app.snapshots import make_ready
+
+
+def test_model_device_and_speed(qtbot: QtBot, themes: ThemeManager) -> None:
+    bar = TopBar()
+    qtbot.addWidget(bar)
+    bar.show_model_name("mixtral")
+    assert bar.text == "mixtral"
+    bar.show_ready(make_ready("mixtral", "simulated"))
+    assert bar.text == "Mixtral 8x7B Instruct  Simulated GPU"
+    bar.show_speed(0.0)
+    assert "tokens/s" not in bar.text
+    bar.show_timings(Timings(0.32, 400.0, 8.4))
+    assert bar.text.endswith("8.4 tokens/s  first token 320 ms")
+    bar.show_model_name("other")
+    assert bar.text == "other"
+
+
+def test_its_buttons(qtbot: QtBot, themes: ThemeManager) -> None:
+    bar = TopBar()
+    qtbot.addWidget(bar)
+    new, panel = bar.findChildren(QToolButton)
+    with qtbot.waitSignal(bar.new_chat_requested):
+        new.click()
+    with qtbot.waitSignal(bar.panel_toggled) as blocker:
+        panel.click()
+    assert blocker.args == [True]
+    assert all(button.accessibleName() for button in (new, panel))

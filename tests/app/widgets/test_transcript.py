@@ -1,0 +1,134 @@
+import time
+
+import pytest
+from PySide6.QtCore import QPoint, QPointF, Qt
+from PySide6.QtGui import QWheelEvent
+from PySide6.QtWidgets import QApplication, QPushButton, QScrollArea
+from pytestqt.qtbot import QtBot
+
+from app.conversation import Message
+from app.theme import ThemeManager
+from app.widgets.empty_state import GENERAL_QUESTIONS
+from app.widgets.transcript import Transcript
+
+
+@pytest.fixture
+def transcript(qtbot: QtBot, themes: ThemeManager) -> Transcript:
+    transcript = Transcript()
+    qtbot.addWidget(transcript)
+    transcript.resize(700, 400)
+    transcript.show()
+    return transcript
+
+
+def scroll_bar(transcript: Transcript):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    area = transcript.findChild(QScrollArea, "transcript")
+    assert area is not None
+    return area.verticalScrollBar()
+
+
+def fill(transcript: Transcript, qtbot: QtBot, count: int = 6) -> None:
+    for number in range(count):
+        transcript.add_message(Message("user", f"Question {number}"))
+        transcript.add_message(Message("assistant", f"Answer {number}.\n\n" + "Words. " * 60))
+    qtbot.waitUntil(lambda: scroll_bar(transcript).maximum() > 0)
+    qtbot.waitUntil(lambda: scroll_bar(transcript).value() == scroll_bar(transcript).maximum())
+
+
+def jump_button(transcript: Transcript) -> QPushButton:
+    button = transcript.findChild(QPushButton, "jump")
+    assert button is not None
+    return button
+
+
+def test_empty_chats_invite(transcript: Transcript, qtbot: QtBot) -> None:
+    assert len(transcript.empty_state.buttons) == 4
+    with qtbot.waitSignal(transcript.question_chosen) as blocker:
+        transcript.empty_state.buttons[2].click()
+    assert blocker.args == ["How do I get Mixtral?"]
+    transcript.empty_state.show_questions(for_guide=False)
+    assert [button.text() for button in transcript.empty_state.buttons] == list(GENERAL_QUESTIONS)
+
+
+def test_new_text_is_followed_at_the_bottom(transcript: Transcript, qtbot: QtBot) -> None:
+    fill(transcript, qtbot)
+    transcript.views[-1].append("More.\n\n" * 30)
+    qtbot.waitUntil(lambda: scroll_bar(transcript).value() == scroll_bar(transcript).maximum())
+    assert jump_button(transcript).isHidden()
+
+
+def test_new_text_does_not_move_a_reader_who_scrolled_up(transcript: Transcript, qtbot: QtBot) -> None:
+    fill(transcript, qtbot)
+    scroll_bar(transcript).setValue(100)
+    assert not transcript.following
+    assert jump_button(transcript).isVisible()
+    before = scroll_bar(transcript).maximum()
+    transcript.views[-1].append("More.\n\n" * 30)
+    qtbot.waitUntil(lambda: scroll_bar(transcript).maximum() > before)
+    assert scroll_bar(transcript).value() == 100
+    jump_button(transcript).click()
+    assert scroll_bar(transcript).value() == scroll_bar(transcript).maximum()
+    assert jump_button(transcript).isHidden()
+
+
+def test_one_notch_of_the_wheel_ends_following(transcript: Transcript, qtbot: QtBot) -> None:
+    fill(transcript, qtbot)
+    area = transcript.findChild(QScrollArea, "transcript")
+    assert area is not None
+    middle = QPointF(50, 50)
+    event = QWheelEvent(
+        middle, middle, QPoint(), QPoint(0, 120), Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier,
+        Qt.ScrollPhase.NoScrollPhase, inverted=False,
+    )  # fmt: skip
+    QApplication.sendEvent(area.viewport(), event)
+    assert not transcript.following
+
+
+def test_page_keys(transcript: Transcript, qtbot: QtBot) -> None:
+    fill(transcript, qtbot)
+    end = scroll_bar(transcript).value()
+    transcript.scroll_by_page(-1)
+    assert scroll_bar(transcript).value() < end
+    transcript.scroll_by_page(1)
+    assert transcript.following
+
+
+def test_a_long_chat_builds_only_what_is_near(transcript: Transcript, qtbot: QtBot) -> None:
+    messages = []
+    for number in range(300):
+        messages += [Message("user", f"Q{number}"), Message("assistant", "Some text.\n\n" * 5)]
+    started = time.perf_counter()
+    transcript.show_messages(messages)
+    qtbot.waitUntil(lambda: transcript.views[-1].built)
+    assert time.perf_counter() - started < 2.0
+    qtbot.waitUntil(lambda: scroll_bar(transcript).value() == scroll_bar(transcript).maximum())
+    assert sum(view.built for view in transcript.views) < 100
+    scroll_bar(transcript).setValue(0)
+    qtbot.waitUntil(lambda: transcript.views[0].built)
+
+
+def test_only_the_last_reply_can_be_regenerated(transcript: Transcript, qtbot: QtBot) -> None:
+    fill(transcript, qtbot, 2)
+    allowed = [
+        [button.text() for button in view.findChildren(QPushButton) if button.isVisibleTo(view)]
+        for view in transcript.views
+        if view.message.role == "assistant"
+    ]
+    assert allowed == [["Copy"], ["Regenerate", "Copy"]]
+
+
+def test_removing_and_clearing(transcript: Transcript, qtbot: QtBot) -> None:
+    fill(transcript, qtbot, 2)
+    transcript.remove_last()
+    assert len(transcript.views) == 3
+    transcript.show_messages([])
+    assert transcript.empty_state.isVisible()
+    assert jump_button(transcript).isHidden()
+
+
+def test_resizing_keeps_the_text_readable(transcript: Transcript, qtbot: QtBot) -> None:
+    fill(transcript, qtbot)
+    for width in (420, 1600, 700):
+        transcript.resize(width, 400)
+        qtbot.waitUntil(lambda: transcript.views[-1].width() <= 760)
+        assert transcript.views[-1].geometry().right() <= width
