@@ -66,7 +66,7 @@ def split_blocks(source: str) -> list[Block]:
             blocks.append(Block("code", start, text=_code(token)))
         else:
             _mark_last_item(tokens[first : last + 1])
-            html = markdown.renderer.render(tokens[first : last + 1], markdown.options, env)
+            html = markdown.renderer.render(tokens[first : last + 1], markdown.options, env).strip()
             blocks.append(Block("prose", start, html=html, joins=token.type != "table_open"))
     return blocks
 

@@ -156,9 +156,12 @@ def current_theme() -> Theme:
 
 
 def theme_manager() -> ThemeManager | None:
-    """The running application's theme manager, if there is one."""
+    """The running application's theme manager, if there is one; the latest of several."""
     app = QApplication.instance()
-    return app.findChild(ThemeManager) if app is not None else None
+    if app is None:
+        return None
+    managers = app.findChildren(ThemeManager, options=Qt.FindChildOption.FindDirectChildrenOnly)
+    return managers[-1] if managers else None
 
 
 class ThemeManager(QObject):

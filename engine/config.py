@@ -18,6 +18,14 @@ DTypeName = Literal["float32", "bfloat16", "float16"]
 
 DTYPE_BYTES: dict[DTypeName, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 SIMULATED_LAUNCH_S = 20e-6  # what a launch or a copy costs on the simulated GPU, whatever its size
+# Settings that shape the device itself: changing one needs the model to be loaded again.
+DEVICE_FIELDS = (
+    "device",
+    "simulated_vram_bytes",
+    "simulated_link_bytes_per_s",
+    "simulated_memory_bytes_per_s",
+    "simulated_flops",
+)
 MIN_CONTEXT_TOKENS = 16
 MAX_CONTEXT_TOKENS = 1 << 20
 

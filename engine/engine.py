@@ -22,13 +22,11 @@ from numpy.typing import NDArray
 
 from engine.checkpoint.catalog import resolve_model
 from engine.checkpoint.checkpoint import Checkpoint
-from engine.config import EngineConfig, ModelConfig, SamplingParams
+from engine.config import DEVICE_FIELDS, EngineConfig, ModelConfig, SamplingParams
 from engine.errors import ConfigurationError, PromptTooLongError
 from engine.experts.calibration import calibrate
-from engine.experts.cost_model import CostCache, assumed_costs, cost_key, planned_threads
-from engine.experts.memory import planned_device
+from engine.experts.cost_model import assumed_costs, planned_threads
 from engine.experts.placement import check_fits, make_plan
-from engine.experts.popularity import Popularity
 from engine.hardware import HardwareProfile, probe_hardware
 from engine.loading import Cancelled, LoadedModel, LoadProgress, OnEvent, load_model
 from engine.messages import (
@@ -41,17 +39,9 @@ from engine.messages import (
     Ready,
     Snapshot,
 )
+from engine.planning import keep_costs, keep_popularity, kept_costs, kept_popularity
 from engine.reply import Reply
 from engine.tokenizer import ChatTokenizer
-
-# Settings that shape the device itself; all others change while the model stays loaded.
-RELOAD_FIELDS = (
-    "device",
-    "simulated_vram_bytes",
-    "simulated_link_bytes_per_s",
-    "simulated_memory_bytes_per_s",
-    "simulated_flops",
-)
 
 Prompt = Sequence[ChatMessage | Mapping[str, str]] | Sequence[int] | str
 
@@ -109,8 +99,8 @@ class Engine:
         with Checkpoint.open(folder) as checkpoint:
             self.model: ModelConfig = checkpoint.config
             self._tokenizer = ChatTokenizer.open(folder) if require_tokenizer else None
-            self._popularity = self._kept_popularity()
-            known = self._known_costs()
+            self._popularity = kept_popularity(folder, self.model, config)
+            known = kept_costs(self.model, self._hardware, config)
             costs = known or assumed_costs(self.model, self._hardware, config)
             plan = self._plan(config, costs)
             check_fits(plan)
@@ -138,7 +128,7 @@ class Engine:
             ConfigurationError: A setting changed that needs the model to be loaded again.
             DoesNotFitError: The new settings do not fit; the old ones stay in force.
         """
-        changed = [name for name in RELOAD_FIELDS if getattr(config, name) != getattr(self._config, name)]
+        changed = [name for name in DEVICE_FIELDS if getattr(config, name) != getattr(self._config, name)]
         if changed:
             raise ConfigurationError(
                 f"{', '.join(changed)} cannot change while the model is loaded.", "Load the model again."
@@ -208,7 +198,7 @@ class Engine:
         try:
             yield from Reply(self._loaded, tokenizer, prompt, sampling, chunk_tokens, cancelled).events()
         finally:
-            self._keep_popularity()
+            keep_popularity(self._folder, self.model, self._config, self._popularity)
 
     @property
     def tokenizer(self) -> ChatTokenizer:
@@ -276,39 +266,11 @@ class Engine:
         dense_layer = loaded.decoder.decode_layer_once
         costs = calibrate(self.model, loaded.device, loaded.store, loaded.residency, dense_layer, check)
         loaded.executor.costs = costs
-        if self._config.cost_cache_dir is not None:
-            CostCache(Path(self._config.cost_cache_dir)).put(self._cost_key(), costs)
-
-    def _known_costs(self) -> CostModel | None:
-        """Costs measured at an earlier start of this machine and shape, None if there was none."""
-        if self._config.cost_cache_dir is None:
-            return None
-        return CostCache(Path(self._config.cost_cache_dir)).find(self._cost_key())
-
-    def _cost_key(self) -> str:
-        """The name of this machine, device and shape."""
-        device: str = planned_device(self._config, self._hardware)
-        if device == "simulated":
-            device = " ".join(str(getattr(self._config, name)) for name in RELOAD_FIELDS)
-        return cost_key(self._hardware, self.model, device, self._threads())
+        keep_costs(self.model, self._hardware, self._config, costs)
 
     def _threads(self) -> int:
         """Threads for CPU work."""
         return planned_threads(self.model, self._hardware, self._config)
-
-    def _kept_popularity(self) -> Popularity:
-        """Counts of earlier sessions with this model, or none."""
-        folder = self._config.popularity_dir
-        return Popularity(self.model) if folder is None else Popularity.load(self._popularity_path(folder), self.model)
-
-    def _keep_popularity(self) -> None:
-        """Write the counts for the next start."""
-        if self._config.popularity_dir is not None:
-            self._popularity.save(self._popularity_path(self._config.popularity_dir))
-
-    def _popularity_path(self, folder: str) -> Path:
-        """The file of this model's counts."""
-        return Path(folder) / f"{self._folder.name}-{self.model.fingerprint}.json"
 
     def _hardware_without_us(self) -> HardwareProfile:
         """The machine now, as if this engine held nothing: its own bytes are free for a new plan."""

@@ -1,6 +1,6 @@
-"""A plan from a model's config.json alone: what would go where on this machine, without loading weights or torch.
+"""A plan from a model's config.json alone, and what one start of the engine keeps for the next. Torch-free.
 
-Uses what earlier starts of the engine measured and saw, where `EngineConfig` names the folders that keep it.
+Measured costs and expert popularity are kept where `EngineConfig` names folders for them, and nowhere otherwise.
 """
 
 from __future__ import annotations
@@ -9,22 +9,13 @@ from pathlib import Path
 
 from engine.checkpoint.catalog import resolve_model
 from engine.checkpoint.model_config import read_model_config
-from engine.config import EngineConfig, ModelConfig
+from engine.config import DEVICE_FIELDS, EngineConfig, ModelConfig
 from engine.experts.cost_model import CostCache, assumed_costs, cost_key, planned_threads
 from engine.experts.memory import planned_device
 from engine.experts.placement import make_plan
 from engine.experts.popularity import Popularity
 from engine.hardware import HardwareProfile, probe_hardware
 from engine.messages import CostModel, PlacementPlan, PlanningInputs
-
-# What a simulated GPU's measured costs depend on; the fields that need a reload when they change.
-_DEVICE_FIELDS = (
-    "device",
-    "simulated_vram_bytes",
-    "simulated_link_bytes_per_s",
-    "simulated_memory_bytes_per_s",
-    "simulated_flops",
-)
 
 
 def plan_model(name: str, config: EngineConfig) -> tuple[PlanningInputs, PlacementPlan]:
@@ -42,24 +33,45 @@ def plan_model(name: str, config: EngineConfig) -> tuple[PlanningInputs, Placeme
     """
     folder = resolve_model(name)
     model, hardware = read_model_config(folder), probe_hardware()
-    costs = _kept_costs(model, hardware, config) or assumed_costs(model, hardware, config)
-    inputs = PlanningInputs(model, hardware, costs, _kept_popularity(folder, model, config).shares())
+    costs = kept_costs(model, hardware, config) or assumed_costs(model, hardware, config)
+    inputs = PlanningInputs(model, hardware, costs, kept_popularity(folder, model, config).shares())
     return inputs, make_plan(inputs, config)
 
 
-def _kept_costs(model: ModelConfig, hardware: HardwareProfile, config: EngineConfig) -> CostModel | None:
-    """Costs that the engine measured here for this shape, None where it has not."""
+def kept_costs(model: ModelConfig, hardware: HardwareProfile, config: EngineConfig) -> CostModel | None:
+    """Costs that an earlier start measured on this machine for this shape and device; None where none did."""
     if config.cost_cache_dir is None:
         return None
-    device: str = planned_device(config, hardware)
-    if device == "simulated":
-        device = " ".join(str(getattr(config, name)) for name in _DEVICE_FIELDS)
-    key = cost_key(hardware, model, device, planned_threads(model, hardware, config))
-    return CostCache(Path(config.cost_cache_dir)).find(key)
+    return CostCache(Path(config.cost_cache_dir)).find(_cost_key(model, hardware, config))
 
 
-def _kept_popularity(folder: Path, model: ModelConfig, config: EngineConfig) -> Popularity:
-    """Visits that the engine saw in earlier sessions with this model."""
+def keep_costs(model: ModelConfig, hardware: HardwareProfile, config: EngineConfig, costs: CostModel) -> None:
+    """Keep measured costs for the next start, where the settings name a folder."""
+    if config.cost_cache_dir is not None:
+        CostCache(Path(config.cost_cache_dir)).put(_cost_key(model, hardware, config), costs)
+
+
+def kept_popularity(folder: Path, model: ModelConfig, config: EngineConfig) -> Popularity:
+    """Visits that earlier sessions with this model saw; none where the settings name no folder."""
     if config.popularity_dir is None:
         return Popularity(model)
-    return Popularity.load(Path(config.popularity_dir) / f"{folder.name}-{model.fingerprint}.json", model)
+    return Popularity.load(_popularity_path(folder, model, config.popularity_dir), model)
+
+
+def keep_popularity(folder: Path, model: ModelConfig, config: EngineConfig, popularity: Popularity) -> None:
+    """Keep the visits for the next start, where the settings name a folder."""
+    if config.popularity_dir is not None:
+        popularity.save(_popularity_path(folder, model, config.popularity_dir))
+
+
+def _cost_key(model: ModelConfig, hardware: HardwareProfile, config: EngineConfig) -> str:
+    """The name of machine, device and shape; a simulated GPU is another device with every other speed."""
+    device: str = planned_device(config, hardware)
+    if device == "simulated":
+        device = " ".join(str(getattr(config, name)) for name in DEVICE_FIELDS)
+    return cost_key(hardware, model, device, planned_threads(model, hardware, config))
+
+
+def _popularity_path(folder: Path, model: ModelConfig, kept_in: str) -> Path:
+    """The file of one model's visits."""
+    return Path(kept_in) / f"{folder.name}-{model.fingerprint}.json"

@@ -265,7 +265,6 @@ def test_an_example_question_is_asked(rooftop: Application, qtbot: QtBot) -> Non
     assert rooftop.session.conversation.messages[0].text == "What is an expert?"
 
 
-@pytest.mark.qt_log_ignore("propagateSizeHints")
 def test_the_settings_dialog_opens(rooftop: Application) -> None:
     rooftop.open_settings()
     dialog = rooftop.window.findChild(SettingsDialog)

@@ -62,7 +62,6 @@ def test_an_unwritable_log_does_not_stop_the_start(
     assert "log cannot be written" in capsys.readouterr().err
 
 
-@pytest.mark.qt_log_ignore("propagateSizeHints")
 def test_an_unexpected_error_is_told_once_in_plain_words(qtbot: QtBot, qapp: QApplication) -> None:
     for _ in range(2):
         command._tell_unexpected(ValueError, ValueError("secret detail"), None)

@@ -22,7 +22,7 @@ def test_an_open_fence_is_code_already() -> None:
 
 
 def test_templates_are_shown_literally() -> None:
-    assert html("a vector<int> here") == "<p>a vector&lt;int&gt; here</p>\n"
+    assert html("a vector<int> here") == "<p>a vector&lt;int&gt; here</p>"
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,7 @@ def test_a_malformed_address_is_no_link() -> None:
 
 
 def test_web_links_keep_only_their_address() -> None:
-    assert html('[x](https://example.com/?a=1&b=2 "t")') == (
-        '<p><a href="https://example.com/?a=1&amp;b=2">x</a></p>\n'
-    )
+    assert html('[x](https://example.com/?a=1&b=2 "t")') == ('<p><a href="https://example.com/?a=1&amp;b=2">x</a></p>')
 
 
 def test_tables_and_nested_code() -> None:

@@ -20,7 +20,6 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-@pytest.mark.qt_log_ignore("propagateSizeHints")
 def test_a_link_is_shown_in_full_and_asked_about(rooftop: Application, opened: list[str]) -> None:
     rooftop.chat.open_link(ADDRESS)
     box = rooftop.chat.findChild(QMessageBox)
@@ -31,7 +30,6 @@ def test_a_link_is_shown_in_full_and_asked_about(rooftop: Application, opened: l
     assert opened == [ADDRESS]
 
 
-@pytest.mark.qt_log_ignore("propagateSizeHints")
 def test_a_link_can_be_refused(rooftop: Application, opened: list[str]) -> None:
     rooftop.chat.open_link(ADDRESS)
     box = rooftop.chat.findChild(QMessageBox)

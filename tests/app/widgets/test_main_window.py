@@ -46,7 +46,6 @@ def test_zoom_and_theme_from_the_menu(rooftop: Application) -> None:
     assert dark.isChecked()
 
 
-@pytest.mark.qt_log_ignore("propagateSizeHints")
 @pytest.mark.parametrize("kind", [ShortcutsDialog, AboutDialog])
 def test_help(rooftop: Application, kind: type[QDialog]) -> None:
     if kind is ShortcutsDialog:

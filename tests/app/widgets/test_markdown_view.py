@@ -34,9 +34,7 @@ def test_streaming_ends_like_showing_at_once(qtbot: QtBot, themes: ThemeManager)
     assert "x = 1" in contents(whole)
 
 
-def test_finished_blocks_are_not_touched(
-    qtbot: QtBot, themes: ThemeManager, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_finished_blocks_are_not_touched(qtbot: QtBot, themes: ThemeManager, monkeypatch: pytest.MonkeyPatch) -> None:
     view = make(qtbot)
     view.append("First.\n\nSecond.\n\nThird")
     qtbot.waitUntil(lambda: len(view.blocks) == 3)

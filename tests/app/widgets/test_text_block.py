@@ -22,7 +22,7 @@ def test_its_height_follows_its_width(qtbot: QtBot, themes: ThemeManager) -> Non
     wide = block.height()
     block.setFixedWidth(150)
     qtbot.waitUntil(lambda: block.height() > wide)
-    assert block.verticalScrollBar().maximum() == 0
+    qtbot.waitUntil(lambda: block.verticalScrollBar().maximum() == 0)
 
 
 def test_nothing_is_loaded(qtbot: QtBot, themes: ThemeManager, tmp_path: Path) -> None:

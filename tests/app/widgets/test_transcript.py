@@ -78,7 +78,7 @@ def test_one_notch_of_the_wheel_ends_following(transcript: Transcript, qtbot: Qt
     middle = QPointF(50, 50)
     event = QWheelEvent(
         middle, middle, QPoint(), QPoint(0, 120), Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier,
-        Qt.ScrollPhase.NoScrollPhase, inverted=False,
+        Qt.ScrollPhase.NoScrollPhase, False,  # noqa: FBT003
     )  # fmt: skip
     QApplication.sendEvent(area.viewport(), event)
     assert not transcript.following
