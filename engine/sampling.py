@@ -14,8 +14,6 @@ from transformers.generation.logits_process import (
     LogitsProcessorList,
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
     TopPLogitsWarper,
 )
 
@@ -23,6 +21,7 @@ from engine.config import SamplingParams
 from engine.errors import EngineFailure
 
 _GREEDY_BELOW = 1e-5  # dividing by less makes the scores infinite
+_NUCLEUS_TOKENS = 1024
 
 
 class Sampler:
@@ -35,10 +34,9 @@ class Sampler:
 
     def __init__(self, params: SamplingParams, vocab_size: int | None = None) -> None:
         """See the class."""
+        self._params = params
         self._greedy = params.temperature < _GREEDY_BELOW
         self._vocab_size = vocab_size
-        self._processors = _processors(params)
-        self._needs_previous = params.repetition_penalty != 1.0
         self._generator = torch.Generator()
         if params.seed is None:
             self._generator.seed()
@@ -65,34 +63,46 @@ class Sampler:
                 "The model's scores are not finite numbers.",
                 "Load the model again; if it happens again, its files are damaged: download them again.",
             )
-        if self._greedy and not self._needs_previous:
-            return best
-        previous = list(previous_ids) if self._needs_previous else []
-        previous_row = torch.tensor([previous], dtype=torch.long, device=scores.device)
-        scores = self._processors(cast("torch.LongTensor", previous_row), scores)
+        if self._params.repetition_penalty != 1.0:
+            row = torch.tensor([list(previous_ids)], dtype=torch.long, device=scores.device)
+            penalty = RepetitionPenaltyLogitsProcessor(float(self._params.repetition_penalty))
+            scores = penalty(cast("torch.LongTensor", row), cast("torch.FloatTensor", scores))
+            best = int(scores.argmax())
         if self._greedy:
-            return int(scores.argmax())
+            return best
+        chances, ids = self.chances(scores)
         # Drawn on the CPU, so that a seed gives the same reply whatever device computed the scores.
-        chances = torch.softmax(scores[0], dim=-1).cpu()
-        return int(torch.multinomial(chances, 1, generator=self._generator))
+        drawn = int(torch.multinomial(chances.cpu(), 1, generator=self._generator))
+        return drawn if ids is None else int(ids[drawn])
 
+    def chances(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What is left to draw from.
 
-def _processors(params: SamplingParams) -> LogitsProcessorList:
-    """Only those that change something."""
-    processors = LogitsProcessorList()
-    if params.repetition_penalty != 1.0:
-        processors.append(RepetitionPenaltyLogitsProcessor(float(params.repetition_penalty)))
-    if params.temperature < _GREEDY_BELOW:
-        return processors
-    if params.temperature != 1.0:
-        processors.append(TemperatureLogitsWarper(float(params.temperature)))
-    if params.top_k:
-        processors.append(TopKLogitsWarper(params.top_k))
-    if params.top_p < 1.0:
-        processors.append(TopPLogitsWarper(params.top_p))
-    if params.min_p > 0.0:
-        processors.append(MinPLogitsWarper(params.min_p))
-    return processors
+        Sorting a whole vocabulary, which top-p asks for, can take longer than the model. Where the likeliest few
+        hold the nucleus, only they go through the filters, with the same result: top-p of the whole is top-p / m of
+        those that hold a share m of it.
+
+        Args:
+            scores: [1, V], penalties applied.
+
+        Returns:
+            Probabilities [C] and the ids [C] that they belong to, None for all of V.
+        """
+        params = self._params
+        scores, ids, top_p = scores / params.temperature, None, params.top_p
+        size = params.top_k or _NUCLEUS_TOKENS
+        if size < scores.shape[-1] and (params.top_k or top_p < 1.0):
+            likely, likely_ids = torch.topk(scores, size)
+            share = 1.0 if params.top_k else float(torch.exp(likely.logsumexp(-1) - scores.logsumexp(-1)))
+            if share > top_p or params.top_k:
+                scores, ids, top_p = likely, likely_ids[0], min(1.0, top_p / share)
+        filters = LogitsProcessorList()
+        if top_p < 1.0:
+            filters.append(TopPLogitsWarper(top_p))
+        if params.min_p > 0.0:
+            filters.append(MinPLogitsWarper(params.min_p))
+        none = cast("torch.LongTensor", torch.empty((1, 0), dtype=torch.long))
+        return torch.softmax(filters(none, cast("torch.FloatTensor", scores))[0], dim=-1), ids
 
 
 class StopWatcher:

@@ -142,8 +142,8 @@ class ChatTokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Ids that this tokenizer knows, special tokens included; the model's own table may be padded."""
-        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+        """One more than the largest id that this tokenizer knows; the model's own table may be padded beyond."""
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
     def encode(self, text: str, bos: bool = True) -> list[int]:
         """Ids of a raw text.

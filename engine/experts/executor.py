@@ -45,17 +45,26 @@ class ExecutorCounters:
 
 @dataclass(frozen=True, slots=True)
 class _Routing:
-    """One layer's visits, sorted by expert, on the host and on the device.
+    """One layer's visits, sorted by expert.
 
     Attributes:
         spans: Expert -> (first, end) in the sorted visits, only experts with tokens.
-        rows: Token of each sorted visit [T * A], on the device.
-        scales: Router weight of each sorted visit [T * A, 1], on the device.
+        rows: Token of each sorted visit [T * A].
+        scales: Router weight of each sorted visit [T * A, 1].
     """
 
     spans: dict[int, tuple[int, int]]
     rows: torch.Tensor
     scales: torch.Tensor
+
+    def visits(self, expert: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows [s] and scales [s, 1] of one expert."""
+        first, end = self.spans[expert]
+        return self.rows[first:end], self.scales[first:end]
+
+    def to(self, device: str) -> _Routing:
+        """The same on another device."""
+        return _Routing(self.spans, self.rows.to(device), self.scales.to(device))
 
 
 class ExpertExecutor:
@@ -111,16 +120,17 @@ class ExpertExecutor:
         plan = plan_layer(counts, resident, self.costs, self.policy, pass_tokens=hidden.shape[0])
         on_cpu = [run.expert for run in plan.runs if run.place == "cpu"]
         out = torch.zeros_like(hidden)
-        host_hidden = hidden.to("cpu") if on_cpu else hidden
+        # Fetched before the GPU gets its work: a copy to the host waits for all that was launched before it.
+        on_host = (hidden.to("cpu"), routing.to("cpu")) if on_cpu else None
 
         device = self._device
         device.begin_layer()
         self._launch_gpu(layer, plan, hidden, routing, out, check)
         device.end_layer()
         cpu_s = 0.0
-        if on_cpu:
+        if on_host is not None:
             started = time.perf_counter()
-            cpu_out = self._run_cpu(layer, on_cpu, host_hidden, routing, check)
+            cpu_out = self._run_cpu(layer, on_cpu, *on_host, check)
             cpu_s = time.perf_counter() - started
             out += cpu_out.to(device.torch_device)
         self._record(layer, plan, hidden.shape[0], counts, cpu_s)
@@ -160,14 +170,14 @@ class ExpertExecutor:
             device.copy_in(turn, staging[turn].flat, self._store.weights(layer, expert).flat)
         for run in plan.runs:
             if run.place == "gpu":
-                rows, scales = _span(routing, run.expert)
+                rows, scales = routing.visits(run.expert)
                 expert_out = device.run_expert(hidden[rows], self._residency.weights(layer, run.expert))
                 out.index_add_(0, rows, (expert_out * scales).to(out.dtype))
         for turn, expert in enumerate(streamed):
             check()
             slot = turn % len(staging)
             device.wait_copy(slot)
-            rows, scales = _span(routing, expert)
+            rows, scales = routing.visits(expert)
             expert_out = device.run_expert(hidden[rows], staging[slot], slot)
             following = turn + len(staging)
             if following < len(streamed):
@@ -179,13 +189,11 @@ class ExpertExecutor:
     ) -> torch.Tensor:
         """The CPU's experts: [T, H] on the host -> their part of the sum [T, H] on the host."""
         out = torch.zeros_like(hidden)
-        rows_host, scales_host = routing.rows.to("cpu"), routing.scales.to("cpu")
         for expert in experts:
             check()
-            first, end = routing.spans[expert]
-            rows = rows_host[first:end]
+            rows, scales = routing.visits(expert)
             expert_out = expert_forward(hidden[rows], self._store.weights(layer, expert))
-            out.index_add_(0, rows, (expert_out * scales_host[first:end]).to(out.dtype))
+            out.index_add_(0, rows, (expert_out * scales).to(out.dtype))
         return out
 
     def _record(
@@ -211,9 +219,3 @@ class ExpertExecutor:
             cpu_ratio=cpu_s / predicted_cpu_s if predicted_cpu_s > 0 else None,
             gpu_ratio=gpu_s / plan.predicted_gpu_s if plan.predicted_gpu_s > 0 else None,
         )
-
-
-def _span(routing: _Routing, expert: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows and scales of one expert's visits."""
-    first, end = routing.spans[expert]
-    return routing.rows[first:end], routing.scales[first:end]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import ClassVar
+
 import pytest
 import torch
 
@@ -109,3 +112,85 @@ def test_cuda_streams_and_computes_what_the_cpu_does() -> None:
     device.end_layer()
     assert device.seconds() > 0.0
     torch.testing.assert_close(out.cpu(), expert_forward(hidden, source), atol=1e-4, rtol=1e-4)
+
+
+class FakeEvent:
+    """A CUDA event that keeps a log."""
+
+    log: ClassVar[list[tuple[str, ...]]] = []
+    made = 0
+
+    def __init__(self, enable_timing: bool = False) -> None:
+        self.name = f"event{FakeEvent.made}"
+        self.timed = enable_timing
+        FakeEvent.made += 1
+
+    def record(self, stream: FakeStream | None = None) -> None:
+        self.log.append(("record", self.name, stream.name if stream else "compute"))
+
+    def synchronize(self) -> None:
+        self.log.append(("synchronize", self.name))
+
+    def elapsed_time(self, end: FakeEvent) -> float:
+        assert self.timed
+        assert end.timed
+        return 12.0
+
+
+class FakeStream:
+    """A CUDA stream that keeps a log."""
+
+    def __init__(self, device: object = None, name: str = "copies") -> None:
+        self.name = name
+
+    def wait_event(self, event: FakeEvent) -> None:
+        FakeEvent.log.append(("wait", event.name, self.name))
+
+
+@pytest.fixture
+def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> CudaDevice:
+    FakeEvent.log.clear()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "A GPU")
+    monkeypatch.setattr(torch.cuda, "Stream", FakeStream)
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: FakeStream(name="compute"))
+    device = CudaDevice(1 << 20)
+    device.torch_device = torch.device("cpu")
+    return device
+
+
+def test_cuda_orders_its_two_streams_by_events(fake_cuda: CudaDevice) -> None:
+    device, source, target = fake_cuda, an_expert(), an_expert(1)
+    device.begin_layer()
+    for _ in range(2):
+        device.copy_in(0, target.flat, source.flat)
+        device.wait_copy(0)
+        device.run_expert(torch.zeros(1, HIDDEN), target, 0)
+    device.end_layer()
+    assert not any(entry[0] == "synchronize" for entry in FakeEvent.log), "nothing blocks before seconds()"
+    start, arrived, vacated, end = FakeEvent.log[0][1], FakeEvent.log[1][1], FakeEvent.log[3][1], FakeEvent.log[-1][1]
+    assert [
+        ("record", start, "compute"),
+        ("record", arrived, "copies"),
+        ("wait", arrived, "compute"),
+        ("record", vacated, "compute"),
+        ("wait", vacated, "copies"),
+        ("record", arrived, "copies"),
+        ("wait", arrived, "compute"),
+        ("record", vacated, "compute"),
+        ("record", end, "compute"),
+    ] == FakeEvent.log
+    assert device.seconds() == pytest.approx(0.012)
+    assert FakeEvent.log[-1] == ("synchronize", end)
+
+
+def test_cuda_out_of_memory_is_ours_and_counts_nothing(fake_cuda: CudaDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch, "empty", no_memory)
+    with pytest.raises(DeviceOutOfMemoryError, match="another program may hold them"):
+        fake_cuda.allocate((100,), torch.float32, "kv")
+    assert fake_cuda.allocated_bytes == 0

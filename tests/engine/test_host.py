@@ -10,15 +10,31 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
 import engine.host
+from engine.config import EngineConfig, SamplingParams
 from engine.host import EngineHost, InProcessHost, ProcessHost, start_host
-from engine.messages import Cancel, Event, Failed, Finished, Ready, Shutdown, Snapshot, Token
+from engine.messages import (
+    Cancel,
+    ChatMessage,
+    Event,
+    Failed,
+    Finished,
+    Generate,
+    Load,
+    Ready,
+    Reconfigure,
+    Shutdown,
+    Snapshot,
+    Token,
+)
 from engine.worker import EngineWorker
+from tests.checkpoints import write_mixtral
 from tests.engine.fake_engine import LOAD_FAKE
 from tests.engine.test_worker import FAKE_COMMAND, LOAD, PATIENCE_S, ask
 
@@ -262,3 +278,32 @@ def test_host_imports_no_torch() -> None:
         "import sys, engine.host; sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'numpy')))"
     )
     assert subprocess.run([sys.executable, "-c", source], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("in_process", [False, True], ids=["process", "thread"])
+def test_real_model_loads_answers_and_is_cancelled(tmp_path: Path, in_process: bool) -> None:
+    folder = write_mixtral(tmp_path / "tiny", max_position_embeddings=4096)
+    host = start_host(in_process=in_process)
+    config = EngineConfig(device="simulated", simulated_vram_bytes=1 << 30, cpu_threads=1, context_tokens=4096)
+    sampling = SamplingParams(max_tokens=4000, seed=1, ignore_eos=True)
+    try:
+        host.send(Load(str(folder), config))
+        events = until(host, Ready, Failed)
+        assert failures(events) == []
+        host.send(Generate((ChatMessage("user", "hello"),), sampling))
+        until(host, Token)
+        host.send(Cancel())
+        (end,) = (event for event in until(host, Finished, Failed) if isinstance(event, (Finished, Failed)))
+        assert isinstance(end, Finished)
+        assert end.reason == "cancelled"
+        host.send(Reconfigure(replace(config, context_tokens=64)))
+        (ready,) = (event for event in until(host, Ready, Failed) if isinstance(event, (Ready, Failed)))
+        assert isinstance(ready, Ready)
+        assert ready.effective.context_tokens == 64
+        host.send(Generate((ChatMessage("user", "hello"),), sampling))
+        until(host, Token, Failed)
+    finally:
+        before = time.perf_counter()
+        host.stop()
+    assert time.perf_counter() - before < 3.0
+    assert not host.alive

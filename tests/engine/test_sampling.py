@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers.generation.logits_process import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from engine.config import SamplingParams
 from engine.errors import EngineFailure
@@ -82,6 +91,34 @@ def test_masked_scores_are_fine() -> None:
     logits = torch.full((4,), float("-inf"))
     logits[2] = 0.0
     assert _draws(SamplingParams(), 5, logits) == {2}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    sharpness=st.floats(0.1, 12.0),
+    temperature=st.floats(0.05, 5.0),
+    top_p=st.sampled_from([0.1, 0.5, 0.9, 0.99, 1.0]),
+    top_k=st.sampled_from([0, 1, 40, 5000]),
+    min_p=st.sampled_from([0.0, 0.05, 0.9]),
+)
+def test_chances_equal_those_of_transformers_over_the_whole_vocabulary(
+    seed: int, sharpness: float, temperature: float, top_p: float, top_k: int, min_p: float
+) -> None:
+    scores = sharpness * torch.randn(1, 4000, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+    chain = LogitsProcessorList([TemperatureLogitsWarper(temperature)])
+    chain.extend([TopKLogitsWarper(top_k)] if top_k else [])
+    chain.extend([TopPLogitsWarper(top_p)] if top_p < 1.0 else [])
+    chain.extend([MinPLogitsWarper(min_p)] if min_p else [])
+    none = cast("torch.LongTensor", torch.empty((1, 0), dtype=torch.long))
+    expected = torch.softmax(chain(none, cast("torch.FloatTensor", scores))[0], dim=-1)
+    params = SamplingParams(temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p)
+    chances, ids = Sampler(params).chances(scores)
+    found = chances if ids is None else torch.zeros(4000).scatter(0, ids, chances)
+    # One token at the nucleus' edge may fall to either side by rounding.
+    edge = (found == 0) != (expected == 0)
+    assert int(edge.sum()) <= 1
+    assert float((found - expected).abs().max()) < 1e-4 + float(torch.maximum(found, expected)[edge].sum())
 
 
 # ---- stop texts ----

@@ -186,6 +186,10 @@ def test_start_token_follows_tokenizer_json(folder: Path) -> None:
     assert BOS_ID not in ChatTokenizer.open(folder).encode("a")
 
 
+def test_vocabulary_ends_after_the_largest_id(folder: Path) -> None:
+    assert ChatTokenizer.open(folder).vocab_size == 259
+
+
 # ---- damaged files ----
 
 
