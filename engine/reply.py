@@ -76,31 +76,27 @@ class Reply:
 
     def _decode(self, hidden: torch.Tensor) -> Generator[Event, None, FinishReason]:
         """Draw and compute token after token; returns why it ended."""
-        sampler, watcher = Sampler(self._sampling), StopWatcher(self._sampling.stop)
-        text_of, eos_ids = self._texts()
-        decoder, clock, tokens = self._loaded.decoder, self._clock, list(self._prompt)
+        sampling, tokenizer = self._sampling, self._tokenizer
+        sampler = Sampler(sampling, tokenizer.vocab_size if tokenizer else None)
+        text, decoder, clock = _ReplyText(tokenizer, sampling), self._loaded.decoder, self._clock
+        eos_ids = tokenizer.eos_ids if tokenizer and not sampling.ignore_eos else frozenset()
+        tokens = list(self._prompt)
         while True:
             token = sampler.sample(decoder.logits(hidden)[0], tokens)
             clock.token()
             if token in eos_ids:
-                yield Token(token, watcher.flush())
+                yield Token(token, text.rest())
                 return "stop"
             tokens.append(token)
-            text, stopped = watcher.feed(text_of(token))
+            shown, stopped = text.push(token)
             full = len(decoder.cache.tokens) >= decoder.cache.capacity
-            ended = full or clock.completion_tokens >= self._sampling.max_tokens
-            yield Token(token, text + watcher.flush() if ended and not stopped else text)
+            ended = full or clock.completion_tokens >= sampling.max_tokens
+            yield Token(token, shown + text.rest() if ended and not stopped else shown)
             if stopped:
                 return "stop"
             if ended:
                 return "context" if full else "length"
             hidden = yield from self._forward([token])
-
-    def _texts(self) -> tuple[Callable[[int], str], frozenset[int]]:
-        """What turns the next id into text, and the ids that end the reply."""
-        if self._tokenizer is None:
-            return lambda _: "", frozenset()
-        return self._tokenizer.decoder().push, frozenset() if self._sampling.ignore_eos else self._tokenizer.eos_ids
 
     def _forward(self, tokens: list[int]) -> Generator[Event, None, torch.Tensor]:
         """One forward pass, with a snapshot between layers whenever one is due."""
@@ -118,6 +114,25 @@ class Reply:
         """Unwind if the reply was stopped."""
         if self._cancelled():
             raise _CancelledError
+
+
+class _ReplyText:
+    """Ids in, text out: whole characters only, and nothing of a stop string."""
+
+    def __init__(self, tokenizer: ChatTokenizer | None, sampling: SamplingParams) -> None:
+        self._stream = tokenizer.decoder() if tokenizer else None
+        self._watcher = StopWatcher(sampling.stop)
+
+    def push(self, token: int) -> tuple[str, bool]:
+        """The text that may be shown now, and whether a stop string came."""
+        return self._watcher.feed(self._stream.push(token)) if self._stream else ("", False)
+
+    def rest(self) -> str:
+        """What was held back: an unfinished character, or the beginning of a stop string that never came."""
+        if self._stream is None:
+            return ""
+        text, stopped = self._watcher.feed(self._stream.flush())
+        return text if stopped else text + self._watcher.flush()
 
 
 class ReplyClock:

@@ -191,3 +191,20 @@ def test_closing_twice_is_fine(model: str) -> None:
     engine = Engine.load(model, SIMULATED)
     engine.close()
     engine.close()
+
+
+def test_texts_of_the_tokens_are_the_text_of_all_of_them(model: str) -> None:
+    with Engine.load(model, CPU) as engine:
+        sampling = SamplingParams(max_tokens=60, temperature=2.0, seed=3, ignore_eos=True)
+        tokens = [event for event in engine.generate("tell", sampling) if isinstance(event, Token)]
+        assert "".join(token.text for token in tokens) == engine.tokenizer.decode([token.id for token in tokens])
+
+
+def test_a_stop_string_ends_the_reply_and_is_left_out(model: str) -> None:
+    with Engine.load(model, CPU) as engine:
+        sampling = SamplingParams(max_tokens=60, temperature=2.0, seed=3, ignore_eos=True)
+        text = "".join(event.text for event in engine.generate("tell", sampling) if isinstance(event, Token))
+        stop = text[10:13]
+        events = list(engine.generate("tell", replace(sampling, stop=(stop,))))
+    assert finished(events).reason == "stop"
+    assert "".join(event.text for event in events if isinstance(event, Token)) == text[: text.index(stop)]
