@@ -22,6 +22,7 @@ import platformdirs
 
 from engine.config import EngineConfig, SamplingParams
 from engine.errors import ConfigurationError, InputError, RooftopError
+from engine.experts.explain import human_bytes
 from engine.messages import ChatMessage, Event, Finished, Loading, PlacementPlan, PlanningInputs, PromptProgress, Token
 from engine.sizes import parse_bytes
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 
 _APP = "rooftop"
-_GIB = 1 << 30
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -177,8 +177,8 @@ def _plan_as_lines(inputs: PlanningInputs, plan: PlacementPlan) -> list[str]:
         ("RAM", plan.host_bytes, hardware.ram_available_bytes),
     ):
         if terms:
-            lines.append(f"{title:16}{limit / _GIB:10.2f} GiB available")
-            lines += [f"  {name:14}{size / _GIB:10.2f} GiB" for name, size in terms.items()]
+            lines.append(f"{title:16}{human_bytes(limit, 'down'):>12} available")
+            lines += [f"  {name:14}{human_bytes(size):>12}" for name, size in terms.items()]
     if plan.fits:
         lines += _placement_as_lines(inputs, plan)
     return [*lines, "", *plan.reasons, *filter(None, [plan.remedy])]

@@ -9,13 +9,16 @@ A file is a list of topics:
     - **what is an expert?**      a phrasing; bold ones are always trained on
 
 `offtopic.md` differs: its first section holds the answers, every other one is a subject that the guide declines.
+`grids.txt` has patterns of further questions per topic, for training only: they neither are nor become held-out
+phrasings. Those under `names` are for every topic and take one of its noun phrases.
 This module knows nothing about tokenisation or sampling.
 """
 
+import math
 import random
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 CORPUS_DIR = Path(__file__).parent / "corpus"
@@ -36,6 +39,7 @@ class Topic:
         answers: Answers that say the same in different words.
         more: The answer to a follow-up such as "tell me more", or "" if there is none.
         asks: Hand-written phrasings of the question.
+        grids: Patterns of further questions, see `expand`.
         pinned: Those of `asks` that are never held out.
     """
 
@@ -46,6 +50,7 @@ class Topic:
     more: str
     asks: tuple[str, ...]
     pinned: frozenset[str]
+    grids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,11 +70,13 @@ class Corpus:
         topics: On-topic topics first, then one entry per off-topic subject.
         held_out: The phrasings that training never sees.
         words: Off-topic nouns for synthetic questions, none of which occurs in a held-out off-topic phrasing.
+        name_grids: Patterns of questions with a place for a noun phrase, `{x}` or without its article `{bare}`.
     """
 
     topics: tuple[Topic, ...]
     held_out: tuple[Question, ...]
     words: tuple[str, ...]
+    name_grids: tuple[str, ...]
 
     @property
     def held_out_keys(self) -> frozenset[str]:
@@ -96,16 +103,19 @@ def load(folder: Path = CORPUS_DIR) -> Corpus:
     """Reads all topics and derives the split.
 
     Raises:
-        ValueError: A topic has no answer, or two topics share a phrasing.
+        ValueError: A topic has no answer, two topics share a phrasing, or a grid belongs to no topic.
     """
     topics: list[Topic] = []
+    grids = _grids(folder)
+    name_grids = grids.pop("names", ())
     for path in sorted(folder.glob("*.md")):
         parsed = [_parse_topic(block) for block in _blocks(path.read_text(encoding="utf-8"))]
         topics += _as_offtopic(parsed) if path.stem == OFFTOPIC else parsed
+    topics = [replace(topic, grids=grids.pop(topic.name, ())) for topic in topics]
     topics.sort(key=lambda topic: topic.name == OFFTOPIC)
-    _check(topics)
+    _check(topics, grids)
     held_out = tuple(question for topic in topics for question in _held_out(topic))
-    return Corpus(tuple(topics), held_out, tuple(_words(folder, held_out)))
+    return Corpus(tuple(topics), held_out, tuple(_words(folder, held_out)), name_grids)
 
 
 def _blocks(text: str) -> Iterator[list[str]]:
@@ -135,6 +145,23 @@ def _parse_topic(lines: list[str]) -> Topic:
     return Topic(lines[0], lines[0], tuple(names), tuple(answers), more, tuple(_distinct(asks)), frozenset(pinned))
 
 
+def expand(pattern: str, rng: random.Random) -> str:
+    """Returns one question of a pattern: of each `(a|b|c)` one alternative, which may be empty."""
+    text = re.sub(r"\(([^()]*\|[^()]*)\)", lambda found: rng.choice(found[1].split("|")), pattern)
+    return " ".join(text.split())
+
+
+def count(pattern: str) -> int:
+    """Returns how many questions a pattern stands for."""
+    return math.prod(found.count("|") + 1 for found in re.findall(r"\(([^()]*\|[^()]*)\)", pattern))
+
+
+def _grids(folder: Path) -> dict[str, tuple[str, ...]]:
+    path = folder / "grids.txt"
+    blocks = _blocks(path.read_text(encoding="utf-8")) if path.exists() else iter(())
+    return {block[0]: tuple(block[1:]) for block in blocks}
+
+
 def _as_offtopic(parsed: list[Topic]) -> list[Topic]:
     answers = parsed[0].answers
     return [Topic(OFFTOPIC, topic.name, (), answers, "", topic.asks, topic.pinned) for topic in parsed[1:]]
@@ -148,7 +175,9 @@ def _distinct(asks: Iterable[str]) -> Iterator[str]:
             yield ask
 
 
-def _check(topics: list[Topic]) -> None:
+def _check(topics: list[Topic], orphans: dict[str, tuple[str, ...]]) -> None:
+    if orphans:
+        raise ValueError(f"grids.txt has patterns for {sorted(orphans)}, but there are no such topics: rename them")
     owner: dict[str, str] = {}
     for topic in topics:
         if not topic.answers:
@@ -165,14 +194,15 @@ def _held_out(topic: Topic) -> list[Question]:
     if topic.name == OFFTOPIC and topic.subject in UNSEEN_SUBJECTS:
         chosen = free
     else:
-        count = round(HELD_OUT_SHARE * len(topic.asks))
-        chosen = random.Random(f"{SPLIT_SEED}:{topic.subject}").sample(free, count)
+        size = round(HELD_OUT_SHARE * len(topic.asks))
+        chosen = random.Random(f"{SPLIT_SEED}:{topic.subject}").sample(free, size)
     return [Question(ask, topic.name, topic.subject) for ask in chosen]
 
 
 def _words(folder: Path, held_out: tuple[Question, ...]) -> Iterator[str]:
     reserved = {word for q in held_out if q.topic == OFFTOPIC for word in normalise(q.text).split() if len(word) > 3}
-    for line in (folder / "offtopic_words.txt").read_text(encoding="utf-8").splitlines():
+    path = folder / "offtopic_words.txt"
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         for word in line.split(","):
             if word.strip() and not reserved & set(normalise(word).split()):
                 yield word.strip()

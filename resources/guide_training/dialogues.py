@@ -7,13 +7,14 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from resources.guide_training.corpus import OFFTOPIC, Corpus, Topic, normalise
+from resources.guide_training.corpus import OFFTOPIC, Corpus, Topic, expand, normalise
 
 Message = dict[str, str]
 
 FOLLOW_UP = "follow-up"
 OFFTOPIC_SHARE = 0.24
 FOLLOW_UP_SHARE = 0.1
+GRID_SHARE, NAME_SHARE = 0.4, 0.2
 SYSTEM_SHARE = 0.12
 TURN_WEIGHTS = (45, 22, 13, 8, 5, 2, 1, 1, 1, 1, 1)
 EMPHASISED = {"expert": 3.0}
@@ -113,16 +114,24 @@ class Dialogues:
         return question, _reply(self.rng.choice(topic.answers), topic.name), topic
 
     def _question(self, topic: Topic) -> str:
-        if topic.names and self.rng.random() < 0.25:
-            return fill(self.rng.choice(NAME_TEMPLATES), self.rng.choice(topic.names))
+        kind = self.rng.random()
+        if topic.grids and kind < GRID_SHARE:
+            return expand(self.rng.choice(topic.grids), self.rng)
+        if topic.names and kind < GRID_SHARE + NAME_SHARE:
+            return fill(self._template(NAME_TEMPLATES), self.rng.choice(topic.names))
         return self.rng.choice(self._asks[topic.subject])
+
+    def _template(self, templates: tuple[str, ...]) -> str:
+        if self.rng.random() < 0.4:
+            return expand(self.rng.choice(self.corpus.name_grids), self.rng)
+        return self.rng.choice(templates)
 
     def _declined_question(self) -> str:
         kind = self.rng.random()
         if kind < 0.5:
             return self.rng.choice(self._asks[self.rng.choice(self._declined).subject])
         if kind < 0.9:
-            return fill(self.rng.choice(WORD_TEMPLATES), self.rng.choice(self.corpus.words))
+            return fill(self._template(WORD_TEMPLATES), self.rng.choice(self.corpus.words))
         nonsense = " ".join(self._pseudo_word() for _ in range(self.rng.randint(1, 3)))
         return nonsense if self.rng.random() < 0.5 else fill(self.rng.choice(WORD_TEMPLATES), "a " + nonsense)
 

@@ -143,6 +143,7 @@ def test_an_engine_that_does_not_hear_cancel_is_ended(
     said = Recorder(client)
     load(client, qtbot)
     host.hold_reply = host.deaf = True
+    host.reply = "word " * 20
     client.generate(QUESTION, SamplingParams())
     client.cancel()
     wait_for(client, qtbot, EngineState.FAILED)

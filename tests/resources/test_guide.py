@@ -184,6 +184,20 @@ def test_parse_reports_a_topic_without_answers(tmp_path: Path) -> None:
         corpus.load(tmp_path)
 
 
+def test_parse_reports_a_grid_without_topic(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("## one\n> A\n- hi\n", encoding="utf-8")
+    (tmp_path / "grids.txt").write_text("## two\n(a|b) c\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="no such topics"):
+        corpus.load(tmp_path)
+
+
+def test_grid_stands_for_all_its_combinations() -> None:
+    rng = random.Random(0)
+    questions = {corpus.expand("(what|who) is (a |)b", rng) for _ in range(100)}
+    assert questions == {"what is a b", "what is b", "who is a b", "who is b"}
+    assert corpus.count("(what|who) is (a |)b") == len(questions)
+
+
 def test_augmentation_keeps_most_of_the_question() -> None:
     rng = random.Random(2)
     spellings = {dialogues.augment("what is the layer strip?", rng) for _ in range(200)}
