@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TRY_SIMULATED_BYTES = 8 << 30
+# The simulated GPU that is offered: enough for two experts in five, so that there is something to see, and no more RAM.
+TRY_SIMULATED_SHARE = 0.4
+MOST_SIMULATED_BYTES = 8 << 30
 GUIDE_NAME = "Rooftop guide"
 
 
@@ -171,7 +173,8 @@ class Application(QObject):
     def _on_ready(self, ready: Ready) -> None:
         self._ready = ready
         self.chat.banners.dismiss("settings")
-        self.window.top_bar.show_ready(ready)
+        name = GUIDE_NAME if self._settings.model == GUIDE_MODEL else ready.model.name
+        self.window.top_bar.show_ready(ready, name)
         if self._panel is not None:
             self._panel.show_ready(ready)
 
@@ -199,7 +202,8 @@ class Application(QObject):
                 self._panel.clear()
 
     def _simulate(self) -> None:
-        self.apply_settings(dataclasses.replace(self.settings, simulate_gpu_bytes=TRY_SIMULATED_BYTES))
+        size_bytes = MOST_SIMULATED_BYTES if self._ready is None else _simulated_bytes_to_try(self._ready)
+        self.apply_settings(dataclasses.replace(self.settings, simulate_gpu_bytes=size_bytes))
 
     # ---- settings -----------------------------------------------------------------------------------------------
 
@@ -210,6 +214,8 @@ class Application(QObject):
         dialog = self.window.show_dialog(self._make_settings_dialog)
         assert isinstance(dialog, SettingsDialog)
         dialog.applied.connect(self.apply_settings)
+        dialog.measure_requested.connect(self.client.recalibrate)
+        self.client.ready.connect(dialog.show_ready)
 
     def _make_settings_dialog(self, parent: QWidget) -> SettingsDialog:
         from app.widgets.settings_dialog import SettingsDialog
@@ -242,3 +248,12 @@ class Application(QObject):
     def _show_model_name(self) -> None:
         self.window.top_bar.show_model_name(self._model_name())
         self.chat.transcript.empty_state.show_questions(for_guide=self._settings.model == GUIDE_MODEL)
+
+
+def _simulated_bytes_to_try(ready: Ready) -> int:
+    """VRAM of a simulated GPU that holds some of this model's experts."""
+    from engine.experts.placement import budget_range
+
+    config = dataclasses.replace(ready.effective, device="simulated", simulated_vram_bytes=1 << 50)
+    least, most = budget_range(ready.planning, config)
+    return max(least, min(least + int(TRY_SIMULATED_SHARE * (most - least)), MOST_SIMULATED_BYTES))

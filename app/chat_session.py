@@ -50,6 +50,7 @@ class ChatSession(QObject):
         self._reply: Message | None = None
         self._ending: Message | None = None
         self._queued = ""
+        self._retry_when_ready = False
         client.prompt_progress.connect(self._on_progress)
         client.text.connect(self._on_text)
         client.finished.connect(self._on_finished)
@@ -103,9 +104,15 @@ class ChatSession(QObject):
         self._end_reply(reply)
 
     def regenerate(self) -> None:
-        """Write the last reply anew."""
-        if self.busy or not self._client.model_ready or self._conversation.drop_last_reply() is None:
+        """Write the last reply anew; an engine that is gone is started first."""
+        if self.busy or self._conversation.last_reply is None:
             return
+        if not self._client.model_ready:
+            self._retry_when_ready = True
+            if self._client.state not in WAITING_STATES:
+                self._client.restart()
+            return
+        self._conversation.drop_last_reply()
         self.reply_dropped.emit()
         self._ask()
 
@@ -113,6 +120,7 @@ class ChatSession(QObject):
         """Begin anew; the model stays loaded."""
         self.stop()
         self._ending = None
+        self._retry_when_ready = False
         self._set_queued("")
         self._conversation = Conversation()
         self.cleared.emit()
@@ -125,7 +133,10 @@ class ChatSession(QObject):
         self._client.generate(turns, SamplingParams())
 
     def _on_ready(self) -> None:
-        if self._queued:
+        retry, self._retry_when_ready = self._retry_when_ready, False
+        if retry:
+            self.regenerate()
+        elif self._queued:
             text = self._queued
             self._set_queued("")
             self.submit(text)
@@ -152,6 +163,7 @@ class ChatSession(QObject):
 
     def _on_failed(self, error: ErrorReport, what: str) -> None:
         if what in {"load", "engine"}:
+            self._retry_when_ready = False
             self._set_queued("")
         if what == "reply" and self._ending is not None:
             self._ending = None

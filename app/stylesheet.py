@@ -90,6 +90,9 @@ QScrollBar::add-line, QScrollBar::sub-line { width: 0; height: 0; }
 QScrollBar::add-page, QScrollBar::sub-page { background: transparent; }
 QLineEdit, QSpinBox, QDoubleSpinBox { background: $surface; border: 1px solid $border; border-radius: 7px;
     padding: 5px 8px; selection-background-color: $accent; selection-color: $accent_text; }
+QComboBox { background: $surface; border: 1px solid $border; border-radius: 7px; padding: 5px 8px; }
+QComboBox:focus { border: 1px solid $accent; }
+QComboBox::drop-down { border: none; width: 22px; }
 QLineEdit:focus, QSpinBox:focus, QDoubleSpinBox:focus { border: 1px solid $accent; }
 """)
 

@@ -1,20 +1,8 @@
-"""Numbers for the screen: bytes, rates and durations as short texts that never say NaN."""
+"""Rates and durations as short texts that never say NaN; sizes are `engine.experts.explain.human_bytes`."""
 
 from __future__ import annotations
 
 import math
-
-_BINARY_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-
-
-def bytes_text(count: int) -> str:
-    """A byte count, e.g. "7.5 GiB"."""
-    value = float(max(0, count))
-    for unit in _BINARY_UNITS[:-1]:
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} {_BINARY_UNITS[-1]}"
 
 
 def rate_text(tokens_per_s: float) -> str:

@@ -12,9 +12,9 @@ from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtWidgets import QHBoxLayout, QSlider, QVBoxLayout, QWidget
 
 from app.theme import SPACE_S, SPACE_XS
-from app.units import bytes_text
 from app.widgets.form_parts import GIB, CheckBox, SizeSpin
 from app.widgets.panel_parts import DimLabel
+from engine.experts.explain import human_bytes
 from engine.experts.placement import budget_range, make_plan
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class BudgetEditor(QWidget):
         self._largest_bytes = max(1, most)
         self.spin.set_scale(self._largest_bytes)
         self.limits.setVisible(context is not None)
-        self.limits.setText(f"From {bytes_text(least)} without experts to {bytes_text(most)}." if most else "")
+        self.limits.setText(f"From {human_bytes(least)} without experts to {human_bytes(most)}." if most else "")
         self._place_slider(self.spin.size_bytes)
         self._enable()
         self.update_preview()

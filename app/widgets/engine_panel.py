@@ -13,13 +13,13 @@ from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QFrame, QGridLayout, QScrollArea, QStyle, QVBoxLayout, QWidget
 
 from app.theme import SPACE_M, SPACE_S, SPACE_XL
-from app.units import bytes_text
 from app.widgets.expert_map import ExpertMap
 from app.widgets.layer_strip import LayerStrip, prediction_error
 from app.widgets.map_legend import MapLegend
 from app.widgets.memory_content import ram_content, vram_content
 from app.widgets.memory_gauge import MemoryGauge
 from app.widgets.panel_parts import DeviceLine, DimLabel, LoadingLine, NumberTile, SectionHeading
+from engine.experts.explain import human_bytes
 
 if TYPE_CHECKING:
     from app.telemetry import MachineSample
@@ -206,7 +206,7 @@ class EnginePanel(QWidget):
             self.hit_rate.show_value(rate, "hit rate, this reply", tip)
             tip = "Experts whose weights were copied to the GPU in this reply, and their bytes."
             caption = (
-                f"experts streamed, {bytes_text(snapshot.streamed_bytes)}" if snapshot.streamed else "experts streamed"
+                f"experts streamed, {human_bytes(snapshot.streamed_bytes)}" if snapshot.streamed else "experts streamed"
             )
             self.streamed.show_value(str(snapshot.streamed), caption, tip)
         else:

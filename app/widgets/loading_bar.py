@@ -8,7 +8,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from app.theme import SPACE_M, SPACE_S
-from app.units import bytes_text
+from engine.experts.explain import human_bytes
 
 if TYPE_CHECKING:
     from engine.messages import Loading
@@ -78,7 +78,7 @@ class LoadingBar(QFrame):
         self._phase.setText(PHASES.get(loading.phase, loading.phase.capitalize()))
         if loading.total_bytes > 0:
             done = min(loading.done_bytes, loading.total_bytes)
-            self._bytes.setText(f"{bytes_text(done)} of {bytes_text(loading.total_bytes)}")
+            self._bytes.setText(f"{human_bytes(done)} of {human_bytes(loading.total_bytes)}")
             self._progress.setRange(0, PROGRESS_STEPS)
             self._progress.setValue(PROGRESS_STEPS * done // loading.total_bytes)
         else:

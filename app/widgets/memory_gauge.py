@@ -24,8 +24,8 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QToolTip, QWidget
 
 from app.theme import FONT_SMALL, current_theme
-from app.units import bytes_text
 from app.widgets.memory_content import GaugeContent, GaugePart
+from engine.experts.explain import human_bytes
 
 if TYPE_CHECKING:
     from app.theme import Theme
@@ -74,10 +74,10 @@ class MemoryGauge(QWidget):
         if content is None:
             return f"{self._title}: unknown."
         used = sum(part.size_bytes for part in content.held)
-        words = [f"{part.label} {bytes_text(part.size_bytes)}" for part in content.parts]
+        words = [f"{part.label} {human_bytes(part.size_bytes)}" for part in content.parts]
         if content.budget_bytes is not None:
-            words.append(f"budget {bytes_text(content.budget_bytes)}")
-        return f"{bytes_text(used)} of {bytes_text(content.total_bytes)} used: {', '.join(words)}."
+            words.append(f"budget {human_bytes(content.budget_bytes)}")
+        return f"{human_bytes(used)} of {human_bytes(content.total_bytes)} used: {', '.join(words)}."
 
     # ---- layout ----
 
@@ -147,8 +147,8 @@ class MemoryGauge(QWidget):
 
     def _tip(self, part: GaugePart) -> str:
         total = self._content.total_bytes if self._content is not None else 0
-        share = f" ({100 * part.size_bytes / total:.0f} % of {bytes_text(total)})" if total else ""
-        return f"{part.label}: {bytes_text(part.size_bytes)}{share}. {part.meaning}"
+        share = f" ({100 * part.size_bytes / total:.0f} % of {human_bytes(total)})" if total else ""
+        return f"{part.label}: {human_bytes(part.size_bytes)}{share}. {part.meaning}"
 
     # ---- painting ----
 
@@ -189,7 +189,7 @@ class MemoryGauge(QWidget):
         offset = painter.fontMetrics().horizontalAdvance(self._title + "  ")
         painter.setFont(self._small_font())
         painter.setPen(QColor(theme.text_dim))
-        size = bytes_text(self._content.total_bytes) if self._content is not None else ""
+        size = human_bytes(self._content.total_bytes) if self._content is not None else ""
         painter.drawText(box.adjusted(offset, 0, 0, 0), Qt.AlignmentFlag.AlignLeft | middle, size)
         painter.drawText(box, Qt.AlignmentFlag.AlignRight | middle, self.headline)
 
@@ -200,13 +200,13 @@ class MemoryGauge(QWidget):
         if content is None:
             return NO_VALUE
         if content.budget_bytes is None:
-            return f"{bytes_text(sum(part.size_bytes for part in content.held))} used"
+            return f"{human_bytes(sum(part.size_bytes for part in content.held))} used"
         own = sum(part.size_bytes for part in content.own)
-        return f"model {bytes_text(own)} of budget {bytes_text(content.budget_bytes)}"
+        return f"model {human_bytes(own)} of budget {human_bytes(content.budget_bytes)}"
 
 
 def _legend_text(part: GaugePart) -> str:
-    return f"{part.label} {bytes_text(part.size_bytes)}"
+    return f"{part.label} {human_bytes(part.size_bytes)}"
 
 
 def _segments(content: GaugeContent, bar: QRectF) -> list[tuple[QRectF, GaugePart]]:
@@ -264,7 +264,7 @@ def _paint_legend_entry(painter: QPainter, box: QRectF, part: GaugePart, theme: 
     painter.setPen(QColor(theme.border))
     painter.drawRect(swatch)
     text_box = box.adjusted(_SWATCH + 6, 0, 0, 0)
-    value = bytes_text(part.size_bytes)
+    value = human_bytes(part.size_bytes)
     painter.setPen(QColor(theme.text_dim))
     painter.drawText(text_box, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, f"{part.label} ")
     offset = painter.fontMetrics().horizontalAdvance(f"{part.label} ")

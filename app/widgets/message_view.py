@@ -207,6 +207,8 @@ def status_text(message: Message) -> str:
     if message.state == "partial":
         return "Writing…" if message.text else "Thinking…"
     if message.state == "failed" and message.error is not None:
+        if message.error.code == "engine-stopped":
+            return "Broke off: the engine stopped"
         return f"{message.error.message} {message.error.remedy}"
     if message.state == "stopped":
         parts.append("Stopped")

@@ -9,7 +9,7 @@ from PySide6.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPaintEvent, Q
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from app.theme import FONT_LARGE, FONT_SMALL, SPACE_S, SPACE_XS, current_theme
-from app.units import bytes_text
+from engine.experts.explain import human_bytes
 
 if TYPE_CHECKING:
     from app.telemetry import MachineSample
@@ -204,7 +204,7 @@ def _device_words(ready: Ready | None, machine: MachineSample | None) -> tuple[s
     if ready is None:
         return (found or (NO_GPU_TEXT if machine is not None else "Looking for a GPU"), "")
     if ready.simulated:
-        return (ready.device_name, f"{bytes_text(ready.effective.simulated_vram_bytes)}; speeds are not a real GPU's")
+        return (ready.device_name, f"{human_bytes(ready.effective.simulated_vram_bytes)}; speeds are not a real GPU's")
     if ready.plan.device == "cuda":
         return (ready.device_name, "")
     if found is not None:
@@ -246,7 +246,7 @@ class LoadingLine(QWidget):
         """Show the phase and its bytes; a moving bar where the size is unknown."""
         words = _PHASES.get(loading.phase, loading.phase.capitalize())
         if loading.total_bytes > 0:
-            words += f": {bytes_text(loading.done_bytes)} of {bytes_text(loading.total_bytes)}"
+            words += f": {human_bytes(loading.done_bytes)} of {human_bytes(loading.total_bytes)}"
             self._bar.setRange(0, 1000)
             self._bar.setValue(round(1000 * min(1.0, loading.done_bytes / loading.total_bytes)))
         else:

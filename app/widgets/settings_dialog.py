@@ -27,11 +27,11 @@ from PySide6.QtWidgets import (
 
 from app.settings import Settings
 from app.theme import SPACE_L, SPACE_S, SPACE_XS
-from app.units import bytes_text
 from app.widgets.budget_editor import AFTER_RELOAD, NO_GPU, NO_MODEL, BudgetEditor, PreviewContext
 from app.widgets.form_parts import GIB, CheckBox, SizeSpin, plain_spin
 from app.widgets.panel_parts import DimLabel
 from engine.config import MAX_CONTEXT_TOKENS, MIN_CONTEXT_TOKENS
+from engine.experts.explain import human_bytes
 
 if TYPE_CHECKING:
     from engine.messages import Ready
@@ -48,6 +48,7 @@ class SettingsDialog(QDialog):
 
     Signals:
         applied(Settings): The user accepted changes; Apply leaves the dialog open.
+        measure_requested(): The user wants this machine's costs measured again.
 
     Args:
         settings: What is set now.
@@ -56,6 +57,7 @@ class SettingsDialog(QDialog):
     """
 
     applied = Signal(object)
+    measure_requested = Signal()
 
     def __init__(self, settings: Settings, ready: Ready | None = None, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -82,12 +84,13 @@ class SettingsDialog(QDialog):
         self.context.setSuffix(" tokens")
         self.context.setGroupSeparatorShown(True)
         plain_spin(self.context)
-        self.automatic_threads = CheckBox("A&utomatic: one per core")
+        self.automatic_threads = CheckBox("A&utomatic: by cores and size of the experts")
         self.threads = QSpinBox()
         plain_spin(self.threads)
         self.threads.setRange(1, max(os.cpu_count() or 1, self._settings.cpu_threads or 1))
         self.simulate = CheckBox("&Use a simulated GPU with")
         self.simulated_size = SizeSpin()
+        self.measure = QPushButton("&Measure again")
         self.theme = QComboBox()
         for label, theme in _THEMES:
             self.theme.addItem(label, theme)
@@ -97,12 +100,14 @@ class SettingsDialog(QDialog):
             self.threads: "CPU threads",
             self.simulate: "Use a simulated GPU",
             self.simulated_size: "Memory of the simulated GPU",
+            self.measure: "Measure this machine's costs again",
             self.theme: "Theme",
         }
         for widget, name in names.items():
             widget.setAccessibleName(name)
         self.budget_in_force, self.context_in_force = DimLabel(), DimLabel()
         self.threads_in_force, self.simulated_in_force = DimLabel(), DimLabel()
+        self.costs_in_force = DimLabel()
         self.status = DimLabel(lines=2)
         self.status.setAccessibleName("Status")
 
@@ -114,13 +119,13 @@ class SettingsDialog(QDialog):
         form.setHorizontalSpacing(SPACE_L)
         form.setVerticalSpacing(SPACE_L)
         _add_row(form, "&VRAM budget", self.budget.slider, self.budget, self.budget_in_force)
-        context = _in_a_row(self.context, _reload_mark())
-        _add_row(form, "&Context length", self.context, context, self.context_in_force)
+        _add_row(form, "&Context length", self.context, _in_a_row(self.context), self.context_in_force)
         threads = _in_a_row(self.automatic_threads, self.threads)
         _add_row(form, "CPU &threads", self.automatic_threads, threads, self.threads_in_force)
         simulated = _in_a_row(self.simulate, self.simulated_size, _reload_mark())
         note = DimLabel(_SIMULATED_NOTE)
         _add_row(form, "Simulated GPU", self.simulate, simulated, note, self.simulated_in_force)
+        _add_row(form, "Machine", self.measure, _in_a_row(self.measure), self.costs_in_force)
         _add_row(form, "Th&eme", self.theme, _in_a_row(self.theme))
         self._buttons = QDialogButtonBox(
             QDialogButtonBox.StandardButton.Ok
@@ -145,6 +150,7 @@ class SettingsDialog(QDialog):
         self.threads.valueChanged.connect(self._edited_with_preview)
         self.simulate.toggled.connect(self._edited_with_preview)
         self.simulated_size.size_changed.connect(self._edited_with_preview)
+        self.measure.clicked.connect(self._measure)
         self.theme.currentIndexChanged.connect(self._edited)
         self._buttons.accepted.connect(self._accept)
         self._buttons.rejected.connect(self.reject)
@@ -197,8 +203,15 @@ class SettingsDialog(QDialog):
 
     def _refresh_in_force(self) -> None:
         ready = self._ready
-        texts = _in_force_texts(ready) if ready is not None else ("", "", "", "")
-        labels = (self.budget_in_force, self.context_in_force, self.threads_in_force, self.simulated_in_force)
+        labels = (
+            self.budget_in_force,
+            self.context_in_force,
+            self.threads_in_force,
+            self.simulated_in_force,
+            self.costs_in_force,
+        )
+        texts = _in_force_texts(ready) if ready is not None else ("",) * len(labels)
+        self.measure.setEnabled(ready is not None)
         for label, text in zip(labels, texts, strict=True):
             label.setText(text)
             label.setVisible(bool(text))
@@ -240,11 +253,13 @@ class SettingsDialog(QDialog):
         self.status.setText(self._consequence(pending))
 
     def _consequence(self, pending: Settings) -> str:
-        reload = pending.context_tokens != self._settings.context_tokens
-        reload = reload or pending.simulate_gpu_bytes != self._settings.simulate_gpu_bytes
         if pending == self._settings or self._ready is None:
             return ""
-        return "Applying reloads the model." if reload else "Applying keeps the model loaded."
+        if pending.simulate_gpu_bytes != self._settings.simulate_gpu_bytes:
+            return "Applying reloads the model."
+        if pending.context_tokens != self._settings.context_tokens:
+            return "Applying keeps the model loaded; the next reply reads the whole chat again."
+        return "Applying keeps the model loaded."
 
     def _restore_defaults(self) -> None:
         defaults = Settings()
@@ -261,21 +276,30 @@ class SettingsDialog(QDialog):
         self.status.setText("Applied; waiting for the engine." if self._waiting else "Applied.")
         self.applied.emit(pending)
 
+    def _measure(self) -> None:
+        """Ask for new measurements; the next `Ready` brings them."""
+        self._waiting = True
+        self.measure.setEnabled(False)
+        self.status.setText("Measuring what an expert costs on this machine.")
+        self.measure_requested.emit()
+
     def _accept(self) -> None:
         self._apply()
         self.accept()
 
 
-def _in_force_texts(ready: Ready) -> tuple[str, str, str, str]:
-    """What the engine says about budget, context, threads and simulated GPU."""
+def _in_force_texts(ready: Ready) -> tuple[str, ...]:
+    """What the engine says about budget, context, threads, simulated GPU and costs."""
     plan, effective = ready.plan, ready.effective
-    budget = f"in force: {bytes_text(plan.vram_budget_bytes)}" if plan.device != "cpu" else ""
+    budget = f"in force: {human_bytes(plan.vram_budget_bytes)}" if plan.device != "cpu" else ""
     limit = ready.model.max_position_embeddings
     context = f"in force: {plan.context_tokens:,} tokens"
     context += ", all that this model can take" if plan.context_tokens >= limit else ""
     threads = f"in force: {effective.cpu_threads}" if effective.cpu_threads is not None else ""
-    simulated = f"in force: {bytes_text(effective.simulated_vram_bytes)}, simulated" if ready.simulated else ""
-    return budget, context, threads, simulated or f"in force: {ready.device_name}"
+    simulated = f"in force: {human_bytes(effective.simulated_vram_bytes)}, simulated" if ready.simulated else ""
+    cpu = ready.planning.costs.cpu_expert
+    costs = f"costs {ready.planning.costs.source}, fit error {cpu.fit_error:.0%} on the CPU"
+    return budget, context, threads, simulated or f"in force: {ready.device_name}", costs
 
 
 def _add_row(form: QFormLayout, name: str, buddy: QWidget, *fields: QWidget) -> None:

@@ -67,9 +67,9 @@ class TopBar(QFrame):
         self._badge.hide()
         self.clear_speed()
 
-    def show_ready(self, ready: Ready) -> None:
-        """The model that is loaded and its device."""
-        self._model.setText(ready.model.name)
+    def show_ready(self, ready: Ready, name: str) -> None:
+        """The model that is loaded, by the name to show, and its device."""
+        self._model.setText(name)
         self._badge.setText(ready.device_name)
         self._badge.setProperty("tone", "simulated" if ready.simulated else "")
         tip = "This GPU is simulated: its speed is computed, not real." if ready.simulated else "Where the model runs"

@@ -12,8 +12,10 @@ from app.settings import Settings, load_settings
 from app.widgets.composer import ComposerMode
 from app.widgets.message_view import MessageView
 from app.widgets.settings_dialog import SettingsDialog
-from engine.messages import Cancel, ErrorReport, Generate, Load, Reconfigure, Shutdown
+from engine.experts.placement import make_plan
+from engine.messages import Cancel, ErrorReport, Generate, Load, Recalibrate, Reconfigure, Shutdown
 from tests.app.fake_host import FakeHost
+from tests.app.snapshots import make_ready
 
 Make = Callable[..., Application]
 
@@ -190,7 +192,9 @@ def test_a_simulated_gpu_needs_a_new_load(rooftop: Application, host: FakeHost, 
     rooftop.window.panel.simulate_requested.emit()  # type: ignore[attr-defined]
     loads = [request for request in host.requests if isinstance(request, Load)]
     assert loads[-1].config.device == "simulated"
-    assert loads[-1].config.simulated_vram_bytes == 8 << 30
+    plan = make_plan(make_ready("guide", "cpu").planning, loads[-1].config)
+    assert plan.fits
+    assert 0 < plan.resident_experts < 48, "some experts on each side, so that there is something to see"
     qtbot.waitUntil(lambda: rooftop.client.state is EngineState.READY)
     assert "Simulated GPU" in rooftop.window.top_bar.text
 
@@ -290,3 +294,15 @@ def test_no_torch_in_the_windows_process() -> None:
     code = "import sys, app.application; print([m for m in ('torch', 'transformers', 'pyqtgraph') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout.strip() == "[]"
+
+
+def test_measuring_again_reaches_the_engine_and_its_answer_the_dialog(
+    rooftop: Application, host: FakeHost, qtbot: QtBot
+) -> None:
+    rooftop.open_settings()
+    dialog = rooftop.window.findChild(SettingsDialog)
+    assert dialog is not None
+    dialog.measure.click()
+    assert any(isinstance(request, Recalibrate) for request in host.requests)
+    qtbot.waitUntil(lambda: "up to date" in dialog.status.text())
+    dialog.reject()

@@ -95,6 +95,21 @@ def test_a_load_that_fails_gives_a_waiting_message_back(
     assert session.conversation.messages == []
 
 
+def test_retrying_starts_an_engine_that_is_gone(
+    session: ChatSession, client: EngineClient, qtbot: QtBot, host: FakeHost
+) -> None:
+    load(client, qtbot)
+    host.hold_reply = True
+    session.submit("Count")
+    host.die()
+    qtbot.waitUntil(lambda: client.state is EngineState.FAILED)
+    host.__init__(reply="Back.")  # type: ignore[misc]
+    session.regenerate()
+    assert client.state is EngineState.STARTING
+    qtbot.waitUntil(lambda: client.state is EngineState.READY and not session.busy)
+    assert [message.text for message in session.conversation.messages] == ["Count", "Back."]
+
+
 def test_nothing_to_stop_or_regenerate(session: ChatSession, host: FakeHost) -> None:
     session.stop()
     session.regenerate()

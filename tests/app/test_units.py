@@ -2,18 +2,7 @@ import math
 
 import pytest
 
-from app.units import bytes_text, rate_text, seconds_text
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (-1, "0 B"), (0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (200 << 20, "200 MiB"),
-        (int(7.5 * 2**30), "7.5 GiB"), (5 << 50, "5120.0 TiB"),
-    ],
-)  # fmt: skip
-def test_bytes(count: int, text: str) -> None:
-    assert bytes_text(count) == text
+from app.units import rate_text, seconds_text
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,10 @@ USAGE, TIMINGS = Usage(100, 0, 20), Timings(0.5, 300.0, 8.44)
             Message("assistant", "a", "failed", error=ErrorReport("x", "It broke.", "Retry it.")),
             "It broke. Retry it.",
         ),
+        (
+            Message("assistant", "a", "failed", error=ErrorReport("engine-stopped", "It died.", "Restart it.")),
+            "Broke off: the engine stopped",
+        ),
     ],
 )
 def test_the_line_below_a_reply(message: Message, text: str) -> None:

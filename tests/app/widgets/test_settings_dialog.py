@@ -82,7 +82,7 @@ def test_a_longer_context_costs_experts_in_the_preview(qtbot: QtBot) -> None:
     before = preview(dialog)
     dialog.context.setValue(32768)
     assert preview(dialog) != before
-    assert dialog.status.text() == "Applying reloads the model."
+    assert "keeps the model loaded; the next reply reads the whole chat" in dialog.status.text()
 
 
 def test_without_a_model_there_is_no_preview(qtbot: QtBot) -> None:
@@ -218,3 +218,21 @@ def test_the_space_bar_and_the_words_toggle_a_check_box(qtbot: QtBot) -> None:
     QTest.mouseClick(box, Qt.MouseButton.LeftButton, pos=box.rect().center())
     assert not box.isChecked()
     assert not dialog.grab().isNull()
+
+
+def test_measuring_again_is_asked_for_and_its_result_is_shown(qtbot: QtBot) -> None:
+    ready = make_ready("mixtral", "cuda")
+    dialog = open_dialog(qtbot, ready=ready)
+    with qtbot.waitSignal(dialog.measure_requested):
+        dialog.measure.click()
+    assert not dialog.measure.isEnabled()
+    curve = replace(ready.planning.costs.cpu_expert, fit_error=0.5)
+    costs = replace(ready.planning.costs, cpu_expert=curve, source="measured")
+    dialog.show_ready(replace(ready, planning=replace(ready.planning, costs=costs)))
+    assert dialog.measure.isEnabled()
+    assert dialog.costs_in_force.text() == "costs measured, fit error 50% on the CPU"
+    assert "up to date" in dialog.status.text()
+
+
+def test_without_a_model_there_is_nothing_to_measure(qtbot: QtBot) -> None:
+    assert not open_dialog(qtbot).measure.isEnabled()

@@ -12,7 +12,8 @@ def test_model_device_and_speed(qtbot: QtBot, themes: ThemeManager) -> None:
     qtbot.addWidget(bar)
     bar.show_model_name("mixtral")
     assert bar.text == "mixtral"
-    bar.show_ready(make_ready("mixtral", "simulated"))
+    ready = make_ready("mixtral", "simulated")
+    bar.show_ready(ready, ready.model.name)
     assert bar.text == "Mixtral 8x7B Instruct  Simulated GPU"
     bar.show_speed(0.0)
     assert "tokens/s" not in bar.text
