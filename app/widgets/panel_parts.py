@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from engine.messages import Loading, Ready
 
 NO_VALUE = "\N{EN DASH}"
-NO_GPU_TEXT = "No NVIDIA GPU found: every expert runs on the CPU."
+NO_GPU_FOUND = "No NVIDIA GPU found"
+NO_GPU_TEXT = f"{NO_GPU_FOUND}: every expert runs on the CPU."
 _PHASES = {
     "checking": "Checking the model",
     "dense": "Loading the dense weights",
@@ -202,7 +203,7 @@ class DeviceLine(QWidget):
 def _device_words(ready: Ready | None, machine: MachineSample | None) -> tuple[str, str]:
     found = machine.gpu_name if machine is not None else None
     if ready is None:
-        return (found or (NO_GPU_TEXT if machine is not None else "Looking for a GPU"), "")
+        return (found or (f"{NO_GPU_FOUND}." if machine is not None else "Looking for a GPU"), "")
     if ready.simulated:
         return (ready.device_name, f"{human_bytes(ready.effective.simulated_vram_bytes)}; speeds are not a real GPU's")
     if ready.plan.device == "cuda":

@@ -15,7 +15,7 @@ from pytestqt.qtbot import QtBot
 from app.telemetry import MachineSample
 from app.theme import ThemeManager
 from app.widgets.engine_panel import EnginePanel
-from app.widgets.panel_parts import NO_GPU_TEXT, NO_VALUE
+from app.widgets.panel_parts import NO_GPU_FOUND, NO_GPU_TEXT, NO_VALUE
 from engine.messages import Loading
 from tests.app.snapshots import GIB, GPU_NAME, Device, Shape, Step, make_ready, make_snapshot
 
@@ -123,7 +123,7 @@ def test_empty_values_are_dashes_and_never_nan(panel: EnginePanel, device: Devic
 def test_without_a_model_it_says_what_it_is_for(panel: EnginePanel) -> None:
     assert "No model is loaded." in all_words(panel)
     panel.show_machine(NO_GPU)
-    assert panel.device.text.startswith(NO_GPU_TEXT)
+    assert panel.device.text.startswith(f"{NO_GPU_FOUND}. ")
     load(panel)
     assert "No model is loaded." not in all_words(panel)
     panel.clear()
