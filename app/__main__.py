@@ -9,7 +9,6 @@ import argparse
 import logging
 import logging.handlers
 import os
-import signal
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -106,6 +105,7 @@ def _run_window(options: argparse.Namespace, gpu_bytes: int | None, log_path: Pa
 def _open_window(app: QApplication, options: argparse.Namespace, gpu_bytes: int | None, log_path: Path | None) -> int:
     from app.application import Application
     from app.engine_client import Host
+    from app.quit_signals import QuitSignals
     from app.settings import default_settings_path
 
     def start_host() -> Host:
@@ -116,8 +116,7 @@ def _open_window(app: QApplication, options: argparse.Namespace, gpu_bytes: int 
 
     sys.excepthook = _tell_unexpected
     rooftop = Application(app, start_host, default_settings_path(), options.model, gpu_bytes)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: rooftop.window.close())
+    QuitSignals(rooftop.window.close, app)
     rooftop.show()
     code = app.exec()
     rooftop.shutdown()

@@ -11,20 +11,20 @@ from PySide6.QtSvg import QSvgRenderer
 
 ICON_SIZES = (16, 20, 24, 32, 40, 48, 64)
 APP_ICON_SIZES = (16, 24, 32, 48, 64, 128, 256)
-_FOLDER = Path(__file__).resolve().parent.parent / "resources" / "icons"
+ICON_FOLDER = Path(__file__).resolve().parent.parent / "resources" / "icons"
 
 
 @lru_cache(maxsize=128)
 def icon(name: str, colour: str) -> QIcon:
     """One of `resources/icons`, its black drawn in `colour` ("#rrggbb")."""
-    svg = (_FOLDER / f"{name}.svg").read_text(encoding="utf-8").replace("#000000", colour)
+    svg = (ICON_FOLDER / f"{name}.svg").read_text(encoding="utf-8").replace("#000000", colour)
     return _render(svg, ICON_SIZES)
 
 
 @lru_cache(maxsize=1)
 def app_icon() -> QIcon:
     """The application's icon."""
-    return _render((_FOLDER / "rooftop.svg").read_text(encoding="utf-8"), APP_ICON_SIZES)
+    return _render((ICON_FOLDER / "rooftop.svg").read_text(encoding="utf-8"), APP_ICON_SIZES)
 
 
 def _render(svg: str, sizes: tuple[int, ...]) -> QIcon:

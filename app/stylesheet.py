@@ -6,6 +6,7 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from app.highlight import CODE_COLOURS
+from app.icons import ICON_FOLDER
 from app.theme import BLOCK_GAP_PX, FONT_BASE_PT, FONT_LARGE, FONT_SMALL, FONT_TITLE, LINE_HEIGHT_PERCENT, MONO_FAMILIES
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ QLineEdit, QSpinBox, QDoubleSpinBox { background: $surface; border: 1px solid $b
     padding: 5px 8px; selection-background-color: $accent; selection-color: $accent_text; }
 QComboBox { background: $surface; border: 1px solid $border; border-radius: 7px; padding: 5px 8px; }
 QComboBox:focus { border: 1px solid $accent; }
-QComboBox::drop-down { border: none; width: 22px; }
+QComboBox::drop-down { border: none; width: 26px; }
+QComboBox::down-arrow { image: url("$icon_folder/combo-arrow.svg"); width: 12px; height: 12px; }
 QLineEdit:focus, QSpinBox:focus, QDoubleSpinBox:focus { border: 1px solid $accent; }
 """)
 
@@ -101,6 +103,7 @@ def build_stylesheet(theme: Theme, zoom: float = 1.0) -> str:
     """The style sheet of the whole application."""
     return _TEMPLATE.substitute(
         {name: getattr(theme, name) for name in theme.__slots__},
+        icon_folder=ICON_FOLDER.as_posix(),
         accent_hover=mix(theme.accent, theme.text, 0.12),
         scroll=mix(theme.border, theme.text_dim, 0.35),
         small=round(FONT_BASE_PT * FONT_SMALL * zoom, 2),

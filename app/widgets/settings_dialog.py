@@ -66,7 +66,7 @@ class SettingsDialog(QDialog):
         self._waiting = False
         self.setWindowTitle("Settings")
         self.setAccessibleName("Settings")
-        self.setMinimumWidth(520)
+        self.setMinimumWidth(560)
         self._build_fields()
         self._build_layout()
         self._show_settings(settings)

@@ -195,7 +195,7 @@ def test_grid_stands_for_all_its_combinations() -> None:
     rng = random.Random(0)
     questions = {corpus.expand("(what|who) is (a |)b", rng) for _ in range(100)}
     assert questions == {"what is a b", "what is b", "who is a b", "who is b"}
-    assert corpus.count("(what|who) is (a |)b") == len(questions)
+    assert set(corpus.expansions("(what|who) is (a |)b")) == questions
 
 
 def test_augmentation_keeps_most_of_the_question() -> None:
