@@ -14,7 +14,7 @@ phrasings. Those under `names` are for every topic and take one of its noun phra
 This module knows nothing about tokenisation or sampling.
 """
 
-import math
+import itertools
 import random
 import re
 from collections.abc import Iterable, Iterator
@@ -71,12 +71,21 @@ class Corpus:
         held_out: The phrasings that training never sees.
         words: Off-topic nouns for synthetic questions, none of which occurs in a held-out off-topic phrasing.
         name_grids: Patterns of questions with a place for a noun phrase, `{x}` or without its article `{bare}`.
+        declined_grids: Patterns of off-topic questions.
     """
 
     topics: tuple[Topic, ...]
     held_out: tuple[Question, ...]
     words: tuple[str, ...]
     name_grids: tuple[str, ...]
+    declined_grids: tuple[str, ...]
+
+    @property
+    def unseen_words(self) -> frozenset[str]:
+        """The longer words of the wholly held-out subjects that no phrasing about Rooftop has."""
+        unseen = (question.text for question in self.held_out if question.subject in UNSEEN_SUBJECTS)
+        ours = {word for t in self.topics if t.name != OFFTOPIC for ask in t.asks for word in normalise(ask).split()}
+        return frozenset(word for text in unseen for word in normalise(text).split() if len(word) > 3) - ours
 
     @property
     def held_out_keys(self) -> frozenset[str]:
@@ -107,7 +116,7 @@ def load(folder: Path = CORPUS_DIR) -> Corpus:
     """
     topics: list[Topic] = []
     grids = _grids(folder)
-    name_grids = grids.pop("names", ())
+    name_grids, declined_grids = grids.pop("names", ()), grids.pop(OFFTOPIC, ())
     for path in sorted(folder.glob("*.md")):
         parsed = [_parse_topic(block) for block in _blocks(path.read_text(encoding="utf-8"))]
         topics += _as_offtopic(parsed) if path.stem == OFFTOPIC else parsed
@@ -115,7 +124,7 @@ def load(folder: Path = CORPUS_DIR) -> Corpus:
     topics.sort(key=lambda topic: topic.name == OFFTOPIC)
     _check(topics, grids)
     held_out = tuple(question for topic in topics for question in _held_out(topic))
-    return Corpus(tuple(topics), held_out, tuple(_words(folder, held_out)), name_grids)
+    return Corpus(tuple(topics), held_out, tuple(_words(folder, held_out)), name_grids, declined_grids)
 
 
 def _blocks(text: str) -> Iterator[list[str]]:
@@ -147,13 +156,21 @@ def _parse_topic(lines: list[str]) -> Topic:
 
 def expand(pattern: str, rng: random.Random) -> str:
     """Returns one question of a pattern: of each `(a|b|c)` one alternative, which may be empty."""
-    text = re.sub(r"\(([^()]*\|[^()]*)\)", lambda found: rng.choice(found[1].split("|")), pattern)
-    return " ".join(text.split())
+    return _join(rng.choice(options) for options in _options(pattern))
 
 
-def count(pattern: str) -> int:
-    """Returns how many questions a pattern stands for."""
-    return math.prod(found.count("|") + 1 for found in re.findall(r"\(([^()]*\|[^()]*)\)", pattern))
+def expansions(pattern: str) -> Iterator[str]:
+    """Yields all questions of a pattern."""
+    return (_join(choice) for choice in itertools.product(*_options(pattern)))
+
+
+def _options(pattern: str) -> list[list[str]]:
+    parts = re.split(r"\(([^()]*\|[^()]*)\)", pattern)
+    return [part.split("|") if i % 2 else [part] for i, part in enumerate(parts)]
+
+
+def _join(parts: Iterable[str]) -> str:
+    return " ".join("".join(parts).split())
 
 
 def _grids(folder: Path) -> dict[str, tuple[str, ...]]:

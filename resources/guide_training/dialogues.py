@@ -12,7 +12,7 @@ from resources.guide_training.corpus import OFFTOPIC, Corpus, Topic, expand, nor
 Message = dict[str, str]
 
 FOLLOW_UP = "follow-up"
-OFFTOPIC_SHARE = 0.24
+OFFTOPIC_SHARE = 0.28
 FOLLOW_UP_SHARE = 0.1
 GRID_SHARE, NAME_SHARE = 0.4, 0.2
 SYSTEM_SHARE = 0.12
@@ -76,6 +76,7 @@ class Dialogues:
     def __post_init__(self) -> None:
         """Prepares what every conversation needs."""
         self._keys = self.corpus.held_out_keys
+        self._unseen_words = self.corpus.unseen_words
         self._topics = [topic for topic in self.corpus.topics if topic.name != OFFTOPIC]
         self._declined = [t for t in self.corpus.topics if t.name == OFFTOPIC and self.corpus.training_asks(t)]
         self._asks = {topic.subject: self.corpus.training_asks(topic) for topic in self.corpus.topics}
@@ -128,12 +129,21 @@ class Dialogues:
 
     def _declined_question(self) -> str:
         kind = self.rng.random()
-        if kind < 0.5:
+        if kind < 0.35:
             return self.rng.choice(self._asks[self.rng.choice(self._declined).subject])
-        if kind < 0.9:
+        if kind < 0.65:
+            return self._spared(lambda: expand(self.rng.choice(self.corpus.declined_grids), self.rng))
+        if kind < 0.92:
             return fill(self._template(WORD_TEMPLATES), self.rng.choice(self.corpus.words))
         nonsense = " ".join(self._pseudo_word() for _ in range(self.rng.randint(1, 3)))
         return nonsense if self.rng.random() < 0.5 else fill(self.rng.choice(WORD_TEMPLATES), "a " + nonsense)
+
+    def _spared(self, draw: Callable[[], str]) -> str:
+        """Draws until no word belongs to a subject that training must not see."""
+        while True:
+            text = draw()
+            if not self._unseen_words & set(normalise(text).split()):
+                return text
 
     def _pseudo_word(self) -> str:
         return "".join(self.rng.choice(LETTERS) for _ in range(self.rng.randint(3, 9)))

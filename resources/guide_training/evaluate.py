@@ -114,6 +114,8 @@ def evaluate(folder: Path) -> dict[str, Any]:
     alone = ask_all(guide, questions, [[] for _ in questions], texts)
     in_chat = ask_all(guide, questions, earlier_turns(texts, len(questions)), texts)
     shares = guide.expert_shares([reply.token_ids for reply in in_chat])
+    near = grid_questions(texts)
+    beyond = [reply for reply in alone if corpus.normalise(reply.question.text) not in near]
     return {
         "held_out_phrasings": len(questions),
         "all_phrasings": sum(len(topic.asks) for topic in texts.topics),
@@ -124,6 +126,8 @@ def evaluate(folder: Path) -> dict[str, Any]:
         "on_topic_share_declined": _share([r for r in alone if r.question.topic == OFFTOPIC]),
         "on_topic_share_unseen_subjects": _share([r for r in alone if r.question.subject in UNSEEN_SUBJECTS]),
         "on_topic_share_as_third_question": _share(in_chat),
+        "held_out_beyond_grids": len(beyond),
+        "on_topic_share_beyond_grids": _share(beyond),
         "verbatim_share": round(sum(r.verdict.overlap == 1.0 for r in alone) / len(alone), 4),
         "min_expert_share_by_layer": [round(float(share), 4) for share in shares.amin(1)],
         "max_expert_share_by_layer": [round(float(share), 4) for share in shares.amax(1)],
@@ -131,6 +135,15 @@ def evaluate(folder: Path) -> dict[str, Any]:
         "folder_bytes": sum(p.stat().st_size for p in folder.iterdir() if p.is_file() and p.name != REPORT),
         "misses": [_miss(reply) for reply in alone if not reply.verdict.on_topic],
     }
+
+
+def grid_questions(texts: Corpus) -> frozenset[str]:
+    """Returns all questions of the grids, normalised.
+
+    Training leaves out those that are held out, but it sees their like: they are easier than the other held-out ones.
+    """
+    patterns = [*texts.declined_grids, *(pattern for topic in texts.topics for pattern in topic.grids)]
+    return frozenset(corpus.normalise(text) for pattern in patterns for text in corpus.expansions(pattern))
 
 
 def _share(replies: Sequence[Reply]) -> float:
