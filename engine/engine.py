@@ -263,8 +263,8 @@ class Engine:
         on_event(Loading("measuring", 0, 0))
         loaded = self._loaded
         check = LoadProgress(0, on_event, cancelled).check
-        dense_layer = loaded.decoder.decode_layer_once
-        costs = calibrate(self.model, loaded.device, loaded.store, loaded.residency, dense_layer, check)
+        decode = loaded.decoder.decode_without_experts
+        costs = calibrate(self.model, loaded.device, loaded.store, loaded.residency, decode, check)
         loaded.executor.costs = costs
         keep_costs(self.model, self._hardware, self._config, costs)
 

@@ -48,7 +48,7 @@ class CostModel:
         gpu_expert: Expert on the GPU, units are tokens; None without a GPU.
         weight_copy: One expert's weights from RAM to VRAM, units are experts; None without a GPU.
         activation_copy: Activations there and back, units are tokens; None without a GPU.
-        dense_layer_s: One decode layer around its experts.
+        dense_layer_s: One decode layer around its experts, with its share of embedding and lm_head.
         cpu_correction: Measured / predicted on the CPU, learnt while running.
         gpu_correction: The same for the GPU side.
         source: Where the numbers come from, e.g. "measured", "cached", "assumed".

@@ -17,7 +17,7 @@ from engine.devices import Device
 from engine.experts.cost_model import fit_curve
 from engine.experts.residency import Residency
 from engine.experts.store import ExpertStore
-from engine.kernels.torch_expert import expert_forward
+from engine.kernels.torch_expert import add_expert
 from engine.messages import CostCurve, CostModel
 
 TOKEN_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -34,7 +34,7 @@ def calibrate(
     device: Device,
     store: ExpertStore,
     residency: Residency,
-    dense_layer: Callable[[], None],
+    decode_without_experts: Callable[[], None],
     check: Check,
 ) -> CostModel:
     """Measure every curve; about a second for small experts, a few for Mixtral's.
@@ -44,18 +44,19 @@ def calibrate(
         device: Where the GPU side is; a device without one leaves those curves out.
         store: Experts in RAM, already filled.
         residency: Lends a slot in VRAM.
-        dense_layer: Runs one decode layer around its experts once and waits for it.
+        decode_without_experts: Takes one token through all that surrounds the experts, and waits for it.
         check: Called between samples; raises to stop.
     """
     dtype = store.weights(0, 0).flat.dtype
     experts = [store.weights(index % model.layers, index // model.layers) for index in range(model.total_experts)]
 
     def cpu_sample(tokens: int, turn: int) -> float:
-        """One expert on the CPU."""
-        hidden = torch.zeros(tokens, model.hidden_size, dtype=dtype)
-        return _timed(lambda: expert_forward(hidden, experts[turn % len(experts)]))
+        """One expert on the CPU, just as the executor runs it."""
+        hidden, rows = torch.zeros(tokens, model.hidden_size, dtype=dtype), torch.arange(tokens)
+        out, scales = torch.zeros_like(hidden), torch.ones(tokens, 1)
+        return _timed(lambda: add_expert(out, hidden, rows, scales, experts[turn % len(experts)]))
 
-    dense_layer_s = min(_timed(dense_layer) for _ in range(3 * REPEATS))
+    dense_layer_s = min(_timed(decode_without_experts) for _ in range(REPEATS + 1)) / model.layers
     cpu_expert = _measure_curve(cpu_sample, check)
     if not device.has_gpu:
         return CostModel(cpu_expert, None, None, None, dense_layer_s, source="measured")

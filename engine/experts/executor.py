@@ -20,7 +20,7 @@ from engine.experts.planner import LayerPlan, plan_layer
 from engine.experts.popularity import Popularity
 from engine.experts.residency import Residency
 from engine.experts.store import ExpertStore
-from engine.kernels.torch_expert import expert_forward
+from engine.kernels.torch_expert import add_expert
 from engine.messages import CostModel, LayerTrace
 
 Check = Callable[[], None]
@@ -192,8 +192,7 @@ class ExpertExecutor:
         for expert in experts:
             check()
             rows, scales = routing.visits(expert)
-            expert_out = expert_forward(hidden[rows], self._store.weights(layer, expert))
-            out.index_add_(0, rows, (expert_out * scales).to(out.dtype))
+            add_expert(out, hidden, rows, scales, self._store.weights(layer, expert))
         return out
 
     def _record(

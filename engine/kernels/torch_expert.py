@@ -65,3 +65,18 @@ def expert_forward(hidden: torch.Tensor, weights: ExpertWeights) -> torch.Tensor
     gate, up = F.linear(hidden, gate_up_weight).chunk(2, dim=-1)
     out = F.linear(F.silu(gate) * up, down_weight)
     return out.half() if widen else out
+
+
+def add_expert(
+    out: torch.Tensor, hidden: torch.Tensor, rows: torch.Tensor, scales: torch.Tensor, weights: ExpertWeights
+) -> None:
+    """Run one expert on its tokens and add what it says to theirs.
+
+    Args:
+        out: The layer's sum so far [T, H], changed in place.
+        hidden: Normed hidden states of all tokens [T, H].
+        rows: Tokens of this expert [s], each once.
+        scales: Router weight of each [s, 1].
+        weights: The expert.
+    """
+    out.index_add_(0, rows, (expert_forward(hidden[rows], weights) * scales).to(out.dtype))

@@ -81,13 +81,15 @@ class Decoder:
                 return hidden
 
     @torch.inference_mode()
-    def decode_layer_once(self) -> None:
-        """One token through the first layer around its experts, for timing; leaves the cached sequence alone."""
-        weights = self._weights
-        layer, start = weights.layers[0], min(len(self.cache.tokens), self.cache.capacity - 1)
+    def decode_without_experts(self) -> None:
+        """One token through all that surrounds the experts, for timing; leaves the cached sequence alone."""
+        weights, start = self._weights, min(len(self.cache.tokens), self.cache.capacity - 1)
         hidden = weights.embedding[:1]
-        hidden = self.attend(0, layer, hidden, start, self.rotation(start, 1, hidden.dtype), None)
-        self.route(layer, hidden)[2].tolist()
+        rotation = self.rotation(start, 1, hidden.dtype)
+        for index, layer in enumerate(weights.layers):
+            hidden = self.attend(index, layer, hidden, start, rotation, None)
+            self.route(layer, hidden)[2].tolist()
+        self.logits(self._norm(hidden, weights.norm)).argmax().item()
 
     @torch.inference_mode()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
