@@ -25,6 +25,8 @@ BATCH = 48
 MAX_REPLY_TOKENS = 120
 CHAT_SEED = 11
 REPORT = "evaluation.json"
+# Questions by somebody who saw each topic's first answer and nothing else: no phrasing, no grid, no reply of a model.
+STRANGERS = corpus.CORPUS_DIR / "strangers.tsv"
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,8 @@ def evaluate(folder: Path) -> dict[str, Any]:
     alone = ask_all(guide, questions, [[] for _ in questions], texts)
     in_chat = ask_all(guide, questions, earlier_turns(texts, len(questions)), texts)
     shares = guide.expert_shares([reply.token_ids for reply in in_chat])
+    strangers = stranger_questions(texts)
+    by_strangers = ask_all(guide, strangers, [[] for _ in strangers], texts)
     near = grid_questions(texts)
     beyond = [reply for reply in alone if corpus.normalise(reply.question.text) not in near]
     return {
@@ -128,13 +132,24 @@ def evaluate(folder: Path) -> dict[str, Any]:
         "on_topic_share_as_third_question": _share(in_chat),
         "held_out_beyond_grids": len(beyond),
         "on_topic_share_beyond_grids": _share(beyond),
+        "strangers_questions": len(strangers),
+        "on_topic_share_strangers": _share(by_strangers),
+        "on_topic_share_strangers_about_rooftop": _share([r for r in by_strangers if r.question.topic != OFFTOPIC]),
         "verbatim_share": round(sum(r.verdict.overlap == 1.0 for r in alone) / len(alone), 4),
         "min_expert_share_by_layer": [round(float(share), 4) for share in shares.amin(1)],
         "max_expert_share_by_layer": [round(float(share), 4) for share in shares.amax(1)],
         "parameters": sum(parameter.numel() for parameter in guide.model.parameters()),
         "folder_bytes": sum(p.stat().st_size for p in folder.iterdir() if p.is_file() and p.name != REPORT),
+        "misses_strangers": [_miss(reply) for reply in by_strangers if not reply.verdict.on_topic],
         "misses": [_miss(reply) for reply in alone if not reply.verdict.on_topic],
     }
+
+
+def stranger_questions(texts: Corpus) -> list[Question]:
+    """Returns the strangers' questions, without those that our phrasings or grids happen to spell the same way."""
+    ours = grid_questions(texts).union(corpus.normalise(ask) for topic in texts.topics for ask in topic.asks)
+    rows = (line.split("\t") for line in STRANGERS.read_text(encoding="utf-8").splitlines())
+    return [Question(text, topic, topic) for topic, text in rows if corpus.normalise(text) not in ours]
 
 
 def grid_questions(texts: Corpus) -> frozenset[str]:
@@ -157,7 +172,7 @@ def _miss(reply: Reply) -> dict[str, Any]:
 
 def _print(report: dict[str, Any]) -> None:
     for key, value in report.items():
-        if key != "misses":
+        if not key.startswith("misses"):
             print(f"{key:35} {value}")
     for miss in report["misses"]:
         start = miss["reply"][:70]
