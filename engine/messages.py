@@ -159,6 +159,7 @@ class LayerTrace:
         predicted_gpu_s: Predicted time of the GPU side.
         measured_cpu_s: Measured time of the CPU side.
         measured_gpu_s: Measured (or, simulated GPU: simulated) time of the GPU side.
+        activation_s: Predicted time to bring activations to the CPU and back, which its side begins with.
     """
 
     layer: int
@@ -168,6 +169,7 @@ class LayerTrace:
     predicted_gpu_s: float
     measured_cpu_s: float
     measured_gpu_s: float
+    activation_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,7 +210,7 @@ class ExpertExecutor:
                 counters.streamed += 1
                 counters.streamed_bytes += self._model.expert_bytes
         self.traces[layer] = LayerTrace(
-            layer, tokens, plan.runs, plan.predicted_cpu_s, plan.predicted_gpu_s, cpu_s, gpu_s
+            layer, tokens, plan.runs, plan.predicted_cpu_s, plan.predicted_gpu_s, cpu_s, gpu_s, plan.activation_s
         )
         predicted_cpu_s = sum(run.cpu_s for run in plan.runs if run.place == "cpu")  # without the activations' copies
         self.costs = with_correction(

@@ -84,12 +84,17 @@ def _why_streamed(run: ExpertRun, trace: LayerTrace) -> str:
     there_s = run.copy_s + run.gpu_s
     if run.cpu_s > there_s:
         return f"{cpu} on the CPU, {copy} to copy its weights and {human_seconds(run.gpu_s)} there"
+    if trace.predicted_cpu_s == 0.0 and run.cpu_s + trace.activation_s > there_s:
+        return (
+            f"{cpu} on the CPU and {human_seconds(trace.activation_s)} to bring activations there and back, "
+            f"{copy} to copy its weights and {human_seconds(run.gpu_s)} there"
+        )
     if trace.predicted_cpu_s > 0.0:
         return (
             f"{copy} to copy its weights while the CPU is busy for {human_seconds(trace.predicted_cpu_s)} with others"
         )
     waiting_s = sum(other.cpu_s for other in trace.runs if other.place == "stream")
-    if waiting_s > trace.predicted_gpu_s:
+    if waiting_s + trace.activation_s > trace.predicted_gpu_s:
         return f"{copy} to copy its weights; all streamed experts would take the CPU {human_seconds(waiting_s)}"
     return f"{copy} to copy its weights, though the CPU would take {cpu}: the policy streams every expert"
 

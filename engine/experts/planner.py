@@ -41,11 +41,13 @@ class LayerPlan:
         runs: Every active expert once: residents, then streamed ones in the order of their copies, then the CPU's.
         predicted_cpu_s: Time of the CPU side, 0 without experts there.
         predicted_gpu_s: Time of the GPU side, 0 without experts there.
+        activation_s: Time to bring activations to the CPU and back, should anything run there; 0 without a GPU.
     """
 
     runs: tuple[ExpertRun, ...]
     predicted_cpu_s: float
     predicted_gpu_s: float
+    activation_s: float
 
     @property
     def predicted_s(self) -> float:
@@ -63,6 +65,7 @@ class _Split:
     cpu_s: float
     gpu_s: float
     copy_s: float
+    activation_s: float = 0.0
 
 
 def plan_layer(
@@ -97,7 +100,7 @@ def plan_layer(
     runs += [ExpertRun(expert, tokens, "stream", cpu, gpu, copy_s) for expert, tokens, cpu, gpu in split.streamed]
     for expert, tokens, cpu, gpu in split.cpu:
         runs.append(ExpertRun(expert, tokens, "cpu", cpu, gpu, 0.0 if expert in resident else copy_s))
-    return LayerPlan(tuple(runs), split.cpu_s, split.gpu_s)
+    return LayerPlan(tuple(runs), split.cpu_s, split.gpu_s, split.activation_s)
 
 
 def layer_seconds(
@@ -141,7 +144,7 @@ def _split(
     copy_s = predict(copy_curve, 1) * costs.gpu_correction
     activation_s = _activation_seconds(costs.activation_copy, pass_tokens or max(item[1] for item in priced))
     if policy == "cpu_only":
-        return _Split([], [], priced, activation_s + sum(item[2] for item in priced), 0.0, copy_s)
+        return _Split([], [], priced, activation_s + sum(item[2] for item in priced), 0.0, copy_s, activation_s)
     residents: list[_Priced] = []
     others: list[_Priced] = []
     for item in priced:
@@ -151,10 +154,11 @@ def _split(
     resident_s = sum(item[3] for item in residents)
     gpu_sides = _gpu_sides(others, resident_s, copy_s, staging_slots)
     if policy == "gpu_stream":
-        return _Split(residents, others, [], 0.0, gpu_sides[-1], copy_s)
+        return _Split(residents, others, [], 0.0, gpu_sides[-1], copy_s, activation_s)
     cpu_sides = _cpu_sides(others, activation_s)
     streamed = _best_prefix(cpu_sides, gpu_sides)
-    return _Split(residents, others[:streamed], others[streamed:], cpu_sides[streamed], gpu_sides[streamed], copy_s)
+    cpu_s, gpu_s = cpu_sides[streamed], gpu_sides[streamed]
+    return _Split(residents, others[:streamed], others[streamed:], cpu_s, gpu_s, copy_s, activation_s)
 
 
 def _price(counts: Sequence[tuple[int, int]], costs: CostModel) -> list[_Priced]:

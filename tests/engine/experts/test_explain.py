@@ -16,7 +16,9 @@ COSTS = CostModel(CostCurve(1.1e-3, 2.4e-4, 0), CostCurve(2e-4, 0, 0), CostCurve
 
 
 def trace_of(plan: LayerPlan, tokens: int = 1) -> LayerTrace:
-    return LayerTrace(7, tokens, plan.runs, plan.predicted_cpu_s, plan.predicted_gpu_s, 1.2e-3, 3.4e-4)
+    return LayerTrace(
+        7, tokens, plan.runs, plan.predicted_cpu_s, plan.predicted_gpu_s, 1.2e-3, 3.4e-4, plan.activation_s
+    )
 
 
 def explained(plan: LayerPlan, expert: int, *, has_gpu: bool = True) -> str:
@@ -147,3 +149,21 @@ def test_no_sentence_blames_the_policy_for_what_fiddler_chose(
     assert len(text.splitlines()) <= 3 + MAX_SENTENCES + 1
     if policy == "fiddler":
         assert "policy" not in text
+
+
+def test_streaming_because_the_way_to_the_cpu_is_long() -> None:
+    run = ExpertRun(3, 1, "stream", cpu_s=91e-6, gpu_s=21e-6, copy_s=77e-6)
+    trace = LayerTrace(1, 1, (run,), 0.0, 98e-6, 0.0, 98e-6, activation_s=40e-6)
+    assert explain_run(run, trace, has_gpu=True) == (
+        "Expert 3 streamed to the GPU: 91.0 us on the CPU and 40.0 us to bring activations there and back, "
+        "77.0 us to copy its weights and 21.0 us there (1 token)."
+    )
+
+
+@given(routings(), realistic_costs())
+def test_the_policy_is_only_named_where_it_decided(
+    routing: tuple[list[tuple[int, int]], set[int]], costs: CostModel
+) -> None:
+    counts, resident = routing
+    trace = trace_of(plan_layer(counts, resident, costs, "fiddler"), tokens=sum(tokens for _, tokens in counts))
+    assert not any("policy" in explain_run(run, trace, has_gpu=True) for run in trace.runs)
