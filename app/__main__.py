@@ -26,7 +26,7 @@ log = logging.getLogger("app")
 DONE, FAILED, BAD_USAGE = 0, 1, 2
 LOG_FILE_BYTES = 1 << 20
 LOG_FILES = 3
-CHAT_HINT = "`rooftop chat` starts the same engine in this terminal"
+CHAT_HINT = "`{program} chat` starts the same engine in this terminal"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -125,7 +125,8 @@ def _open_window(app: QApplication, options: argparse.Namespace, gpu_bytes: int 
 
 def _offer_terminal(problem: str, options: argparse.Namespace, gpu_bytes: int | None) -> int:
     """One sentence; where someone can answer, the terminal chat at once."""
-    _say(f"The window cannot be opened because {problem}; {CHAT_HINT}.", BAD_USAGE)
+    hint = CHAT_HINT.format(program=sys.argv[0] if Path(sys.argv[0]).name == "rooftop" else "rooftop")
+    _say(f"The window cannot be opened because {problem}; {hint}.", BAD_USAGE)
     if sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty():
         sys.stderr.write("Start the terminal chat now? [Y/n] ")
         sys.stderr.flush()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from app.telemetry import TelemetrySampler
     from app.widgets.engine_panel import EnginePanel
     from app.widgets.settings_dialog import SettingsDialog
-    from engine.messages import Finished, Ready, Snapshot
+    from engine.messages import ErrorReport, Finished, Ready, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,10 @@ log = logging.getLogger(__name__)
 TRY_SIMULATED_SHARE = 0.4
 MOST_SIMULATED_BYTES = 8 << 30
 GUIDE_NAME = "Rooftop guide"
+
+
+# What a loaded model can take on, and can refuse.
+LIVE_SETTINGS = ("vram_budget_bytes", "context_tokens", "cpu_threads")
 
 
 class Application(QObject):
@@ -53,6 +57,7 @@ class Application(QObject):
     """
 
     panel_ready = Signal()
+    settings_refused = Signal(object, object)
 
     def __init__(
         self,
@@ -69,6 +74,7 @@ class Application(QObject):
         if model is not None:
             self._settings = dataclasses.replace(self._settings, model=model)
         self._ready: Ready | None = None
+        self._accepted: Settings | None = None
         self._panel: EnginePanel | None = None
         self._telemetry: TelemetrySampler | None = None
         self._closed = False
@@ -136,6 +142,7 @@ class Application(QObject):
         client.ready.connect(self._on_ready)
         client.snapshot.connect(self._on_snapshot)
         client.finished.connect(self._on_finished)
+        client.failed.connect(self._on_failed)
         client.state_changed.connect(self._on_state)
 
     def _after_show(self) -> None:
@@ -170,8 +177,17 @@ class Application(QObject):
         self.chat.show_loading_of(self._model_name())
         self.client.load(self.settings.model, to_engine_config(self.settings))
 
+    def _on_failed(self, error: ErrorReport, what: str) -> None:
+        """Settings that the engine refused are not kept: the next start must not fail by them."""
+        if what != "settings" or self._accepted is None:
+            return
+        kept = {name: getattr(self._accepted, name) for name in LIVE_SETTINGS}
+        self._settings = dataclasses.replace(self._settings, **kept)
+        self._save()
+        self.settings_refused.emit(error, self.settings)
+
     def _on_ready(self, ready: Ready) -> None:
-        self._ready = ready
+        self._ready, self._accepted = ready, self._settings
         self.chat.banners.dismiss("settings")
         name = GUIDE_NAME if self._settings.model == GUIDE_MODEL else ready.model.name
         self.window.top_bar.show_ready(ready, name)
@@ -204,6 +220,7 @@ class Application(QObject):
     def _simulate(self) -> None:
         size_bytes = MOST_SIMULATED_BYTES if self._ready is None else _simulated_bytes_to_try(self._ready)
         self.apply_settings(dataclasses.replace(self.settings, simulate_gpu_bytes=size_bytes))
+        self.chat.composer.setFocus()
 
     # ---- settings -----------------------------------------------------------------------------------------------
 
@@ -214,6 +231,7 @@ class Application(QObject):
         dialog = self.window.show_dialog(self._make_settings_dialog)
         assert isinstance(dialog, SettingsDialog)
         dialog.applied.connect(self.apply_settings)
+        self.settings_refused.connect(dialog.show_refused)
         dialog.measure_requested.connect(self.client.recalibrate)
         self.client.ready.connect(dialog.show_ready)
 

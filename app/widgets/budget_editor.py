@@ -70,7 +70,7 @@ class BudgetEditor(QWidget):
         super().__init__(parent)
         self._context: PreviewContext | None = None
         self._why_not = NO_MODEL
-        self._largest_bytes = _UNKNOWN_GPU_BYTES
+        self._least_bytes, self._largest_bytes = 0, _UNKNOWN_GPU_BYTES
         self._moving = False
         self._build()
         self._timer = QTimer(self)
@@ -130,7 +130,8 @@ class BudgetEditor(QWidget):
     def _slider_moved(self, step: int) -> None:
         if not self._moving:
             self._moving = True
-            self.spin.set_size(round(self._largest_bytes * step / _SLIDER_STEPS))
+            span = self._largest_bytes - self._least_bytes
+            self.spin.set_size(self._least_bytes + round(span * step / _SLIDER_STEPS))
             self._moving = False
 
     def _size_edited(self) -> None:
@@ -140,7 +141,8 @@ class BudgetEditor(QWidget):
     def _place_slider(self, size_bytes: int) -> None:
         if not self._moving:
             self._moving = True
-            self.slider.setValue(min(_SLIDER_STEPS, round(_SLIDER_STEPS * size_bytes / self._largest_bytes)))
+            share = (size_bytes - self._least_bytes) / max(1, self._largest_bytes - self._least_bytes)
+            self.slider.setValue(round(_SLIDER_STEPS * min(1.0, max(0.0, share))))
             self._moving = False
 
     def _announce(self) -> None:
@@ -160,7 +162,7 @@ class BudgetEditor(QWidget):
         self._why_not = why_not
         self.setEnabled(why_not != NO_GPU)
         least, most = budget_range(context.inputs, context.config) if context is not None else (0, _UNKNOWN_GPU_BYTES)
-        self._largest_bytes = max(1, most)
+        self._least_bytes, self._largest_bytes = least, max(1, most)
         self.spin.set_scale(self._largest_bytes)
         self.limits.setVisible(context is not None)
         self.limits.setText(f"From {human_bytes(least)} without experts to {human_bytes(most)}." if most else "")

@@ -34,7 +34,7 @@ from engine.config import MAX_CONTEXT_TOKENS, MIN_CONTEXT_TOKENS
 from engine.experts.explain import human_bytes
 
 if TYPE_CHECKING:
-    from engine.messages import Ready
+    from engine.messages import ErrorReport, Ready
 
 ThemeName = Literal["system", "light", "dark"]
 _THEMES: tuple[tuple[str, ThemeName], ...] = (("As the system", "system"), ("Light", "light"), ("Dark", "dark"))
@@ -200,6 +200,19 @@ class SettingsDialog(QDialog):
         if self._waiting and ready is not None:
             self._waiting = False
             self.status.setText("Applied; the values in force are up to date.")
+
+    def show_refused(self, error: ErrorReport, settings: Settings) -> None:
+        """The engine kept what it had.
+
+        Args:
+            error: Why.
+            settings: The settings that stay.
+        """
+        self._waiting = False
+        self._settings = settings
+        self.measure.setEnabled(self._ready is not None)
+        self._edited()
+        self.status.setText(f"Not applied. {error.message}")
 
     def _refresh_in_force(self) -> None:
         ready = self._ready

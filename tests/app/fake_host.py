@@ -43,6 +43,7 @@ class FakeHost:
         hold_reply: Send the first tokens of a reply, then nothing until `release` or Cancel.
         deaf: Do not answer Cancel.
         load_error: Fail a load with this.
+        settings_error: Refuse new settings with this.
         shape: The model that `Ready` describes.
         simulated: Whether its GPU is.
     """
@@ -53,6 +54,7 @@ class FakeHost:
     hold_reply: bool = False
     deaf: bool = False
     load_error: ErrorReport | None = None
+    settings_error: ErrorReport | None = None
     shape: Shape = "guide"
     simulated: bool = True
     requests: list[Request] = field(default_factory=list)
@@ -89,6 +91,8 @@ class FakeHost:
                 self._generating, self._written = True, 0
                 self._events.extend([PromptProgress(16, 64), PromptProgress(64, 64)])
                 self._tokens = deque(re.findall(r"\s*\S+\s?", self.reply))
+            case Reconfigure() if self.settings_error is not None:
+                self._events.append(Failed(self.settings_error))
             case Reconfigure() | Recalibrate():
                 self._events.append(self.ready)
             case Cancel():

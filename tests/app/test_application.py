@@ -306,3 +306,16 @@ def test_measuring_again_reaches_the_engine_and_its_answer_the_dialog(
     assert any(isinstance(request, Recalibrate) for request in host.requests)
     qtbot.waitUntil(lambda: "up to date" in dialog.status.text())
     dialog.reject()
+
+
+def test_settings_that_the_engine_refuses_are_not_kept(rooftop: Application, host: FakeHost, qtbot: QtBot) -> None:
+    host.settings_error = ErrorReport("does-not-fit", "Needs 40 MiB, 35 MiB available.", "Raise the budget.")
+    rooftop.open_settings()
+    dialog = rooftop.window.findChild(SettingsDialog)
+    assert dialog is not None
+    dialog.context.setValue(1024)
+    dialog.button("Apply").click()
+    qtbot.waitUntil(lambda: "Not applied. Needs 40 MiB" in dialog.status.text())
+    assert rooftop.settings.context_tokens == Settings().context_tokens
+    assert dialog.button("Apply").isEnabled()
+    dialog.reject()
