@@ -188,6 +188,7 @@ class Application(QObject):
 
     def _on_ready(self, ready: Ready) -> None:
         self._ready, self._accepted = ready, self._settings
+        self.chat.composer.setFocus()
         self.chat.banners.dismiss("settings")
         name = GUIDE_NAME if self._settings.model == GUIDE_MODEL else ready.model.name
         self.window.top_bar.show_ready(ready, name)

@@ -67,6 +67,7 @@ class Composer(QWidget):
         self._hint.setAlignment(Qt.AlignmentFlag.AlignHCenter)
         self._arrange()
         self.setFocusProxy(self._edit)
+        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)  # the frame around the text belongs to it
         self._update_button()
 
     @property

@@ -1,6 +1,6 @@
-from PySide6.QtCore import QMimeData, Qt, QUrl
+from PySide6.QtCore import QMimeData, QPoint, Qt, QUrl
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QPlainTextEdit, QPushButton
+from PySide6.QtWidgets import QPlainTextEdit, QPushButton, QVBoxLayout, QWidget
 from pytestqt.qtbot import QtBot
 
 from app.theme import ThemeManager
@@ -92,3 +92,22 @@ def test_page_keys_scroll_the_chat(qtbot: QtBot, themes: ThemeManager) -> None:
     with qtbot.waitSignal(composer.paged) as blocker:
         QTest.keyClick(edit, Qt.Key.Key_PageUp)
     assert blocker.args == [-1]
+
+
+def test_a_click_on_the_frame_goes_to_the_text(qtbot: QtBot, themes: ThemeManager) -> None:
+    window = QWidget()
+    qtbot.addWidget(window)
+    composer, other = Composer(), QPushButton("other")
+    layout = QVBoxLayout(window)
+    layout.addWidget(other)
+    layout.addWidget(composer)
+    window.resize(600, 200)
+    window.show()
+    window.activateWindow()
+    edit = composer.findChild(QPlainTextEdit)
+    assert edit is not None
+    other.setFocus()
+    frame = edit.parentWidget()
+    assert frame is not None
+    QTest.mouseClick(frame, Qt.MouseButton.LeftButton, pos=QPoint(frame.width() // 2, frame.height() - 3))
+    qtbot.waitUntil(edit.hasFocus)
