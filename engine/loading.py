@@ -50,7 +50,7 @@ class LoadProgress:
         def progress(size_bytes: int) -> None:
             self._done_bytes += size_bytes
             now_s = time.perf_counter()
-            if now_s - self._told_s > LOADING_INTERVAL_S:
+            if now_s - self._told_s > LOADING_INTERVAL_S or self._done_bytes == self._total_bytes:
                 self._told_s = now_s
                 self._on_event(Loading(name, self._done_bytes, self._total_bytes))
             self.check()
@@ -100,7 +100,7 @@ class LoadedModel:
         device.budget_bytes = max(plan.vram_budget_bytes, device.budget_bytes)
         if plan.context_tokens != cache.capacity:
             self.residency.close()
-            device.release("kv", cache.nbytes)
+            cache.close()
             self.decoder.cache = KVCache(self.model, device, plan.context_tokens, cache.keys.dtype)
         if device.has_gpu:
             device.release("workspace", device.allocated.get("workspace", 0))

@@ -80,14 +80,6 @@ class Checkpoint:
             raise CheckpointError(f"{quote(self.folder)} holds no tensor {quote(name)}.", DOWNLOAD_AGAIN)
         self._reader.read(entry, into)
 
-    def check_tokenizer(self) -> None:
-        """Hold that the folder has a tokenizer.json; not part of `open`, since logits need none.
-
-        Raises:
-            CheckpointError: It is missing, empty or huge.
-        """
-        model_folder.check_tokenizer(self.folder)
-
     def close(self) -> None:
         """Close all files; closing twice does no harm."""
         self._reader.close()

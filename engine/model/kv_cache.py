@@ -32,10 +32,18 @@ class KVCache:
         """
         shape = (2, model.layers, model.kv_heads, capacity, model.head_dim)
         storage = device.allocate(shape, dtype, "kv")
+        self._device = device
         self.capacity = capacity
         self.nbytes = storage.nbytes
         self.keys, self.values = storage[0], storage[1]
         self.tokens: list[int] = []
+
+    def close(self) -> None:
+        """Give the memory back, so that another cache can take its place; this one is of no use afterwards."""
+        self._device.release("kv", self.nbytes)
+        self.capacity, self.nbytes = 0, 0
+        self.keys, self.values = self.keys.new_empty(0), self.values.new_empty(0)
+        self.tokens.clear()
 
     def keep_prefix(self, tokens: Sequence[int]) -> int:
         """Forget what does not begin like `tokens`; the last of them is always computed anew, for its logits.

@@ -182,9 +182,11 @@ def test_costs_and_popularity_are_kept_for_the_next_start(model: str, tmp_path: 
 def test_loading_tells_its_phases_and_ends_at_the_total(model: str) -> None:
     heard: list[Event] = []
     Engine.load(model, CPU, heard.append).close()
-    phases = [event.phase for event in heard if isinstance(event, Loading)]
-    assert phases[0] == "checking"
-    assert phases[-1] == "measuring"
+    loading = [event for event in heard if isinstance(event, Loading)]
+    assert (loading[0].phase, loading[-1].phase) == ("checking", "measuring")
+    read = [event for event in loading if event.total_bytes]
+    assert [event.done_bytes for event in read] == sorted(event.done_bytes for event in read)
+    assert read[-1].done_bytes == read[-1].total_bytes
 
 
 def test_closing_twice_is_fine(model: str) -> None:

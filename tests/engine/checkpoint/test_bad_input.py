@@ -22,6 +22,7 @@ from engine.checkpoint.checkpoint import Checkpoint
 from engine.checkpoint.model_config import read_model_config
 from engine.checkpoint.safetensors_file import read_header
 from engine.errors import CheckpointError, RooftopError, UnsupportedModelError
+from engine.tokenizer import ChatTokenizer
 from tests.checkpoints import edit_json, read_raw_safetensors, write_mixtral, write_raw_safetensors
 
 WEIGHTS = "model.safetensors"
@@ -42,7 +43,7 @@ fuzzing = settings(
 def open_all(folder: Path) -> None:
     """What opening a model does: find it, check it, ask for its tokenizer, read a tensor."""
     with Checkpoint.open(resolve_model(str(folder))) as checkpoint:
-        checkpoint.check_tokenizer()
+        ChatTokenizer.open(checkpoint.folder)
         checkpoint.read(NORM, bytearray(checkpoint.tensors[NORM].nbytes))
 
 

@@ -34,6 +34,14 @@ def test_the_common_prefix_is_kept(cache: KVCache, prompt: list[int], kept: int)
     assert cache.tokens == prompt[:kept]
 
 
+def test_closing_gives_every_byte_back() -> None:
+    device = CpuDevice(probe_hardware())
+    cache = KVCache(TINY, device, 32, torch.float32)
+    cache.close()
+    assert device.allocated_bytes == 0
+    assert cache.keys.untyped_storage().nbytes() + cache.values.untyped_storage().nbytes() == 0
+
+
 def test_it_is_counted_to_the_byte() -> None:
     device = CpuDevice(probe_hardware())
     cache = KVCache(TINY, device, 32, torch.float32)

@@ -1,1 +1,0 @@
-"""Weight block formats and the packed layout."""
