@@ -34,6 +34,10 @@ _TEMPLATE_FAILURES = (
 )
 
 
+TEMPLATE_FILE = "<template>"  # what Jinja calls compiled code that came from no file
+RENDERING_MODULES = ("jinja2.", "engine.template_sandbox")
+
+
 class _OutOfTimeError(BaseException):
     """The deadline passed; a BaseException so that no `except Exception` inside Jinja swallows it."""
 
@@ -100,7 +104,7 @@ def _deadline(seconds: float) -> Iterator[None]:
     end = time.thread_time() + seconds
 
     def trace(frame: FrameType, _event: str, _argument: object) -> Any:  # noqa: ANN401 - a trace function returns itself
-        if time.thread_time() > end:
+        if time.thread_time() > end and _renders(frame):
             raise _OutOfTimeError
         return None if frame.f_code is weight_of.__code__ else trace  # its loop is bounded, and the hottest
 
@@ -110,6 +114,15 @@ def _deadline(seconds: float) -> Iterator[None]:
         yield
     finally:
         sys.settrace(previous)
+
+
+def _renders(frame: FrameType) -> bool:
+    """Whether a frame belongs to the rendering.
+
+    Python also runs garbage collection's callbacks in this thread: what is raised there is lost, and with it the trace.
+    """
+    module = str(frame.f_globals.get("__name__", ""))
+    return frame.f_code.co_filename == TEMPLATE_FILE or module.startswith(RENDERING_MODULES)
 
 
 def _broken(reason: str) -> CheckpointError:

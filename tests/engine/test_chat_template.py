@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 import tracemalloc
@@ -170,3 +171,30 @@ def test_ordinary_features_work() -> None:
     assert ChatTemplate(source, {"bos_token": "<s>"}).render(CHAT) == (
         "<user>Hia-3b:  44{\"a\": 1}1,3c<s>[('k', 'v')]116"
     )
+
+
+def test_the_deadline_holds_when_it_passes_in_a_garbage_collection() -> None:
+    """What is raised in a collector's callback is lost, and Python then stops tracing: the loop would run on."""
+    passed_in_callback, tracer = False, sys.gettrace()
+
+    def slow_callback(_phase: str, _info: dict[str, int]) -> None:
+        nonlocal passed_in_callback
+        if sys.gettrace() is tracer:  # not rendering yet, or no more
+            return
+        end = time.thread_time() + 0.6
+        while not passed_in_callback and time.thread_time() < end:
+            sum(range(100))
+        passed_in_callback = True
+
+    loops = "{% for a in range(99999) %}{% for b in range(99999) %}{% set x = [[], []] %}{% endfor %}{% endfor %}"
+    threshold = gc.get_threshold()
+    gc.callbacks.append(slow_callback)
+    gc.set_threshold(1)
+    try:
+        before = time.thread_time()
+        assert "longer than" in _fails(loops)
+        assert time.thread_time() - before < GENEROUS_S
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(slow_callback)
+    assert passed_in_callback
