@@ -7,20 +7,27 @@ Knows nothing about files, devices or torch. Validation happens where a value en
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from engine.errors import ConfigurationError
+from engine.quant.formats import FORMATS
 
 DeviceName = Literal["auto", "cuda", "cpu", "simulated"]
 PolicyName = Literal["fiddler", "gpu_stream", "cpu_only"]
 PlacementName = Literal["popularity", "uniform"]
 DTypeName = Literal["float32", "bfloat16", "float16"]
 
+IsaName = Literal["auto", "scalar", "avx2", "avxvnni", "avx512", "torch"]
+ExpertFormats = tuple[str, str, str]  # of gate, up and down: names in `engine.quant.formats`
+
+DTYPE_FORMATS: dict[DTypeName, str] = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 DTYPE_BYTES: dict[DTypeName, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 SIMULATED_LAUNCH_S = 20e-6  # what a launch or a copy costs on the simulated GPU, whatever its size
 # Settings that shape the device itself: changing one needs the model to be loaded again.
 DEVICE_FIELDS = (
     "device",
+    "isa",
+    "experts_on_disk",
     "simulated_vram_bytes",
     "simulated_link_bytes_per_s",
     "simulated_memory_bytes_per_s",
@@ -51,7 +58,12 @@ class ModelConfig:
         rope_theta: Base of the rotary embedding.
         sliding_window: Tokens that attention looks back on, None for all.
         tie_word_embeddings: Whether lm_head shares the embedding's weights.
-        dtype: The weights' type, on disk and in memory.
+        dtype: Type of the KV cache, of torch's activations, and of every weight that no format below names.
+        query_key_norm: Whether queries and keys are normed per head (Qwen3).
+        normalise_top_k: Whether the weights of the chosen experts are scaled to sum to 1.
+        quantization: What a quantised file calls its mix of formats, e.g. "Q4_K_M"; None for plain floats.
+        expert_formats: Per layer the formats of gate, up and down; empty where all are `dtype`.
+        dense_packed_bytes: Bytes of the packed weights outside the experts; None where all are `dtype`.
     """
 
     name: str
@@ -71,6 +83,11 @@ class ModelConfig:
     sliding_window: int | None = None
     tie_word_embeddings: bool = False
     dtype: DTypeName = "bfloat16"
+    query_key_norm: bool = False
+    normalise_top_k: bool = True
+    quantization: str | None = None
+    expert_formats: tuple[ExpertFormats, ...] = ()
+    dense_packed_bytes: int | None = None
 
     @property
     def dtype_bytes(self) -> int:
@@ -87,10 +104,27 @@ class ModelConfig:
         """Weights of one expert: gate, up and down."""
         return 3 * self.hidden_size * self.intermediate_size
 
+    def formats(self, layer: int) -> ExpertFormats:
+        """Formats of gate, up and down in one layer."""
+        plain = DTYPE_FORMATS[self.dtype]
+        return self.expert_formats[layer] if self.expert_formats else (plain, plain, plain)
+
+    def layer_expert_bytes(self, layer: int) -> int:
+        """Bytes of one expert of a layer: gate, up and down, packed."""
+        wide, narrow = self.hidden_size, self.intermediate_size
+        gate, up, down = (FORMATS[name] for name in self.formats(layer))
+        return gate.packed_bytes(narrow, wide) + up.packed_bytes(narrow, wide) + down.packed_bytes(wide, narrow)
+
     @property
     def expert_bytes(self) -> int:
-        """Bytes of one expert."""
-        return self.expert_parameters * self.dtype_bytes
+        """Bytes of the largest expert, which any slot must hold."""
+        layers = range(self.layers) if self.expert_formats else (0,)
+        return max(map(self.layer_expert_bytes, layers))
+
+    @property
+    def experts_bytes(self) -> int:
+        """Bytes of all experts together."""
+        return self.experts * sum(map(self.layer_expert_bytes, range(self.layers)))
 
     @property
     def dense_parameters(self) -> int:
@@ -104,7 +138,7 @@ class ModelConfig:
 
     @property
     def dense_bytes(self) -> int:
-        """Bytes of the weights outside the experts."""
+        """Bytes of the weights outside the experts where they are held in `dtype`, as torch does."""
         return self.dense_parameters * self.dtype_bytes
 
     @property
@@ -115,7 +149,8 @@ class ModelConfig:
     @property
     def fingerprint(self) -> str:
         """A short name for everything that a measurement of this model's experts depends on."""
-        return f"{self.family}-h{self.hidden_size}-i{self.intermediate_size}-e{self.experts}-{self.dtype}"
+        formats = "-".join(sorted({name for layer in self.expert_formats for name in layer})) or self.dtype
+        return f"{self.family}-h{self.hidden_size}-i{self.intermediate_size}-e{self.experts}-{formats}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +164,8 @@ class EngineConfig:
         cpu_threads: Threads for CPU experts; None takes the physical cores.
         placement: How the first residents are ranked.
         policy: Who decides where an expert runs.
+        isa: Instructions of the CPU kernels; "auto" takes the best that the CPU has, "torch" does without our kernels.
+        experts_on_disk: Keep the experts in a file that the system reads as they are used, for a model larger than RAM.
         simulated_vram_bytes: VRAM of the simulated GPU.
         simulated_link_bytes_per_s: Speed of its PCIe link.
         simulated_memory_bytes_per_s: Speed of its own memory.
@@ -147,6 +184,8 @@ class EngineConfig:
     cpu_threads: int | None = None
     placement: PlacementName = "popularity"
     policy: PolicyName = "fiddler"
+    isa: IsaName = "auto"
+    experts_on_disk: bool = False
     simulated_vram_bytes: int = 8 << 30
     simulated_link_bytes_per_s: float = 6e9  # PCIe 4 x4: slow enough that the guide shows all three places
     simulated_memory_bytes_per_s: float = 400e9
@@ -160,6 +199,7 @@ class EngineConfig:
         _one_of("device", self.device, ("auto", "cuda", "cpu", "simulated"))
         _one_of("placement", self.placement, ("popularity", "uniform"))
         _one_of("policy", self.policy, ("fiddler", "gpu_stream", "cpu_only"))
+        _one_of("isa", self.isa, get_args(IsaName))
         _between("context_tokens", self.context_tokens, MIN_CONTEXT_TOKENS, MAX_CONTEXT_TOKENS)
         _between("prefill_chunk_tokens", self.prefill_chunk_tokens, 1, 8192)
         if self.cpu_threads is not None:

@@ -1,0 +1,1 @@
+"""Weight block formats, the one packed layout of each, and the reference decoder."""
