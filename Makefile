@@ -3,17 +3,25 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+NATIVE := $(VENV)/.native
+CMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" cmake
+COMPILERS := g++ clang++ x86_64-w64-mingw32-g++-posix
 
-.PHONY: setup run test check format bench bench-window guide clean
+.PHONY: setup run test check format bench bench-window guide native native-check native-sanitize clean
 
-setup: $(STAMP)
+setup: $(STAMP) $(NATIVE)
 
 $(STAMP): pyproject.toml requirements-torch.txt packaging/system_libraries.sh
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-torch.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements-torch.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements-torch.txt --config-settings=wheel.cmake=false -e '.[dev]'
 	sh packaging/system_libraries.sh
 	touch $(STAMP)
+
+# The native library alone, with the CMake and Ninja that are now in the virtual environment: seconds, and only what changed.
+$(NATIVE): $(STAMP) CMakeLists.txt $(wildcard engine/kernels/native/*)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $(NATIVE)
 
 run: setup
 	$(BIN)/rooftop
@@ -41,5 +49,20 @@ guide: setup
 	$(BIN)/python -m resources.guide_training.train --out build/guide
 	$(BIN)/python -m resources.guide_training.evaluate --model build/guide
 
+native: $(STAMP)
+	rm -rf $(NATIVE) build/native
+	$(MAKE) $(NATIVE)
+
+native-check: $(COMPILERS:%=native-check-%)
+
+native-check-%: $(STAMP)
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh packaging/check_native.sh $*
+
+native-sanitize: setup
+	$(CMAKE) -S . -B build/native-sanitize -G Ninja -DROOFTOP_SANITIZE=address,undefined -DCMAKE_CXX_COMPILER=g++
+	$(CMAKE) --build build/native-sanitize
+	LD_PRELOAD="$$(g++ -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+		$(BIN)/pytest -q -p no:faulthandler --native-library build/native-sanitize/librooftop_cpu.so tests/engine/kernels
+
 clean:
-	rm -rf $(VENV) build
+	rm -rf $(VENV) build engine/kernels/*rooftop_cpu.*

@@ -1,4 +1,4 @@
-"""`python -m engine plan | generate | logits | bench`: the engine without a window.
+"""`python -m engine plan | generate | logits | bench | compare`: the engine without a window.
 
 Exit codes: 0 done, 2 bad usage or input, 1 failed. An error is one line on stderr. With `--json` stdout holds one JSON
 object and nothing else. `plan` needs neither weights nor torch.
@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Never, TextIO
+from typing import TYPE_CHECKING, Any, Never, TextIO, get_args
 
 import platformdirs
 
-from engine.config import EngineConfig, SamplingParams
+from engine.config import EngineConfig, IsaName, SamplingParams
 from engine.errors import ConfigurationError, InputError, RooftopError
 from engine.experts.explain import human_bytes
 from engine.messages import ChatMessage, Event, Finished, Loading, PlacementPlan, PlanningInputs, PromptProgress, Token
@@ -140,6 +140,26 @@ def _bench(options: argparse.Namespace, out: TextIO) -> int:
     return DONE
 
 
+def _compare(options: argparse.Namespace, out: TextIO) -> int:
+    from engine.bench.comparison import run
+    from engine.bench.table import as_table
+
+    report = run(
+        options.shapes,
+        options.formats,
+        threads=options.threads,
+        repeat=options.repeat,
+        models=Path(options.models),
+        out=Path(options.out),
+        on_note=_note,
+    )
+    if options.json:
+        _print_json(out, report.as_json())
+    else:
+        print(as_table(report))
+    return DONE
+
+
 def _load(options: argparse.Namespace) -> Engine:
     from engine.engine import Engine
 
@@ -156,6 +176,7 @@ def _plan_as_json(inputs: PlanningInputs, plan: PlacementPlan) -> dict[str, Any]
     return {
         "model": inputs.model.name,
         "family": inputs.model.family,
+        "quantization": inputs.model.quantization,
         "fits": plan.fits,
         "resident_experts": plan.resident_experts,
         "total_experts": inputs.model.total_experts,
@@ -168,7 +189,8 @@ def _plan_as_lines(inputs: PlanningInputs, plan: PlacementPlan) -> list[str]:
     model, hardware = inputs.model, inputs.hardware
     gpu = hardware.gpu.name if hardware.gpu and plan.device == "cuda" else f"{plan.device} device"
     lines = [
-        f"{model.name} ({model.family}, {model.layers} layers x {model.experts} experts, {model.dtype})",
+        f"{model.name} ({model.family}, {model.layers} layers x {model.experts} experts, "
+        f"{model.quantization or model.dtype})",
         f"on {gpu}, {hardware.cpu_name}",
         "",
     ]
@@ -213,7 +235,8 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> _Parser:
     parser = _Parser(prog="python -m engine", description="Run Mixture-of-Experts models larger than VRAM.")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="plan | generate | logits | bench")
+    names = "plan | generate | logits | bench | compare"
+    commands = parser.add_subparsers(title="commands", required=True, metavar=names)
     shared = _shared_options()
 
     plan = commands.add_parser("plan", parents=[shared], help="what goes where, without loading weights")
@@ -236,7 +259,23 @@ def _parser() -> _Parser:
     for name, default in (("prompt-tokens", 128), ("new-tokens", 32), ("repeat", 3)):
         bench.add_argument(f"--{name}", type=_at_least_one, default=default, metavar="N")
     bench.set_defaults(run=_bench)
+
+    compare = commands.add_parser("compare", parents=[_compare_options()], help="measure beside llama.cpp")
+    compare.set_defaults(run=_compare)
     return parser
+
+
+def _compare_options() -> _Parser:
+    options = _Parser(add_help=False)
+    add = options.add_argument
+    add("--shapes", default="mixtral,qwen3", metavar="A,B")
+    add("--formats", default="Q4_0,Q8_0,Q4_K_M,Q6_K", metavar="A,B")
+    add("--repeat", type=_at_least_one, default=5, metavar="N", help="counted pairs per metric")
+    add("--threads", type=_at_least_one, metavar="N", help="of each engine; else the physical cores")
+    add("--models", default="build/bench", metavar="DIR", help="where the model files are kept")
+    add("--out", default="build/bench", metavar="DIR", help="where comparison.json and comparison.png go")
+    add("--json", action="store_true", help="print one JSON object")
+    return options
 
 
 def _shared_options() -> _Parser:
@@ -249,6 +288,8 @@ def _shared_options() -> _Parser:
     add("--simulated-vram", type=_size, default=EngineConfig().simulated_vram_bytes, metavar="SIZE")
     add("--context-tokens", type=int, default=EngineConfig().context_tokens, metavar="N")
     add("--cpu-threads", type=int, metavar="N")
+    add("--isa", choices=get_args(IsaName), default="auto", help="instructions of the CPU kernels; torch for none")
+    add("--experts-on-disk", action="store_true", help="for a model larger than RAM: slow, read as it is used")
     add("--json", action="store_true", help="print one JSON object")
     return shared
 
@@ -261,6 +302,8 @@ def _config(options: argparse.Namespace) -> EngineConfig:
         context_tokens=options.context_tokens,
         cpu_threads=options.cpu_threads,
         policy=options.policy,
+        isa=options.isa,
+        experts_on_disk=options.experts_on_disk,
         simulated_vram_bytes=options.simulated_vram,
         cost_cache_dir=platformdirs.user_cache_dir(_APP, appauthor=False),
         popularity_dir=platformdirs.user_data_dir(_APP, appauthor=False),

@@ -132,7 +132,8 @@ class ModelConfig:
         q_width = self.heads * self.head_dim
         kv_width = self.kv_heads * self.head_dim
         attention = self.hidden_size * (q_width + 2 * kv_width) + q_width * self.hidden_size
-        layer = attention + 2 * self.hidden_size + self.experts * self.hidden_size
+        norms = 2 * self.hidden_size + (2 * self.head_dim if self.query_key_norm else 0)
+        layer = attention + norms + self.experts * self.hidden_size
         embeddings = self.vocab_size * self.hidden_size * (1 if self.tie_word_embeddings else 2)
         return self.layers * layer + embeddings + self.hidden_size
 

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from engine.checkpoint.catalog import resolve_model
-from engine.checkpoint.checkpoint import Checkpoint
+from engine.checkpoint.checkpoint import open_checkpoint
 from engine.config import DEVICE_FIELDS, EngineConfig, ModelConfig, SamplingParams
 from engine.errors import ConfigurationError, PromptTooLongError
 from engine.experts.calibration import calibrate
@@ -39,7 +39,8 @@ from engine.messages import (
     Ready,
     Snapshot,
 )
-from engine.planning import keep_costs, keep_popularity, kept_costs, kept_popularity
+from engine.model.weights import TORCH_DTYPES
+from engine.planning import keep_costs, keep_popularity, kept_costs, kept_popularity, planned_kernels
 from engine.reply import Reply
 from engine.tokenizer import ChatTokenizer
 
@@ -76,7 +77,7 @@ class Engine:
         """Load a model.
 
         Args:
-            model: A folder with safetensors, or "guide".
+            model: A folder with safetensors, a .gguf file, or "guide".
             config: How to run it; None takes the defaults.
             on_event: Hears `Loading` events.
             cancelled: Asked often; True stops the load.
@@ -90,27 +91,26 @@ class Engine:
         return cls(resolve_model(model), config or EngineConfig(), on_event, cancelled, require_tokenizer)
 
     def __init__(
-        self, folder: Path, config: EngineConfig, on_event: OnEvent, cancelled: Cancelled, require_tokenizer: bool
+        self, path: Path, config: EngineConfig, on_event: OnEvent, cancelled: Cancelled, require_tokenizer: bool
     ) -> None:
         """Use `Engine.load`."""
         on_event(Loading("checking", 0, 0))
-        self._folder, self._config = folder, config
-        self._hardware = probe_hardware()
-        with Checkpoint.open(folder) as checkpoint:
+        self._path, self._config = path, config
+        self._hardware, self._kernels = probe_hardware(), planned_kernels(config)
+        with open_checkpoint(path) as checkpoint:
             self.model: ModelConfig = checkpoint.config
-            self._tokenizer = ChatTokenizer.open(folder) if require_tokenizer else None
-            self._popularity = kept_popularity(folder, self.model, config)
+            self._tokenizer = ChatTokenizer.open(path) if require_tokenizer else None
+            self._popularity = kept_popularity(path, self.model, config)
             known = kept_costs(self.model, self._hardware, config)
-            costs = known or assumed_costs(self.model, self._hardware, config)
+            costs = known or assumed_costs(self.model, self._hardware, config, self._kernels)
             plan = self._plan(config, costs)
             check_fits(plan)
-            torch.set_num_threads(self._threads())
             self._loaded: LoadedModel = load_model(
-                checkpoint, plan, config, self._hardware, costs, self._popularity, on_event, cancelled
+                checkpoint, plan, config, self._hardware, costs, self._popularity, self._kernels, on_event, cancelled
             )
         if known is None:
             self._measure(on_event, cancelled)
-        self._settle(self._plan(config, self._loaded.executor.costs))
+        self._settle(self._plan(config, self._loaded.record.costs))
 
     # ---- what is in force ---------------------------------------------------------------------------------------
 
@@ -134,12 +134,12 @@ class Engine:
                 f"{', '.join(changed)} cannot change while the model is loaded.", "Load the model again."
             )
         self._hardware = self._hardware_without_us()
-        plan = self._plan(config, self._loaded.executor.costs)
+        plan = self._plan(config, self._loaded.record.costs)
         check_fits(plan)
         self._loaded.place(plan)
         self._config = config
-        self._loaded.executor.policy = config.policy
-        torch.set_num_threads(self._threads())
+        self._loaded.record.policy = config.policy
+        self._loaded.use_threads(planned_threads(self.model, self._hardware, config))
         self._settle(plan)
 
     def recalibrate(self, on_event: OnEvent = _ignore, cancelled: Cancelled = _never) -> None:
@@ -198,7 +198,7 @@ class Engine:
         try:
             yield from Reply(self._loaded, tokenizer, prompt, sampling, chunk_tokens, cancelled).events()
         finally:
-            keep_popularity(self._folder, self.model, self._config, self._popularity)
+            keep_popularity(self._path, self.model, self._config, self._popularity)
 
     @property
     def tokenizer(self) -> ChatTokenizer:
@@ -208,7 +208,7 @@ class Engine:
             CheckpointError: The model has none that can be used.
         """
         if self._tokenizer is None:
-            self._tokenizer = ChatTokenizer.open(self._folder)
+            self._tokenizer = ChatTokenizer.open(self._path)
         return self._tokenizer
 
     def _tokenised(self, prompt: Prompt) -> tuple[list[int], ChatTokenizer | None]:
@@ -243,7 +243,7 @@ class Engine:
 
     def _planning_inputs(self, costs: CostModel) -> PlanningInputs:
         """What a plan is made from."""
-        return PlanningInputs(self.model, self._hardware, costs, self._popularity.shares())
+        return PlanningInputs(self.model, self._hardware, costs, self._popularity.shares(), self._kernels)
 
     def _settle(self, plan: PlacementPlan) -> None:
         """Make `ready` tell what is in force now."""
@@ -253,9 +253,9 @@ class Engine:
             device=plan.device,
             vram_budget_bytes=plan.vram_budget_bytes if device.has_gpu else None,
             context_tokens=plan.context_tokens,
-            cpu_threads=torch.get_num_threads(),
+            cpu_threads=self._loaded.threads,
         )
-        planning = self._planning_inputs(self._loaded.executor.costs)
+        planning = self._planning_inputs(self._loaded.record.costs)
         self.ready = Ready(self.model, device.name, device.simulated, plan, effective, planning)
 
     def _measure(self, on_event: OnEvent, cancelled: Cancelled) -> None:
@@ -263,14 +263,10 @@ class Engine:
         on_event(Loading("measuring", 0, 0))
         loaded = self._loaded
         check = LoadProgress(0, on_event, cancelled).check
-        decode = loaded.decoder.decode_without_experts
-        costs = calibrate(self.model, loaded.device, loaded.store, loaded.residency, decode, check)
-        loaded.executor.costs = costs
+        dense_seconds, dtype = loaded.decoder.dense_seconds, TORCH_DTYPES[self.model.dtype]
+        costs = calibrate(self.model, loaded.device, loaded.residency, loaded.cpu, dtype, dense_seconds, check)
+        loaded.record.costs = costs
         keep_costs(self.model, self._hardware, self._config, costs)
-
-    def _threads(self) -> int:
-        """Threads for CPU work."""
-        return planned_threads(self.model, self._hardware, self._config)
 
     def _hardware_without_us(self) -> HardwareProfile:
         """The machine now, as if this engine held nothing: its own bytes are free for a new plan."""

@@ -5,23 +5,35 @@ The plan was checked before; here nothing is decided. What fails half-way gives 
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+
+import torch
 
 from engine.checkpoint.checkpoint import Checkpoint
-from engine.config import EngineConfig, ModelConfig
+from engine.config import EngineConfig, IsaName, ModelConfig, PolicyName
 from engine.devices import Device, open_device
 from engine.errors import OperationCancelledError
+from engine.experts.cost_model import planned_threads
+from engine.experts.cpu_experts import CpuExperts, TorchCpuExperts
 from engine.experts.executor import ExpertExecutor
+from engine.experts.native_experts import NativeCpuExperts
 from engine.experts.popularity import Popularity
+from engine.experts.record import CpuRecord, ExecutionRecord
 from engine.experts.residency import Residency
 from engine.experts.store import ExpertStore
 from engine.hardware import HardwareProfile
-from engine.messages import CostModel, Event, Loading, PlacementPlan, Snapshot
+from engine.kernels.cpu_library import CpuPool
+from engine.messages import TORCH_KERNELS, CostModel, Event, Loading, PlacementPlan, Snapshot
 from engine.model.decoder import Decoder
 from engine.model.kv_cache import KVCache
-from engine.model.weights import TORCH_DTYPES, checkpoint_bytes, load_dense, load_experts
+from engine.model.native_decoder import NativeDecoder
+from engine.model.native_weights import NativeWeights, load_native_dense
+from engine.model.weights import TORCH_DTYPES, DenseWeights, checkpoint_bytes, load_dense, load_experts
 
 LOADING_INTERVAL_S = 0.05
 
@@ -74,20 +86,40 @@ class LoadedModel:
     Attributes:
         model: Its shape.
         device: Where its dense part is.
-        store: Every expert in RAM.
+        store: Every expert in RAM, or on disk.
         residency: The experts in VRAM.
+        cpu: Runs experts on the CPU.
         popularity: Which experts are used how often.
-        executor: Runs experts.
-        decoder: Runs everything else, over the KV cache.
+        record: What the experts did; where a GPU takes part, it is the executor itself.
+        decoder: Runs the model, over the KV cache.
+        pool: Threads of our own kernels; None where torch computes.
     """
 
     model: ModelConfig
     device: Device
     store: ExpertStore
     residency: Residency
+    cpu: CpuExperts
     popularity: Popularity
-    executor: ExpertExecutor
-    decoder: Decoder
+    record: ExecutionRecord
+    decoder: Decoder | NativeDecoder
+    pool: CpuPool | None
+
+    @property
+    def threads(self) -> int:
+        """Threads that compute on the CPU."""
+        return self.pool.threads if self.pool else torch.get_num_threads()
+
+    def use_threads(self, threads: int) -> None:
+        """Compute on the CPU with so many threads from now on.
+
+        Raises:
+            ConfigurationError: The system does not give them.
+        """
+        if self.pool:
+            self.pool.resize(threads)
+        # Where our own threads do all the work, torch only draws tokens: threads of its own would be in their way.
+        torch.set_num_threads(1 if isinstance(self.decoder, NativeDecoder) else threads)
 
     def place(self, plan: PlacementPlan) -> None:
         """Bring residents and context in line with a plan; another context length gives up the cached sequence.
@@ -114,19 +146,20 @@ class LoadedModel:
         Args:
             tokens_per_s: Decode speed to report.
         """
-        device, executor = self.device, self.executor
+        device, record = self.device, self.record
         gpu_bytes, cpu_bytes = (device.allocated, {}) if device.has_gpu else ({}, device.allocated)
+        store_bytes = {} if self.store.on_disk else {"experts": self.store.nbytes}
         return Snapshot(
             resident_by_layer=self.residency.by_layer(),
             recent_use=self.popularity.recent(),
-            layers=tuple(trace for trace in executor.traces if trace is not None),
+            layers=tuple(trace for trace in record.traces if trace is not None),
             vram_bytes=dict(gpu_bytes),
             vram_budget_bytes=device.budget_bytes if device.has_gpu else 0,
-            host_bytes={"experts": self.store.nbytes, **cpu_bytes},
-            hits=executor.counters.hits,
-            visits=executor.counters.visits,
-            streamed=executor.counters.streamed,
-            streamed_bytes=executor.counters.streamed_bytes,
+            host_bytes={**store_bytes, **cpu_bytes},
+            hits=record.counters.hits,
+            visits=record.counters.visits,
+            streamed=record.counters.streamed,
+            streamed_bytes=record.counters.streamed_bytes,
             tokens_per_s=tokens_per_s,
         )
 
@@ -135,6 +168,8 @@ class LoadedModel:
         self.residency.close()
         self.store.close()
         self.device.close()
+        if self.pool:
+            self.pool.close()
 
 
 def load_model(
@@ -144,6 +179,7 @@ def load_model(
     hardware: HardwareProfile,
     costs: CostModel,
     popularity: Popularity,
+    kernels: IsaName,
     on_event: OnEvent,
     cancelled: Cancelled,
 ) -> LoadedModel:
@@ -156,30 +192,65 @@ def load_model(
         hardware: The machine.
         costs: What the executor plans with until something better is measured.
         popularity: Counts to go on from.
+        kernels: What computes on the CPU.
         on_event: Hears `Loading`.
         cancelled: True stops the load.
 
     Raises:
         CheckpointError: A file is truncated, unreadable or holds NaN.
+        DoesNotFitError: The system does not give the memory, or the drive has no room for experts on disk.
         DeviceOutOfMemoryError: The device does not hold what was planned.
         OperationCancelledError: `cancelled` said so.
     """
-    model, dtype = checkpoint.config, TORCH_DTYPES[checkpoint.config.dtype]
-    progress = LoadProgress(checkpoint_bytes(model), on_event, cancelled)
-    device = open_device(plan.device, config, hardware, plan.vram_budget_bytes)
-    store = ExpertStore(model, device, dtype)
-    try:
-        dense = load_dense(checkpoint, device, progress.phase("dense"))
-        cache = KVCache(model, device, plan.context_tokens, dtype)
+    model = checkpoint.config
+    progress = LoadProgress(checkpoint_bytes(checkpoint), on_event, cancelled)
+    threads = planned_threads(model, hardware, config)
+    with contextlib.ExitStack() as undo:
+        device = open_device(plan.device, config, hardware, plan.vram_budget_bytes)
+        undo.callback(device.close)
+        pool = undo.enter_context(CpuPool(kernels, threads)) if kernels != TORCH_KERNELS else None
+        torch.set_num_threads(threads)
+        store = ExpertStore(model, device, _disk_folder(config) if config.experts_on_disk else None)
+        undo.callback(store.close)
+        # Where everything is on the CPU, our own kernels run the whole decoder; a GPU's dense part is torch's.
+        native = pool is not None and not device.has_gpu
+        dense = (load_native_dense if native else load_dense)(checkpoint, device, progress.phase("dense"))
+        cache = KVCache(model, device, plan.context_tokens, TORCH_DTYPES[model.dtype])
         load_experts(checkpoint, store, progress.phase("experts"))
         store.pin()
-        residency = Residency(model, device, store, dtype)
-        executor = ExpertExecutor(model, device, store, residency, popularity, costs, config.policy)
-        decoder = Decoder(model, dense, executor, cache)
-        loaded = LoadedModel(model, device, store, residency, popularity, executor, decoder)
+        loaded = _wire(model, device, store, dense, cache, pool, popularity, costs, config.policy)
+        loaded.use_threads(threads)
         loaded.place(plan)
-    except BaseException:
-        store.close()
-        device.close()
-        raise
+        undo.pop_all()
     return loaded
+
+
+def _wire(
+    model: ModelConfig,
+    device: Device,
+    store: ExpertStore,
+    dense: DenseWeights | NativeWeights,
+    cache: KVCache,
+    pool: CpuPool | None,
+    popularity: Popularity,
+    costs: CostModel,
+    policy: PolicyName,
+) -> LoadedModel:
+    """Put the parts together."""
+    residency = Residency(model, device, store)
+    cpu: CpuExperts = NativeCpuExperts(store, model.layers, pool) if pool else TorchCpuExperts(store)
+    record: ExecutionRecord
+    decoder: Decoder | NativeDecoder
+    if isinstance(dense, NativeWeights):
+        assert pool is not None, "native weights are loaded for the pool"
+        record = passes = CpuRecord(model, popularity, costs, policy)
+        decoder = NativeDecoder(model, dense, store, passes, cache, pool)
+    else:
+        record = executor = ExpertExecutor(model, device, store, residency, cpu, popularity, costs, policy)
+        decoder = Decoder(model, dense, executor, cache)
+    return LoadedModel(model, device, store, residency, cpu, popularity, record, decoder, pool)
+
+
+def _disk_folder(config: EngineConfig) -> Path:
+    """Where experts on disk go: the cache, or the system's place for temporary files without one."""
+    return Path(config.cost_cache_dir or tempfile.gettempdir())

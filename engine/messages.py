@@ -18,6 +18,8 @@ Place = Literal["gpu", "stream", "cpu"]
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "cancelled", "context"]
 
+TORCH_KERNELS = "torch"  # `PlanningInputs.kernels` without a library of our own
+
 
 # ---- placement and cost, as data ------------------------------------------------------------------------------------
 
@@ -73,7 +75,8 @@ class PlacementPlan:
         device: "cuda", "cpu" or "simulated".
         resident_by_layer: For each layer the experts that live in VRAM, ascending.
         vram_bytes: Term -> bytes: dense, kv, workspace, experts, staging, margin, total; empty without a GPU.
-        host_bytes: Term -> bytes: experts, and on the CPU device dense, kv, workspace too; total.
+        host_bytes: Term -> bytes: experts, and on the CPU device dense, kv, workspace too; total. Experts that are kept
+            on disk are the term experts_on_disk instead, which the total leaves out.
         vram_budget_bytes: What the plan was allowed to use, 0 without a GPU.
         context_tokens: Tokens that the KV cache holds.
         predicted_decode_tokens_per_s: By the cost model.
@@ -115,12 +118,14 @@ class PlanningInputs:
         hardware: The machine.
         costs: What an expert costs here.
         popularity: Per layer and expert, the share of the layer's visits (rows sum to 1).
+        kernels: What computes on the CPU: "torch", or the instructions that our own library uses, e.g. "avx2".
     """
 
     model: ModelConfig
     hardware: HardwareProfile
     costs: CostModel
     popularity: tuple[tuple[float, ...], ...]
+    kernels: str = TORCH_KERNELS
 
 
 # ---- what ran -------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A plan from a model's config.json alone, and what one start of the engine keeps for the next. Torch-free.
+"""A plan from a model's headers alone, and what one start of the engine keeps for the next. Torch-free.
 
 Measured costs and expert popularity are kept where `EngineConfig` names folders for them, and nowhere otherwise.
 """
@@ -8,13 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.checkpoint.catalog import resolve_model
-from engine.checkpoint.model_config import read_model_config
-from engine.config import DEVICE_FIELDS, EngineConfig, ModelConfig
+from engine.checkpoint.checkpoint import read_config
+from engine.config import DEVICE_FIELDS, EngineConfig, IsaName, ModelConfig
 from engine.experts.cost_model import CostCache, assumed_costs, cost_key, planned_threads
 from engine.experts.memory import planned_device
 from engine.experts.placement import make_plan
 from engine.experts.popularity import Popularity
 from engine.hardware import HardwareProfile, probe_hardware
+from engine.kernels.cpu_library import chosen_kernels
 from engine.messages import CostModel, PlacementPlan, PlanningInputs
 
 
@@ -22,7 +23,7 @@ def plan_model(name: str, config: EngineConfig) -> tuple[PlanningInputs, Placeme
     """Plan a model that is not loaded.
 
     Args:
-        name: A folder, or "guide".
+        name: A folder, a .gguf file, or "guide".
         config: How it would be run.
 
     Returns:
@@ -31,11 +32,20 @@ def plan_model(name: str, config: EngineConfig) -> tuple[PlanningInputs, Placeme
     Raises:
         InputError: The model cannot be found, read or run.
     """
-    folder = resolve_model(name)
-    model, hardware = read_model_config(folder), probe_hardware()
-    costs = kept_costs(model, hardware, config) or assumed_costs(model, hardware, config)
-    inputs = PlanningInputs(model, hardware, costs, kept_popularity(folder, model, config).shares())
+    path = resolve_model(name)
+    model, hardware, kernels = read_config(path), probe_hardware(), planned_kernels(config)
+    costs = kept_costs(model, hardware, config) or assumed_costs(model, hardware, config, kernels)
+    inputs = PlanningInputs(model, hardware, costs, kept_popularity(path, model, config).shares(), kernels)
     return inputs, make_plan(inputs, config)
+
+
+def planned_kernels(config: EngineConfig) -> IsaName:
+    """What will compute on the CPU: see `PlanningInputs.kernels`.
+
+    Raises:
+        ConfigurationError: The settings name instructions that are not there.
+    """
+    return chosen_kernels(config.isa)
 
 
 def kept_costs(model: ModelConfig, hardware: HardwareProfile, config: EngineConfig) -> CostModel | None:
@@ -51,17 +61,17 @@ def keep_costs(model: ModelConfig, hardware: HardwareProfile, config: EngineConf
         CostCache(Path(config.cost_cache_dir)).put(_cost_key(model, hardware, config), costs)
 
 
-def kept_popularity(folder: Path, model: ModelConfig, config: EngineConfig) -> Popularity:
+def kept_popularity(path: Path, model: ModelConfig, config: EngineConfig) -> Popularity:
     """Visits that earlier sessions with this model saw; none where the settings name no folder."""
     if config.popularity_dir is None:
         return Popularity(model)
-    return Popularity.load(_popularity_path(folder, model, config.popularity_dir), model)
+    return Popularity.load(_popularity_path(path, model, config.popularity_dir), model)
 
 
-def keep_popularity(folder: Path, model: ModelConfig, config: EngineConfig, popularity: Popularity) -> None:
+def keep_popularity(path: Path, model: ModelConfig, config: EngineConfig, popularity: Popularity) -> None:
     """Keep the visits for the next start, where the settings name a folder."""
     if config.popularity_dir is not None:
-        popularity.save(_popularity_path(folder, model, config.popularity_dir))
+        popularity.save(_popularity_path(path, model, config.popularity_dir))
 
 
 def _cost_key(model: ModelConfig, hardware: HardwareProfile, config: EngineConfig) -> str:
@@ -69,9 +79,10 @@ def _cost_key(model: ModelConfig, hardware: HardwareProfile, config: EngineConfi
     device: str = planned_device(config, hardware)
     if device == "simulated":
         device = " ".join(str(getattr(config, name)) for name in DEVICE_FIELDS)
+    device += f", {planned_kernels(config)} kernels{', experts on disk' if config.experts_on_disk else ''}"
     return cost_key(hardware, model, device, planned_threads(model, hardware, config))
 
 
-def _popularity_path(folder: Path, model: ModelConfig, kept_in: str) -> Path:
+def _popularity_path(path: Path, model: ModelConfig, kept_in: str) -> Path:
     """The file of one model's visits."""
-    return Path(kept_in) / f"{folder.name}-{model.fingerprint}.json"
+    return Path(kept_in) / f"{path.name}-{model.fingerprint}.json"

@@ -52,7 +52,7 @@ class Reply:
         """`PromptProgress`, then `Token`s with `Snapshot`s in between, a last `Snapshot`, and one `Finished`."""
         clock, prompt = self._clock, self._prompt
         clock.prompt_tokens, clock.cached_tokens = len(prompt), self._loaded.decoder.cache.keep_prefix(prompt)
-        self._loaded.executor.reset_counters()
+        self._loaded.record.reset_counters()
         yield PromptProgress(clock.cached_tokens, len(prompt))
         reason: FinishReason = "cancelled"
         try:

@@ -3,11 +3,13 @@
 Built on the `tokenizers` library and the model's tokenizer.json alone: importing it takes 0.04 s where transformers
 takes 0.8 s, and that file is what transformers' `TokenizersBackend` loads, its choice for Mixtral and most MoE
 families. From tokenizer_config.json come the names of the special tokens and the chat template, whose place a
-chat_template.jinja takes; from generation_config.json and config.json the ids that end a reply.
+chat_template.jinja takes; from generation_config.json and config.json the ids that end a reply. A GGUF file says all
+of this in its own metadata, which `engine.gguf_tokenizer` reads.
 
-A model without a chat template is prompted as its family was trained: Mistral's `[INST]` for mixtral and mistral,
-ChatML where the vocabulary has its tokens, and otherwise "User:" and "Assistant:" lines, which a base model continues.
-A template that refuses the system role (Mistral's own) is given the system text at the head of the first user message.
+A model without a chat template is prompted with ChatML where the vocabulary has its tokens, otherwise as its family was
+trained: Mistral's `[INST]` for mixtral and mistral, and for others "User:" and "Assistant:" lines, which a base model
+continues. A template that refuses the system role (Mistral's own) is given the system text at the head of the first
+user message.
 """
 
 from __future__ import annotations
@@ -20,9 +22,12 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 
 from engine.chat_template import ChatTemplate
-from engine.checkpoint.model_folder import MAX_TOKENIZER_BYTES, TOKENIZER, check_tokenizer
+from engine.checkpoint.gguf_file import read_gguf_header
+from engine.checkpoint.gguf_model import split_paths
+from engine.checkpoint.model_folder import MAX_TOKENIZER_BYTES, TOKENIZER, check_tokenizer, find_gguf
 from engine.checkpoint.untrusted import DOWNLOAD_AGAIN, fill, open_regular, quote, read_json_object
 from engine.errors import CheckpointError, ConfigurationError
+from engine.gguf_tokenizer import tokenizer_from_metadata
 from engine.messages import ChatMessage
 
 MAX_SETTINGS_BYTES = 16 << 20
@@ -98,7 +103,7 @@ class TokenStream:
 
 
 class ChatTokenizer:
-    """A model's tokenizer and chat template; `open` makes one from the model's folder.
+    """A model's tokenizer and chat template; `open` makes one from the model's files.
 
     Attributes:
         eos_ids: Every id that ends a reply.
@@ -121,18 +126,36 @@ class ChatTokenizer:
         self._bos_id = bos_id
 
     @classmethod
-    def open(cls, folder: Path) -> ChatTokenizer:
-        """Read a model folder's tokenizer.
+    def open(cls, path: Path) -> ChatTokenizer:
+        """Read a model's tokenizer.
+
+        Args:
+            path: A folder with tokenizer.json, a GGUF file, or a folder with a GGUF model.
 
         Raises:
-            CheckpointError: tokenizer.json is missing, or a file is damaged.
+            CheckpointError: The tokenizer is missing, or a file is damaged.
+            UnsupportedModelError: A GGUF file's tokenizer is of a kind that is not known here.
         """
+        gguf = find_gguf(path)
+        return cls._of_folder(path) if gguf is None else cls._of_gguf(split_paths(gguf)[0])
+
+    @classmethod
+    def _of_gguf(cls, file: Path) -> ChatTokenizer:
+        """The tokenizer in a GGUF file's metadata."""
+        metadata = read_gguf_header(file).metadata
+        found = tokenizer_from_metadata(metadata)
+        source = found.chat_template or _default_template(found.tokenizer, _gguf_family(metadata))
+        return cls(found.tokenizer, ChatTemplate(source, found.specials), found.eos_ids, found.bos_id)
+
+    @classmethod
+    def _of_folder(cls, folder: Path) -> ChatTokenizer:
+        """The tokenizer of tokenizer.json and the files beside it."""
         settings = _read_json(folder / "tokenizer_config.json")
         config = _read_json(folder / "config.json")
         tokenizer = _read_tokenizer(folder)
         specials = _special_tokens(settings, _read_json(folder / "special_tokens_map.json"))
         _add_missing_tokens(tokenizer, settings, specials)
-        source = _template_source(folder, settings) or _default_template(tokenizer, config)
+        source = _template_source(folder, settings) or _default_template(tokenizer, config.get("model_type"))
         return cls(
             tokenizer,
             ChatTemplate(source, specials),
@@ -276,13 +299,11 @@ def _template_source(folder: Path, settings: Mapping[str, Any]) -> str | None:
     return entry
 
 
-def _default_template(tokenizer: Tokenizer, config: Mapping[str, Any]) -> str:
+def _default_template(tokenizer: Tokenizer, family: object) -> str:
     """The template of a model that comes without one; see the module's docstring."""
-    if config.get("model_type") in ("mixtral", "mistral"):
-        return MISTRAL_TEMPLATE
     if tokenizer.token_to_id("<|im_start|>") is not None and tokenizer.token_to_id("<|im_end|>") is not None:
         return CHATML_TEMPLATE
-    return PLAIN_TEMPLATE
+    return MISTRAL_TEMPLATE if family in ("mixtral", "mistral") else PLAIN_TEMPLATE
 
 
 def _eos_ids(
@@ -303,6 +324,15 @@ def _bos_id(tokenizer: Tokenizer, specials: Mapping[str, str]) -> int | None:
     """The start token of a raw prompt if tokenizer.json puts one; `add_bos_token` is ignored, as by transformers."""
     bos_id = tokenizer.token_to_id(specials["bos_token"]) if "bos_token" in specials else None
     return bos_id if bos_id in tokenizer.encode("", add_special_tokens=True).ids[:1] else None
+
+
+# ---- GGUF files -----------------------------------------------------------------------------------------------------
+
+
+def _gguf_family(metadata: Mapping[str, Any]) -> str | None:
+    """What config.json would call the family; a GGUF file calls Mixtral a llama with experts."""
+    llama = metadata.get("general.architecture") == "llama" and metadata.get("tokenizer.ggml.model") == "llama"
+    return "mixtral" if llama and metadata.get("llama.expert_count") else None
 
 
 # ---- messages -------------------------------------------------------------------------------------------------------

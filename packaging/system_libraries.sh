@@ -1,9 +1,16 @@
 #!/bin/sh
 # Makes sure that Qt's system libraries are there. As root on a Debian-like system it installs what is missing;
 # otherwise it prints the one line to run. Never fails the set-up: the terminal chat needs none of them.
+# Says so, too, when there is no C++ compiler for the native library: that is never installed unasked.
 set -u
 packages="libegl1 libgl1 libdbus-1-3 libfontconfig1 libglib2.0-0 libxkbcommon0 libxkbcommon-x11-0 libxcb-cursor0 \
 libxcb-icccm4 libxcb-keysyms1 libxcb-image0 libxcb-render-util0 libwayland-cursor0"
+
+for compiler in "${CXX:-c++}" c++ g++ clang++ ""; do
+    command -v "$compiler" >/dev/null 2>&1 && break
+done
+[ -n "$compiler" ] || echo "Rooftop: no C++ compiler, so models will run slower; get one (Debian, Ubuntu: sudo apt-get install g++), \
+then run: make native" >&2
 
 command -v dpkg-query >/dev/null 2>&1 || {
     echo "Rooftop: if the window does not open, install Qt's libraries (EGL, GL, xkbcommon, xcb-cursor) with your package manager." >&2

@@ -1,4 +1,4 @@
-"""Small random Mixtrals on disk, in the very layout that `save_pretrained` writes.
+"""Small random Mixtrals and Qwen3-MoEs on disk, in the very layout that `save_pretrained` writes.
 
 Written with numpy and the standard library alone, so that a test has its model in milliseconds and a broken file
 can be made byte by byte. `tests/engine/checkpoint/test_checkpoint.py` holds that transformers loads what is written
@@ -90,10 +90,74 @@ def write_mixtral(
         "tie_word_embeddings": tied,
         "dtype": dtype,
     }
-    (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
-    generator = np.random.default_rng(seed)
-    tensors = {name: _draw(generator, name, shape) for name, shape in _shapes(config)}
-    _write_shards(folder, tensors, dtype, shards)
+    _write_model(folder, config, shards, seed)
+    if tokenizer:
+        write_tokenizer(folder, vocab_size)
+    return folder
+
+
+def write_qwen3_moe(
+    folder: Path,
+    *,
+    layers: int = 2,
+    hidden: int = 32,
+    intermediate: int = 16,
+    heads: int = 4,
+    kv_heads: int = 2,
+    head_dim: int = 16,
+    experts: int = 4,
+    experts_per_token: int = 2,
+    vocab_size: int = 300,
+    max_position_embeddings: int = 512,
+    rms_norm_eps: float = 1e-6,
+    rope_theta: float = 10000.0,
+    normalise_top_k: bool = True,
+    tied: bool = False,
+    dtype: DTypeName = "float32",
+    shards: int = 1,
+    seed: int = 0,
+    tokenizer: bool = True,
+) -> Path:
+    """Write a random Qwen3-MoE that any loader can open, and return the folder.
+
+    Args:
+        folder: Where to write; made if it is missing.
+        intermediate: Width inside one expert.
+        normalise_top_k: config.json's norm_topk_prob.
+
+    The others are as for `write_mixtral`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "architectures": ["Qwen3MoeForCausalLM"],
+        "model_type": "qwen3_moe",
+        "hidden_act": "silu",
+        "bos_token_id": BOS_ID,
+        "eos_token_id": EOS_ID,
+        "attention_bias": False,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+        "hidden_size": hidden,
+        "intermediate_size": 3 * intermediate,  # of dense layers, of which there are none
+        "moe_intermediate_size": intermediate,
+        "norm_topk_prob": normalise_top_k,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "head_dim": head_dim,
+        "num_experts": experts,
+        "num_experts_per_tok": experts_per_token,
+        "vocab_size": vocab_size,
+        "max_position_embeddings": max_position_embeddings,
+        "rms_norm_eps": rms_norm_eps,
+        "rope_theta": rope_theta,
+        "rope_scaling": None,
+        "sliding_window": 4096,
+        "use_sliding_window": False,
+        "tie_word_embeddings": tied,
+        "torch_dtype": dtype,
+    }
+    _write_model(folder, config, shards, seed)
     if tokenizer:
         write_tokenizer(folder, vocab_size)
     return folder
@@ -157,7 +221,7 @@ def write_tokenizer(folder: Path, vocab_size: int) -> None:
     if vocab_size < MIN_TOKENIZER_VOCAB:
         raise ValueError(f"vocab_size {vocab_size} has no room for {MIN_TOKENIZER_VOCAB} tokens")
     specials = ["<unk>", "<s>", "</s>"]
-    vocab = {token: index for index, token in enumerate([*specials, *_byte_alphabet()])}
+    vocab = {token: index for index, token in enumerate([*specials, *byte_alphabet()])}
     bos = [{"SpecialToken": {"id": "<s>", "type_id": 0}}]
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
@@ -189,9 +253,17 @@ def write_tokenizer(folder: Path, vocab_size: int) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
 
 
+def _write_model(folder: Path, config: dict[str, Any], shards: int, seed: int) -> None:
+    """Write config.json and random weights."""
+    (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+    generator = np.random.default_rng(seed)
+    tensors = {name: _draw(generator, name, shape) for name, shape in _shapes(config)}
+    _write_shards(folder, tensors, config.get("dtype") or config["torch_dtype"], shards)
+
+
 def _shapes(config: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Every tensor of a Mixtral, spelled out apart from the engine's own list."""
-    wide, narrow = config["hidden_size"], config["intermediate_size"]
+    """Every tensor of a model, spelled out apart from the engine's own list."""
+    wide = config["hidden_size"]
     head_dim = config["head_dim"] or wide // config["num_attention_heads"]
     q_width = head_dim * config["num_attention_heads"]
     kv_width = head_dim * config["num_key_value_heads"]
@@ -203,15 +275,28 @@ def _shapes(config: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield f"{prefix}.self_attn.k_proj.weight", (kv_width, wide)
         yield f"{prefix}.self_attn.v_proj.weight", (kv_width, wide)
         yield f"{prefix}.self_attn.o_proj.weight", (wide, q_width)
+        if config["model_type"] == "qwen3_moe":
+            yield f"{prefix}.self_attn.q_norm.weight", (head_dim,)
+            yield f"{prefix}.self_attn.k_norm.weight", (head_dim,)
         yield f"{prefix}.post_attention_layernorm.weight", (wide,)
-        yield f"{prefix}.block_sparse_moe.gate.weight", (config["num_local_experts"], wide)
-        for expert in range(config["num_local_experts"]):
-            yield f"{prefix}.block_sparse_moe.experts.{expert}.w1.weight", (narrow, wide)
-            yield f"{prefix}.block_sparse_moe.experts.{expert}.w2.weight", (wide, narrow)
-            yield f"{prefix}.block_sparse_moe.experts.{expert}.w3.weight", (narrow, wide)
+        yield from _expert_shapes(config, prefix)
     yield "model.norm.weight", (wide,)
     if not config["tie_word_embeddings"]:
         yield "lm_head.weight", (config["vocab_size"], wide)
+
+
+def _expert_shapes(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The router and the experts of one layer."""
+    qwen, wide = config["model_type"] == "qwen3_moe", config["hidden_size"]
+    block = f"{prefix}.mlp" if qwen else f"{prefix}.block_sparse_moe"
+    experts = config["num_experts"] if qwen else config["num_local_experts"]
+    narrow = config["moe_intermediate_size"] if qwen else config["intermediate_size"]
+    gate, down, up = ("gate_proj", "down_proj", "up_proj") if qwen else ("w1", "w2", "w3")
+    yield f"{block}.gate.weight", (experts, wide)
+    for expert in range(experts):
+        yield f"{block}.experts.{expert}.{gate}.weight", (narrow, wide)
+        yield f"{block}.experts.{expert}.{down}.weight", (wide, narrow)
+        yield f"{block}.experts.{expert}.{up}.weight", (narrow, wide)
 
 
 def _draw(generator: np.random.Generator, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -239,7 +324,7 @@ def _write_shards(folder: Path, tensors: dict[str, NDArray[np.float32]], dtype: 
     (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
-def _byte_alphabet() -> list[str]:
+def byte_alphabet() -> list[str]:
     """GPT-2's printable stand-in for each byte, byte 0 first."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     spare = iter(range(256, 512))

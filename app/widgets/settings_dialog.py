@@ -229,7 +229,7 @@ class SettingsDialog(QDialog):
             label.setText(text)
             label.setVisible(bool(text))
         if ready is not None:
-            everything = ready.model.expert_bytes * ready.model.total_experts + ready.model.dense_bytes
+            everything = ready.model.experts_bytes + ready.model.dense_bytes
             self.simulated_size.set_scale(max(everything, self.simulated_size.size_bytes))
         self._refresh_preview()
 

@@ -1,4 +1,4 @@
-"""From what a user calls a model to the folder that holds it."""
+"""From what a user calls a model to the folder or file that holds it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from engine.errors import CheckpointError
 
 GUIDE = "guide"
 MAX_MODEL_CHARS = 4096
+GIVE_MODEL = "Give a folder with safetensors files, or a .gguf file."
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 
@@ -19,7 +20,8 @@ def resolve_model(name: str) -> Path:
     """The folder or file that a model name stands for; it exists, what it holds is not checked yet.
 
     Args:
-        name: "guide" for the bundled model, or a path (`~` is the home folder). Folders win over hub ids.
+        name: "guide" for the bundled model, or a path to a folder or .gguf file (`~` is the home folder).
+            Paths win over hub ids.
 
     Raises:
         CheckpointError: Nothing is there, it cannot be looked at, or it would have to be downloaded.
@@ -27,23 +29,21 @@ def resolve_model(name: str) -> Path:
     if name == GUIDE:
         return guide_path()
     if not name.strip() or len(name) > MAX_MODEL_CHARS:
-        raise CheckpointError(f"{quote(name)} is not a path to a model.", "Give a folder that holds config.json.")
+        raise CheckpointError(f"{quote(name)} is not a path to a model.", GIVE_MODEL)
     try:
         path = Path(name).expanduser()
         exists = path.exists()
     except (OSError, RuntimeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise CheckpointError(
-            f"{quote(name)} cannot be looked up: {quote(reason)}.", "Give a folder that holds config.json."
-        ) from error
+        raise CheckpointError(f"{quote(name)} cannot be looked up: {quote(reason)}.", GIVE_MODEL) from error
     if exists:
         return path
     if _HUB_ID.fullmatch(name):
         raise CheckpointError(
             f"There is no folder {quote(name)}, and downloading from the hub is not built in yet.",
-            "Download the model yourself and give its folder.",
+            "Download the model yourself and give its folder or .gguf file.",
         )
-    raise CheckpointError(f"There is no folder {quote(name)}.", "Check the path, or give 'guide'.")
+    raise CheckpointError(f"There is no folder or file {quote(name)}.", "Check the path, or give 'guide'.")
 
 
 def guide_path() -> Path:

@@ -1,7 +1,8 @@
-"""A model folder, checked as a whole when it is opened and read tensor by tensor afterwards.
+"""A model's files, checked as a whole when they are opened and read tensor by tensor afterwards.
 
-`Checkpoint.open` reads headers only: it takes milliseconds for a model of any size. What it lets through is complete:
-every tensor that the model needs is there, with the right shape and a float type.
+`open_checkpoint` reads headers only: it takes milliseconds for a model of any size. What it lets through is complete:
+every tensor that the model needs is there under the engine's own name, with the right shape and a format that the
+engine runs, whether the files are safetensors or GGUF.
 """
 
 from __future__ import annotations
@@ -13,59 +14,89 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
+
 from engine.checkpoint import model_folder
+from engine.checkpoint.gguf_config import read_gguf_config
+from engine.checkpoint.gguf_model import read_gguf
 from engine.checkpoint.model_config import read_model_config
-from engine.checkpoint.safetensors_file import MAX_TENSORS, TensorEntry, TensorReader, read_header
-from engine.checkpoint.tensor_names import HEAD, Shape, expected_tensors, is_expert
+from engine.checkpoint.safetensors_file import MAX_TENSORS, read_header
+from engine.checkpoint.tensor_names import HEAD, Shape, expected_tensors, is_expert, name_in_file
+from engine.checkpoint.tensor_reader import TensorEntry, TensorReader
 from engine.checkpoint.untrusted import DOWNLOAD_AGAIN, quote
-from engine.config import DTypeName, ModelConfig
+from engine.config import DTYPE_FORMATS, DTypeName, ModelConfig
 from engine.errors import CheckpointError, UnsupportedModelError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-FLOAT_DTYPES: Mapping[str, DTypeName] = MappingProxyType({"F32": "float32", "BF16": "bfloat16", "F16": "float16"})
+FLOAT_DTYPES: Mapping[str, DTypeName] = MappingProxyType({name: dtype for dtype, name in DTYPE_FORMATS.items()})
 IGNORED_SUFFIX = ".rotary_emb.inv_freq"
 
 
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Open a model: read and check its config and every header.
+
+    Args:
+        path: A folder with config.json and safetensors, a folder with one GGUF model, or a .gguf file (any one of a
+            split model).
+
+    Raises:
+        CheckpointError: Something is missing, damaged, contradictory or unsafe.
+        UnsupportedModelError: A sound model that this engine does not run.
+    """
+    gguf = model_folder.find_gguf(path)
+    if gguf is not None:
+        return Checkpoint(path, *read_gguf_config(read_gguf(gguf)))
+    config = read_model_config(path)
+    stored = _read_tensors(path)
+    if HEAD in stored:  # as in transformers: a head of its own wins over a config that says "tied"
+        config = replace(config, tie_word_embeddings=False)
+    dtype, tensors = _check_complete(config, stored)
+    return Checkpoint(path, replace(config, dtype=dtype), tensors)
+
+
+def read_config(path: Path) -> ModelConfig:
+    """The shape of a model, from config.json alone or from the headers of its GGUF files.
+
+    Args:
+        path: As for `open_checkpoint`; a folder with config.json needs no weights.
+
+    Raises:
+        CheckpointError: A file is missing or damaged, or a number is outside its limits.
+        UnsupportedModelError: A sound model that this engine does not run.
+    """
+    gguf = model_folder.find_gguf(path)
+    return read_model_config(path) if gguf is None else read_gguf_config(read_gguf(gguf))[0]
+
+
 class Checkpoint:
-    """An open model folder; a context manager that closes its files.
+    """An open model; a context manager that closes its files.
 
     Attributes:
-        folder: Where it lies.
-        config: The model's shape; its dtype is the one that most expert tensors are stored in.
-        tensors: Every tensor by name, also the few that the model does not need.
+        path: The folder or file that was opened.
+        config: The model's shape; its dtype is the one that most expert tensors are stored in, where they are floats.
+        tensors: Every tensor by the engine's name for it, also the few that the model does not need.
         total_bytes: Bytes of all these tensors.
     """
 
-    def __init__(self, folder: Path, config: ModelConfig, tensors: Mapping[str, TensorEntry]) -> None:
-        """Take parts that `open` has checked."""
-        self.folder = folder
+    def __init__(self, path: Path, config: ModelConfig, tensors: Mapping[str, TensorEntry]) -> None:
+        """Take parts that `open_checkpoint` has checked."""
+        self.path = path
         self.config = config
         self.tensors: Mapping[str, TensorEntry] = MappingProxyType(dict(tensors))
         self.total_bytes = sum(entry.nbytes for entry in tensors.values())
         self._reader = TensorReader()
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
-        """Read and check a folder's config and every header.
-
-        Args:
-            folder: Holds config.json and model.safetensors, or model.safetensors.index.json and its files.
-
-        Raises:
-            CheckpointError: Something is missing, damaged, contradictory or unsafe.
-            UnsupportedModelError: A sound model that this engine does not run.
-        """
-        config = read_model_config(folder)
-        tensors = _read_tensors(folder)
-        if HEAD in tensors:  # as in transformers: a head of its own wins over a config that says "tied"
-            config = replace(config, tie_word_embeddings=False)
-        dtype = _check_complete(config, tensors)
-        return cls(folder, replace(config, dtype=dtype), tensors)
+    def open(cls, path: Path) -> Checkpoint:
+        """`open_checkpoint`, under its former name."""
+        return open_checkpoint(path)
 
     def read(self, name: str, into: WriteableBuffer) -> None:
-        """Read a tensor's raw bytes, in its type on disk, straight into a buffer; safe from any thread.
+        """Read a tensor's raw bytes, in its format on disk, straight into a buffer; safe from any thread.
+
+        Rows that the file holds in another order (`TensorEntry.permuted_heads`) are put in order on the way.
 
         Args:
             name: A key of `tensors`.
@@ -77,8 +108,10 @@ class Checkpoint:
         """
         entry = self.tensors.get(name)
         if entry is None:
-            raise CheckpointError(f"{quote(self.folder)} holds no tensor {quote(name)}.", DOWNLOAD_AGAIN)
+            raise CheckpointError(f"{quote(self.path)} holds no tensor {quote(name)}.", DOWNLOAD_AGAIN)
         self._reader.read(entry, into)
+        if entry.permuted_heads is not None:
+            _put_rows_in_order(entry, entry.permuted_heads, into)
 
     def close(self) -> None:
         """Close all files; closing twice does no harm."""
@@ -115,25 +148,27 @@ def _read_tensors(folder: Path) -> dict[str, TensorEntry]:
     return tensors
 
 
-def _check_complete(config: ModelConfig, tensors: Mapping[str, TensorEntry]) -> DTypeName:
-    """Hold that the tensors are those of this model; the type that most experts are stored in."""
-    stored: Counter[str] = Counter()
-    needed = set()
+def _check_complete(config: ModelConfig, stored: Mapping[str, TensorEntry]) -> tuple[DTypeName, dict[str, TensorEntry]]:
+    """Hold that the tensors are those of this model; the type of most experts, and all by the engine's names."""
+    formats: Counter[str] = Counter()
+    left = dict(stored)
+    tensors: dict[str, TensorEntry] = {}
     for name, shape in expected_tensors(config):
-        entry = tensors.get(name)
+        in_file = name_in_file(config.family, name)
+        entry = left.pop(in_file, None)
         if entry is None:
-            raise _missing(name, tensors)
+            raise _missing(in_file, stored)
         _check_tensor(entry, shape)
-        needed.add(name)
-        stored[entry.dtype] += is_expert(name)
-    for name, entry in tensors.items():
-        if name.startswith("model.") and name not in needed and not name.endswith(IGNORED_SUFFIX):
+        tensors[name] = entry
+        formats[entry.format] += is_expert(name)
+    for name, entry in left.items():
+        if name.startswith("model.") and not name.endswith(IGNORED_SUFFIX):
             raise CheckpointError(
                 f"{quote(entry.file.name)} holds tensor {quote(name)}, which a model as in "
                 f"{model_folder.CONFIG} does not have.",
                 f"Download {model_folder.CONFIG} again, from the same place as the weights.",
             )
-    return FLOAT_DTYPES[stored.most_common(1)[0][0]]
+    return FLOAT_DTYPES[formats.most_common(1)[0][0]], tensors | left
 
 
 def _check_tensor(entry: TensorEntry, shape: Shape) -> None:
@@ -144,9 +179,9 @@ def _check_tensor(entry: TensorEntry, shape: Shape) -> None:
             f"{model_folder.CONFIG} asks for {quote(list(shape))}.",
             f"Download {model_folder.CONFIG} and this file again, from the same place.",
         )
-    if entry.dtype not in FLOAT_DTYPES:
+    if entry.format not in FLOAT_DTYPES:
         raise UnsupportedModelError(
-            f"Tensor {quote(entry.name)} in {quote(entry.file.name)} is stored as {entry.dtype}, "
+            f"Tensor {quote(entry.name)} in {quote(entry.file.name)} is stored as {entry.format}, "
             f"not one of {', '.join(FLOAT_DTYPES)}.",
             "Choose the original bfloat16 version of the model.",
         )
@@ -159,3 +194,11 @@ def _missing(name: str, tensors: Mapping[str, TensorEntry]) -> CheckpointError:
     return CheckpointError(
         f"Tensor {quote(name)} is missing from {where}.", "Download the model again from its publisher."
     )
+
+
+def _put_rows_in_order(entry: TensorEntry, heads: int, buffer: WriteableBuffer) -> None:
+    """Part the two halves of each head, which llama.cpp's converter has made alternate, row by row."""
+    rows = entry.shape[0]
+    held = np.frombuffer(memoryview(buffer), np.uint8)
+    alternating = held.reshape(heads, rows // heads // 2, 2, -1)
+    held[:] = alternating.swapaxes(1, 2).reshape(-1)  # a copy, as the axes are swapped

@@ -1,48 +1,51 @@
-"""Reads a Mixtral's config.json by our own schema.
+"""Reads a config.json by our own schema, one for each family.
 
-Every number has a sane limit, so that an absurd file is refused by arithmetic and not by running out of memory.
 `auto_map` and `_name_or_path` are never looked at: no code and no path comes out of a config.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+from engine.checkpoint.fields import (
+    CHOOSE_SUPPORTED,
+    MAX_EXPERTS,
+    MAX_HEAD_DIM,
+    MAX_HEADS,
+    MAX_HIDDEN,
+    MAX_INTERMEDIATE,
+    MAX_LAYERS,
+    MAX_POSITIONS,
+    MAX_ROPE_THETA,
+    MAX_VOCAB,
+    SUPPORTED_FAMILIES,
+    Fields,
+    screen_name,
+)
 from engine.checkpoint.model_folder import CONFIG, find_config
 from engine.checkpoint.untrusted import quote, read_json_object
 from engine.config import DTypeName, ModelConfig
-from engine.errors import CheckpointError, UnsupportedModelError
+from engine.errors import UnsupportedModelError
 
-SUPPORTED_FAMILIES = ("mixtral",)
 MAX_CONFIG_BYTES = 4 << 20
-MAX_LAYERS = 512
-MAX_EXPERTS = 1024
-MAX_HIDDEN = 1 << 16
-MAX_INTERMEDIATE = 1 << 18
-MAX_HEADS = 1024
-MAX_HEAD_DIM = 1024
-MAX_VOCAB = 1 << 21
-MAX_POSITIONS = 1 << 24
-MAX_NAME_CHARS = 80
 
 DTYPES: tuple[DTypeName, ...] = get_args(DTypeName)
 DEFAULT_DTYPE: DTypeName = "bfloat16"
-DEFAULT_ROPE_THETA = 1e6
-DEFAULT_RMS_NORM_EPS = 1e-5
+# What transformers' own config classes stand in for a missing field.
+DEFAULT_ROPE_THETA = {"mixtral": 1e6, "qwen3_moe": 1e4}
+DEFAULT_RMS_NORM_EPS = {"mixtral": 1e-5, "qwen3_moe": 1e-6}
 
-_ARCHITECTURES = {"MixtralForCausalLM": "mixtral"}
+_ARCHITECTURES = {"MixtralForCausalLM": "mixtral", "Qwen3MoeForCausalLM": "qwen3_moe"}
 _EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_experts_per_tok")
-_CHOOSE_MIXTRAL = "Choose a Mixtral folder; that is the architecture supported today."
 _DOWNLOAD_CONFIG = f"Download {CONFIG} again from the model's publisher."
 
 
 def read_model_config(folder: Path) -> ModelConfig:
     """The shape of the model in a folder, from its config.json alone.
 
-    `dtype` is what the config says, bfloat16 where it says nothing; `Checkpoint.open` corrects it by the weights.
+    `dtype` is what the config says, bfloat16 where it says nothing; `open_checkpoint` corrects it by the weights.
 
     Args:
         folder: A model folder.
@@ -54,16 +57,17 @@ def read_model_config(folder: Path) -> ModelConfig:
     path = find_config(folder)
     content = read_json_object(path, MAX_CONFIG_BYTES)
     family = _family(content)
-    _refuse_variants(content)
-    fields = _Fields(content)
+    _refuse_variants(content, family)
+    fields = Fields(content, CONFIG, _DOWNLOAD_CONFIG)
+    qwen = family == "qwen3_moe"
     hidden = fields.integer("hidden_size", 1, MAX_HIDDEN)
     heads = fields.integer("num_attention_heads", 1, MAX_HEADS)
-    experts = fields.integer("num_local_experts", 1, MAX_EXPERTS)
+    experts = _experts(fields, family)
     return ModelConfig(
         name=model_name(folder),
         family=family,
         hidden_size=hidden,
-        intermediate_size=fields.integer("intermediate_size", 1, MAX_INTERMEDIATE),
+        intermediate_size=fields.integer(f"{'moe_' if qwen else ''}intermediate_size", 1, MAX_INTERMEDIATE),
         layers=fields.integer("num_hidden_layers", 1, MAX_LAYERS),
         heads=heads,
         kv_heads=_kv_heads(fields, heads),
@@ -72,11 +76,13 @@ def read_model_config(folder: Path) -> ModelConfig:
         experts_per_token=fields.integer("num_experts_per_tok", 1, experts),
         vocab_size=fields.integer("vocab_size", 1, MAX_VOCAB),
         max_position_embeddings=fields.integer("max_position_embeddings", 1, MAX_POSITIONS),
-        rms_norm_eps=fields.number("rms_norm_eps", 1e-12, 1.0, DEFAULT_RMS_NORM_EPS),
-        rope_theta=_rope_theta(fields),
-        sliding_window=fields.integer("sliding_window", 1, MAX_POSITIONS, null=0, absent=0) or None,
+        rms_norm_eps=fields.number("rms_norm_eps", 1e-12, 1.0, DEFAULT_RMS_NORM_EPS[family]),
+        rope_theta=_rope_theta(fields, DEFAULT_ROPE_THETA[family]),
+        sliding_window=_sliding_window(fields, family),
         tie_word_embeddings=fields.flag("tie_word_embeddings"),
         dtype=_dtype(content),
+        query_key_norm=qwen,
+        normalise_top_k=fields.flag("norm_topk_prob") if qwen else True,
     )
 
 
@@ -89,50 +95,7 @@ def model_name(folder: Path) -> str:
     name = folder.name
     if folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--"):
         name = folder.parent.parent.name.rpartition("--")[2]
-    words = re.sub(r"[\s_-]+", " ", "".join(char for char in name if char.isprintable())).strip()
-    return (words[:1].upper() + words[1:MAX_NAME_CHARS]) or "Model"
-
-
-@dataclass(frozen=True, slots=True)
-class _Fields:
-    """Typed, limited access to one JSON object of config.json."""
-
-    content: dict[str, Any]
-
-    def integer(self, name: str, low: int, high: int, *, null: int | None = None, absent: int | None = None) -> int:
-        """A whole number in low..high; `null` and `absent` stand in for a null and a missing field where given."""
-        if name not in self.content and absent is not None:
-            return absent
-        value = self._given(name)
-        if value is None and null is not None:
-            return null
-        if type(value) is not int or not low <= value <= high:
-            raise self.refusal(name, value, f"not a whole number from {low} to {high}")
-        return value
-
-    def number(self, name: str, low: float, high: float, absent: float) -> float:
-        """A number in low..high."""
-        value = self.content.get(name, absent)
-        if type(value) not in (int, float) or not low <= value <= high:
-            raise self.refusal(name, value, f"not a number from {low:g} to {high:g}")
-        return float(value)
-
-    def flag(self, name: str) -> bool:
-        """A boolean, false where it is missing."""
-        value = self.content.get(name, False)
-        if not isinstance(value, bool):
-            raise self.refusal(name, value, "neither true nor false")
-        return value
-
-    def refusal(self, name: str, value: object, limit: str) -> CheckpointError:
-        """The error for a value outside its limits."""
-        return CheckpointError(f"{CONFIG} says {name} is {quote(value)}, {limit}.", _DOWNLOAD_CONFIG)
-
-    def _given(self, name: str) -> Any:  # noqa: ANN401 - parsed JSON
-        """A field that must be there."""
-        if name not in self.content:
-            raise CheckpointError(f"{CONFIG} lacks {name}.", _DOWNLOAD_CONFIG)
-        return self.content[name]
+    return screen_name(name)
 
 
 def _family(content: dict[str, Any]) -> str:
@@ -143,14 +106,14 @@ def _family(content: dict[str, Any]) -> str:
         first = architectures[0] if isinstance(architectures, list) and architectures else None
         named = _ARCHITECTURES.get(first, first) if isinstance(first, str) else None
     if named is None:
-        raise UnsupportedModelError(f"{CONFIG} does not say which architecture the model has.", _CHOOSE_MIXTRAL)
+        raise UnsupportedModelError(f"{CONFIG} does not say which architecture the model has.", CHOOSE_SUPPORTED)
     if isinstance(named, str) and named in SUPPORTED_FAMILIES:
         return named
     if not _has_experts(content):
         raise UnsupportedModelError(
-            f"The model ({CONFIG}: {quote(named)}) is a dense model, not a Mixture-of-Experts.", _CHOOSE_MIXTRAL
+            f"The model ({CONFIG}: {quote(named)}) is a dense model, not a Mixture-of-Experts.", CHOOSE_SUPPORTED
         )
-    raise UnsupportedModelError(f"{CONFIG} names the architecture {quote(named)}, not supported yet.", _CHOOSE_MIXTRAL)
+    raise UnsupportedModelError(f"{CONFIG} names the architecture {quote(named)}, not supported yet.", CHOOSE_SUPPORTED)
 
 
 def _has_experts(content: dict[str, Any]) -> bool:
@@ -159,7 +122,7 @@ def _has_experts(content: dict[str, Any]) -> bool:
     return any(part.get(key) for part in (content, *nested) for key in _EXPERT_COUNTS)
 
 
-def _refuse_variants(content: dict[str, Any]) -> None:
+def _refuse_variants(content: dict[str, Any], family: str) -> None:
     """Refuse what would load but compute something else."""
     quantization = content.get("quantization_config")
     if quantization is not None:
@@ -170,10 +133,35 @@ def _refuse_variants(content: dict[str, Any]) -> None:
         )
     activation = content.get("hidden_act", "silu")
     if activation != "silu":
-        raise UnsupportedModelError(f"{CONFIG} says hidden_act is {quote(activation)}, not 'silu'.", _CHOOSE_MIXTRAL)
+        raise UnsupportedModelError(f"{CONFIG} says hidden_act is {quote(activation)}, not 'silu'.", CHOOSE_SUPPORTED)
+    if family == "qwen3_moe":
+        _refuse_qwen_variants(content)
 
 
-def _kv_heads(fields: _Fields, heads: int) -> int:
+def _refuse_qwen_variants(content: dict[str, Any]) -> None:
+    """Refuse a Qwen3-MoE of which some layers have no experts, or attention has biases."""
+    for name, plain in (("decoder_sparse_step", (1,)), ("mlp_only_layers", ([], None)), ("attention_bias", (False,))):
+        value = content.get(name, plain[0])
+        if value not in plain:
+            raise UnsupportedModelError(
+                f"{CONFIG} says {name} is {quote(value)}, of which only {plain[0]} is supported.", CHOOSE_SUPPORTED
+            )
+
+
+def _experts(fields: Fields, family: str) -> int:
+    """Experts per layer; transformers 5 renames Qwen's field when it saves."""
+    qwens = family == "qwen3_moe" and "num_experts" in fields.content
+    return fields.integer("num_experts" if qwens else "num_local_experts", 1, MAX_EXPERTS)
+
+
+def _sliding_window(fields: Fields, family: str) -> int | None:
+    """Tokens that attention looks back on; Qwen names a number also where it does not use one."""
+    if family == "qwen3_moe" and not fields.flag("use_sliding_window"):
+        return None
+    return fields.integer("sliding_window", 1, MAX_POSITIONS, null=0, absent=0) or None
+
+
+def _kv_heads(fields: Fields, heads: int) -> int:
     """Key/value heads, each shared by the same number of query heads; null means one for each."""
     kv_heads = fields.integer("num_key_value_heads", 1, MAX_HEADS, null=heads)
     if heads % kv_heads:
@@ -181,7 +169,7 @@ def _kv_heads(fields: _Fields, heads: int) -> int:
     return kv_heads
 
 
-def _head_dim(fields: _Fields, hidden: int, heads: int) -> int:
+def _head_dim(fields: Fields, hidden: int, heads: int) -> int:
     """The width of a head: given, or hidden_size / num_attention_heads; even, for the rotary embedding."""
     head_dim = fields.integer("head_dim", 1, MAX_HEAD_DIM, null=0, absent=0)
     if not head_dim:
@@ -194,7 +182,7 @@ def _head_dim(fields: _Fields, hidden: int, heads: int) -> int:
     return head_dim
 
 
-def _rope_theta(fields: _Fields) -> float:
+def _rope_theta(fields: Fields, default: float) -> float:
     """The base of the rotary embedding; only the plain kind is supported.
 
     Reads `rope_parameters` (transformers 5) and `rope_theta` with `rope_scaling` (before), in transformers' order.
@@ -208,10 +196,10 @@ def _rope_theta(fields: _Fields) -> float:
     if not plain or partial not in (None, 1):
         raise UnsupportedModelError(
             f"{CONFIG} asks for the rotary embedding {quote(rope)}, of which only rope_type 'default' is supported.",
-            _CHOOSE_MIXTRAL,
+            CHOOSE_SUPPORTED,
         )
-    source = _Fields(rope) if "rope_theta" in rope else fields
-    return source.number("rope_theta", 1.0, 1e12, DEFAULT_ROPE_THETA)
+    source = replace(fields, content=rope) if "rope_theta" in rope else fields
+    return source.number("rope_theta", 1.0, MAX_ROPE_THETA, default)
 
 
 def _dtype(content: dict[str, Any]) -> DTypeName:

@@ -1,6 +1,6 @@
 """Which files of a model folder hold the weights, and what to say when none do.
 
-Only safetensors is ever opened: pickle files can run code, so they are named in a message and left alone.
+Only safetensors and GGUF are ever opened: pickle files can run code, so they are named in a message and left alone.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 from itertools import islice
 from pathlib import Path
 
+from engine.checkpoint.gguf_model import stem
 from engine.checkpoint.untrusted import check_plain_file_name, quote, read_json_object, unreadable
 from engine.errors import CheckpointError
 
@@ -16,12 +17,15 @@ CONFIG = "config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 TOKENIZER = "tokenizer.json"
+GGUF_SUFFIX = ".gguf"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 MAX_INDEX_BYTES = 32 << 20
 MAX_INDEX_VALUES = 500_000
 MAX_SHARDS = 1024
 MAX_TOKENIZER_BYTES = 256 << 20
 MAX_LISTED_FILES = 100_000
+MAX_NAMES_SHOWN = 3
+CHOOSE_MODEL = "Choose a folder with config.json and safetensors files, or a .gguf file."
 
 
 def check_folder(folder: Path) -> None:
@@ -36,15 +40,41 @@ def check_folder(folder: Path) -> None:
         raise unreadable(folder, error) from error
     if is_folder:
         if not _list_names(folder):
-            raise CheckpointError(f"The folder {quote(folder)} is empty.", "Choose the folder that holds config.json.")
+            raise CheckpointError(f"The folder {quote(folder)} is empty.", CHOOSE_MODEL)
     elif not exists:
-        raise CheckpointError(f"There is no folder {quote(folder)}.", "Check the path, or choose another model.")
-    elif folder.suffix.lower() == ".gguf":
-        raise _gguf(folder.name)
-    else:
         raise CheckpointError(
-            f"{quote(folder)} is a file, not a model folder.", "Choose the folder that holds config.json."
+            f"There is no folder or file {quote(folder)}.", "Check the path, or choose another model."
         )
+    else:
+        raise CheckpointError(f"{quote(folder)} is a file, neither a model folder nor a .gguf file.", CHOOSE_MODEL)
+
+
+def find_gguf(path: Path) -> Path | None:
+    """The GGUF model that a path stands for: the path itself, or the one such model in a folder.
+
+    Returns:
+        Its file, or one file of several; None where the path is a folder with safetensors or with no GGUF file.
+
+    Raises:
+        CheckpointError: The path leads nowhere, or the folder holds several GGUF models.
+    """
+    try:
+        if path.suffix.lower() == GGUF_SUFFIX and path.is_file():
+            return path
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+    check_folder(path)
+    names = _list_names(path)
+    if SINGLE in names or INDEX in names:
+        return None
+    models = {stem(name): name for name in sorted(names, reverse=True) if name.lower().endswith(GGUF_SUFFIX)}
+    if len(models) > 1:
+        first = ", ".join(quote(name) for name in sorted(models.values())[:MAX_NAMES_SHOWN])
+        more = "" if len(models) <= MAX_NAMES_SHOWN else f" and {len(models) - MAX_NAMES_SHOWN} more"
+        raise CheckpointError(
+            f"{quote(path)} holds {len(models)} GGUF models: {first}{more}.", "Give one of the files."
+        )
+    return path / next(iter(models.values())) if models else None
 
 
 def find_config(folder: Path) -> Path:
@@ -137,18 +167,7 @@ def _list_names(folder: Path) -> set[str]:
 
 def _refuse_other_kinds(names: set[str], folder: Path) -> None:
     """Say what a folder without usable safetensors holds instead, where that is known."""
-    gguf = sorted(name for name in names if name.lower().endswith(".gguf"))
-    if gguf:
-        raise _gguf(gguf[0])
     if any(name.lower().endswith(PICKLE_SUFFIXES) for name in names):
         raise CheckpointError(
             f"{quote(folder)} holds only pickle files, which can run code.", "Download the safetensors version."
         )
-
-
-def _gguf(name: str) -> CheckpointError:
-    """The error for a GGUF file."""
-    return CheckpointError(
-        f"{quote(name)} is a GGUF file, which is not supported yet.",
-        "Choose a Mixtral folder with safetensors files.",
-    )

@@ -1,34 +1,28 @@
-"""The header of a safetensors file, checked as if an enemy wrote it; and reads that survive a shrinking file.
+"""The header of a safetensors file, checked as if an enemy wrote it.
 
 Format: 8 bytes little-endian header length, a JSON header, then the tensors back to back
 (https://huggingface.co/docs/safetensors). As strict as the reference implementation about holes and trailing bytes,
-stricter about duplicate keys, names and counts. Never maps a file: touching a map whose file was cut kills Python.
+stricter about duplicate keys, names and counts.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from io import FileIO
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any, TypeGuard
 
+from engine.checkpoint.tensor_reader import TensorEntry
 from engine.checkpoint.untrusted import DOWNLOAD_AGAIN, fill, open_regular, parse_json_object, quote
 from engine.errors import CheckpointError
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 MAX_HEADER_BYTES = 32 << 20
 MAX_TENSORS = 200_000
 MAX_DIMENSIONS = 8
 MAX_DIMENSION = 1 << 48
 MAX_NAME_CHARS = 512
-MAX_IDLE_FILES = 16
 LENGTH_BYTES = 8
 VALUES_PER_TENSOR = 16
 
@@ -38,27 +32,6 @@ ITEM_BYTES: Mapping[str, int] = {
     **dict.fromkeys(("U32", "I32", "F32"), 4),
     **dict.fromkeys(("U64", "I64", "F64", "C64"), 8),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class TensorEntry:
-    """Where one tensor lies.
-
-    Attributes:
-        name: Its name in the file.
-        dtype: Its type in safetensors' own terms, e.g. "BF16"; a key of `ITEM_BYTES`.
-        shape: Its dimensions.
-        file: The file that holds it.
-        offset: Bytes from the start of that file.
-        nbytes: Its length.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    file: Path
-    offset: int
-    nbytes: int
 
 
 def read_header(path: Path) -> dict[str, TensorEntry]:
@@ -84,76 +57,6 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
     entries = {name: _entry(path, start, name, fields) for name, fields in header.items()}
     _check_coverage(path, entries, start, size)
     return entries
-
-
-class TensorReader:
-    """Reads tensors' bytes into callers' buffers, from any thread.
-
-    A read takes an idle open file of its own or opens one, and hands it back: no two reads share a file position,
-    and at most `MAX_IDLE_FILES` wait open between reads.
-    """
-
-    def __init__(self) -> None:
-        self._idle: list[tuple[Path, FileIO]] = []
-        self._lock = Lock()
-        self._closed = False
-
-    def read(self, entry: TensorEntry, into: WriteableBuffer) -> None:
-        """Fill a buffer with a tensor's raw bytes.
-
-        Args:
-            entry: Which tensor.
-            into: Writable, contiguous, exactly `entry.nbytes` long.
-
-        Raises:
-            CheckpointError: The file is gone, has become shorter, or the drive fails.
-            ValueError: The buffer has another length, or the reader is closed (a mistake of the caller).
-        """
-        view = memoryview(into)
-        if view.nbytes != entry.nbytes:
-            raise ValueError(f"{entry.name} is {entry.nbytes} bytes long, the buffer {view.nbytes}")
-        if entry.nbytes:
-            with self._borrow(entry.file) as file:
-                fill(file, entry.file, entry.offset, view.cast("B"))
-
-    def close(self) -> None:
-        """Close every idle file; a read in flight closes its own when it ends."""
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, []
-        for _, file in idle:
-            file.close()
-
-    @contextmanager
-    def _borrow(self, path: Path) -> Iterator[FileIO]:
-        """An open file that no one else uses meanwhile."""
-        file = self._take_idle(path) or open_regular(path)
-        try:
-            yield file
-        except BaseException:
-            file.close()
-            raise
-        self._give_back(path, file)
-
-    def _take_idle(self, path: Path) -> FileIO | None:
-        """The idle file that was used last for this path, if any."""
-        with self._lock:
-            if self._closed:
-                raise ValueError("the checkpoint is closed")
-            for index in reversed(range(len(self._idle))):
-                if self._idle[index][0] == path:
-                    return self._idle.pop(index)[1]
-        return None
-
-    def _give_back(self, path: Path, file: FileIO) -> None:
-        """Keep a file open for the next read, and close the one that has waited longest if there are too many."""
-        with self._lock:
-            if not self._closed:
-                self._idle.append((path, file))
-                if len(self._idle) <= MAX_IDLE_FILES:
-                    return
-                _, file = self._idle.pop(0)
-        file.close()
 
 
 def _header_length(file: FileIO, path: Path, size: int) -> int:

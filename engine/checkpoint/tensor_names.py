@@ -1,13 +1,14 @@
-"""What the tensors of a Mixtral are called on disk, and what shape each has.
+"""What the engine calls a model's tensors, whatever file they lie in, and what shape each has.
 
-The layout is the one that Mistral publishes and `save_pretrained` of transformers 5 still writes: one tensor per
-expert and projection. Letters: H hidden, I intermediate, E experts, V vocabulary, N heads, K key/value heads, D head
-width.
+The names are those of Mixtral as Mistral publishes it and `save_pretrained` of transformers 5 still writes it: one
+tensor per expert and projection. A file of another family has names of its own for some: see `name_in_file`. Letters:
+H hidden, I intermediate, E experts, V vocabulary, N heads, K key/value heads, D head width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Literal
 
 from engine.config import ModelConfig
@@ -20,6 +21,8 @@ EMBEDDING = "model.embed_tokens.weight"
 FINAL_NORM = "model.norm.weight"
 HEAD = "lm_head.weight"
 EXPERT_PARTS: tuple[ExpertPart, ...] = ("w1", "w2", "w3")
+
+_QWEN3_PARTS: Mapping[ExpertPart, str] = MappingProxyType({"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"})
 
 
 def attention(layer: int, part: AttentionPart) -> str:
@@ -37,6 +40,16 @@ def expert_norm(layer: int) -> str:
     return f"model.layers.{layer}.post_attention_layernorm.weight"
 
 
+def query_norm(layer: int) -> str:
+    """The norm of each query head [D], where the model has one."""
+    return f"model.layers.{layer}.self_attn.q_norm.weight"
+
+
+def key_norm(layer: int) -> str:
+    """The norm of each key head [D], where the model has one."""
+    return f"model.layers.{layer}.self_attn.k_norm.weight"
+
+
 def router(layer: int) -> str:
     """The router [E, H]."""
     return f"model.layers.{layer}.block_sparse_moe.gate.weight"
@@ -52,8 +65,27 @@ def is_expert(name: str) -> bool:
     return ".block_sparse_moe.experts." in name
 
 
+def name_in_file(family: str, name: str) -> str:
+    """What a safetensors file of a family calls a tensor."""
+    if family != "qwen3_moe":
+        return name
+    name = name.replace(".block_sparse_moe.", ".mlp.", 1)
+    for part, projection in _QWEN3_PARTS.items():
+        name = name.replace(f".{part}.weight", f".{projection}.weight")
+    return name
+
+
 def expected_tensors(config: ModelConfig) -> Iterator[tuple[str, Shape]]:
-    """Every tensor that a Mixtral of this shape needs, with its shape; experts included, lazily."""
+    """Every tensor that a model of this shape needs, with its shape; experts included, lazily."""
+    yield from dense_tensors(config)
+    for layer in range(config.layers):
+        for expert in range(config.experts):
+            for part in EXPERT_PARTS:
+                yield expert_tensor(layer, expert, part), expert_shape(config, part)
+
+
+def dense_tensors(config: ModelConfig) -> Iterator[tuple[str, Shape]]:
+    """Every tensor outside the experts, with its shape."""
     wide = config.hidden_size
     yield EMBEDDING, (config.vocab_size, wide)
     yield FINAL_NORM, (wide,)
@@ -61,9 +93,6 @@ def expected_tensors(config: ModelConfig) -> Iterator[tuple[str, Shape]]:
         yield HEAD, (config.vocab_size, wide)
     for layer in range(config.layers):
         yield from _dense_layer(config, layer)
-        for expert in range(config.experts):
-            for part in EXPERT_PARTS:
-                yield expert_tensor(layer, expert, part), expert_shape(config, part)
 
 
 def expert_shape(config: ModelConfig, part: ExpertPart) -> Shape:
@@ -81,5 +110,8 @@ def _dense_layer(config: ModelConfig, layer: int) -> Iterator[tuple[str, Shape]]
     yield attention(layer, "k"), (kv_width, wide)
     yield attention(layer, "v"), (kv_width, wide)
     yield attention(layer, "o"), (wide, q_width)
+    if config.query_key_norm:
+        yield query_norm(layer), (config.head_dim,)
+        yield key_norm(layer), (config.head_dim,)
     yield expert_norm(layer), (wide,)
     yield router(layer), (config.experts, wide)

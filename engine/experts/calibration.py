@@ -15,9 +15,8 @@ import torch
 from engine.config import ModelConfig
 from engine.devices import Device
 from engine.experts.cost_model import fit_curve
+from engine.experts.cpu_experts import CpuExperts, Routing
 from engine.experts.residency import Residency
-from engine.experts.store import ExpertStore
-from engine.kernels.torch_expert import add_expert
 from engine.messages import CostCurve, CostModel
 
 TOKEN_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -32,9 +31,10 @@ Check = Callable[[], None]
 def calibrate(
     model: ModelConfig,
     device: Device,
-    store: ExpertStore,
     residency: Residency,
-    decode_without_experts: Callable[[], None],
+    cpu: CpuExperts,
+    dtype: torch.dtype,
+    dense_seconds: Callable[[], float],
     check: Check,
 ) -> CostModel:
     """Measure every curve; about a second for small experts, a few for Mixtral's.
@@ -42,34 +42,42 @@ def calibrate(
     Args:
         model: Its shape.
         device: Where the GPU side is; a device without one leaves those curves out.
-        store: Experts in RAM, already filled.
         residency: Lends a slot in VRAM.
-        decode_without_experts: Takes one token through all that surrounds the experts, and waits for it.
+        cpu: Runs experts on the CPU; their weights are there.
+        dtype: Type of the activations.
+        dense_seconds: Takes one token through all that surrounds the experts, and tells how long it took.
         check: Called between samples; raises to stop.
     """
-    dtype = store.weights(0, 0).flat.dtype
-    experts = [store.weights(index % model.layers, index // model.layers) for index in range(model.total_experts)]
+    layers = typical_layers(model)
 
     def cpu_sample(tokens: int, turn: int) -> float:
         """One expert on the CPU, just as the executor runs it."""
-        hidden, rows = torch.zeros(tokens, model.hidden_size, dtype=dtype), torch.arange(tokens)
-        out, scales = torch.zeros_like(hidden), torch.ones(tokens, 1)
-        return _timed(lambda: add_expert(out, hidden, rows, scales, experts[turn % len(experts)]))
+        layer, expert = layers[turn % len(layers)], turn // len(layers) % model.experts
+        hidden = torch.zeros(tokens, model.hidden_size, dtype=dtype)
+        routing = Routing({expert: (0, tokens)}, torch.arange(tokens), torch.ones(tokens, 1))
+        return _timed(lambda: cpu.run(layer, (expert,), hidden, routing, _go_on))
 
-    dense_layer_s = min(_timed(decode_without_experts) for _ in range(REPEATS + 1)) / model.layers
+    dense_layer_s = min(dense_seconds() for _ in range(REPEATS + 1)) / model.layers
     cpu_expert = _measure_curve(cpu_sample, check)
     if not device.has_gpu:
         return CostModel(cpu_expert, None, None, None, dense_layer_s, source="measured")
-    gpu_expert, weight_copy, activation_copy = _measure_gpu(model, device, residency, check)
+    gpu_expert, weight_copy, activation_copy = _measure_gpu(model, device, residency, dtype, check)
     return CostModel(cpu_expert, gpu_expert, weight_copy, activation_copy, dense_layer_s, source="measured")
 
 
+def typical_layers(model: ModelConfig) -> list[int]:
+    """The layers whose experts are nearest to the mean in size: formats may differ between layers."""
+    sizes = [model.layer_expert_bytes(layer) for layer in range(model.layers)]
+    mean = sum(sizes) / len(sizes)
+    typical = min(sizes, key=lambda size: abs(size - mean))
+    return [layer for layer, size in enumerate(sizes) if size == typical]
+
+
 def _measure_gpu(
-    model: ModelConfig, device: Device, residency: Residency, check: Check
+    model: ModelConfig, device: Device, residency: Residency, dtype: torch.dtype, check: Check
 ) -> tuple[CostCurve, CostCurve, CostCurve]:
     """Expert on the GPU, weight copy and activation copy, in one borrowed slot."""
-    slot, source = residency.borrow()
-    dtype = slot.flat.dtype
+    slot, source = residency.borrow(typical_layers(model)[0])
     slot.flat.copy_(source.flat)
 
     def gpu_sample(tokens: int, turn: int) -> float:
@@ -118,6 +126,10 @@ def _measure_curve(sample: Callable[[int, int], float], check: Check) -> CostCur
         if seconds[-1] > LONG_SAMPLE_S:
             break
     return fit_curve(units, seconds)
+
+
+def _go_on() -> None:
+    """Nothing stops a single sample."""
 
 
 @torch.inference_mode()

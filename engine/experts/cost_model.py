@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.config import SIMULATED_LAUNCH_S, EngineConfig, ModelConfig
+from engine.experts.footprint import has_blocks, held_dense_bytes
 from engine.experts.saved_file import read_saved, write_saved
 from engine.hardware import HardwareProfile
-from engine.messages import CostCurve, CostModel
+from engine.messages import TORCH_KERNELS, CostCurve, CostModel
 
 FORMAT_VERSION = 1
 # Below this, waking a second thread costs more than it computes: one expert of the guide (336 KiB) takes 55 us on one
@@ -38,7 +39,9 @@ ASSUMED_GPU_BYTES_PER_S = 300e9
 ASSUMED_GPU_FLOPS = 10e12
 ASSUMED_GPU_CALL_S = 20e-6
 ASSUMED_COPY_CALL_S = 20e-6
-
+# Block formats that torch unpacks before it multiplies, however few the tokens.
+ASSUMED_CPU_UNPACKING_WEIGHTS_PER_S_PER_THREAD = 100e6
+ASSUMED_GPU_UNPACKING_WEIGHTS_PER_S = 5e9
 
 Floats = NDArray[np.float64]
 
@@ -139,26 +142,33 @@ def _relative_errors(curve: CostCurve, n: Floats, y: Floats) -> Floats:
 # ---- cost models that nobody measured -------------------------------------------------------------------------------
 
 
-def assumed_costs(model: ModelConfig, hardware: HardwareProfile, config: EngineConfig) -> CostModel:
+def assumed_costs(
+    model: ModelConfig, hardware: HardwareProfile, config: EngineConfig, kernels: str = TORCH_KERNELS
+) -> CostModel:
     """Careful textbook costs, for a plan before anything was measured.
 
     Args:
         model: The model's shape.
         hardware: The machine; its cores, and whether it has a GPU.
         config: Which device is asked for, the threads, and the speeds of a simulated GPU (taken exactly).
+        kernels: As in `PlanningInputs`.
     """
     threads = planned_threads(model, hardware, config)
     ram_bytes_per_s = min(ASSUMED_RAM_BYTES_PER_S, threads * ASSUMED_RAM_BYTES_PER_S_PER_THREAD)
     cpu_flops = threads * ASSUMED_CPU_FLOPS_PER_THREAD
     cpu_expert = _roofline(model, ram_bytes_per_s, cpu_flops, ASSUMED_CPU_CALL_S)
+    if kernels == TORCH_KERNELS:
+        cpu_expert = _with_unpacking(model, cpu_expert, threads * ASSUMED_CPU_UNPACKING_WEIGHTS_PER_S_PER_THREAD)
     if config.device == "simulated":
         return simulated_gpu_costs(model, config, cpu_expert)
     if config.device == "cpu" or hardware.gpu is None:
-        return CostModel(cpu_expert, None, None, None, _dense_layer_bytes(model) / ram_bytes_per_s + ASSUMED_CPU_CALL_S)
+        dense_s = _dense_layer_bytes(model, kernels) / ram_bytes_per_s + ASSUMED_CPU_CALL_S
+        return CostModel(cpu_expert, None, None, None, dense_s)
+    gpu_expert = _roofline(model, ASSUMED_GPU_BYTES_PER_S, ASSUMED_GPU_FLOPS, ASSUMED_GPU_CALL_S)
     return CostModel(
         cpu_expert=cpu_expert,
-        gpu_expert=_roofline(model, ASSUMED_GPU_BYTES_PER_S, ASSUMED_GPU_FLOPS, ASSUMED_GPU_CALL_S),
-        weight_copy=CostCurve(0.0, model.expert_bytes / ASSUMED_LINK_BYTES_PER_S, ASSUMED_COPY_CALL_S),
+        gpu_expert=_with_unpacking(model, gpu_expert, ASSUMED_GPU_UNPACKING_WEIGHTS_PER_S),
+        weight_copy=CostCurve(0.0, _mean_expert_bytes(model) / ASSUMED_LINK_BYTES_PER_S, ASSUMED_COPY_CALL_S),
         activation_copy=CostCurve(0.0, _activation_bytes(model) / ASSUMED_LINK_BYTES_PER_S, 2 * ASSUMED_COPY_CALL_S),
         dense_layer_s=_dense_layer_bytes(model) / ASSUMED_GPU_BYTES_PER_S + 10 * ASSUMED_GPU_CALL_S,
     )
@@ -180,7 +190,7 @@ def simulated_gpu_costs(
     return CostModel(
         cpu_expert=cpu_expert,
         gpu_expert=_roofline(model, config.simulated_memory_bytes_per_s, config.simulated_flops, SIMULATED_LAUNCH_S),
-        weight_copy=CostCurve(0.0, model.expert_bytes / link, SIMULATED_LAUNCH_S),
+        weight_copy=CostCurve(0.0, _mean_expert_bytes(model) / link, SIMULATED_LAUNCH_S),
         activation_copy=CostCurve(0.0, _activation_bytes(model) / link, 2 * SIMULATED_LAUNCH_S),
         dense_layer_s=_dense_layer_bytes(model) / config.simulated_memory_bytes_per_s,
         source=source,
@@ -189,7 +199,19 @@ def simulated_gpu_costs(
 
 def _roofline(model: ModelConfig, bytes_per_s: float, flops: float, overhead_s: float) -> CostCurve:
     """One expert: its bytes are read once, every token multiplies and adds each weight once."""
-    return CostCurve(model.expert_bytes / bytes_per_s, 2 * model.expert_parameters / flops, overhead_s)
+    return CostCurve(_mean_expert_bytes(model) / bytes_per_s, 2 * model.expert_parameters / flops, overhead_s)
+
+
+def _with_unpacking(model: ModelConfig, curve: CostCurve, weights_per_s: float) -> CostCurve:
+    """An expert of a block format is unpacked first, at some weights per second."""
+    if not has_blocks(model):
+        return curve
+    return replace(curve, overhead_s=curve.overhead_s + model.expert_parameters / weights_per_s)
+
+
+def _mean_expert_bytes(model: ModelConfig) -> float:
+    """Bytes of one expert; layers may differ in format."""
+    return model.experts_bytes / model.total_experts
 
 
 def _activation_bytes(model: ModelConfig) -> int:
@@ -197,10 +219,11 @@ def _activation_bytes(model: ModelConfig) -> int:
     return 2 * model.hidden_size * model.dtype_bytes
 
 
-def _dense_layer_bytes(model: ModelConfig) -> float:
+def _dense_layer_bytes(model: ModelConfig, kernels: str = TORCH_KERNELS) -> float:
     """Bytes outside the experts that one decode layer reads, with its share of lm_head; the embedding is a look-up."""
     looked_up = 0 if model.tie_word_embeddings else model.vocab_size * model.hidden_size
-    return (model.dense_parameters - looked_up) * model.dtype_bytes / model.layers
+    read = 1.0 - looked_up / model.dense_parameters
+    return held_dense_bytes(model, "cpu", kernels) * read / model.layers
 
 
 # ---- learning while running -----------------------------------------------------------------------------------------

@@ -8,74 +8,24 @@ All policies and devices share everything but the plan.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 
 from engine.config import ModelConfig, PolicyName
 from engine.devices import Device
 from engine.experts.cost_model import with_correction
+from engine.experts.cpu_experts import Check, CpuExperts, Routing
 from engine.experts.planner import LayerPlan, plan_layer
 from engine.experts.popularity import Popularity
+from engine.experts.record import ExecutionRecord
 from engine.experts.residency import Residency
 from engine.experts.store import ExpertStore
-from engine.kernels.torch_expert import add_expert
 from engine.messages import CostModel, LayerTrace
 
-Check = Callable[[], None]
 
-
-@dataclass(slots=True)
-class ExecutorCounters:
-    """What one reply did, in visits (token x expert).
-
-    Attributes:
-        visits: All visits.
-        hits: Visits that found their expert in VRAM.
-        streamed: Experts copied to the GPU to run there.
-        streamed_bytes: Their bytes.
-    """
-
-    visits: int = 0
-    hits: int = 0
-    streamed: int = 0
-    streamed_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Routing:
-    """One layer's visits, sorted by expert.
-
-    Attributes:
-        spans: Expert -> (first, end) in the sorted visits, only experts with tokens.
-        rows: Token of each sorted visit [T * A].
-        scales: Router weight of each sorted visit [T * A, 1].
-    """
-
-    spans: dict[int, tuple[int, int]]
-    rows: torch.Tensor
-    scales: torch.Tensor
-
-    def visits(self, expert: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rows [s] and scales [s, 1] of one expert."""
-        first, end = self.spans[expert]
-        return self.rows[first:end], self.scales[first:end]
-
-    def to(self, device: str) -> _Routing:
-        """The same on another device."""
-        return _Routing(self.spans, self.rows.to(device), self.scales.to(device))
-
-
-class ExpertExecutor:
-    """The hybrid executor of one model.
-
-    Attributes:
-        costs: The cost model in force, corrected by what running shows.
-        policy: Who decides.
-        counters: Since the last `reset_counters`.
-        traces: Latest trace per layer; None before the first pass.
-    """
+class ExpertExecutor(ExecutionRecord):
+    """The hybrid executor of one model."""
 
     def __init__(
         self,
@@ -83,21 +33,16 @@ class ExpertExecutor:
         device: Device,
         store: ExpertStore,
         residency: Residency,
+        cpu: CpuExperts,
         popularity: Popularity,
         costs: CostModel,
         policy: PolicyName,
     ) -> None:
         """Wire the parts; nothing is computed."""
-        self._model, self._device, self._store = model, device, store
-        self._residency, self._popularity = residency, popularity
-        self.costs, self.policy = costs, policy
-        self.counters = ExecutorCounters()
-        self.traces: list[LayerTrace | None] = [None] * model.layers
+        super().__init__(model, popularity, costs, policy)
+        self._device, self._store, self._residency, self._cpu = device, store, residency, cpu
+        self._expert_bytes = tuple(model.layer_expert_bytes(layer) for layer in range(model.layers))
         self._row_zero = torch.zeros(model.experts_per_token, dtype=torch.long, device=device.torch_device)
-
-    def reset_counters(self) -> None:
-        """Begin a new reply."""
-        self.counters = ExecutorCounters()
 
     def run(
         self, layer: int, hidden: torch.Tensor, top_weights: torch.Tensor, top_experts: torch.Tensor, check: Check
@@ -119,6 +64,8 @@ class ExpertExecutor:
         resident = self._residency.resident[layer]
         plan = plan_layer(counts, resident, self.costs, self.policy, pass_tokens=hidden.shape[0])
         on_cpu = [run.expert for run in plan.runs if run.place == "cpu"]
+        if self._store.on_disk:
+            self._store.expect(layer, [run.expert for run in plan.runs if run.place != "gpu"])
         out = torch.zeros_like(hidden)
         # Fetched before the GPU gets its work: a copy to the host waits for all that was launched before it.
         on_host = (hidden.to("cpu"), routing.to("cpu")) if on_cpu else None
@@ -130,19 +77,19 @@ class ExpertExecutor:
         cpu_s = 0.0
         if on_host is not None:
             started = time.perf_counter()
-            cpu_out = self._run_cpu(layer, on_cpu, *on_host, check)
+            cpu_out = self._cpu.run(layer, on_cpu, *on_host, check)
             cpu_s = time.perf_counter() - started
             out += cpu_out.to(device.torch_device)
         self._record(layer, plan, hidden.shape[0], counts, cpu_s)
         return out
 
-    def _sort(self, top_weights: torch.Tensor, top_experts: torch.Tensor) -> _Routing:
+    def _sort(self, top_weights: torch.Tensor, top_experts: torch.Tensor) -> Routing:
         """Group visits by expert; the one place where the host waits for the router."""
         tokens, per_token = top_experts.shape
         flat = top_experts.reshape(-1)
         if tokens == 1:  # decode: each visit is its own group
             spans = {expert: (visit, visit + 1) for visit, expert in enumerate(flat.tolist())}
-            return _Routing(spans, self._row_zero, top_weights.reshape(-1, 1))
+            return Routing(spans, self._row_zero, top_weights.reshape(-1, 1))
         order = torch.argsort(flat, stable=True)
         experts = flat[order].tolist()
         spans = {}
@@ -151,22 +98,23 @@ class ExpertExecutor:
             if position == len(experts) or experts[position] != experts[first]:
                 spans[experts[first]] = (first, position)
                 first = position
-        return _Routing(spans, order // per_token, top_weights.reshape(-1)[order, None])
+        return Routing(spans, order // per_token, top_weights.reshape(-1)[order, None])
 
     def _launch_gpu(
         self,
         layer: int,
         plan: LayerPlan,
         hidden: torch.Tensor,
-        routing: _Routing,
+        routing: Routing,
         out: torch.Tensor,
         check: Check,
     ) -> None:
         """Start the GPU's experts, residents first, and add their outputs to `out` on its compute stream."""
         device = self._device
         streamed = [run.expert for run in plan.runs if run.place == "stream"]
-        staging = self._residency.staging
-        for turn, expert in enumerate(streamed[: len(staging)]):
+        slots = self._residency.staging_slots
+        staging = [self._residency.staged(slot, layer) for slot in range(slots)] if streamed else []
+        for turn, expert in enumerate(streamed[:slots]):
             device.copy_in(turn, staging[turn].flat, self._store.weights(layer, expert).flat)
         for run in plan.runs:
             if run.place == "gpu":
@@ -175,25 +123,14 @@ class ExpertExecutor:
                 out.index_add_(0, rows, (expert_out * scales).to(out.dtype))
         for turn, expert in enumerate(streamed):
             check()
-            slot = turn % len(staging)
+            slot = turn % slots
             device.wait_copy(slot)
             rows, scales = routing.visits(expert)
             expert_out = device.run_expert(hidden[rows], staging[slot], slot)
-            following = turn + len(staging)
+            following = turn + slots
             if following < len(streamed):
                 device.copy_in(slot, staging[slot].flat, self._store.weights(layer, streamed[following]).flat)
             out.index_add_(0, rows, (expert_out * scales).to(out.dtype))
-
-    def _run_cpu(
-        self, layer: int, experts: Sequence[int], hidden: torch.Tensor, routing: _Routing, check: Check
-    ) -> torch.Tensor:
-        """The CPU's experts: [T, H] on the host -> their part of the sum [T, H] on the host."""
-        out = torch.zeros_like(hidden)
-        for expert in experts:
-            check()
-            rows, scales = routing.visits(expert)
-            add_expert(out, hidden, rows, scales, self._store.weights(layer, expert))
-        return out
 
     def _record(
         self, layer: int, plan: LayerPlan, tokens: int, counts: Sequence[tuple[int, int]], cpu_s: float
@@ -208,8 +145,8 @@ class ExpertExecutor:
                 counters.hits += run.tokens
             elif run.place == "stream":
                 counters.streamed += 1
-                counters.streamed_bytes += self._model.expert_bytes
-        self.traces[layer] = LayerTrace(
+                counters.streamed_bytes += self._expert_bytes[layer]
+        self._traces[layer] = LayerTrace(
             layer, tokens, plan.runs, plan.predicted_cpu_s, plan.predicted_gpu_s, cpu_s, gpu_s, plan.activation_s
         )
         predicted_cpu_s = sum(run.cpu_s for run in plan.runs if run.place == "cpu")  # without the activations' copies

@@ -44,6 +44,11 @@ def human_seconds(seconds: float) -> str:
     return f"{value:.0f} {unit}" if value >= 99.5 or value == 0.0 else f"{value:.1f} {unit}"
 
 
+def human_speed(tokens_per_s: float) -> str:
+    """A speed in words, e.g. "0.37 tokens/s", "12 tokens/s"."""
+    return f"{tokens_per_s:.2g} tokens/s" if tokens_per_s < 99.5 else f"{tokens_per_s:.0f} tokens/s"
+
+
 def explain_run(run: ExpertRun, trace: LayerTrace, *, has_gpu: bool) -> str:
     """One sentence: where an expert ran and why.
 

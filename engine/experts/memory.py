@@ -6,13 +6,12 @@ Pure arithmetic, nothing is placed here. A VRAM budget is all that the engine ma
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from engine.config import EngineConfig, ModelConfig
+from engine.experts.footprint import PlannedDevice, held_dense_bytes, unpacking_bytes
 from engine.experts.planner import STAGING_SLOTS
 from engine.hardware import HardwareProfile
-
-PlannedDevice = Literal["cuda", "cpu", "simulated"]
+from engine.messages import TORCH_KERNELS
 
 MIB = 1 << 20
 VRAM_MARGIN_BYTES = 512 * MIB  # CUDA context, fragmentation, other programs' next window
@@ -52,19 +51,51 @@ def workspace_bytes(model: ModelConfig, config: EngineConfig) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """Bytes of the parts, before any expert is placed."""
+    """Bytes of the parts, before any expert is placed.
+
+    Attributes:
+        dense: Weights outside the experts.
+        kv: The KV cache.
+        workspace: Activations, and weights that are unpacked for the moment.
+        expert: A slot in VRAM: the largest expert.
+        total_experts: How many there are.
+        experts: All of them, each as large as it is.
+        on_disk: Whether they are kept in a file instead of RAM.
+    """
 
     dense: int
     kv: int
     workspace: int
     expert: int
     total_experts: int
+    experts: int
+    on_disk: bool = False
 
     @classmethod
-    def of(cls, model: ModelConfig, config: EngineConfig) -> Needs:
-        """Work them out."""
-        kv = model.kv_bytes_per_token * planned_context_tokens(model, config)
-        return cls(model.dense_bytes, kv, workspace_bytes(model, config), model.expert_bytes, model.total_experts)
+    def of(
+        cls,
+        model: ModelConfig,
+        config: EngineConfig,
+        device: PlannedDevice = "cuda",
+        kernels: str = TORCH_KERNELS,
+    ) -> Needs:
+        """Work them out.
+
+        Args:
+            model: Its shape and formats.
+            config: Context, prompt chunks, and where the experts are kept.
+            device: Where the dense part lives.
+            kernels: As in `PlanningInputs`.
+        """
+        return cls(
+            dense=held_dense_bytes(model, device, kernels),
+            kv=model.kv_bytes_per_token * planned_context_tokens(model, config),
+            workspace=workspace_bytes(model, config) + unpacking_bytes(model, device, kernels),
+            expert=model.expert_bytes,
+            total_experts=model.total_experts,
+            experts=model.experts_bytes,
+            on_disk=config.experts_on_disk,
+        )
 
     @property
     def fixed(self) -> int:
@@ -157,19 +188,20 @@ class Vram:
 
 
 def host_terms(device: PlannedDevice, needs: Needs, vram_bytes: dict[str, int]) -> dict[str, int]:
-    """RAM by term, with the total; a simulated GPU's memory is RAM too.
+    """RAM by term, with the total; a simulated GPU's memory is RAM too, and experts on disk are not.
 
     Args:
         device: Where the dense part lives.
         needs: What the model takes.
         vram_bytes: The VRAM terms of the same plan, {} without a GPU.
     """
-    terms = {"experts": needs.total_experts * needs.expert}
+    terms = {} if needs.on_disk else {"experts": needs.experts}
     if device == "cpu":
         terms |= {"dense": needs.dense, "kv": needs.kv, "workspace": needs.workspace}
     if device == "simulated":
         terms["simulated_vram"] = vram_bytes["total"] - vram_bytes["margin"]
-    return terms | {"total": sum(terms.values())}
+    terms["total"] = sum(terms.values())
+    return {"experts_on_disk": needs.experts, **terms} if needs.on_disk else terms
 
 
 def ram_room(hardware: HardwareProfile) -> int:

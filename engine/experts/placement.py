@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from engine.config import MIN_CONTEXT_TOKENS, EngineConfig
 from engine.errors import DoesNotFitError
-from engine.experts.explain import human_bytes
-from engine.experts.forecast import forecast
+from engine.experts.disk import from_disk
+from engine.experts.explain import human_bytes, human_speed
+from engine.experts.footprint import PlannedDevice
+from engine.experts.forecast import Forecast, forecast
 from engine.experts.memory import (
     Needs,
-    PlannedDevice,
     Vram,
     host_terms,
     planned_context_tokens,
@@ -52,7 +53,7 @@ class _Situation:
             config=config,
             device=planned_device(config, hardware),
             context_tokens=planned_context_tokens(model, config),
-            needs=Needs.of(model, config),
+            needs=Needs.of(model, config, planned_device(config, hardware), inputs.kernels),
             vram=Vram.of(config, hardware),
         )
 
@@ -112,7 +113,7 @@ def make_plan(inputs: PlanningInputs, config: EngineConfig) -> PlacementPlan:
     if shortage is not None:
         return _refused(situation, shortage)
     resident = _residents(situation)
-    speed = forecast(inputs, config, resident, min(config.prefill_chunk_tokens, situation.context_tokens))
+    speed = _forecast(situation, resident)
     return PlacementPlan(
         fits=True,
         device=situation.device,
@@ -126,6 +127,17 @@ def make_plan(inputs: PlanningInputs, config: EngineConfig) -> PlacementPlan:
         predicted_hit_rate=speed.hit_rate,
         reasons=(*_reasons(situation), speed.limit),
     )
+
+
+def _forecast(situation: _Situation, resident: Mask) -> Forecast:
+    """How fast it will be, with what reading from disk adds."""
+    inputs, config = situation.inputs, situation.config
+    chunk_tokens = min(config.prefill_chunk_tokens, situation.context_tokens)
+    speed = forecast(inputs, config, resident, chunk_tokens)
+    if not situation.needs.on_disk:
+        return speed
+    room = ram_room(inputs.hardware) - situation.host_bytes["total"]
+    return from_disk(speed, inputs.model, room, chunk_tokens)
 
 
 def check_fits(plan: PlacementPlan) -> None:
@@ -234,7 +246,7 @@ def _ram_shortage(situation: _Situation) -> _Shortage:
         f"The model needs {human_bytes(needed, 'up')} of RAM, {human_bytes(available, 'down')} available "
         f"(after {human_bytes(hardware.ram_available_bytes - available)} kept free)."
     )
-    lower = available - needs.total_experts * needs.expert
+    lower = available - needs.experts
     shorter = _longest_context(situation, lambda other: other.fits_vram and other.fits_ram)
     if situation.device == "simulated" and lower >= vram.budget_for(needs.least):
         remedy = f"Lower the simulated GPU's VRAM budget to {human_bytes(lower, 'down')}: it is taken from RAM."
@@ -242,10 +254,22 @@ def _ram_shortage(situation: _Situation) -> _Shortage:
         remedy = f"Shorten the context to {shorter} tokens."
     elif needed <= hardware.ram_total_bytes - (hardware.ram_available_bytes - available):
         in_use = hardware.ram_total_bytes - hardware.ram_available_bytes
-        remedy = f"Close other programs: {human_bytes(in_use)} of RAM is in use."
+        remedy = f"Close other programs: {human_bytes(in_use)} of RAM is in use.{_disk_remedy(situation)}"
     else:
-        remedy = "Choose a smaller model, or the same one with fewer bits per weight."
+        smaller = "Choose a smaller model, or the same one with fewer bits per weight."
+        remedy = f"{smaller}{_disk_remedy(situation)}"
     return _Shortage(reason, remedy, needed, available)
+
+
+def _disk_remedy(situation: _Situation) -> str:
+    """The slow way out, with its speed, where it is one."""
+    if situation.needs.on_disk:
+        return ""
+    plan = make_plan(situation.inputs, replace(situation.config, experts_on_disk=True))
+    if not plan.fits:
+        return ""
+    speed = human_speed(plan.predicted_decode_tokens_per_s)
+    return f" Or keep the experts on disk (--experts-on-disk), about {speed}."
 
 
 def _longest_context(situation: _Situation, fits: Callable[[_Situation], bool]) -> int:

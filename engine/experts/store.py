@@ -1,46 +1,82 @@
-"""The host arena: every expert of the model in RAM, each one contiguous run, page-locked where the device gains by it.
+"""The host arena: every expert of the model, packed, each one contiguous run, page-locked where the device gains by it.
 
-Residents keep their host copy too, so that the budget can shrink or the placement change without a reload.
+Residents keep their host copy too, so that the budget can shrink or the placement change without a reload. A model
+larger than RAM keeps its arena in a file instead, of which the system holds in RAM what was used last.
 """
 
 from __future__ import annotations
+
+import mmap
+from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 
 from engine.config import ModelConfig
 from engine.devices import Device
+from engine.experts.arena import Arena
 from engine.kernels.torch_expert import ExpertWeights
-
-ALIGNMENT_BYTES = 64
 
 
 class ExpertStore:
-    """All experts in RAM.
+    """All experts, in RAM or on disk.
+
+    Args:
+        model: Their shape and formats.
+        device: Page-locks the memory where that helps.
+        disk_folder: Where the arena's file goes; None keeps it in RAM.
 
     Attributes:
         nbytes: Bytes of the arena.
-        pinned_layers: Layers whose run is page-locked.
+        on_disk: Whether it is a file.
+
+    Raises:
+        DoesNotFitError: The system does not give the memory, or the drive has no room.
     """
 
-    def __init__(self, model: ModelConfig, device: Device, dtype: torch.dtype) -> None:
-        """Allocate one run per layer, each expert 64-byte aligned; pages are taken as they are first written."""
-        step = ALIGNMENT_BYTES // dtype.itemsize
-        self._stride = -(-model.expert_parameters // step) * step
-        self._device = device
-        self._layers = [torch.empty(model.experts, self._stride, dtype=dtype) for _ in range(model.layers)]
-        self._weights = [
-            [
-                ExpertWeights.view(run[expert][: model.expert_parameters], model.hidden_size, model.intermediate_size)
-                for expert in range(model.experts)
-            ]
-            for run in self._layers
-        ]
-        self.nbytes = sum(run.nbytes for run in self._layers)
+    def __init__(self, model: ModelConfig, device: Device, disk_folder: Path | None = None) -> None:
+        """Allocate one run per layer, each on pages of its own; pages are taken as they are first written."""
+        self._model, self._device = model, device
+        self._strides = tuple(model.layer_expert_bytes(layer) for layer in range(model.layers))
+        self._starts: list[int] = []
+        end = 0
+        for stride in self._strides:
+            self._starts.append(end)
+            end += -(-model.experts * stride // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._arena = Arena(end, disk_folder)
+        self.on_disk = self._arena.on_disk
+        self.nbytes = model.experts * sum(self._strides)
+        self._views: list[dict[int, ExpertWeights]] = [{} for _ in range(model.layers)]
         self._pinned: list[torch.Tensor] = []
 
+    def layer(self, layer: int) -> torch.Tensor:
+        """All experts of one layer: uint8 [E, layer_expert_bytes]."""
+        first, stride = self._starts[layer], self._strides[layer]
+        return self._arena.data[first : first + self._model.experts * stride].view(self._model.experts, stride)
+
     def weights(self, layer: int, expert: int) -> ExpertWeights:
-        """Views of one expert in RAM."""
-        return self._weights[layer][expert]
+        """Views of one expert; made when they are first asked for, as most are never looked at."""
+        views = self._views[layer]
+        known = views.get(expert)
+        if known is None:
+            known = views[expert] = self.view(layer, self.layer(layer)[expert])
+        return known
+
+    def view(self, layer: int, flat: torch.Tensor) -> ExpertWeights:
+        """Bytes as an expert of some layer.
+
+        Args:
+            layer: Its formats are taken.
+            flat: uint8, at least as long as an expert of that layer.
+        """
+        model = self._model
+        return ExpertWeights.view(flat, model.formats(layer), model.hidden_size, model.intermediate_size)
+
+    def expect(self, layer: int, experts: Iterable[int]) -> None:
+        """Have experts of an arena on disk read in, all at once and without waiting for them."""
+        if self.on_disk:
+            for expert in experts:
+                self._arena.expect(self._starts[layer] + expert * self._strides[layer], self._strides[layer])
 
     @property
     def pinned_layers(self) -> int:
@@ -49,12 +85,16 @@ class ExpertStore:
 
     def pin(self) -> None:
         """Page-lock layer after layer until the system refuses; the rest is copied more slowly."""
-        for run in self._layers[len(self._pinned) :]:
+        if self.on_disk:
+            return
+        for layer in range(len(self._pinned), self._model.layers):
+            run = self.layer(layer)
             if not self._device.pin(run):
                 return
             self._pinned.append(run)
 
     def close(self) -> None:
-        """Unlock the pages."""
+        """Unlock the pages and close the file."""
         while self._pinned:
             self._device.unpin(self._pinned.pop())
+        self._arena.close()

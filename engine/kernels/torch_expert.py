@@ -1,15 +1,19 @@
 """One expert with torch operations: the portable path, and the reference for every faster one.
 
-An expert is y = down(silu(gate(x)) * up(x)). Its weights are one contiguous run, gate | up | down, so that one copy
-moves it whole.
+An expert is y = down(silu(gate(x)) * up(x)). Its weights are one contiguous run, gate | up | down, each in a format of
+its own, so that one copy moves it whole.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch.nn import functional as F
+
+from engine.config import ExpertFormats
+from engine.kernels.packed import PackedMatrix
+from engine.quant.formats import FORMATS
 
 # Above this many tokens a CPU without fp16 arithmetic is faster after widening the weights (measured: 28 GB/s at one
 # token, 30 GFLOPS at 32 tokens, against 150 and more in fp32).
@@ -21,21 +25,46 @@ class ExpertWeights:
     """Views of one expert's contiguous run of weights.
 
     Attributes:
-        flat: The whole run [3 * I * H].
-        gate_up: Gate above up [2I, H].
-        down: Down [H, I].
+        flat: The whole run, uint8.
+        gate: [I, H].
+        up: [I, H].
+        down: [H, I].
+        gate_up: Gate above up [2I, H] where both are floats of one type, side by side: one product instead of two.
     """
 
     flat: torch.Tensor
-    gate_up: torch.Tensor
-    down: torch.Tensor
+    gate: PackedMatrix
+    up: PackedMatrix
+    down: PackedMatrix
+    gate_up: torch.Tensor | None = field(init=False, repr=False, compare=False, default=None)
+
+    def __post_init__(self) -> None:
+        """Join gate and up where they lie side by side as floats."""
+        gate = self.gate
+        if gate.values is not None and gate.format == self.up.format and gate.values.nbytes == gate.data.nbytes:
+            both = self.flat[: 2 * gate.data.nbytes].view(gate.values.dtype).view(2 * gate.rows, gate.columns)
+            object.__setattr__(self, "gate_up", both)
 
     @classmethod
-    def view(cls, flat: torch.Tensor, hidden_size: int, intermediate_size: int) -> ExpertWeights:
-        """Cut a run into its parts without copying."""
-        split = 2 * intermediate_size * hidden_size
-        gate_up = flat[:split].view(2 * intermediate_size, hidden_size)
-        return cls(flat, gate_up, flat[split:].view(hidden_size, intermediate_size))
+    def view(
+        cls, flat: torch.Tensor, formats: ExpertFormats, hidden_size: int, intermediate_size: int
+    ) -> ExpertWeights:
+        """Cut a run into its parts without copying.
+
+        Args:
+            flat: uint8, at least as long as the expert; 64-byte aligned.
+            formats: Of gate, up and down.
+            hidden_size: H.
+            intermediate_size: I.
+        """
+        shapes = ((intermediate_size, hidden_size),) * 2 + ((hidden_size, intermediate_size),)
+        parts: list[PackedMatrix] = []
+        first = 0
+        for name, (rows, columns) in zip(formats, shapes, strict=True):
+            end = first + FORMATS[name].packed_bytes(rows, columns)
+            parts.append(PackedMatrix(flat[first:end], FORMATS[name], rows, columns))
+            first = end
+        return cls(flat[:first], *parts)
 
     @property
     def nbytes(self) -> int:
@@ -45,7 +74,7 @@ class ExpertWeights:
     @property
     def parameters(self) -> int:
         """Number of weights."""
-        return self.flat.numel()
+        return 3 * self.gate.rows * self.gate.columns
 
 
 def expert_forward(hidden: torch.Tensor, weights: ExpertWeights) -> torch.Tensor:
@@ -58,12 +87,14 @@ def expert_forward(hidden: torch.Tensor, weights: ExpertWeights) -> torch.Tensor
     Returns:
         [s, H] in the type of `hidden`.
     """
-    gate_up_weight, down_weight = weights.gate_up, weights.down
     widen = hidden.dtype == torch.float16 and hidden.device.type == "cpu" and hidden.shape[0] > FP16_CPU_MAX_TOKENS
-    if widen:
-        hidden, gate_up_weight, down_weight = hidden.float(), gate_up_weight.float(), down_weight.float()
-    gate, up = F.linear(hidden, gate_up_weight).chunk(2, dim=-1)
-    out = F.linear(F.silu(gate) * up, down_weight)
+    states = hidden.float() if widen else hidden
+    both = weights.gate_up
+    if both is not None:
+        gate, up = F.linear(states, both if both.dtype == states.dtype else both.to(states.dtype)).chunk(2, dim=-1)
+    else:
+        gate, up = weights.gate.linear(states), weights.up.linear(states)
+    out = weights.down.linear(F.silu(gate) * up)
     return out.half() if widen else out
 
 

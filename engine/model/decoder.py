@@ -1,11 +1,13 @@
 """The lean decoder: everything around the experts, in as few operations as it takes.
 
-Follows transformers' eager Mixtral, which is its oracle. Dimensions: T tokens of this pass, S tokens seen so far,
-H hidden, N query heads, K key/value heads, G = N / K, D head width, E experts, A experts per token, V vocabulary.
+Follows transformers' eager Mixtral and Qwen3-MoE, which are its oracles. Dimensions: T tokens of this pass, S tokens
+seen so far, H hidden, N query heads, K key/value heads, G = N / K, D head width, E experts, A experts per token, V
+vocabulary.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator
 
 import torch
@@ -20,7 +22,7 @@ Check = Callable[[], None]
 
 
 class Decoder:
-    """A Mixtral decoder over one KV cache.
+    """A Mixture-of-Experts decoder over one KV cache.
 
     Args:
         model: Its shape.
@@ -38,6 +40,7 @@ class Decoder:
         self._inverse_frequencies = (1.0 / model.rope_theta**half).to(device)
         # rotate_half is a roll whose first half changes sign: the sign goes into the sine once per pass.
         self._sine_signs = torch.tensor([-1.0, 1.0], device=device).repeat_interleave(model.head_dim // 2)
+        self._head_norms = tuple(self._heads_norm(layer) for layer in weights.layers)
 
     def forward(self, tokens: list[int], check: Check) -> Generator[None, None, torch.Tensor]:
         """Append tokens to the sequence in the cache, pausing after every layer so that progress can be shown.
@@ -81,8 +84,9 @@ class Decoder:
                 return hidden
 
     @torch.inference_mode()
-    def decode_without_experts(self) -> None:
-        """One token through all that surrounds the experts, for timing; leaves the cached sequence alone."""
+    def dense_seconds(self) -> float:
+        """Seconds of one token through all that surrounds the experts; leaves the cached sequence alone."""
+        started = time.perf_counter()
         weights, start = self._weights, min(len(self.cache.tokens), self.cache.capacity - 1)
         hidden = weights.embedding[:1]
         rotation = self.rotation(start, 1, hidden.dtype)
@@ -90,6 +94,7 @@ class Decoder:
             hidden = self.attend(index, layer, hidden, start, rotation, None)
             self.route(layer, hidden)[2].tolist()
         self.logits(self._norm(hidden, weights.norm)).argmax().item()
+        return time.perf_counter() - started
 
     @torch.inference_mode()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -119,10 +124,7 @@ class Decoder:
         rotated_heads = model.heads + model.kv_heads
         qkv = F.linear(self._norm(hidden, layer.attention_norm), layer.qkv)
         qkv = qkv.view(tokens, rotated_heads + model.kv_heads, model.head_dim)
-        plain = qkv[:, :rotated_heads]
-        cosines, sines = rotation
-        rotated = torch.addcmul(plain * cosines, plain.roll(model.head_dim // 2, -1), sines)
-
+        rotated = self._rotate(index, qkv[:, :rotated_heads], rotation)
         end = start + tokens
         keys, values = self.cache.keys[index], self.cache.values[index]
         keys[:, start:end] = rotated[:, model.heads :].transpose(0, 1)
@@ -141,15 +143,34 @@ class Decoder:
     def route(self, layer: LayerWeights, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Choose experts: [T, H] -> normed [T, H], weights [T, A] in fp32, experts [T, A].
 
-        Softmax over the chosen logits equals Mixtral's softmax over all, renormalised over the chosen.
+        Softmax over the chosen logits equals a softmax over all, renormalised over the chosen.
         """
+        active = self._model.experts_per_token
         normed = self._norm(hidden, layer.expert_norm)
-        top_logits, top_experts = F.linear(normed, layer.router).topk(self._model.experts_per_token, dim=-1)
+        logits = F.linear(normed, layer.router)
+        if not self._model.normalise_top_k:
+            return normed, *torch.softmax(logits, dim=-1, dtype=torch.float32).topk(active, dim=-1)
+        top_logits, top_experts = logits.topk(active, dim=-1)
         return normed, torch.softmax(top_logits, dim=-1, dtype=torch.float32), top_experts
 
     def _norm(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """RMS norm over the last dimension."""
         return F.rms_norm(hidden, (self._model.hidden_size,), weight, self._model.rms_norm_eps)
+
+    def _rotate(self, index: int, heads: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        """Bring queries and keys [T, N + K, D] to their positions, normed before where the layer has norms for them."""
+        model, head_norm = self._model, self._head_norms[index]
+        if head_norm is not None:
+            heads = F.rms_norm(heads, (model.head_dim,), None, model.rms_norm_eps) * head_norm
+        cosines, sines = rotation
+        return torch.addcmul(heads * cosines, heads.roll(model.head_dim // 2, -1), sines)
+
+    def _heads_norm(self, layer: LayerWeights) -> torch.Tensor | None:
+        """The norms of all query heads above those of all key heads [N + K, D], where there are any."""
+        if layer.query_norm is None or layer.key_norm is None:
+            return None
+        queries = layer.query_norm.expand(self._model.heads, -1)
+        return torch.cat([queries, layer.key_norm.expand(self._model.kv_heads, -1)])
 
     def rotation(self, start: int, tokens: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and signed sines [T, 1, D] for positions start..start+T."""

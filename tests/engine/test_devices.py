@@ -25,7 +25,12 @@ CONFIG = EngineConfig(
 
 def an_expert(seed: int = 0) -> ExpertWeights:
     generator = torch.Generator().manual_seed(seed)
-    return ExpertWeights.view(torch.randn(3 * HIDDEN * INTERMEDIATE, generator=generator), HIDDEN, INTERMEDIATE)
+    return an_expert_in(torch.randn(3 * HIDDEN * INTERMEDIATE, generator=generator).view(torch.uint8))
+
+
+def an_expert_in(run: torch.Tensor) -> ExpertWeights:
+    """Some bytes as an expert of plain fp32."""
+    return ExpertWeights.view(run, ("F32", "F32", "F32"), HIDDEN, INTERMEDIATE)
 
 
 def test_an_allocation_past_the_budget_raises_and_counts_nothing() -> None:
@@ -103,8 +108,8 @@ def test_cuda_without_a_gpu_is_one_clear_sentence(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_cuda_streams_and_computes_what_the_cpu_does() -> None:
     device, source = CudaDevice(1 << 30), an_expert()
-    flat = device.allocate((3 * HIDDEN * INTERMEDIATE,), torch.float32, "staging")
-    slot, hidden = ExpertWeights.view(flat, HIDDEN, INTERMEDIATE), torch.randn(4, HIDDEN)
+    slot = an_expert_in(device.allocate((source.nbytes,), torch.uint8, "staging"))
+    hidden = torch.randn(4, HIDDEN)
     device.begin_layer()
     device.copy_in(0, slot.flat, source.flat)
     device.wait_copy(0)

@@ -16,9 +16,12 @@ import pytest
 
 from engine import Engine, EngineConfig, SamplingParams
 from engine.__main__ import main
+from engine.checkpoint.checkpoint import read_config
+from engine.config import ExpertFormats
 from engine.messages import Token
 from engine.planning import plan_model
 from tests.checkpoints import write_mixtral
+from tests.gguf_files import write_gguf
 
 PATIENCE_S = 60.0
 
@@ -89,6 +92,32 @@ def test_plan_that_does_not_fit_is_printed_and_refused(capsys: pytest.CaptureFix
     assert "Raise the VRAM budget" in captured.err
     assert main(arguments) == 2
     assert "Raise the VRAM budget" in capsys.readouterr().out
+
+
+def test_plan_of_a_quantised_model_names_its_mix(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    formats: list[ExpertFormats] = [("Q4_K", "Q4_K", "Q6_K"), ("Q4_K", "Q4_K", "Q4_K")]
+    path = str(write_gguf(tmp_path / "m.gguf", "qwen3moe", formats=formats, dense_format="Q4_K", file_type=15))
+    arguments = ["plan", "--model", path, "--device", "cpu", "--isa", "torch"]
+    plan = _json(capsys, *arguments)
+    assert plan["quantization"] == "Q4_K_M"
+    assert plan["host_bytes"]["experts"] == read_config(Path(path)).experts_bytes
+    assert main(arguments) == 0
+    assert "(qwen3_moe, 2 layers x 4 experts, Q4_K_M)" in capsys.readouterr().out
+
+
+def test_plan_with_experts_on_disk_leaves_them_out_of_ram(capsys: pytest.CaptureFixture[str], model: str) -> None:
+    arguments = ["plan", "--model", model, "--device", "cpu", "--isa", "torch"]
+    in_ram, on_disk = _json(capsys, *arguments), _json(capsys, *arguments, "--experts-on-disk")
+    assert "experts" not in on_disk["host_bytes"]
+    assert on_disk["host_bytes"]["experts_on_disk"] == in_ram["host_bytes"]["experts"]
+    assert on_disk["host_bytes"]["total"] == in_ram["host_bytes"]["total"] - in_ram["host_bytes"]["experts"]
+    assert any("kept on disk" in reason for reason in on_disk["reasons"])
+
+
+def test_a_reply_with_experts_on_disk_is_the_same(capsys: pytest.CaptureFixture[str], model: str) -> None:
+    arguments = ["generate", "--model", model, "--device", "cpu", "--isa", "torch", "--prompt", "a", "--temperature"]
+    arguments += ["0", "--max-tokens", "5", "--cpu-threads", "1"]
+    assert _json(capsys, *arguments)["tokens"] == _json(capsys, *arguments, "--experts-on-disk")["tokens"]
 
 
 def test_plan_needs_no_weights_and_no_torch(tmp_path: Path, model: str) -> None:
@@ -183,12 +212,13 @@ def test_bench_prints_its_figures(capsys: pytest.CaptureFixture[str], monkeypatc
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["plan", "--model", "/nope"], "no folder '/nope'"),
+        (["plan", "--model", "/nope"], "no folder or file '/nope'"),
         (["plan"], "--model"),
         ([], "arguments are required"),
         (["nothing"], "invalid choice"),
         (["convert", "--model", "m"], "invalid choice"),
         (["plan", "--model", "m", "--device", "tpu"], "--device"),
+        (["plan", "--model", "m", "--isa", "sse"], "--isa"),
         (["plan", "--model", "m", "--vram-budget", "8X"], "not a size"),
         (["plan", "--model", "m", "--context-tokens", "1"], "context_tokens is 1"),
         (["plan", "--model", "m", "--cpu-threads", "many"], "--cpu-threads"),

@@ -215,6 +215,7 @@ def test_damaged_file_is_a_checkpoint_error(folder: Path, name: str, content: by
 
 
 def test_missing_tokenizer_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"tokenizer\.json is missing"):
         ChatTokenizer.open(tmp_path)
 

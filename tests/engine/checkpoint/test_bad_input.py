@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.checkpoint.catalog import resolve_model
-from engine.checkpoint.checkpoint import Checkpoint
+from engine.checkpoint.checkpoint import open_checkpoint
 from engine.checkpoint.model_config import read_model_config
 from engine.checkpoint.safetensors_file import read_header
 from engine.errors import CheckpointError, RooftopError, UnsupportedModelError
@@ -42,8 +42,8 @@ fuzzing = settings(
 
 def open_all(folder: Path) -> None:
     """What opening a model does: find it, check it, ask for its tokenizer, read a tensor."""
-    with Checkpoint.open(resolve_model(str(folder))) as checkpoint:
-        ChatTokenizer.open(checkpoint.folder)
+    with open_checkpoint(resolve_model(str(folder))) as checkpoint:
+        ChatTokenizer.open(checkpoint.path)
         checkpoint.read(NORM, bytearray(checkpoint.tensors[NORM].nbytes))
 
 
@@ -96,7 +96,7 @@ MATRIX: dict[str, tuple[Callable[[Path], object], type[RooftopError], str]] = {
     "missing folder": (
         lambda folder: folder.rename(folder.with_name("moved")),
         CheckpointError,
-        "There is no folder '.*/model'",
+        "There is no folder or file '.*/model'",
     ),
     "empty folder": (remove_all, CheckpointError, "The folder '.*/model' is empty"),
     "dense model": (
@@ -157,7 +157,7 @@ MATRIX: dict[str, tuple[Callable[[Path], object], type[RooftopError], str]] = {
         r"'model.norm.weight' in 'model.safetensors' has shape \[8, 4\], config.json asks for \[32\]",
     ),
     "pickle only": (keep_only_pickles, CheckpointError, "only pickle files, which can run code"),
-    "gguf only": (keep_only_gguf, CheckpointError, "'mixtral.Q4_K_M.gguf' is a GGUF file"),
+    "a gguf file of four bytes": (keep_only_gguf, CheckpointError, "'mixtral.Q4_K_M.gguf' is truncated"),
     "10^9 layers": (config(num_hidden_layers=10**9), CheckpointError, "num_hidden_layers is 1000000000, not"),
     "the most layers and experts": (
         config(num_hidden_layers=512, num_local_experts=1024),
@@ -213,7 +213,7 @@ def test_matrix(folder: Path, row: str) -> None:
 
 def test_a_shard_cut_while_the_model_is_open(tmp_path: Path) -> None:
     folder = write_mixtral(tmp_path, shards=2)
-    with Checkpoint.open(folder) as checkpoint:
+    with open_checkpoint(folder) as checkpoint:
         entry = checkpoint.tensors[NORM]
         checkpoint.read(NORM, bytearray(entry.nbytes))
         os.truncate(entry.file, entry.offset)

@@ -21,6 +21,17 @@ def test_a_folder_is_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert resolve_model("~/org") == tmp_path / "org"
 
 
+def test_a_gguf_file_is_itself(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").touch()
+    assert resolve_model(str(tmp_path / "m.gguf")) == tmp_path / "m.gguf"
+
+
+def test_remedies_name_both_kinds_of_models() -> None:
+    with pytest.raises(CheckpointError) as caught:
+        resolve_model("")
+    assert caught.value.remedy == "Give a folder with safetensors files, or a .gguf file."
+
+
 def test_guide_is_the_bundled_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.resources, "files", {"resources": tmp_path}.__getitem__)
     with pytest.raises(CheckpointError, match="bundled model 'guide' is missing"):
@@ -42,14 +53,14 @@ def test_an_installation_without_resources(monkeypatch: pytest.MonkeyPatch) -> N
     ("name", "message"),
     [
         ("mistralai/Mixtral-8x7B-Instruct-v0.1", "downloading from the hub is not built in yet"),
-        ("/no/such/folder", "There is no folder '/no/such/folder'"),
+        ("/no/such/folder", "There is no folder or file '/no/such/folder'"),
         ("", "not a path to a model"),
         ("  ", "not a path to a model"),
         ("x" * 1_000_000, "not a path to a model"),
-        ("x" * 300, "There is no folder|cannot be looked up"),
-        ("a\0b", "There is no folder|cannot be looked up"),
-        ("~no-such-user-here/model", "There is no folder|cannot be looked up"),
-        ("\ud800", "There is no folder|cannot be looked up"),
+        ("x" * 300, "There is no folder or file|cannot be looked up"),
+        ("a\0b", "There is no folder or file|cannot be looked up"),
+        ("~no-such-user-here/model", "There is no folder or file|cannot be looked up"),
+        ("\ud800", "There is no folder or file|cannot be looked up"),
     ],
 )
 def test_names_that_lead_nowhere(name: str, message: str) -> None:

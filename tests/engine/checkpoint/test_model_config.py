@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.checkpoint.model_config import model_name, read_model_config
+from engine.checkpoint.tensor_names import expected_tensors
 from engine.config import ModelConfig
 from engine.errors import CheckpointError, UnsupportedModelError
 from tests.checkpoints import edit_json, write_mixtral
@@ -42,12 +44,59 @@ MIXTRAL_8X7B = {
 }
 
 
+QWEN3_30B_A3B = {
+    "architectures": ["Qwen3MoeForCausalLM"],
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "bos_token_id": 151643,
+    "decoder_sparse_step": 1,
+    "eos_token_id": 151645,
+    "head_dim": 128,
+    "hidden_act": "silu",
+    "hidden_size": 2048,
+    "initializer_range": 0.02,
+    "intermediate_size": 6144,
+    "max_position_embeddings": 40960,
+    "max_window_layers": 48,
+    "mlp_only_layers": [],
+    "model_type": "qwen3_moe",
+    "moe_intermediate_size": 768,
+    "norm_topk_prob": True,
+    "num_attention_heads": 32,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "num_hidden_layers": 48,
+    "num_key_value_heads": 4,
+    "output_router_logits": False,
+    "rms_norm_eps": 1e-06,
+    "rope_scaling": None,
+    "rope_theta": 1000000.0,
+    "router_aux_loss_coef": 0.001,
+    "sliding_window": None,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+    "transformers_version": "4.51.0",
+    "use_cache": True,
+    "use_sliding_window": False,
+    "vocab_size": 151936,
+}
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with the published config.json of Mixtral-8x7B-Instruct-v0.1."""
     folder = tmp_path / "Mixtral-8x7B-Instruct-v0.1"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(MIXTRAL_8X7B), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def qwen(tmp_path: Path) -> Path:
+    """A folder with the published config.json of Qwen3-30B-A3B."""
+    folder = tmp_path / "Qwen3-30B-A3B"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(QWEN3_30B_A3B), encoding="utf-8")
     return folder
 
 
@@ -79,6 +128,80 @@ def test_the_published_mixtral(folder: Path) -> None:
         dtype="bfloat16",
     )
     assert config.total_experts * config.expert_parameters + config.dense_parameters == 46_702_792_704
+
+
+def test_the_published_qwen3_moe(qwen: Path) -> None:
+    config = read_model_config(qwen)
+    assert config == ModelConfig(
+        name="Qwen3 30B A3B",
+        family="qwen3_moe",
+        hidden_size=2048,
+        intermediate_size=768,
+        layers=48,
+        heads=32,
+        kv_heads=4,
+        head_dim=128,
+        experts=128,
+        experts_per_token=8,
+        vocab_size=151936,
+        max_position_embeddings=40960,
+        rms_norm_eps=1e-6,
+        rope_theta=1e6,
+        query_key_norm=True,
+        normalise_top_k=True,
+    )
+    parameters = sum(math.prod(shape) for _, shape in expected_tensors(config))
+    assert parameters == 30_532_122_624
+
+
+@pytest.mark.parametrize(
+    ("changes", "attribute", "value"),
+    [
+        ({"num_experts": ..., "num_local_experts": 64}, "experts", 64),  # as transformers 5 writes it
+        ({"norm_topk_prob": False}, "normalise_top_k", False),
+        ({"norm_topk_prob": ...}, "normalise_top_k", False),
+        ({"head_dim": ...}, "head_dim", 64),
+        ({"sliding_window": 4096}, "sliding_window", None),
+        ({"sliding_window": 4096, "use_sliding_window": True}, "sliding_window", 4096),
+        ({"rms_norm_eps": ...}, "rms_norm_eps", 1e-6),
+        ({"rope_theta": ...}, "rope_theta", 1e4),
+        ({"mlp_only_layers": None}, "layers", 48),
+        ({"decoder_sparse_step": ..., "mlp_only_layers": ..., "attention_bias": ...}, "layers", 48),
+        ({"model_type": ...}, "family", "qwen3_moe"),
+    ],
+)
+def test_fields_and_defaults_of_qwen(qwen: Path, changes: dict[str, Any], attribute: str, value: object) -> None:
+    assert getattr(edited(qwen, **changes), attribute) == value
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"decoder_sparse_step": 2}, "decoder_sparse_step is 2, of which only 1 is supported"),
+        ({"mlp_only_layers": [0]}, r"mlp_only_layers is \[0\], of which only \[\] is supported"),
+        ({"attention_bias": True}, "attention_bias is True, of which only False is supported"),
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "'yarn'"),
+        ({"quantization_config": {"quant_method": "fp8"}}, "quantized .'fp8'"),
+    ],
+)
+def test_qwens_that_the_engine_does_not_run(qwen: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=message):
+        edited(qwen, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"moe_intermediate_size": ...}, "lacks moe_intermediate_size"),
+        ({"num_experts": ...}, "lacks num_local_experts"),
+        ({"norm_topk_prob": 1}, "norm_topk_prob is 1, neither true nor false"),
+        ({"use_sliding_window": "yes"}, "use_sliding_window is 'yes', neither true nor false"),
+    ],
+)
+def test_contradictions_of_qwen(qwen: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        edited(qwen, **changes)
 
 
 def test_the_layout_of_transformers_5(tmp_path: Path) -> None:
@@ -157,7 +280,7 @@ def test_contradictions(folder: Path, changes: dict[str, Any], message: str) -> 
         ({"partial_rotary_factor": 0.5}, "rope_type 'default'"),
         ({"model_type": ..., "architectures": ...}, "does not say which architecture"),
         ({"model_type": 7}, "names the architecture 7"),
-        ({"model_type": "qwen3_moe", "num_local_experts": ..., "num_experts": 128}, "'qwen3_moe', not supported yet"),
+        ({"model_type": "olmoe", "num_local_experts": ..., "num_experts": 64}, "'olmoe', not supported yet"),
         ({"model_type": "gpt_oss"}, "'gpt_oss', not supported yet"),
         ({"model_type": "dbrx", "ffn_config": {"moe_num_experts": 16}}, "'dbrx', not supported yet"),
         ({"model_type": "x" * 1_000_000}, "not supported yet"),

@@ -13,6 +13,7 @@ from engine.checkpoint.model_folder import (
     check_folder,
     check_tokenizer,
     find_config,
+    find_gguf,
     find_shards,
 )
 from engine.errors import CheckpointError
@@ -42,7 +43,7 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
     for path, message in [
         (tmp_path / "absent", "There is no folder"),
         (tmp_path / "empty", "is empty"),
-        (file, "is a file, not a model folder"),
+        (file, "is a file, neither a model folder nor a .gguf file"),
         (tmp_path / "a\0b", "There is no folder|cannot be read"),
         (tmp_path / ("x" * 300), "There is no folder|cannot be read"),
     ]:
@@ -56,7 +57,6 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
         (["pytorch_model.bin"], "only pickle files, which can run code"),
         (["consolidated.00.pth"], "only pickle files"),
         (["model.PT", "notes.txt"], "only pickle files"),
-        (["mixtral.Q4_K_M.gguf"], "'mixtral.Q4_K_M.gguf' is a GGUF file, which is not supported yet"),
         (["holiday.jpg"], "config.json is missing from"),
         (["model.safetensors"], "config.json is missing from"),
     ],
@@ -68,11 +68,42 @@ def test_folders_without_a_config(tmp_path: Path, files: list[str], message: str
         find_config(tmp_path)
 
 
-def test_a_gguf_file(tmp_path: Path) -> None:
+def test_a_gguf_file_or_the_folder_with_it(tmp_path: Path) -> None:
+    file = tmp_path / "m.GGUF"
+    file.touch()
+    (tmp_path / "config.json").touch()
+    assert find_gguf(file) == find_gguf(tmp_path) == file
+    (tmp_path / "empty").mkdir()
+    for path, message in [
+        (tmp_path / "n.gguf", "There is no folder or file"),
+        (tmp_path / "empty", "is empty"),
+        (tmp_path / ("x" * 300 + ".gguf"), "There is no folder|cannot be read"),
+        (tmp_path / "a\0b.gguf", "There is no folder|cannot be read"),
+    ]:
+        with pytest.raises(CheckpointError, match=message):
+            find_gguf(path)
+
+
+def test_a_split_gguf_model_is_one(tmp_path: Path) -> None:
+    for number in (2, 3):
+        (tmp_path / f"m-0000{number}-of-00003.gguf").touch()
+    assert find_gguf(tmp_path) == tmp_path / "m-00002-of-00003.gguf"
+
+
+def test_several_gguf_models(tmp_path: Path) -> None:
+    for name in ("b.Q8_0.gguf", "a.Q4_K_M-00001-of-00002.gguf", "a.Q4_K_M-00002-of-00002.gguf", "c.gguf", "d.gguf"):
+        (tmp_path / name).touch()
+    names = "'a.Q4_K_M-00001-of-00002.gguf', 'b.Q8_0.gguf', 'c.gguf' and 1 more"
+    with pytest.raises(CheckpointError, match=f"holds 4 GGUF models: {names}") as caught:
+        find_gguf(tmp_path)
+    assert caught.value.remedy == "Give one of the files."
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_safetensors_win_over_gguf(tmp_path: Path, shards: int) -> None:
+    write_mixtral(tmp_path, shards=shards)
     (tmp_path / "m.gguf").touch()
-    with pytest.raises(CheckpointError, match=r"'m.gguf' is a GGUF file") as caught:
-        find_config(tmp_path / "m.gguf")
-    assert "safetensors" in caught.value.remedy
+    assert find_gguf(tmp_path) is None
 
 
 @pytest.mark.parametrize("file", ["pytorch_model.bin", "consolidated.safetensors"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -23,6 +25,10 @@ MIXTRAL = ModelConfig(
 QWEN = ModelConfig(
     name="Qwen3 30B A3B", family="qwen3_moe", hidden_size=2048, intermediate_size=768, layers=48, heads=32, kv_heads=4,
     head_dim=128, experts=128, experts_per_token=8, vocab_size=151936, max_position_embeddings=40960,
+)  # fmt: skip
+_BETTER_DOWN, _PLAIN = ("Q4_K", "Q4_K", "Q6_K"), ("Q4_K", "Q4_K", "Q4_K")
+QWEN_Q4_K_M = replace(
+    QWEN, quantization="Q4_K_M", expert_formats=(_BETTER_DOWN, _PLAIN) * 24, dense_packed_bytes=1 << 30,
 )  # fmt: skip
 
 RTX_24 = GpuProfile("RTX 4090", 24 * GIB, 1 * GIB)

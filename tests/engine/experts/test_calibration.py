@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from engine.config import SIMULATED_LAUNCH_S, EngineConfig
+from engine.config import SIMULATED_LAUNCH_S, EngineConfig, ModelConfig
 from engine.devices import CpuDevice, Device, SimulatedDevice
 from engine.errors import OperationCancelledError
-from engine.experts.calibration import calibrate
+from engine.experts.calibration import calibrate, typical_layers
 from engine.experts.cost_model import predict
+from engine.experts.cpu_experts import CpuExperts, TorchCpuExperts
 from engine.experts.residency import Residency
 from engine.experts.store import ExpertStore
 from engine.hardware import probe_hardware
@@ -21,14 +24,18 @@ CONFIG = EngineConfig(simulated_link_bytes_per_s=LINK, simulated_memory_bytes_pe
 
 
 def measured(device: Device, *, staging: bool) -> CostModel:
-    store = ExpertStore(TINY, device, torch.float32)
-    for layer in range(TINY.layers):
-        for expert in range(TINY.experts):
-            store.weights(layer, expert).flat.zero_()
-    residency = Residency(TINY, device, store, torch.float32)
+    return calibrate(*parts(TINY, device, staging=staging), lambda: 3e-3, lambda: None)
+
+
+def parts(
+    model: ModelConfig, device: Device, *, staging: bool
+) -> tuple[ModelConfig, Device, Residency, CpuExperts, torch.dtype]:
+    """What is measured: a model whose weights are all zero."""
+    store = ExpertStore(model, device)
+    residency = Residency(model, device, store)
     if device.has_gpu:
-        residency.place([range(TINY.experts)] * TINY.layers, staging=staging)
-    return calibrate(TINY, device, store, residency, lambda: None, lambda: None)
+        residency.place([range(model.experts)] * model.layers, staging=staging)
+    return model, device, residency, TorchCpuExperts(store), torch.float32
 
 
 @pytest.mark.parametrize("staging", [True, False])
@@ -45,6 +52,7 @@ def test_the_simulated_gpu_is_measured_exactly(staging: bool) -> None:
     assert predict(costs.weight_copy, 1) == pytest.approx(copy_s)
     assert costs.gpu_expert.fit_error < 0.02
     assert costs.source == "measured"
+    assert costs.dense_layer_s == 3e-3 / TINY.layers
 
 
 def test_without_a_gpu_only_the_cpu_is_measured() -> None:
@@ -56,10 +64,20 @@ def test_without_a_gpu_only_the_cpu_is_measured() -> None:
 
 def test_measuring_can_be_stopped() -> None:
     device = CpuDevice(probe_hardware())
-    store = ExpertStore(TINY, device, torch.float32)
 
     def check() -> None:
         raise OperationCancelledError("Stopped.", "Go on.")
 
     with pytest.raises(OperationCancelledError):
-        calibrate(TINY, device, store, Residency(TINY, device, store, torch.float32), lambda: None, check)
+        calibrate(*parts(TINY, device, staging=False), lambda: 3e-3, check)
+
+
+def test_layers_of_a_usual_size_stand_for_all() -> None:
+    q4, q6 = ("Q4_K", "Q4_K", "Q4_K"), ("Q6_K", "Q6_K", "Q6_K")
+    mixed = replace(TINY, hidden_size=256, intermediate_size=256, expert_formats=(q4, q6, q4))
+    assert typical_layers(TINY) == [0, 1, 2]
+    assert typical_layers(mixed) == [0, 2]
+    costs = calibrate(*parts(mixed, SimulatedDevice(CONFIG, 1 << 30), staging=True), lambda: 3e-3, lambda: None)
+    assert costs.weight_copy is not None
+    copy_s = mixed.layer_expert_bytes(0) / LINK + SIMULATED_LAUNCH_S
+    assert predict(costs.weight_copy, 1) == pytest.approx(copy_s)

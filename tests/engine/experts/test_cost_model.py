@@ -20,7 +20,7 @@ from engine.experts.cost_model import (
     with_correction,
 )
 from engine.messages import CostCurve, CostModel
-from tests.engine.experts.shapes import MIXTRAL, QWEN, machine, pc_costs, realistic_costs, wild_costs
+from tests.engine.experts.shapes import MIXTRAL, QWEN, QWEN_Q4_K_M, machine, pc_costs, realistic_costs, wild_costs
 
 UNITS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
@@ -136,6 +136,27 @@ def test_assumed_costs_grow_with_fewer_threads() -> None:
     eight = assumed_costs(QWEN, machine(), EngineConfig(cpu_threads=8))
     assert predict(one.cpu_expert, 1) > predict(eight.cpu_expert, 1)
     assert predict(one.cpu_expert, 512) > 4 * predict(eight.cpu_expert, 512)
+
+
+def test_assumed_costs_of_a_mix_are_those_of_its_mean_expert() -> None:
+    mean_bytes = QWEN_Q4_K_M.experts_bytes / QWEN_Q4_K_M.total_experts
+    config = EngineConfig(device="simulated")
+    costs = assumed_costs(QWEN_Q4_K_M, machine(), config, "avx2")
+    assert costs.weight_copy
+    copy_s = predict(costs.weight_copy, 1) - SIMULATED_LAUNCH_S
+    assert copy_s == pytest.approx(mean_bytes / config.simulated_link_bytes_per_s)
+    assert costs.cpu_expert.floor_s < assumed_costs(QWEN, machine(), config).cpu_expert.floor_s / 3
+
+
+def test_torch_unpacks_before_it_multiplies_and_our_kernels_do_not() -> None:
+    for config in (EngineConfig(), EngineConfig(device="cpu")):
+        ours = assumed_costs(QWEN_Q4_K_M, machine(), config, "avx2")
+        torchs = assumed_costs(QWEN_Q4_K_M, machine(), config)
+        assert predict(ours.cpu_expert, 1) < predict(torchs.cpu_expert, 1) / 2
+        plain = [assumed_costs(QWEN, machine(), config, kernels) for kernels in ("avx2", "torch")]
+        assert plain[0] == plain[1]
+    on_cpu = [assumed_costs(QWEN_Q4_K_M, machine(), EngineConfig(device="cpu"), name) for name in ("avx2", "torch")]
+    assert on_cpu[0].dense_layer_s < on_cpu[1].dense_layer_s
 
 
 @given(st.floats(0.3, 4.0))

@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.config import PolicyName
-from engine.experts.explain import MAX_SENTENCES, Rounding, explain_layer, explain_run, human_bytes, human_seconds
+from engine.experts.explain import (
+    MAX_SENTENCES,
+    Rounding,
+    explain_layer,
+    explain_run,
+    human_bytes,
+    human_seconds,
+    human_speed,
+)
 from engine.experts.planner import LayerPlan, plan_layer
 from engine.messages import CostCurve, CostModel, ExpertRun, LayerTrace
 from tests.engine.experts.shapes import realistic_costs, routings
@@ -167,3 +175,11 @@ def test_the_policy_is_only_named_where_it_decided(
     counts, resident = routing
     trace = trace_of(plan_layer(counts, resident, costs, "fiddler"), tokens=sum(tokens for _, tokens in counts))
     assert not any("policy" in explain_run(run, trace, has_gpu=True) for run in trace.runs)
+
+
+@pytest.mark.parametrize(
+    ("tokens_per_s", "words"),
+    [(0.0371, "0.037"), (0.37, "0.37"), (1.26, "1.3"), (12.3, "12"), (99.4, "99"), (99.6, "100"), (1234.5, "1234")],
+)
+def test_speeds_in_words(tokens_per_s: float, words: str) -> None:
+    assert human_speed(tokens_per_s) == f"{words} tokens/s"

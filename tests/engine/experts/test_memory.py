@@ -17,7 +17,7 @@ from engine.experts.memory import (
     ram_room,
     workspace_bytes,
 )
-from tests.engine.experts.shapes import GIB, MIXTRAL, QWEN, TINY, machine
+from tests.engine.experts.shapes import GIB, MIXTRAL, QWEN, QWEN_Q4_K_M, TINY, machine
 
 SIMULATED = EngineConfig(device="simulated")
 
@@ -115,6 +115,33 @@ def test_host_terms() -> None:
     simulated = host_terms("simulated", needs, needs.terms(1, 5))
     assert simulated["simulated_vram"] == needs.terms(1, 0)["total"]
     assert simulated["total"] == experts + simulated["simulated_vram"]
+
+
+def test_host_terms_with_experts_on_disk() -> None:
+    needs = Needs.of(TINY, EngineConfig(experts_on_disk=True))
+    experts = TINY.total_experts * TINY.expert_bytes
+    assert host_terms("cuda", needs, needs.terms(1, 5)) == {"experts_on_disk": experts, "total": 0}
+    on_cpu = host_terms("cpu", needs, {})
+    assert on_cpu["total"] == needs.fixed
+    assert on_cpu["experts_on_disk"] == experts
+
+
+def test_experts_in_ram_are_as_large_as_they_are_and_slots_as_the_largest() -> None:
+    needs = Needs.of(QWEN_Q4_K_M, EngineConfig())
+    sizes = [QWEN_Q4_K_M.layer_expert_bytes(layer) for layer in (0, 1)]
+    assert needs.expert == sizes[0] > sizes[1]
+    assert host_terms("cuda", needs, {})["experts"] == 128 * 24 * sum(sizes)
+    assert needs.terms(10, 0)["experts"] == 10 * sizes[0]
+
+
+@given(st.integers(0, 30 * GIB))
+def test_slots_of_a_mix_are_as_many_as_there_is_room_for(extra: int) -> None:
+    needs = Needs.of(QWEN_Q4_K_M, EngineConfig())
+    room = needs.least + extra
+    slots = needs.slots(room)
+    assert needs.terms(slots, 0)["total"] <= room
+    if slots < needs.total_experts:
+        assert needs.terms(slots + 1, 0)["total"] > room
 
 
 @pytest.mark.parametrize(("available", "kept"), [(4 * GIB, 512 * MIB), (20 * GIB, GIB), (200 * GIB, 2 * GIB)])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from engine.config import EngineConfig, ModelConfig
+from engine.config import DeviceName, EngineConfig, ModelConfig
 from engine.errors import DoesNotFitError
 from engine.experts.placement import budget_range, check_fits, make_plan
 from engine.hardware import GpuProfile, HardwareProfile
@@ -19,6 +19,7 @@ from tests.engine.experts.shapes import (
     MIB,
     MIXTRAL,
     QWEN,
+    QWEN_Q4_K_M,
     TINY,
     machine,
     pc_costs,
@@ -27,7 +28,7 @@ from tests.engine.experts.shapes import (
     uniform,
 )
 
-MODELS = st.sampled_from([TINY, MIXTRAL, QWEN])
+MODELS = st.sampled_from([TINY, MIXTRAL, QWEN, QWEN_Q4_K_M])
 GPUS = st.none() | st.builds(GpuProfile, st.just("GPU"), st.integers(GIB, 96 * GIB), st.integers(0, 8 * GIB))
 UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": MIB, "GiB": GIB}
 
@@ -63,6 +64,7 @@ CONFIGS = st.builds(
     policy=st.sampled_from(["fiddler", "gpu_stream", "cpu_only"]),
     simulated_vram_bytes=st.integers(MIB, 64 * GIB),
     prefill_chunk_tokens=st.sampled_from([1, 64, 512]),
+    experts_on_disk=st.booleans(),
 )
 CASES = st.builds(Case, MODELS, st.builds(machine, GPUS, st.integers(GIB, 128 * GIB)), CONFIGS, st.integers(0, 3))
 
@@ -77,7 +79,11 @@ def test_every_plan_is_honest(case: Case) -> None:
     assert all(0 <= expert < model.experts for layer in plan.resident_by_layer for expert in layer)
     for terms in (plan.vram_bytes, plan.host_bytes):
         assert all(size >= 0 for size in terms.values())
-        assert terms.get("total", 0) == sum(size for term, size in terms.items() if term != "total")
+        counted = [size for term, size in terms.items() if term not in ("total", "experts_on_disk")]
+        assert terms.get("total", 0) == sum(counted)
+    on_disk = plan.host_bytes.get("experts_on_disk", 0)
+    assert on_disk + plan.host_bytes.get("experts", 0) == model.experts_bytes
+    assert bool(on_disk) == config.experts_on_disk
     assert plan.reasons
     assert all(reason.endswith((".", ")")) for reason in plan.reasons)
     if plan.fits:
@@ -271,7 +277,17 @@ def test_too_little_vram(gpu: GpuProfile, config: EngineConfig, remedy: str) -> 
     [
         (92 * GIB, EngineConfig(device="simulated"), r"Lower the simulated GPU's VRAM budget to 6\.0 GiB: .*"),
         (90 * GIB, EngineConfig(device="cpu", context_tokens=32768), r"Shorten the context to \d+ tokens."),
-        (40 * GIB, EngineConfig(), "Close other programs: 88.0 GiB of RAM is in use."),
+        (
+            40 * GIB,
+            EngineConfig(),
+            r"Close other programs: 88\.0 GiB of RAM is in use\. "
+            r"Or keep the experts on disk \(--experts-on-disk\), about 0\.\d+ tokens/s\.",
+        ),
+        (
+            3 * GIB,
+            EngineConfig(device="cpu", context_tokens=16),
+            r"Close other programs: 125 GiB of RAM is in use\.",
+        ),
     ],
 )
 def test_too_little_ram(available: int, config: EngineConfig, remedy: str) -> None:
@@ -287,7 +303,40 @@ def test_a_model_beyond_all_ram() -> None:
     plan = make_plan(planning(huge), EngineConfig())
     assert not plan.fits
     assert plan.remedy.startswith("Choose a smaller model")
+    assert plan.remedy.endswith("tokens/s.")
     assert plan.needed_bytes == 64 * 8 * MIXTRAL.expert_bytes
+
+
+def test_a_model_beyond_all_ram_fits_on_disk_and_says_how_slow_it_is() -> None:
+    huge = replace(MIXTRAL, layers=64)
+    refused = make_plan(planning(huge), EngineConfig())
+    plan = make_plan(planning(huge), EngineConfig(experts_on_disk=True))
+    assert plan.fits
+    assert plan.host_bytes == {"experts_on_disk": 64 * 8 * MIXTRAL.expert_bytes, "total": 0}
+    assert 0 < plan.predicted_decode_tokens_per_s < 1
+    assert f"about {plan.predicted_decode_tokens_per_s:.2g} tokens/s" in refused.remedy
+    sentence = plan.reasons[-1]
+    assert "an estimate for an SSD that reads 2 GB/s" in sentence
+    assert f"about {plan.predicted_decode_tokens_per_s:.2g} tokens/s" in sentence
+    in_ram = make_plan(planning(huge, machine(ram_available=400 * GIB)), EngineConfig())
+    assert in_ram.predicted_decode_tokens_per_s > plan.predicted_decode_tokens_per_s
+    assert in_ram.predicted_prefill_tokens_per_s > plan.predicted_prefill_tokens_per_s
+
+
+@pytest.mark.parametrize(
+    ("device", "kernels", "dense"),
+    [
+        ("cpu", "torch", QWEN_Q4_K_M.dense_bytes),
+        ("cpu", "avx2", 1 << 30),
+        ("simulated", "avx2", QWEN_Q4_K_M.dense_bytes),
+    ],
+)
+def test_our_kernels_hold_dense_weights_packed_on_the_cpu(device: DeviceName, kernels: str, dense: int) -> None:
+    config = EngineConfig(device=device, simulated_vram_bytes=16 * GIB)
+    plan = make_plan(replace(planning(QWEN_Q4_K_M), kernels=kernels), config)
+    terms = plan.host_bytes if device == "cpu" else plan.vram_bytes
+    assert terms["dense"] == dense
+    assert plan.host_bytes["experts"] == QWEN_Q4_K_M.experts_bytes < 128 * 48 * QWEN_Q4_K_M.expert_bytes
 
 
 def test_quick_enough_for_a_slider() -> None:

@@ -2,18 +2,51 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from engine.kernels.torch_expert import FP16_CPU_MAX_TOKENS, ExpertWeights, expert_forward
+from engine.config import ExpertFormats
+from engine.kernels.packed import pack_into
+from engine.kernels.torch_expert import FP16_CPU_MAX_TOKENS, ExpertWeights, add_expert, expert_forward
+from engine.quant.formats import ALIGNMENT_BYTES, FORMATS
+from tests.quantised import random_blocks
 
 HIDDEN, INTERMEDIATE = 24, 40
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
+NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+MIXES: dict[str, ExpertFormats] = {
+    "one format": ("Q4_K", "Q4_K", "Q4_K"),
+    "a better down": ("Q4_K", "Q4_K", "Q6_K"),
+    "three": ("Q8_0", "IQ4_XS", "MXFP4"),
+    "floats beside blocks": ("F16", "F16", "Q5_0"),
+    "floats of two types": ("F32", "BF16", "F16"),
+    "odd floats": ("F16", "F16", "F16"),
+}
+
+
+def of_floats(values: torch.Tensor, hidden: int = HIDDEN, intermediate: int = INTERMEDIATE) -> ExpertWeights:
+    """An expert of plain floats: gate, up and down one after the other."""
+    name = NAMES[values.dtype]
+    return ExpertWeights.view(values.view(torch.uint8), (name, name, name), hidden, intermediate)
+
+
+def random_expert(formats: ExpertFormats, hidden: int, intermediate: int) -> ExpertWeights:
+    """A random expert, packed."""
+    generator = np.random.default_rng(5)
+    shapes = ((intermediate, hidden), (intermediate, hidden), (hidden, intermediate))
+    runs = []
+    for name, (rows, columns) in zip(formats, shapes, strict=True):
+        run = np.zeros(FORMATS[name].packed_bytes(rows, columns), dtype=np.uint8)
+        pack_into(FORMATS[name], rows, columns, random_blocks(FORMATS[name], rows, columns, generator).ravel(), run)
+        runs.append(run)
+    return ExpertWeights.view(torch.from_numpy(np.concatenate(runs)), formats, hidden, intermediate)
 
 
 def reference(hidden: torch.Tensor, weights: ExpertWeights) -> torch.Tensor:
-    x, gate_up, down = hidden.double(), weights.gate_up.double(), weights.down.double()
-    gate, up = (x @ gate_up.T).split(INTERMEDIATE, dim=-1)
+    x = hidden.double()
+    gate, up, down = (part.dense(torch.float32).double() for part in (weights.gate, weights.up, weights.down))
+    gate, up = x @ gate.T, x @ up.T
     out: torch.Tensor = (gate * torch.sigmoid(gate) * up) @ down.T
     return out
 
@@ -24,16 +57,57 @@ def test_an_expert_is_down_of_silu_gate_times_up(dtype: torch.dtype, tokens: int
     generator = torch.Generator().manual_seed(0)
     flat = (torch.randn(3 * HIDDEN * INTERMEDIATE, generator=generator) / 5).to(dtype)
     hidden = torch.randn(tokens, HIDDEN, generator=generator).to(dtype)
-    weights = ExpertWeights.view(flat, HIDDEN, INTERMEDIATE)
+    weights = of_floats(flat)
     out = expert_forward(hidden, weights)
     assert out.dtype == dtype
     expected = reference(hidden, weights)
     torch.testing.assert_close(out.double(), expected, atol=TOLERANCES[dtype] * float(expected.abs().max()), rtol=0)
 
 
+@pytest.mark.parametrize("dtype", list(TOLERANCES))
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("tokens", [1, 5])
+def test_an_expert_of_any_formats(dtype: torch.dtype, mix: str, tokens: int) -> None:
+    weights = random_expert(MIXES[mix], 256, 512)
+    hidden = torch.randn(tokens, 256, generator=torch.Generator().manual_seed(1)).to(dtype)
+    out, expected = expert_forward(hidden, weights), reference(hidden, weights)
+    assert out.dtype == dtype
+    torch.testing.assert_close(out.double(), expected, atol=TOLERANCES[dtype] * float(expected.abs().max()), rtol=0)
+
+
+def test_widths_that_fill_no_64_bytes() -> None:
+    weights = random_expert(("F16", "F16", "F16"), 3, 5)
+    assert weights.gate_up is None
+    assert weights.flat.nbytes % ALIGNMENT_BYTES == 0
+    hidden = torch.randn(4, 3)
+    torch.testing.assert_close(expert_forward(hidden, weights).double(), reference(hidden, weights), atol=1e-5, rtol=0)
+
+
 def test_views_share_the_run() -> None:
     flat = torch.arange(3.0 * HIDDEN * INTERMEDIATE)
-    weights = ExpertWeights.view(flat, HIDDEN, INTERMEDIATE)
-    assert weights.gate_up.data_ptr() == flat.data_ptr()
-    assert weights.down[0, 0] == 2 * HIDDEN * INTERMEDIATE
+    weights = of_floats(flat)
+    assert weights.gate_up is not None
+    assert weights.gate_up.data_ptr() == weights.flat.data_ptr() == flat.data_ptr()
+    assert weights.down.values is not None
+    assert weights.down.values[0, 0] == 2 * HIDDEN * INTERMEDIATE
     assert (weights.nbytes, weights.parameters) == (flat.nbytes, flat.numel())
+
+
+def test_a_run_may_lie_in_a_larger_slot() -> None:
+    small = random_expert(MIXES["one format"], 256, 256)
+    slot = torch.zeros(small.nbytes + 640, dtype=torch.uint8)
+    weights = ExpertWeights.view(slot, MIXES["one format"], 256, 256)
+    weights.flat.copy_(small.flat)
+    hidden = torch.randn(2, 256)
+    assert torch.equal(expert_forward(hidden, weights), expert_forward(hidden, small))
+    assert not slot[small.nbytes :].any()
+
+
+def test_adding_an_expert_scales_and_scatters() -> None:
+    weights = random_expert(MIXES["a better down"], 256, 256)
+    hidden, out = torch.randn(6, 256), torch.ones(6, 256)
+    rows, scales = torch.tensor([4, 1]), torch.tensor([[0.25], [2.0]])
+    add_expert(out, hidden, rows, scales, weights)
+    expected = torch.ones(6, 256)
+    expected[rows] += expert_forward(hidden[rows], weights) * scales
+    torch.testing.assert_close(out, expected)

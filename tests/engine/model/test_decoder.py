@@ -1,7 +1,9 @@
-"""The lean decoder against transformers' eager model, over shapes usual and odd."""
+"""The lean decoder against transformers' eager models, over shapes usual and odd."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 from engine import Engine, EngineConfig, SamplingParams
 from engine.messages import Token
-from tests.checkpoints import write_mixtral
+from tests.checkpoints import write_mixtral, write_qwen3_moe
 from tests.oracle import oracle_greedy, oracle_logits
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -29,7 +31,17 @@ SHAPES: dict[str, dict[str, Any]] = {
     "odd widths": {"hidden": 36, "heads": 3, "kv_heads": 3, "intermediate": 50},
     "far positions": {"rope_theta": 1e6, "rms_norm_eps": 1e-6},
 }
-CPU = EngineConfig(device="cpu", context_tokens=256, cpu_threads=1)
+QWEN_SHAPES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "router weights as they are": {"normalise_top_k": False},
+    "narrower than the heads together": {"hidden": 32, "heads": 8, "kv_heads": 1, "head_dim": 16},
+    "many experts": {"experts": 16, "experts_per_token": 8, "intermediate": 8},
+    "one expert each, as it is": {"experts_per_token": 1, "normalise_top_k": False},
+    "tied": {"tied": True},
+    "deep": {"layers": 5, "shards": 3},
+    "far positions": {"rope_theta": 1e7},
+}
+CPU = EngineConfig(device="cpu", isa="torch", context_tokens=256, cpu_threads=1)
 
 
 def some_tokens(count: int, vocab: int = 300, seed: int = 1) -> list[int]:
@@ -46,14 +58,34 @@ def test_logits_equal_the_oracle(tmp_path: Path, shape: str) -> None:
     np.testing.assert_allclose(logits, oracle_logits(folder, tokens), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("shape", QWEN_SHAPES)
+def test_qwen3_logits_equal_the_oracle(tmp_path: Path, shape: str) -> None:
+    folder = write_qwen3_moe(tmp_path / "model", **QWEN_SHAPES[shape])
+    tokens = some_tokens(40)
+    with Engine.load(str(folder), CPU) as engine:
+        assert engine.model.query_key_norm
+        assert engine.model.normalise_top_k == QWEN_SHAPES[shape].get("normalise_top_k", True)
+        logits = engine.logits(tokens)
+    np.testing.assert_allclose(logits, oracle_logits(folder, tokens), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("shape", ["plain", "router weights as they are"])
+def test_qwen3_gives_the_same_64_greedy_tokens(tmp_path: Path, shape: str) -> None:
+    folder = write_qwen3_moe(tmp_path / "model", **QWEN_SHAPES[shape])
+    assert greedy(folder) == oracle_greedy(folder, some_tokens(9), 64)
+
+
 @pytest.mark.parametrize("shape", ["plain", "window", "three experts, one each"])
 def test_the_same_64_greedy_tokens(tmp_path: Path, shape: str) -> None:
     folder = write_mixtral(tmp_path / "model", **SHAPES[shape])
-    prompt = some_tokens(9)
+    assert greedy(folder) == oracle_greedy(folder, some_tokens(9), 64)
+
+
+def greedy(folder: Path) -> list[int]:
+    """The engine's next 64 tokens."""
+    sampling = SamplingParams(max_tokens=64, temperature=0.0, ignore_eos=True)
     with Engine.load(str(folder), CPU) as engine:
-        sampling = SamplingParams(max_tokens=64, temperature=0.0, ignore_eos=True)
-        replied = [event.id for event in engine.generate(prompt, sampling) if isinstance(event, Token)]
-    assert replied == oracle_greedy(folder, prompt, 64)
+        return [event.id for event in engine.generate(some_tokens(9), sampling) if isinstance(event, Token)]
 
 
 @pytest.mark.parametrize("shape", ["plain", "window"])
@@ -63,14 +95,14 @@ def test_prefill_in_chunks_equals_prefill_at_once(tmp_path: Path, shape: str, ch
     tokens = some_tokens(33)
     with Engine.load(str(folder), CPU) as at_once:
         expected = at_once.logits(tokens)
-    chunked_config = EngineConfig(device="cpu", context_tokens=256, cpu_threads=1, prefill_chunk_tokens=chunk)
-    with Engine.load(str(folder), chunked_config) as chunked:
+    with Engine.load(str(folder), replace(CPU, prefill_chunk_tokens=chunk)) as chunked:
         np.testing.assert_allclose(chunked.logits(tokens), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("write", [write_mixtral, write_qwen3_moe])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_stays_near_the_oracle(tmp_path: Path, dtype: Any) -> None:
-    folder = write_mixtral(tmp_path / "model", dtype=dtype)
+def test_half_precision_stays_near_the_oracle(tmp_path: Path, dtype: Any, write: Callable[..., Path]) -> None:
+    folder = write(tmp_path / "model", dtype=dtype)
     tokens = some_tokens(24)
     with Engine.load(str(folder), CPU) as engine:
         logits = engine.logits(tokens)

@@ -1,0 +1,225 @@
+"""From the metadata and the tensors of a GGUF file to a model's shape.
+
+Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. What llama.cpp would compute otherwise than this engine
+is refused, also where the engine could load it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from engine.checkpoint.fields import (
+    CHOOSE_SUPPORTED,
+    MAX_EXPERTS,
+    MAX_HEAD_DIM,
+    MAX_HEADS,
+    MAX_HIDDEN,
+    MAX_INTERMEDIATE,
+    MAX_LAYERS,
+    MAX_NAME_CHARS,
+    MAX_POSITIONS,
+    MAX_ROPE_THETA,
+    MAX_VOCAB,
+    Fields,
+    screen_name,
+)
+from engine.checkpoint.gguf_model import GgufModel, stem
+from engine.checkpoint.gguf_tensors import EMBEDDING, HEAD, expert_formats, map_tensors
+from engine.checkpoint.tensor_names import is_expert
+from engine.checkpoint.tensor_reader import TensorEntry
+from engine.checkpoint.untrusted import quote
+from engine.config import DTYPE_FORMATS, DTypeName, ModelConfig
+from engine.errors import CheckpointError, UnsupportedModelError
+from engine.quant.formats import FORMATS
+
+ARCHITECTURE = "general.architecture"
+DEFAULT_ROPE_THETA = 1e4
+BLOCK_DTYPE: DTypeName = "bfloat16"  # beside weights in blocks
+
+_FAMILIES: Mapping[str, str] = MappingProxyType({"llama": "mixtral", "qwen3moe": "qwen3_moe"})
+# general.file_type (llama_ftype) of the mixes that can hold supported formats alone; the floats are left out.
+_MIXES: Mapping[int, str] = MappingProxyType(
+    {2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S", 12: "Q3_K_M", 13: "Q3_K_L",
+     14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K", 21: "Q2_K_S", 25: "IQ4_NL", 30: "IQ4_XS",
+     38: "MXFP4"}
+)  # fmt: skip
+_GUESSED_MIX = 1024  # a flag in general.file_type
+# Keys that change what is computed, and the values that do not.
+_NEUTRAL: Mapping[str, tuple[float, ...]] = MappingProxyType(
+    {
+        "attention.clamp_kqv": (0.0,),
+        "attention.max_alibi_bias": (0.0,),
+        "attention.scale": (0.0,),
+        "attn_logit_softcapping": (0.0,),
+        "final_logit_softcapping": (0.0,),
+        "embedding_scale": (0.0, 1.0),
+        "residual_scale": (0.0, 1.0),
+        "logit_scale": (0.0, 1.0),
+        "expert_shared_count": (0,),
+        "expert_group_count": (0, 1),
+        "expert_weights_scale": (0.0, 1.0),
+        "expert_gating_func": (0, 1),
+        "leading_dense_block_count": (0,),
+        "nextn_predict_layers": (0,),
+        "rope.scale_linear": (0.0, 1.0),
+    }
+)
+
+
+def read_gguf_config(model: GgufModel) -> tuple[ModelConfig, dict[str, TensorEntry]]:
+    """The shape of a model and its tensors by the engine's names.
+
+    Raises:
+        CheckpointError: A key or a tensor is missing, or a number is outside its limits.
+        UnsupportedModelError: A sound file of a model that this engine does not run.
+    """
+    config = _read_shape(model)
+    tensors = map_tensors(model, config)
+    experts = Counter(entry.format for name, entry in tensors.items() if is_expert(name))
+    most_common = experts.most_common(1)[0][0]
+    if all(FORMATS[entry.format].is_float for entry in tensors.values()):
+        dtype = next(dtype for dtype, name in DTYPE_FORMATS.items() if name == most_common)
+        return replace(config, dtype=dtype), tensors
+    return replace(
+        config,
+        dtype=BLOCK_DTYPE,
+        quantization=_mix(model) or most_common,
+        expert_formats=expert_formats(config, tensors),
+        dense_packed_bytes=sum(_packed_bytes(entry) for name, entry in tensors.items() if not is_expert(name)),
+    ), tensors
+
+
+def _read_shape(model: GgufModel) -> ModelConfig:
+    """The shape that the metadata tells; the embedding's own rows are the vocabulary."""
+    fields = Fields(
+        model.metadata, f"The metadata of {quote(model.path.name)}", "Download the model again from its publisher."
+    )
+    arch = _architecture(fields)
+    family = _FAMILIES[arch]
+    _refuse_variants(fields, arch)
+    hidden = fields.integer(f"{arch}.embedding_length", 1, MAX_HIDDEN)
+    heads = fields.integer(f"{arch}.attention.head_count", 1, MAX_HEADS)
+    experts = fields.integer(f"{arch}.expert_count", 1, MAX_EXPERTS)
+    narrow = "expert_feed_forward_length" if family == "qwen3_moe" else "feed_forward_length"
+    return ModelConfig(
+        name=_name(model),
+        family=family,
+        hidden_size=hidden,
+        intermediate_size=fields.integer(f"{arch}.{narrow}", 1, MAX_INTERMEDIATE),
+        layers=fields.integer(f"{arch}.block_count", 1, MAX_LAYERS),
+        heads=heads,
+        kv_heads=_kv_heads(fields, arch, heads),
+        head_dim=_head_dim(fields, arch, hidden, heads),
+        experts=experts,
+        experts_per_token=fields.integer(f"{arch}.expert_used_count", 1, experts),
+        vocab_size=_vocab_size(model),
+        max_position_embeddings=fields.integer(f"{arch}.context_length", 1, MAX_POSITIONS),
+        rms_norm_eps=fields.number(f"{arch}.attention.layer_norm_rms_epsilon", 1e-12, 1.0),
+        rope_theta=fields.number(f"{arch}.rope.freq_base", 1.0, MAX_ROPE_THETA, DEFAULT_ROPE_THETA),
+        sliding_window=fields.integer(f"{arch}.attention.sliding_window", 0, MAX_POSITIONS, absent=0) or None,
+        tie_word_embeddings=HEAD not in model.tensors,
+        query_key_norm=family == "qwen3_moe",
+    )
+
+
+def _architecture(fields: Fields) -> str:
+    """The architecture, refused unless this engine runs it."""
+    arch = fields.content.get(ARCHITECTURE)
+    if arch is None:
+        raise CheckpointError(f"{fields.source} lacks {ARCHITECTURE}.", fields.remedy)
+    if not isinstance(arch, str):
+        raise fields.refusal(ARCHITECTURE, arch, "not a text")
+    if not fields.content.get(f"{arch}.expert_count", 0):
+        raise UnsupportedModelError(
+            f"{fields.source} tells of a dense model ({quote(arch)}), not a Mixture-of-Experts.", CHOOSE_SUPPORTED
+        )
+    if arch not in _FAMILIES:
+        raise UnsupportedModelError(
+            f"{fields.source} names the architecture {quote(arch)}, not supported yet.", CHOOSE_SUPPORTED
+        )
+    return arch
+
+
+def _refuse_variants(fields: Fields, arch: str) -> None:
+    """Refuse what would load but compute something else."""
+    for suffix, neutral in _NEUTRAL.items():
+        value = fields.content.get(f"{arch}.{suffix}", neutral[0])
+        if type(value) not in (int, float) or value not in neutral:
+            raise UnsupportedModelError(
+                f"{fields.source} says {arch}.{suffix} is {quote(value)}, which is not supported.", CHOOSE_SUPPORTED
+            )
+    kind = fields.content.get(f"{arch}.rope.scaling.type", "linear")
+    factor = fields.content.get(f"{arch}.rope.scaling.factor", 0.0)
+    plain = type(factor) in (int, float) and factor in (0.0, 1.0)
+    if type(kind) is not str or not (kind == "none" or (kind == "linear" and plain)):
+        raise UnsupportedModelError(
+            f"{fields.source} asks for the rotary embedding {quote(kind)}, scaled by {quote(factor)}, of which only "
+            "the plain kind is supported.",
+            CHOOSE_SUPPORTED,
+        )
+
+
+def _kv_heads(fields: Fields, arch: str, heads: int) -> int:
+    """Key/value heads, each shared by the same number of query heads; as many as those where nothing is said."""
+    name = f"{arch}.attention.head_count_kv"
+    kv_heads = fields.integer(name, 1, MAX_HEADS, absent=heads)
+    if heads % kv_heads:
+        raise fields.refusal(name, kv_heads, f"no divisor of {arch}.attention.head_count {heads}")
+    return kv_heads
+
+
+def _head_dim(fields: Fields, arch: str, hidden: int, heads: int) -> int:
+    """The width of a head, the same for keys and values; even and rotated as a whole."""
+    name = f"{arch}.attention.key_length"
+    head_dim = fields.integer(name, 1, MAX_HEAD_DIM, absent=hidden // heads)
+    if name not in fields.content and (hidden % heads or head_dim > MAX_HEAD_DIM):
+        limit = f"not a multiple of {arch}.attention.head_count {heads} up to {MAX_HEAD_DIM} times that"
+        raise fields.refusal(f"{arch}.embedding_length", hidden, limit)
+    if head_dim % 2:
+        raise fields.refusal(name, head_dim, "not an even number")
+    for other in ("attention.value_length", "rope.dimension_count"):
+        width = fields.integer(f"{arch}.{other}", 1, MAX_HEAD_DIM, absent=head_dim)
+        if width != head_dim:
+            raise UnsupportedModelError(
+                f"{fields.source} says {arch}.{other} is {width}, of which only the width of a head, {head_dim}, is "
+                "supported.",
+                CHOOSE_SUPPORTED,
+            )
+    return head_dim
+
+
+def _vocab_size(model: GgufModel) -> int:
+    """The rows of the embedding."""
+    entry = model.tensors.get(EMBEDDING)
+    rows = entry.shape[0] if entry is not None and len(entry.shape) == 2 else 0
+    if not 1 <= rows <= MAX_VOCAB:
+        what = "is missing from" if entry is None else f"has shape {quote(list(entry.shape))} in"
+        raise CheckpointError(
+            f"Tensor {quote(EMBEDDING)} {what} {quote(model.path.name)}.",
+            "Download the model again from its publisher.",
+        )
+    return rows
+
+
+def _name(model: GgufModel) -> str:
+    """What to call the model on screen: as it calls itself, or as its file is called."""
+    name = model.metadata.get("general.name")
+    sound = isinstance(name, str) and name.isprintable() and 0 < len(name.strip()) <= MAX_NAME_CHARS
+    return screen_name(str(name) if sound else stem(model.path.name))
+
+
+def _mix(model: GgufModel) -> str | None:
+    """What the file calls its mix of formats; None where it says nothing, or floats."""
+    number = model.metadata.get("general.file_type")
+    return _MIXES.get(number & ~_GUESSED_MIX) if type(number) is int else None
+
+
+def _packed_bytes(entry: TensorEntry) -> int:
+    """Bytes of a tensor outside the experts, as it lies in memory; norms are float32 there."""
+    if len(entry.shape) == 1:
+        return FORMATS["F32"].packed_bytes(1, entry.shape[0])
+    rows, columns = entry.shape
+    return FORMATS[entry.format].packed_bytes(rows, columns)

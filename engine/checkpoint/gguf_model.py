@@ -1,0 +1,122 @@
+"""A GGUF model: one file, or all the files of a split one, found beside each other and held against each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from engine.checkpoint.gguf_file import GgufHeader, MetadataValue, read_gguf_header
+from engine.checkpoint.tensor_reader import TensorEntry
+from engine.checkpoint.untrusted import quote
+from engine.errors import CheckpointError
+
+MAX_SPLITS = 1024
+SPLIT_NUMBER, SPLIT_COUNT, SPLIT_TENSORS = "split.no", "split.count", "split.tensors.count"
+
+_SPLIT_NAME = re.compile(
+    r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.gguf)", re.IGNORECASE | re.ASCII
+)
+_SAME_PLACE = "Download all files of the model again, from the same place."
+
+
+@dataclass(frozen=True, slots=True)
+class GgufModel:
+    """A whole GGUF model's header.
+
+    Attributes:
+        path: Its first file.
+        metadata: That file's keys and values.
+        tensors: The tensors of all files, by their names there.
+    """
+
+    path: Path
+    metadata: Mapping[str, MetadataValue]
+    tensors: Mapping[str, TensorEntry]
+
+
+def read_gguf(path: Path) -> GgufModel:
+    """Read the headers of a GGUF model.
+
+    Args:
+        path: Its file, or any file of a split one.
+
+    Raises:
+        CheckpointError: A file is missing, damaged or of another model.
+        UnsupportedModelError: A file is of another GGUF version, or a tensor in a format that is not run here.
+    """
+    paths = split_paths(path)
+    headers = [_read_split(shard, number, len(paths)) for number, shard in enumerate(paths)]
+    tensors: dict[str, TensorEntry] = {}
+    for shard, header in zip(paths, headers, strict=True):
+        repeated = next((name for name in header.tensors if name in tensors), None)
+        if repeated is not None:
+            raise CheckpointError(
+                f"Tensor {quote(repeated)} is in {quote(tensors[repeated].file.name)} and again in "
+                f"{quote(shard.name)}.",
+                _SAME_PLACE,
+            )
+        tensors |= header.tensors
+    _check_totals(paths, headers, len(tensors))
+    return GgufModel(paths[0], headers[0].metadata, MappingProxyType(tensors))
+
+
+def stem(name: str) -> str:
+    """The name that a GGUF file shares with the other files of its model: without split number and suffix."""
+    split = _SPLIT_NAME.fullmatch(name)
+    return split["stem"] if split else name[: -len(".gguf")]
+
+
+def split_paths(path: Path) -> list[Path]:
+    """All files of the model that a file belongs to, the first one first, as their names say it.
+
+    Raises:
+        CheckpointError: The name has impossible numbers.
+    """
+    split = _SPLIT_NAME.fullmatch(path.name)
+    if split is None:
+        return [path]
+    number, count = int(split["number"]), int(split["count"])
+    if not 1 <= number <= count <= MAX_SPLITS:
+        raise CheckpointError(
+            f"{quote(path.name)} calls itself file {number} of {count}, which cannot be (up to {MAX_SPLITS}).",
+            "Download the model again from its publisher.",
+        )
+    names = (f"{split['stem']}-{index:05d}-of-{count:05d}{split['suffix']}" for index in range(1, count + 1))
+    return [path.with_name(name) for name in names]
+
+
+def _read_split(path: Path, number: int, count: int) -> GgufHeader:
+    """One file's header, if the file knows its place."""
+    header = read_gguf_header(path)
+    stated_count = header.metadata.get(SPLIT_COUNT, 1)
+    stated_number = header.metadata.get(SPLIT_NUMBER, 0)
+    if stated_count in (0, 1) and count == 1:
+        return header
+    if (stated_number, stated_count) != (number, count):
+        raise CheckpointError(
+            f"{quote(path.name)} holds {SPLIT_NUMBER} {quote(stated_number)} and {SPLIT_COUNT} {quote(stated_count)}, "
+            f"its name asks for {number} and {count}.",
+            "Give each file the name that its publisher gave it, or download them again.",
+        )
+    return header
+
+
+def _check_totals(paths: list[Path], headers: list[GgufHeader], tensors: int) -> None:
+    """Hold that the files of a split model are those of one model."""
+    for path, header in zip(paths, headers, strict=True):
+        stated = header.metadata.get(SPLIT_TENSORS, tensors)
+        if type(stated) is not int or stated != tensors:
+            raise CheckpointError(
+                f"{quote(path.name)} is part of a model of {quote(stated)} tensors, "
+                f"but the files here hold {tensors} together.",
+                _SAME_PLACE,
+            )
+        for key in ("general.architecture", "general.name"):
+            first = headers[0].metadata.get(key)
+            if header.metadata.get(key, first) != first:
+                raise CheckpointError(
+                    f"{quote(path.name)} belongs to another model than {quote(paths[0].name)} ({key}).", _SAME_PLACE
+                )

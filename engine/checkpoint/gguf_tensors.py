@@ -1,0 +1,169 @@
+"""From the tensors of a GGUF file to the engine's own names, each with its place, its shape and its format.
+
+Names in the file: https://github.com/ggml-org/llama.cpp/blob/master/gguf-py/gguf/constants.py. The experts of a layer
+lie stacked in one tensor for each of gate, up and down, [E, rows, columns], or, in Mixtrals of before April 2024, one
+tensor each. The architecture "llama" holds the rows of q and k in the order of the original LLaMA code, where the two
+halves of a head alternate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from engine.checkpoint import tensor_names
+from engine.checkpoint.gguf_model import GgufModel
+from engine.checkpoint.safetensors_file import MAX_TENSORS
+from engine.checkpoint.tensor_names import ExpertPart, Shape, expert_shape, expert_tensor
+from engine.checkpoint.tensor_reader import TensorEntry
+from engine.checkpoint.untrusted import quote
+from engine.config import ExpertFormats, ModelConfig
+from engine.errors import CheckpointError, UnsupportedModelError
+
+EMBEDDING, HEAD = "token_embd.weight", "output.weight"
+EXPERT_PARTS: tuple[tuple[str, ExpertPart], ...] = (("gate", "w1"), ("up", "w3"), ("down", "w2"))
+
+_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        tensor_names.EMBEDDING: EMBEDDING,
+        tensor_names.FINAL_NORM: "output_norm.weight",
+        tensor_names.HEAD: HEAD,
+        "input_layernorm.weight": "attn_norm.weight",
+        "self_attn.q_proj.weight": "attn_q.weight",
+        "self_attn.k_proj.weight": "attn_k.weight",
+        "self_attn.v_proj.weight": "attn_v.weight",
+        "self_attn.o_proj.weight": "attn_output.weight",
+        "self_attn.q_norm.weight": "attn_q_norm.weight",
+        "self_attn.k_norm.weight": "attn_k_norm.weight",
+        "post_attention_layernorm.weight": "ffn_norm.weight",
+        "block_sparse_moe.gate.weight": "ffn_gate_inp.weight",
+    }
+)
+_ROPE_FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
+_IGNORED_SUFFIX = ".attn_rot_embd.weight"
+_DOWNLOAD = "Download the model again from its publisher."
+
+
+def map_tensors(model: GgufModel, config: ModelConfig) -> dict[str, TensorEntry]:
+    """Every tensor of a model by the engine's name.
+
+    Args:
+        model: The file's headers.
+        config: The shape that its metadata asks for; formats are not looked at.
+
+    Raises:
+        CheckpointError: A tensor is missing or has another shape.
+        UnsupportedModelError: There is a tensor that this engine would leave out of the computation.
+    """
+    if config.total_experts * len(EXPERT_PARTS) > MAX_TENSORS:
+        raise CheckpointError(
+            f"{quote(model.path.name)} has {config.total_experts} experts, more than can be right.",
+            "Get the model from its publisher.",
+        )
+    left = dict(model.tensors)
+    mapped: dict[str, TensorEntry] = {}
+    for name, shape in tensor_names.dense_tensors(config):
+        mapped[name] = _take(model, left, _name_in_file(name), shape)
+    for layer in range(config.layers):
+        if config.family == "mixtral":
+            _mark_permuted(mapped, tensor_names.attention(layer, "q"), config.heads)
+            _mark_permuted(mapped, tensor_names.attention(layer, "k"), config.kv_heads)
+        for word, part in EXPERT_PARTS:
+            shape = expert_shape(config, part)
+            for expert, entry in enumerate(
+                _take_experts(model, left, f"blk.{layer}.ffn_{word}", config.experts, shape)
+            ):
+                mapped[expert_tensor(layer, expert, part)] = entry
+    for name in left:
+        _refuse_unknown(model, config, name)
+    return mapped
+
+
+def expert_formats(config: ModelConfig, tensors: dict[str, TensorEntry]) -> tuple[ExpertFormats, ...]:
+    """Per layer the formats of gate, up and down.
+
+    Raises:
+        UnsupportedModelError: The experts of a layer differ in format.
+    """
+    layers: list[ExpertFormats] = []
+    for layer in range(config.layers):
+        formats = []
+        for word, part in EXPERT_PARTS:
+            entries = [tensors[expert_tensor(layer, expert, part)] for expert in range(config.experts)]
+            odd = next((entry for entry in entries if entry.format != entries[0].format), None)
+            if odd is not None:
+                raise UnsupportedModelError(
+                    f"The {word} tensors of layer {layer}'s experts are stored as {entries[0].format} and as "
+                    f"{odd.format}.",
+                    "Choose a file that holds a layer's experts in one format.",
+                )
+            formats.append(entries[0].format)
+        layers.append((formats[0], formats[1], formats[2]))
+    return tuple(layers)
+
+
+def _name_in_file(name: str) -> str:
+    """What a GGUF file calls a tensor outside the experts."""
+    if name in _NAMES:
+        return _NAMES[name]
+    layer, _, rest = name.removeprefix("model.layers.").partition(".")
+    return f"blk.{layer}.{_NAMES[rest]}"
+
+
+def _take(model: GgufModel, left: dict[str, TensorEntry], name: str, shape: Shape) -> TensorEntry:
+    """Take one tensor out of those that are left."""
+    entry = left.pop(name, None)
+    if entry is None:
+        raise CheckpointError(f"Tensor {quote(name)} is missing from {quote(model.path.name)}.", _DOWNLOAD)
+    if entry.shape == shape:
+        return entry
+    if _without_ones(entry.shape) != _without_ones(shape):
+        raise CheckpointError(
+            f"Tensor {quote(name)} in {quote(entry.file.name)} has shape {quote(list(entry.shape))}, "
+            f"the file's metadata asks for {quote(list(shape))}.",
+            _DOWNLOAD,
+        )
+    return replace(entry, shape=shape)
+
+
+def _without_ones(shape: Shape) -> Shape:
+    """A shape without leading dimensions of 1, which some writers leave out."""
+    first = next((index for index, size in enumerate(shape) if size != 1), len(shape))
+    return shape[first:]
+
+
+def _take_experts(
+    model: GgufModel, left: dict[str, TensorEntry], prefix: str, experts: int, shape: Shape
+) -> list[TensorEntry]:
+    """One entry for each expert's matrix, out of a stack or of one tensor each."""
+    if f"{prefix}.0.weight" in left:
+        return [_take(model, left, f"{prefix}.{expert}.weight", shape) for expert in range(experts)]
+    stack = _take(model, left, f"{prefix}_exps.weight", (experts, *shape))
+    size = stack.nbytes // experts
+    return [
+        TensorEntry(stack.name, stack.format, shape, stack.file, stack.offset + expert * size, size)
+        for expert in range(experts)
+    ]
+
+
+def _mark_permuted(mapped: dict[str, TensorEntry], name: str, heads: int) -> None:
+    """Say that the rows of a tensor are to be put in order."""
+    mapped[name] = replace(mapped[name], permuted_heads=heads)
+
+
+def _refuse_unknown(model: GgufModel, config: ModelConfig, name: str) -> None:
+    """Refuse a tensor that would change what the model computes."""
+    if name.endswith(_IGNORED_SUFFIX):
+        return
+    if name in _ROPE_FACTORS:
+        raise UnsupportedModelError(
+            f"{quote(model.path.name)} holds {quote(name)}: factors for a scaled rotary embedding, of which only the "
+            "plain kind is supported.",
+            "Choose the model without an extended context.",
+        )
+    raise UnsupportedModelError(
+        f"{quote(model.path.name)} holds tensor {quote(name)}, which is not part of a {config.family} model as this "
+        "engine runs it.",
+        "Choose another conversion of the model.",
+    )

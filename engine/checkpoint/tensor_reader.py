@@ -1,0 +1,115 @@
+"""Where a tensor's bytes lie, and reads of them that survive a shrinking file.
+
+Never maps a file: touching a map whose file was cut kills Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from engine.checkpoint.untrusted import fill, open_regular
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+MAX_IDLE_FILES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEntry:
+    """Where one tensor lies.
+
+    Attributes:
+        name: Its name in the file.
+        format: How its weights are stored: a name in `engine.quant.formats`, or one that the engine does not run.
+        shape: Its dimensions, the one that lies together in memory last.
+        file: The file that holds it.
+        offset: Bytes from the start of that file.
+        nbytes: Its length.
+        permuted_heads: Heads whose rows the file holds in another order (`Checkpoint.read` puts them right); None
+            where rows are in order.
+    """
+
+    name: str
+    format: str
+    shape: tuple[int, ...]
+    file: Path
+    offset: int
+    nbytes: int
+    permuted_heads: int | None = None
+
+
+class TensorReader:
+    """Reads tensors' bytes into callers' buffers, from any thread.
+
+    A read takes an idle open file of its own or opens one, and hands it back: no two reads share a file position,
+    and at most `MAX_IDLE_FILES` wait open between reads.
+    """
+
+    def __init__(self) -> None:
+        self._idle: list[tuple[Path, FileIO]] = []
+        self._lock = Lock()
+        self._closed = False
+
+    def read(self, entry: TensorEntry, into: WriteableBuffer) -> None:
+        """Fill a buffer with a tensor's raw bytes.
+
+        Args:
+            entry: Which tensor.
+            into: Writable, contiguous, exactly `entry.nbytes` long.
+
+        Raises:
+            CheckpointError: The file is gone, has become shorter, or the drive fails.
+            ValueError: The buffer has another length, or the reader is closed (a mistake of the caller).
+        """
+        view = memoryview(into)
+        if view.nbytes != entry.nbytes:
+            raise ValueError(f"{entry.name} is {entry.nbytes} bytes long, the buffer {view.nbytes}")
+        if entry.nbytes:
+            with self._borrow(entry.file) as file:
+                fill(file, entry.file, entry.offset, view.cast("B"))
+
+    def close(self) -> None:
+        """Close every idle file; a read in flight closes its own when it ends."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for _, file in idle:
+            file.close()
+
+    @contextmanager
+    def _borrow(self, path: Path) -> Iterator[FileIO]:
+        """An open file that no one else uses meanwhile."""
+        file = self._take_idle(path) or open_regular(path)
+        try:
+            yield file
+        except BaseException:
+            file.close()
+            raise
+        self._give_back(path, file)
+
+    def _take_idle(self, path: Path) -> FileIO | None:
+        """The idle file that was used last for this path, if any."""
+        with self._lock:
+            if self._closed:
+                raise ValueError("the checkpoint is closed")
+            for index in reversed(range(len(self._idle))):
+                if self._idle[index][0] == path:
+                    return self._idle.pop(index)[1]
+        return None
+
+    def _give_back(self, path: Path, file: FileIO) -> None:
+        """Keep a file open for the next read, and close the one that has waited longest if there are too many."""
+        with self._lock:
+            if not self._closed:
+                self._idle.append((path, file))
+                if len(self._idle) <= MAX_IDLE_FILES:
+                    return
+                _, file = self._idle.pop(0)
+        file.close()

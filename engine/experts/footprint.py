@@ -1,0 +1,39 @@
+"""How large a model's weights are in memory, which depends on what runs them.
+
+Our own kernels multiply packed weights as they are. Torch cannot: outside the experts it holds floats, and experts in a
+block format are unpacked each time before they run. Pure arithmetic.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from engine.config import ModelConfig
+from engine.messages import TORCH_KERNELS
+from engine.quant.formats import FORMATS
+
+PlannedDevice = Literal["cuda", "cpu", "simulated"]
+
+# Unpacked at once (`engine.kernels.packed` does it), and what a weight takes meanwhile besides its float.
+UNPACKED_WEIGHTS: dict[PlannedDevice, int] = {"cpu": 1 << 21, "simulated": 1 << 21, "cuda": 1 << 24}
+UNPACKING_BYTES_PER_WEIGHT = 8
+
+
+def has_blocks(model: ModelConfig) -> bool:
+    """Whether any expert is stored in a block format."""
+    return not all(FORMATS[name].is_float for layer in model.expert_formats for name in layer)
+
+
+def unpacking_bytes(model: ModelConfig, device: PlannedDevice, kernels: str) -> int:
+    """Where experts are unpacked before they run, what one slice of a matrix takes meanwhile."""
+    if not has_blocks(model) or (device == "cpu" and kernels != TORCH_KERNELS):
+        return 0
+    weights = min(UNPACKED_WEIGHTS[device], model.hidden_size * model.intermediate_size)
+    return weights * (model.dtype_bytes + UNPACKING_BYTES_PER_WEIGHT)
+
+
+def held_dense_bytes(model: ModelConfig, device: PlannedDevice, kernels: str) -> int:
+    """Bytes outside the experts: as packed where our own kernels run them, else in the model's float type."""
+    if device == "cpu" and kernels != TORCH_KERNELS and model.dense_packed_bytes is not None:
+        return model.dense_packed_bytes
+    return model.dense_bytes

@@ -1,0 +1,91 @@
+// The C interface of the CPU library: plain numbers and pointers, no C++ types, no exceptions.
+//
+// A pool owns threads and work space; one thread at a time may call functions that take the same pool. Matrices are
+// packed as docs/packed-layout.md says. All activations are fp32. Functions that can be stopped return 0 when they were.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define ROOFTOP_API extern "C" __declspec(dllexport)
+#else
+#define ROOFTOP_API extern "C" __attribute__((visibility("default")))
+#endif
+
+typedef struct rooftop_pool rooftop_pool;
+typedef int (*rooftop_stop)(void);  // true: stop; asked every few milliseconds, on the caller's thread
+
+enum { ROOFTOP_SCALAR, ROOFTOP_AVX2, ROOFTOP_AVXVNNI, ROOFTOP_AVX512, ROOFTOP_ISAS };
+
+typedef struct {
+  const uint8_t* data;
+  int32_t format, rows, columns, reserved;
+} rooftop_matrix;
+
+// The experts of one layer: expert e begins at data + e * stride; gate, up and down are its matrices with `data`
+// relative to that.
+typedef struct {
+  const uint8_t* data;
+  int64_t stride;
+  rooftop_matrix gate, up, down;
+} rooftop_experts;
+
+typedef struct {
+  const float* attention_norm;  // [hidden]
+  rooftop_matrix query, key, value, output;
+  const float* query_norm;  // [dim], null for none
+  const float* key_norm;
+  const float* expert_norm;  // [hidden]
+  rooftop_matrix router;     // [experts, hidden]
+  rooftop_experts experts;
+  uint8_t* keys;    // [kv_heads, capacity, dim]
+  uint8_t* values;
+} rooftop_layer;
+
+typedef struct {
+  int32_t hidden, heads, kv_heads, dim, experts, experts_per_token, intermediate, layers;
+  int32_t normalise_top_k, window, cache_format, capacity;
+  float epsilon;
+  int32_t reserved;
+  const float* inverse_frequencies;  // [dim / 2]
+  rooftop_matrix embedding, head;
+  const float* norm;  // [hidden]
+  const rooftop_layer* layer;
+} rooftop_model;
+
+// What a forward pass tells of each layer that it ran.
+typedef struct {
+  int32_t* experts;  // [layers, tokens, experts_per_token]
+  float* weights;    // the same shape
+  float* seconds;    // [layers]: time in the experts
+} rooftop_trace;
+
+// Bit i: instruction set i runs on this processor and is in this build.
+ROOFTOP_API int rooftop_isas(void);
+
+// isa: one of the above. Null: that one is missing, or there is no memory.
+ROOFTOP_API rooftop_pool* rooftop_pool_create(int threads, int isa, int pin);
+ROOFTOP_API void rooftop_pool_destroy(rooftop_pool* pool);
+
+// One row of a packed matrix as fp32.
+ROOFTOP_API void rooftop_read_row(rooftop_pool* pool, const rooftop_matrix* matrix, int row, float* out);
+// x [tokens, columns] -> y [tokens, rows]
+ROOFTOP_API int rooftop_matmul(rooftop_pool* pool, const rooftop_matrix* matrix, const float* x, int tokens, float* y,
+                               rooftop_stop stop);
+// Some experts of a layer: out[token] += weight * expert(hidden[token]) for every visit.
+//   visits of experts[i] are first[i] .. first[i + 1] - 1, each with its token and weight; tokens of an expert differ.
+ROOFTOP_API int rooftop_run_experts(rooftop_pool* pool, const rooftop_experts* layer, const float* hidden, int tokens,
+                                    int count, const int32_t* experts, const int32_t* first, const int32_t* visit_token,
+                                    const float* visit_weight, float* out, rooftop_stop stop);
+// Layers first_layer .. last_layer - 1 over `tokens` tokens at positions start .., hidden [tokens, hidden] in place.
+// Writes their keys and values. Where token_ids is given, hidden is filled from the embedding first.
+ROOFTOP_API int rooftop_forward(rooftop_pool* pool, const rooftop_model* model, int first_layer, int last_layer,
+                                const int32_t* token_ids, int tokens, int start, float* hidden, rooftop_trace* trace,
+                                rooftop_stop stop);
+// Final norm and head: hidden [tokens, hidden] -> logits [tokens, vocabulary]
+ROOFTOP_API int rooftop_logits(rooftop_pool* pool, const rooftop_model* model, const float* hidden, int tokens,
+                               float* logits, rooftop_stop stop);
+// Bytes per second that all threads read together from `size` bytes of memory; operations per second of int8 dot
+// products in registers (a multiplication and an addition each).
+ROOFTOP_API double rooftop_measure_bandwidth(rooftop_pool* pool, const uint8_t* memory, size_t size);
+ROOFTOP_API double rooftop_measure_int8(rooftop_pool* pool, double seconds);

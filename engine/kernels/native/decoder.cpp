@@ -1,0 +1,306 @@
+// Decoder layers as one job: norms, projections, rotation, attention, router and experts, for one token or many.
+//
+// With one token every thread works out the small steps (norm, int8, choice of experts) for itself, which is cheaper
+// than waiting for another; with many they are shared out by token.
+#include <chrono>
+#include <cmath>
+
+#include "work.h"
+
+using namespace rooftop;
+
+namespace {
+
+constexpr int kAttentionTokens = 32;  // queries of one item of a prompt's attention
+
+class Forward {
+ public:
+  Forward(rooftop_pool* pool, const rooftop_model* model, int tokens, int start, float* hidden, rooftop_trace* trace)
+      : p_(*pool), k_(*pool->kernels), m_(*model), tokens_(tokens), start_(start), hidden_(hidden), trace_(trace) {
+    width_ = (m_.heads + 2 * m_.kv_heads) * m_.dim;
+    const size_t n = size_t(tokens);
+    normed_ = p_.normed.of<float>(n * m_.hidden);
+    quantised_ = p_.quantised.of<uint8_t>(n * quantised_bytes(m_.hidden));
+    mixed_ = p_.mixed.of<float>(n * width_);
+    const int attended = m_.heads * m_.dim;
+    attended_ = p_.attended.of<float>(n * attended);
+    attended_quantised_ = p_.attended_quantised.of<uint8_t>(n * quantised_bytes(attended));
+    scores_ = p_.scores.of<float>(n * m_.experts);
+    rotation_ = p_.rotation.of<float>(n * m_.dim);
+    const size_t visits = n * m_.experts_per_token;
+    choice_ = p_.choice.of<int32_t>(4 * visits + 3 * size_t(m_.experts) + 1);
+    p_.reserve_inner(int(visits), m_.intermediate);
+  }
+
+  void run(int thread, const int32_t* token_ids, int first_layer, int last_layer) {
+    if (!prepare(thread, token_ids)) return;
+    for (int i = first_layer; i < last_layer; i++)
+      if (!layer(thread, m_.layer[i], i - first_layer)) return;
+  }
+
+ private:
+  // Embeddings where wanted, and cosines and sines of every position.
+  bool prepare(int thread, const int32_t* token_ids) {
+    const int half = m_.dim / 2;
+    p_.pool.each(thread, tokens_, [&](int t) {
+      if (token_ids)
+        k_.read_row(m_.embedding.data, m_.embedding.format, m_.hidden, token_ids[t], hidden_ + size_t(t) * m_.hidden);
+      float* cosines = rotation_ + size_t(t) * m_.dim;
+      for (int d = 0; d < half; d++) {
+        const float angle = float(start_ + t) * m_.inverse_frequencies[d];
+        cosines[d] = std::cos(angle), cosines[half + d] = std::sin(angle);
+      }
+    });
+    return p_.pool.barrier();
+  }
+
+  bool layer(int thread, const rooftop_layer& w, int index) {
+    Activations x;
+    const bool int8 = needs_int8(w.query) || needs_int8(w.key) || needs_int8(w.value);
+    if (!normed(thread, w.attention_norm, int8, &x)) return false;
+    const int q = pairs(w.query.rows), k = q + pairs(w.key.rows), v = k + pairs(w.value.rows);
+    p_.pool.each(thread, v, [&](int item) {
+      if (item < q)
+        p_.multiply(thread, w.query, 0, item, x, tokens_, mixed_, size_t(width_), false);
+      else if (item < k)
+        p_.multiply(thread, w.key, q, item, x, tokens_, mixed_ + w.query.rows, size_t(width_), false);
+      else
+        p_.multiply(thread, w.value, k, item, x, tokens_, mixed_ + w.query.rows + w.key.rows, size_t(width_), false);
+    });
+    if (!p_.pool.barrier() || !attention(thread, w)) return false;
+
+    if (!attended(thread, w.output, &x)) return false;
+    p_.pool.each(thread, pairs(w.output.rows), [&](int item) {
+      p_.multiply(thread, w.output, 0, item, x, tokens_, hidden_, size_t(m_.hidden), true);
+    });
+    if (!p_.pool.barrier()) return false;
+
+    const bool experts_int8 = needs_int8(w.experts.gate) || needs_int8(w.experts.up) || needs_int8(w.router);
+    if (!normed(thread, w.expert_norm, experts_int8, &x)) return false;
+    p_.pool.each(thread, pairs(w.router.rows), [&](int item) {
+      p_.multiply(thread, w.router, 0, item, x, tokens_, scores_, size_t(m_.experts), false);
+    });
+    if (!p_.pool.barrier()) return false;
+    return experts(thread, w, index, x);
+  }
+
+  // RMS norm of the residual stream, as fp32 and, where wanted, as int8.
+  bool normed(int thread, const float* weight, bool int8, Activations* x) {
+    const int n = m_.hidden;
+    const size_t row_size = quantised_bytes(n);
+    if (tokens_ == 1) {
+      float* values = p_.space[thread].values.of<float>(size_t(n));
+      uint8_t* codes = p_.space[thread].quantised.of<uint8_t>(std::max(row_size, quantised_bytes(m_.heads * m_.dim)));
+      k_.rms_norm(hidden_, weight, m_.epsilon, n, values);
+      if (int8) quantise_row(k_, values, n, codes);
+      *x = {values, size_t(n), codes, n};
+      return true;
+    }
+    p_.pool.each(thread, tokens_, [&](int t) {
+      float* values = normed_ + size_t(t) * n;
+      k_.rms_norm(hidden_ + size_t(t) * n, weight, m_.epsilon, n, values);
+      if (int8) quantise_row(k_, values, n, quantised_ + t * row_size);
+    });
+    *x = {normed_, size_t(n), quantised_, n};
+    return p_.pool.barrier();
+  }
+
+  // The attention's output as the output projection wants it.
+  bool attended(int thread, const rooftop_matrix& output, Activations* x) {
+    const int n = output.columns;
+    const size_t row_size = quantised_bytes(n);
+    *x = {attended_, size_t(n), attended_quantised_, n};
+    if (!needs_int8(output)) return true;
+    if (tokens_ == 1) {
+      uint8_t* codes = p_.space[thread].quantised.of<uint8_t>(row_size);
+      quantise_row(k_, attended_, n, codes);
+      x->quantised = codes;
+      return true;
+    }
+    p_.pool.each(thread, tokens_, [&](int t) {
+      quantise_row(k_, attended_ + size_t(t) * n, n, attended_quantised_ + t * row_size);
+    });
+    return p_.pool.barrier();
+  }
+
+  // Norms and rotates one token's heads first .. last - 1 of queries or keys.
+  void rotate_heads(float* heads, int count, const float* norm, int token) {
+    const float* cosines = rotation_ + size_t(token) * m_.dim;
+    for (int h = 0; h < count; h++, heads += m_.dim) {
+      if (norm) k_.rms_norm(heads, norm, m_.epsilon, m_.dim, heads);
+      k_.rotate(heads, cosines, cosines + m_.dim / 2, m_.dim);
+    }
+  }
+
+  // One token's key and value of one head go into the cache.
+  void write_cache(const rooftop_layer& w, int token, int head) {
+    const size_t size = m_.cache_format == kF32 ? 4 : 2;
+    const size_t at = (size_t(head) * m_.capacity + size_t(start_ + token)) * m_.dim * size;
+    const float* key = mixed_ + size_t(token) * width_ + size_t(m_.heads + head) * m_.dim;
+    k_.store_as(key, m_.dim, m_.cache_format, w.keys + at);
+    k_.store_as(key + size_t(m_.kv_heads) * m_.dim, m_.dim, m_.cache_format, w.values + at);
+  }
+
+  void attend(int thread, const rooftop_layer& w, int head, int first, int count) {
+    const int group = m_.heads / m_.kv_heads, end = start_ + first + count;
+    const size_t size = m_.cache_format == kF32 ? 4 : 2, at = size_t(head) * m_.capacity * m_.dim * size;
+    AttentionTask task;
+    task.queries = mixed_ + size_t(first) * width_ + size_t(head) * group * m_.dim;
+    task.query_stride = size_t(width_);
+    task.out = attended_ + size_t(first) * m_.heads * m_.dim + size_t(head) * group * m_.dim;
+    task.out_stride = size_t(m_.heads) * m_.dim;
+    task.keys = w.keys + at, task.values = w.values + at;
+    task.cache_format = m_.cache_format;
+    task.heads = group, task.dim = m_.dim, task.start = start_ + first, task.tokens = count, task.window = m_.window;
+    task.scratch = p_.space[thread].attention.of<float>(attention_scratch(m_.dim, group * count, end));
+    k_.attend(task);
+  }
+
+  bool attention(int thread, const rooftop_layer& w) {
+    const int group = m_.heads / m_.kv_heads;
+    if (tokens_ == 1) {
+      p_.pool.each(thread, m_.kv_heads, [&](int head) {
+        rotate_heads(mixed_ + size_t(head) * group * m_.dim, group, w.query_norm, 0);
+        rotate_heads(mixed_ + size_t(m_.heads + head) * m_.dim, 1, w.key_norm, 0);
+        write_cache(w, 0, head);
+        attend(thread, w, head, 0, 1);
+      });
+      return p_.pool.barrier();
+    }
+    p_.pool.each(thread, tokens_, [&](int t) {
+      float* row = mixed_ + size_t(t) * width_;
+      rotate_heads(row, m_.heads, w.query_norm, t);
+      rotate_heads(row + size_t(m_.heads) * m_.dim, m_.kv_heads, w.key_norm, t);
+      for (int head = 0; head < m_.kv_heads; head++) write_cache(w, t, head);
+    });
+    if (!p_.pool.barrier()) return false;
+    const int blocks = (tokens_ + kAttentionTokens - 1) / kAttentionTokens;
+    p_.pool.each(thread, blocks * m_.kv_heads, [&](int item) {
+      const int first = (blocks - 1 - item / m_.kv_heads) * kAttentionTokens;  // the longest first
+      attend(thread, w, item % m_.kv_heads, first, std::min(kAttentionTokens, tokens_ - first));
+    });
+    return p_.pool.barrier();
+  }
+
+  // The experts of one token, the largest score first, and their weights.
+  void choose(const float* scores, int32_t* chosen, float* weights) const {
+    float total = 0;
+    for (int i = 0; i < m_.experts_per_token; i++) {
+      int best = -1;
+      for (int e = 0; e < m_.experts; e++) {
+        bool taken = false;
+        for (int j = 0; j < i; j++) taken |= chosen[j] == e;
+        if (!taken && (best < 0 || scores[e] > scores[best])) best = e;
+      }
+      chosen[i] = best;
+      weights[i] = std::exp(scores[best] - scores[chosen[0]]);
+      total += weights[i];
+    }
+    if (!m_.normalise_top_k) {
+      total = 0;
+      for (int e = 0; e < m_.experts; e++) total += std::exp(scores[e] - scores[chosen[0]]);
+    }
+    for (int i = 0; i < m_.experts_per_token; i++) weights[i] /= total;
+  }
+
+  bool experts(int thread, const rooftop_layer& w, int index, const Activations& x) {
+    Visits visits;
+    if (!(tokens_ == 1 ? visits_of_one(thread, &visits) : visits_of_many(thread, &visits))) return false;
+    const size_t per_layer = size_t(tokens_) * m_.experts_per_token;
+    const auto started = std::chrono::steady_clock::now();
+    if (!p_.run_experts(thread, w.experts, x, visits, hidden_)) return false;
+    if (!p_.pool.barrier()) return false;
+    if (thread == 0 && trace_) {
+      trace_->seconds[index] = std::chrono::duration<float>(std::chrono::steady_clock::now() - started).count();
+      const int32_t* chosen = tokens_ == 1 ? visits.experts : choice_;
+      const float* weights = tokens_ == 1 ? visits.weight : reinterpret_cast<float*>(choice_ + per_layer);
+      std::memcpy(trace_->experts + size_t(index) * per_layer, chosen, per_layer * 4);
+      std::memcpy(trace_->weights + size_t(index) * per_layer, weights, per_layer * 4);
+    }
+    return true;
+  }
+
+  bool visits_of_one(int thread, Visits* visits) {
+    const int a = m_.experts_per_token;
+    int32_t* chosen = p_.space[thread].choice.of<int32_t>(size_t(4 * a + 1));
+    float* weights = reinterpret_cast<float*>(chosen + a);
+    int32_t *token = chosen + 2 * a, *first = chosen + 3 * a;
+    choose(scores_, chosen, weights);
+    for (int i = 0; i <= a; i++) {
+      first[i] = i;
+      if (i < a) token[i] = 0;
+    }
+    *visits = {a, chosen, first, token, weights};
+    return true;
+  }
+
+  // choice_: chosen [n a], weights [n a], visit tokens [n a], visit weights [n a], experts [E], first [E + 1], cursor [E]
+  bool visits_of_many(int thread, Visits* visits) {
+    const int a = m_.experts_per_token, n = tokens_ * a;
+    int32_t *token = choice_ + 2 * n, *experts = choice_ + 4 * n, *first = experts + m_.experts;
+    int32_t* cursor = first + m_.experts + 1;
+    float *weights = reinterpret_cast<float*>(choice_ + n), *weight = reinterpret_cast<float*>(choice_ + 3 * n);
+    p_.pool.each(thread, tokens_, [&](int t) {
+      choose(scores_ + size_t(t) * m_.experts, choice_ + size_t(t) * a, weights + size_t(t) * a);
+    });
+    if (!p_.pool.barrier()) return false;
+    if (thread == 0) {
+      for (int e = 0; e < m_.experts; e++) cursor[e] = 0;
+      for (int i = 0; i < n; i++) cursor[choice_[i]]++;
+      active_ = 0, first[0] = 0;
+      for (int e = 0; e < m_.experts; e++) {
+        if (!cursor[e]) continue;
+        experts[active_] = e, first[active_ + 1] = first[active_] + cursor[e];
+        cursor[e] = first[active_++];
+      }
+      for (int i = 0; i < n; i++) {
+        const int at = cursor[choice_[i]]++;
+        token[at] = i / a, weight[at] = weights[i];
+      }
+    }
+    if (!p_.pool.barrier()) return false;
+    *visits = {active_, experts, first, token, weight};
+    return true;
+  }
+
+  rooftop_pool& p_;
+  const Kernels& k_;
+  const rooftop_model& m_;
+  const int tokens_, start_;
+  float* const hidden_;
+  rooftop_trace* const trace_;
+  int width_ = 0, active_ = 0;
+  float *normed_, *mixed_, *attended_, *scores_, *rotation_;
+  uint8_t *quantised_, *attended_quantised_;
+  int32_t* choice_;
+};
+
+}  // namespace
+
+ROOFTOP_API int rooftop_forward(rooftop_pool* pool, const rooftop_model* model, int first_layer, int last_layer,
+                                const int32_t* token_ids, int tokens, int start, float* hidden, rooftop_trace* trace,
+                                rooftop_stop stop) {
+  Forward forward(pool, model, tokens, start, hidden, trace);
+  auto job = [&](int thread) { forward.run(thread, token_ids, first_layer, last_layer); };
+  return pool->pool.run(job, stop);
+}
+
+ROOFTOP_API int rooftop_logits(rooftop_pool* pool, const rooftop_model* model, const float* hidden, int tokens,
+                               float* logits, rooftop_stop stop) {
+  const int n = model->hidden;
+  const size_t row_size = quantised_bytes(n);
+  float* values = pool->normed.of<float>(size_t(tokens) * n);
+  uint8_t* codes = pool->quantised.of<uint8_t>(size_t(tokens) * row_size);
+  const Activations x = {values, size_t(n), codes, n};
+  auto job = [&](int thread) {
+    pool->pool.each(thread, tokens, [&](int t) {
+      pool->kernels->rms_norm(hidden + size_t(t) * n, model->norm, model->epsilon, n, values + size_t(t) * n);
+      if (needs_int8(model->head)) quantise_row(*pool->kernels, values + size_t(t) * n, n, codes + t * row_size);
+    });
+    if (!pool->pool.barrier()) return;
+    pool->pool.each(thread, pairs(model->head.rows), [&](int item) {
+      pool->multiply(thread, model->head, 0, item, x, tokens, logits, size_t(model->head.rows), false);
+    });
+  };
+  return pool->pool.run(job, stop);
+}

@@ -1,0 +1,113 @@
+// The experts of a layer in one call: gate and up, activation function, requantised at once, then down and the sum.
+//
+// First half: an item is 32 rows of gate and up of one expert, which are one int8 group of the down projection's input.
+// Second half: an item is 32 rows of the output; it goes through all experts in their order, so that the sum of a token
+// is always formed in the same order and no partial sums are kept.
+#include "work.h"
+
+using namespace rooftop;
+
+namespace {
+
+// Up to so many tokens a product is written where it belongs. More go through a tile first: rows of a wide result lie a
+// multiple of 4 KiB apart, where they push each other out of the cache.
+constexpr int kDirectTokens = 8;
+
+}  // namespace
+
+void rooftop_pool::reserve_inner(int visits, int width) {
+  const size_t row = std::max(size_t(width) * sizeof(float), quantised_bytes(width));
+  inner_quantised = inner.of<uint8_t>(size_t(visits) * row);
+  inner_values = reinterpret_cast<float*>(inner_quantised);
+}
+
+void rooftop_pool::multiply(int thread, const rooftop_matrix& matrix, int first_item, int item, const Activations& x,
+                            int tokens, float* y, size_t y_stride, bool add) {
+  const int row = (item - first_item) * kPairRows, rows = std::min(matrix.rows - row, kPairRows);
+  const PairKernel kernel = kernels->pair[matrix.format];
+  if (!add && rows == kPairRows && tokens <= kDirectTokens) {
+    kernel(matrix.data, matrix.rows, matrix.columns, row, x, nullptr, tokens, y + row, y_stride);
+    return;
+  }
+  float* tile = space[thread].tile[0].of<float>(size_t(tokens) * kPairRows);
+  kernel(matrix.data, matrix.rows, matrix.columns, row, x, nullptr, tokens, tile, kPairRows);
+  for (int t = 0; t < tokens; t++) {
+    float* target = y + t * y_stride + row;
+    if (add)
+      kernels->add_scaled(target, tile + size_t(t) * kPairRows, 1.0f, rows);
+    else
+      std::memcpy(target, tile + size_t(t) * kPairRows, size_t(rows) * sizeof(float));
+  }
+}
+
+bool rooftop_pool::run_experts(int thread, const rooftop_experts& layer, const Activations& x, const Visits& visits,
+                               float* out) {
+  const int hidden = layer.down.rows, width = layer.down.columns;
+  const int inner_pairs = pairs(width), out_pairs = pairs(hidden);
+  const size_t row_size = quantised_bytes(width);
+  const bool int8 = needs_int8(layer.down);
+  ThreadSpace& own = space[thread];
+
+  pool.each(thread, visits.count * inner_pairs, [&](int item) {
+    const int i = item / inner_pairs, pair = item % inner_pairs, row = pair * kPairRows;
+    const int begin = visits.first[i], n = visits.first[i + 1] - begin, rows = std::min(width - row, kPairRows);
+    const uint8_t* expert = layer.data + visits.experts[i] * layer.stride;
+    float* gate = own.tile[0].of<float>(size_t(n) * kPairRows);
+    float* up = own.tile[1].of<float>(size_t(n) * kPairRows);
+    const rooftop_matrix &g = layer.gate, &u = layer.up;
+    kernels->pair[g.format](expert + size_t(g.data), width, g.columns, row, x, visits.token + begin, n, gate, kPairRows);
+    kernels->pair[u.format](expert + size_t(u.data), width, u.columns, row, x, visits.token + begin, n, up, kPairRows);
+    if (rows == kPairRows) {
+      kernels->silu_multiply(gate, up, n * kPairRows);
+    } else {
+      for (int t = 0; t < n; t++) kernels->silu_multiply(gate + size_t(t) * kPairRows, up + size_t(t) * kPairRows, rows);
+    }
+    for (int t = 0; t < n; t++) {
+      const float* values = gate + size_t(t) * kPairRows;
+      if (int8)
+        kernels->quantise(values, width, pair, 1, inner_quantised + (begin + t) * row_size);
+      else
+        std::memcpy(inner_values + size_t(begin + t) * width + row, values, size_t(rows) * sizeof(float));
+    }
+  });
+  if (!pool.barrier()) return false;
+
+  pool.each(thread, out_pairs, [&](int pair) {
+    const int row = pair * kPairRows, rows = std::min(hidden - row, kPairRows);
+    for (int i = 0; i < visits.count; i++) {
+      const int begin = visits.first[i], n = visits.first[i + 1] - begin;
+      const uint8_t* expert = layer.data + visits.experts[i] * layer.stride;
+      float* tile = own.tile[0].of<float>(size_t(n) * kPairRows);
+      const Activations part = {inner_values + size_t(begin) * width, size_t(width),
+                                inner_quantised + begin * row_size, width};
+      const rooftop_matrix& d = layer.down;
+      kernels->pair[d.format](expert + size_t(d.data), hidden, width, row, part, nullptr, n, tile, kPairRows);
+      for (int t = 0; t < n; t++)
+        kernels->add_scaled(out + size_t(visits.token[begin + t]) * hidden + row, tile + size_t(t) * kPairRows,
+                            visits.weight[begin + t], rows);
+    }
+  });
+  return true;
+}
+
+ROOFTOP_API int rooftop_run_experts(rooftop_pool* pool, const rooftop_experts* layer, const float* hidden, int tokens,
+                                    int count, const int32_t* experts, const int32_t* first, const int32_t* visit_token,
+                                    const float* visit_weight, float* out, rooftop_stop stop) {
+  const int columns = layer->gate.columns;
+  const bool int8 = needs_int8(layer->gate) || needs_int8(layer->up);
+  const size_t row_size = quantised_bytes(columns);
+  uint8_t* codes = int8 ? pool->quantised.of<uint8_t>(size_t(tokens) * row_size) : nullptr;
+  const Activations x = {hidden, size_t(columns), codes, columns};
+  const Visits visits = {count, experts, first, visit_token, visit_weight};
+  pool->reserve_inner(first[count], layer->down.columns);
+  auto job = [&](int thread) {
+    if (int8) {
+      pool->pool.each(thread, tokens, [&](int t) {
+        quantise_row(*pool->kernels, hidden + size_t(t) * columns, columns, codes + t * row_size);
+      });
+      if (!pool->pool.barrier()) return;
+    }
+    pool->run_experts(thread, *layer, x, visits, out);
+  };
+  return pool->pool.run(job, stop);
+}

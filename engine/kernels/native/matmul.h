@@ -1,0 +1,354 @@
+// 32 rows of a matrix times some tokens: the kernel that all the time goes into.
+//
+// Block formats, few tokens: codes go from memory into registers and straight into the dot products, so that memory is
+// the limit. Many tokens: 256 columns of the rows are unpacked once into a panel that stays in the first-level
+// cache, and a register block of kTiles x kTokens accumulators runs over it (weights times activations in int8, one
+// scale per 32 or 16 columns applied in fp32).
+// Float formats: rows are read as they are; 4 rows x up to 4 tokens of accumulators along the columns.
+// Whatever the path, a result is summed in an order that depends on nothing but the path.
+#pragma once
+#include "kernels.h"
+#include "unpack.h"
+
+namespace {
+
+using rooftop::Activations;
+using rooftop::kGroup;
+using rooftop::kPairRows;
+using rooftop::QuantisedRow;
+
+constexpr int kPanelGroups = 8;     // 256 columns
+constexpr int kTokenBlock = 96;     // tokens that share one unpacking
+constexpr int kFewTokens = 8;       // up to so many, codes go from memory to registers; beyond, through a panel
+constexpr int kPrefetchBytes = 4096;
+
+#define ROOFTOP_INLINE inline __attribute__((always_inline))
+
+// What the arithmetic depends on; formats that agree in it share their code.
+template <bool Halves, bool Bias, bool Wide, int OffsetBits>
+struct Arithmetic {
+  static constexpr bool kHalves = Halves, kBias = Bias, kWide = Wide && V::kSignedWide;
+  static constexpr int kOffsetBits = OffsetBits;
+};
+
+template <class Format>
+using ArithmeticOf = Arithmetic<Format::kHalves, Format::kBias, Format::kWide, Format::kOffsetBits>;
+
+template <class Format>
+ROOFTOP_INLINE V::I dot(V::I sum, V::B codes, V::A activations) {
+  return Format::kWide ? V::dot_spread_wide(sum, codes, activations) : V::dot_spread(sum, codes, activations);
+}
+
+// Where the integer sum begins: minus offset times the sum of the activations' codes.
+template <class Format>
+ROOFTOP_INLINE V::I first_sum(const int32_t* minus_sum) {
+  if constexpr (Format::kOffsetBits < 0 || (Format::kWide && V::kSignedWide))
+    return V::izero();
+  else
+    return V::shifted<(Format::kOffsetBits < 0 ? 0 : Format::kOffsetBits)>(minus_sum);
+}
+
+// ---- few tokens -------------------------------------------------------------------------------------------------
+
+// Group s of a tile (group g of the row) times 1..4 tokens.
+template <class Format, int Tokens>
+ROOFTOP_INLINE void few_group(const uint8_t* tile, int s, const QuantisedRow* rows, size_t g, V::F* total) {
+  V::B v[8];
+  Scales k;
+  Format::codes(tile, s, v);
+  Format::scales(tile, s, &k);
+  for (int t = 0; t < Tokens; t++) {
+    const QuantisedRow& a = rows[t];
+    const int8_t* q = a.codes + g * kGroup;
+    V::I s0 = first_sum<Format>(Format::kHalves ? a.minus_halves + 2 * g : a.minus_sums + g);
+    V::I s1 = Format::kHalves ? first_sum<Format>(a.minus_halves + 2 * g + 1) : V::izero();
+    for (int p = 0; p < 4; p++) {
+      s0 = dot<Format>(s0, v[p], V::spread(q + 4 * p));
+      s1 = dot<Format>(s1, v[4 + p], V::spread(q + 16 + 4 * p));
+    }
+    const V::F scale = V::set1(a.scales[g]);
+    if constexpr (Format::kHalves) {
+      total[t] = V::fma(V::to_float(s0), V::mul(k.scale[0], scale), total[t]);
+      if constexpr (Format::kBias) total[t] = V::fma(k.bias[0], V::set1(a.halves[2 * g]), total[t]);
+      total[t] = V::fma(V::to_float(s1), V::mul(k.scale[1], scale), total[t]);
+      if constexpr (Format::kBias) total[t] = V::fma(k.bias[1], V::set1(a.halves[2 * g + 1]), total[t]);
+    } else {
+      total[t] = V::fma(V::to_float(V::iadd(s0, s1)), V::mul(k.scale[0], scale), total[t]);
+      if constexpr (Format::kBias) total[t] = V::fma(k.bias[0], V::set1(a.sums[g]), total[t]);
+    }
+  }
+}
+
+// `groups` groups from first_group on, whole tiles: out[t] += ...
+template <class Format, int Tokens, bool Ahead>
+void few_groups(const uint8_t* tile, int groups, const QuantisedRow* rows, size_t first_group, bool more,
+                float* const* out) {
+  constexpr int per_tile = Format::kColumns / kGroup, lines = (Format::kBytes / per_tile + 63) / 64;
+  V::F total[Tokens];
+  for (int t = 0; t < Tokens; t++) total[t] = more ? V::load(out[t]) : V::zero();
+  for (int first = 0; first < groups; first += per_tile, tile += Format::kBytes) {
+#pragma GCC unroll 8
+    for (int s = 0; s < per_tile; s++) {
+      if constexpr (Ahead) {
+        for (int line = 0; line < lines; line++)
+          __builtin_prefetch(tile + kPrefetchBytes + s * (Format::kBytes / per_tile) + 64 * line);
+      }
+      few_group<Format, Tokens>(tile, s, rows, first_group + first + s, total);
+    }
+  }
+  for (int t = 0; t < Tokens; t++) V::store(out[t], total[t]);
+}
+
+template <class Format>
+void multiply_one(const uint8_t* strip, int columns, const QuantisedRow& row, float* out) {
+  few_groups<Format, 1, true>(strip, columns / kGroup, &row, 0, false, &out);
+}
+
+// 256 columns at a time, four tokens at a time: memory is read once, by the first four.
+template <class Format>
+void multiply_few(const uint8_t* strip, int columns, const QuantisedRow* rows, float* const* out, int count) {
+  const int all = columns / kGroup;
+  for (int first = 0; first < all; first += kPanelGroups) {
+    const int groups = all - first < kPanelGroups ? all - first : kPanelGroups;
+    const uint8_t* tile = strip + size_t(first) * kGroup / Format::kColumns * Format::kBytes;
+    for (int t = 0; t < count;) {
+      const int parts = (count - t + 3) / 4, part = (count - t + parts - 1) / parts;
+      const bool more = first > 0;
+      if (part == 4 && t == 0)
+        few_groups<Format, 4, true>(tile, groups, rows, first, more, out);
+      else if (part == 4)
+        few_groups<Format, 4, false>(tile, groups, rows + t, first, more, out + t);
+      else if (part == 3)
+        few_groups<Format, 3, true>(tile, groups, rows + t, first, more, out + t);
+      else
+        few_groups<Format, 2, true>(tile, groups, rows + t, first, more, out + t);
+      t += part;
+    }
+  }
+}
+
+// ---- many tokens --------------------------------------------------------------------------------------------
+
+struct Panel {
+  alignas(64) uint8_t codes[2][kPanelGroups][8][64];
+  alignas(64) float scale[2][2 * kPanelGroups][kTileRows];
+  alignas(64) float bias[2][2 * kPanelGroups][kTileRows];
+};
+
+template <class Format>
+void unpack(const uint8_t* tile, int groups, int which, Panel* panel) {
+  constexpr int per_tile = Format::kColumns / kGroup, halves = Format::kHalves ? 2 : 1;
+  constexpr int lines = (Format::kBytes / per_tile + 63) / 64;
+  for (int first = 0; first < groups; first += per_tile, tile += Format::kBytes) {
+#pragma GCC unroll 8
+    for (int s = 0; s < per_tile; s++) {
+      for (int line = 0; line < lines; line++)
+        __builtin_prefetch(tile + kPrefetchBytes + s * (Format::kBytes / per_tile) + 64 * line);
+      V::B v[8];
+      Scales k;
+      Format::codes(tile, s, v);
+      Format::scales(tile, s, &k);
+      for (int p = 0; p < 8; p++) V::store_line(panel->codes[which][first + s][p], v[p]);
+      for (int h = 0; h < halves; h++) {
+        V::store(panel->scale[which][(first + s) * halves + h], k.scale[h]);
+        if constexpr (Format::kBias) V::store(panel->bias[which][(first + s) * halves + h], k.bias[h]);
+      }
+    }
+  }
+}
+
+template <class Format, int Tiles, int Tokens>
+void multiply_block(const Panel& panel, int which, int groups, const QuantisedRow* rows, size_t first_group, bool more,
+                    float* const* out) {
+  V::F total[Tiles][Tokens];
+  for (int i = 0; i < Tiles; i++)
+    for (int t = 0; t < Tokens; t++) total[i][t] = more ? V::load(out[t] + kTileRows * (which + i)) : V::zero();
+  constexpr int halves = Format::kHalves ? 2 : 1, vectors = 8 / halves;
+  for (int s = 0; s < groups; s++) {
+    const size_t g = first_group + s;
+#pragma GCC unroll 2
+    for (int h = 0; h < halves; h++) {
+      V::I sum[Tiles][Tokens];
+      for (int t = 0; t < Tokens; t++) {
+        const V::I first =
+            first_sum<Format>(Format::kHalves ? rows[t].minus_halves + 2 * g + h : rows[t].minus_sums + g);
+        for (int i = 0; i < Tiles; i++) sum[i][t] = first;
+      }
+#pragma GCC unroll 8
+      for (int p = h * vectors; p < (h + 1) * vectors; p++) {
+        V::B v[Tiles];
+        for (int i = 0; i < Tiles; i++) v[i] = V::panel_line(panel.codes[which + i][s][p]);
+        for (int t = 0; t < Tokens; t++) {
+          const V::A a = V::spread(rows[t].codes + g * kGroup + 4 * p);
+          for (int i = 0; i < Tiles; i++) sum[i][t] = dot<Format>(sum[i][t], v[i], a);
+        }
+      }
+      for (int t = 0; t < Tokens; t++) {
+        const V::F scale = V::set1(rows[t].scales[g]);
+        for (int i = 0; i < Tiles; i++) {
+          const V::F k = V::mul(V::load(panel.scale[which + i][s * halves + h]), scale);
+          total[i][t] = V::fma(V::to_float(sum[i][t]), k, total[i][t]);
+          if constexpr (Format::kBias) {
+            const V::F of = V::set1(Format::kHalves ? rows[t].halves[2 * g + h] : rows[t].sums[g]);
+            total[i][t] = V::fma(V::load(panel.bias[which + i][s * halves + h]), of, total[i][t]);
+          }
+        }
+      }
+    }
+  }
+  for (int i = 0; i < Tiles; i++)
+    for (int t = 0; t < Tokens; t++) V::store(out[t] + kTileRows * (which + i), total[i][t]);
+}
+
+template <class Format, int Tiles, int Tokens>
+void multiply_sized(const Panel& panel, int which, int groups, const QuantisedRow* rows, size_t first_group, bool more,
+                    float* const* out, int count) {
+  if constexpr (Tokens > 0) {
+    if (count == Tokens)
+      multiply_block<Format, Tiles, Tokens>(panel, which, groups, rows, first_group, more, out);
+    else
+      multiply_sized<Format, Tiles, Tokens - 1>(panel, which, groups, rows, first_group, more, out, count);
+  }
+}
+
+// Blocks of nearly equal size: a block of one or two tokens would wait for its own results.
+template <class Format, int Tiles>
+void multiply_panel(const Panel& panel, int which, int groups, const QuantisedRow* rows, size_t first_group, bool more,
+                    float* const* out, int count) {
+  for (int t = 0; t < count;) {
+    const int parts = (count - t + V::kTokens - 1) / V::kTokens, part = (count - t + parts - 1) / parts;
+    multiply_sized<Format, Tiles, V::kTokens>(panel, which, groups, rows + t, first_group, more, out + t, part);
+    t += part;
+  }
+}
+
+template <class Format>
+void multiply_many(const uint8_t* strip, size_t strip_bytes, int columns, const QuantisedRow* rows, float* const* out,
+                   int count) {
+  Panel panel;
+  const int all = columns / kGroup;
+  for (int first = 0; first < all; first += kPanelGroups) {
+    const int groups = all - first < kPanelGroups ? all - first : kPanelGroups;
+    const size_t offset = size_t(first) * kGroup / Format::kColumns * Format::kBytes;
+    for (int i = 0; i < 2; i++) unpack<Format>(strip + i * strip_bytes + offset, groups, i, &panel);
+    for (int i = 0; i < 2; i += V::kTiles)
+      multiply_panel<ArithmeticOf<Format>, V::kTiles>(panel, i, groups, rows, first, first > 0, out, count);
+  }
+}
+
+template <class Format>
+void pair_of_blocks(const uint8_t* matrix, int rows, int columns, int first_row, const Activations& activations,
+                    const int32_t* tokens, int count, float* out, size_t out_stride) {
+  const size_t strip_bytes = size_t(columns) / Format::kColumns * Format::kBytes;
+  const uint8_t* strip = matrix + size_t(first_row / kTileRows) * strip_bytes;
+  const int tiles = rows - first_row > kTileRows ? 2 : 1;
+  const size_t stride = rooftop::quantised_bytes(columns);
+  QuantisedRow row[kTokenBlock];
+  float* target[kTokenBlock];
+  for (int first = 0; first < count; first += kTokenBlock) {
+    const int part = count - first < kTokenBlock ? count - first : kTokenBlock;
+    for (int t = 0; t < part; t++) {
+      const int token = tokens ? tokens[first + t] : first + t;
+      row[t] = rooftop::quantised_row(activations.quantised + token * stride, columns);
+      target[t] = out + size_t(first + t) * out_stride;
+    }
+    if (part <= kFewTokens || tiles == 1) {
+      for (int i = 0; i < tiles; i++) {
+        if (part == 1)
+          multiply_one<Format>(strip + i * strip_bytes, columns, row[0], target[0]);
+        else
+          multiply_few<Format>(strip + i * strip_bytes, columns, row, target, part);
+        for (int t = 0; t < part; t++) target[t] += kTileRows;
+      }
+    } else {
+      multiply_many<Format>(strip, strip_bytes, columns, row, target, part);
+    }
+  }
+}
+
+// ---- float formats ----------------------------------------------------------------------------------------------
+
+struct Float32 {
+  static constexpr int kBytes = 4;
+  static ROOFTOP_INLINE V::F load(const uint8_t* p) { return V::load(reinterpret_cast<const float*>(p)); }
+};
+
+struct Float16 {
+  static constexpr int kBytes = 2;
+  static ROOFTOP_INLINE V::F load(const uint8_t* p) { return V::half(p); }
+};
+
+struct BFloat16 {
+  static constexpr int kBytes = 2;
+  static ROOFTOP_INLINE V::F load(const uint8_t* p) { return V::bfloat(p); }
+};
+
+template <class Format, int Rows, int Tokens>
+void float_block(const uint8_t* const* weights, int columns, const float* const* x, float* const* out, int at) {
+  V::F total[Rows][Tokens];
+  for (auto& row : total)
+    for (auto& sum : row) sum = V::zero();
+  const int whole = columns / 16 * 16;
+  for (int c = 0; c < whole; c += 16) {
+    V::F v[Tokens];
+    for (int t = 0; t < Tokens; t++) v[t] = V::load(x[t] + c);
+    for (int r = 0; r < Rows; r++) {
+      const V::F w = Format::load(weights[r] + size_t(c) * Format::kBytes);
+      for (int t = 0; t < Tokens; t++) total[r][t] = V::fma(w, v[t], total[r][t]);
+    }
+  }
+  float sums[Rows][Tokens];
+  for (int r = 0; r < Rows; r++)
+    for (int t = 0; t < Tokens; t++) sums[r][t] = V::sum(total[r][t]);
+  if (whole < columns) {  // the last columns, copied so that no load passes the end
+    for (int r = 0; r < Rows; r++) {
+      alignas(64) uint8_t tail[64] = {};
+      __builtin_memcpy(tail, weights[r] + size_t(whole) * Format::kBytes, size_t(columns - whole) * Format::kBytes);
+      alignas(64) float w[16];
+      V::store(w, Format::load(tail));
+      for (int t = 0; t < Tokens; t++)
+        for (int c = whole; c < columns; c++) sums[r][t] += w[c - whole] * x[t][c];
+    }
+  }
+  for (int r = 0; r < Rows; r++)
+    for (int t = 0; t < Tokens; t++) out[t][at + r] = sums[r][t];
+}
+
+template <class Format, int Rows>
+void float_rows(const uint8_t* const* weights, int columns, const float* const* x, float* const* out, int at,
+                int count) {
+  int t = 0;
+  for (; t + 4 <= count; t += 4) float_block<Format, Rows, 4>(weights, columns, x + t, out + t, at);
+  if (count - t == 3) float_block<Format, Rows, 3>(weights, columns, x + t, out + t, at);
+  if (count - t == 2) float_block<Format, Rows, 2>(weights, columns, x + t, out + t, at);
+  if (count - t == 1) float_block<Format, Rows, 1>(weights, columns, x + t, out + t, at);
+}
+
+template <class Format>
+void pair_of_floats(const uint8_t* matrix, int rows, int columns, int first_row, const Activations& activations,
+                    const int32_t* tokens, int count, float* out, size_t out_stride) {
+  const size_t row_bytes = size_t(columns) * Format::kBytes;
+  const int last = rows - first_row < kPairRows ? rows - first_row : kPairRows;
+  const float* x[kTokenBlock];
+  float* target[kTokenBlock];
+  for (int first = 0; first < count; first += kTokenBlock) {
+    const int part = count - first < kTokenBlock ? count - first : kTokenBlock;
+    for (int t = 0; t < part; t++) {
+      const int token = tokens ? tokens[first + t] : first + t;
+      x[t] = activations.values + token * activations.stride;
+      target[t] = out + size_t(first + t) * out_stride;
+    }
+    int r = 0;
+    for (; r + 4 <= last; r += 4) {
+      const uint8_t* const at = matrix + size_t(first_row + r) * row_bytes;
+      const uint8_t* weights[4] = {at, at + row_bytes, at + 2 * row_bytes, at + 3 * row_bytes};
+      float_rows<Format, 4>(weights, columns, x, target, r, part);
+    }
+    for (; r < last; r++) {
+      const uint8_t* weights[1] = {matrix + size_t(first_row + r) * row_bytes};
+      float_rows<Format, 1>(weights, columns, x, target, r, part);
+    }
+  }
+}
+
+}  // namespace

@@ -1,0 +1,180 @@
+// Everything that is not a matrix: norms, activation function, rotation, int8 activations, conversions.
+#pragma once
+#include "kernels.h"
+#include "unpack.h"
+
+namespace {
+
+// Vectors of 16 over n numbers; the last one is staged through a buffer, so that nothing past the end is touched.
+template <class Body>
+inline void each16(int n, Body body) {
+  int i = 0;
+  for (; i + 16 <= n; i += 16) body(i, 16);
+  if (i < n) body(i, n - i);
+}
+
+inline V::F load_part(const float* p, int count, float fill = 0) {
+  if (count == 16) return V::load(p);
+  alignas(64) float part[16];
+  for (int i = 0; i < 16; i++) part[i] = i < count ? p[i] : fill;
+  return V::load(part);
+}
+
+inline void store_part(float* p, V::F x, int count) {
+  if (count == 16) return V::store(p, x);
+  alignas(64) float part[16];
+  V::store(part, x);
+  for (int i = 0; i < count; i++) p[i] = part[i];
+}
+
+// e^x to about 2 ulp: 2^n * e^r with r in [-ln2/2, ln2/2] and a polynomial of degree 6.
+inline V::F exponential(V::F x) {
+  x = V::minimum(V::maximum(x, V::set1(-87.0f)), V::set1(88.0f));
+  const V::F n = V::round(V::mul(x, V::set1(1.44269504f)));
+  V::F r = V::fma(n, V::set1(-0.693359375f), x);
+  r = V::fma(n, V::set1(2.12194440e-4f), r);
+  V::F p = V::set1(1.0f / 720);
+  p = V::fma(p, r, V::set1(1.0f / 120));
+  p = V::fma(p, r, V::set1(1.0f / 24));
+  p = V::fma(p, r, V::set1(1.0f / 6));
+  p = V::fma(p, r, V::set1(0.5f));
+  p = V::fma(p, r, V::set1(1.0f));
+  p = V::fma(p, r, V::set1(1.0f));
+  return V::times_power_of_two(p, n);
+}
+
+void rms_norm(const float* x, const float* weight, float epsilon, int n, float* out) {
+  V::F squares = V::zero();
+  each16(n, [&](int i, int count) {
+    const V::F v = load_part(x + i, count);
+    squares = V::fma(v, v, squares);
+  });
+  const V::F scale = V::set1(1.0f / __builtin_sqrtf(V::sum(squares) / float(n) + epsilon));
+  each16(n, [&](int i, int count) {
+    const V::F v = V::mul(load_part(x + i, count), scale);
+    store_part(out + i, V::mul(v, load_part(weight + i, count)), count);
+  });
+}
+
+void silu_multiply(float* gate, const float* up, int n) {
+  each16(n, [&](int i, int count) {
+    const V::F g = load_part(gate + i, count);
+    const V::F e = exponential(V::sub(V::zero(), g));
+    store_part(gate + i, V::mul(V::div(g, V::add(V::set1(1), e)), load_part(up + i, count)), count);
+  });
+}
+
+void add_scaled(float* out, const float* x, float scale, int n) {
+  const V::F k = V::set1(scale);
+  each16(n, [&](int i, int count) {
+    store_part(out + i, V::fma(load_part(x + i, count), k, load_part(out + i, count)), count);
+  });
+}
+
+void softmax(float* x, int n) {
+  V::F most = V::set1(x[0]);
+  each16(n, [&](int i, int count) { most = V::maximum(most, load_part(x + i, count, x[0])); });
+  const V::F largest = V::set1(V::largest(most));
+  float total = 0;
+  each16(n, [&](int i, int count) {
+    alignas(64) float e[16];
+    V::store(e, exponential(V::sub(load_part(x + i, count), largest)));
+    for (int j = 0; j < count; j++) total += x[i + j] = e[j];
+  });
+  for (int i = 0; i < n; i++) x[i] /= total;
+}
+
+void rotate(float* x, const float* cosines, const float* sines, int dim) {
+  const int half = dim / 2;
+  each16(half, [&](int i, int count) {
+    const V::F a = load_part(x + i, count), b = load_part(x + half + i, count);
+    const V::F c = load_part(cosines + i, count), s = load_part(sines + i, count);
+    store_part(x + i, V::sub(V::mul(a, c), V::mul(b, s)), count);
+    store_part(x + half + i, V::fma(b, c, V::mul(a, s)), count);
+  });
+}
+
+void quantise(const float* x, int columns, int first_group, int groups, uint8_t* row) {
+  const rooftop::QuantisedRow r = rooftop::quantised_row(row, columns);
+  for (int g = first_group; g < first_group + groups; g++, x += kGroup) {
+    const int left = columns - g * kGroup;
+    const V::F a = load_part(x, left < 16 ? left : 16);
+    const V::F b = left <= 16 ? V::zero() : load_part(x + 16, left < 32 ? left - 16 : 16);
+    const float peak = V::largest(V::maximum(V::absolute(a), V::absolute(b)));
+    const float scale = peak / 127.0f;
+    const V::F inverse = V::set1(peak > 0 ? 127.0f / peak : 0.0f);
+    int8_t* codes = const_cast<int8_t*>(r.codes) + g * kGroup;
+    const int32_t s0 = V::store_int8(codes, V::mul(a, inverse)), s1 = V::store_int8(codes + 16, V::mul(b, inverse));
+    const_cast<float*>(r.scales)[g] = scale;
+    const_cast<int32_t*>(r.minus_sums)[g] = -(s0 + s1);
+    const_cast<float*>(r.sums)[g] = scale * float(s0 + s1);
+    const_cast<int32_t*>(r.minus_halves)[2 * g] = -s0;
+    const_cast<int32_t*>(r.minus_halves)[2 * g + 1] = -s1;
+    const_cast<float*>(r.halves)[2 * g] = scale * float(s0);
+    const_cast<float*>(r.halves)[2 * g + 1] = scale * float(s1);
+  }
+}
+
+inline uint16_t to_bfloat(float value) {  // to nearest even; NaN stays NaN
+  uint32_t bits;
+  __builtin_memcpy(&bits, &value, 4);
+  if ((bits & 0x7fffffff) > 0x7f800000) return uint16_t(bits >> 16 | 64);
+  return uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+void store_as(const float* x, int n, int format, void* out) {
+  uint8_t* bytes = static_cast<uint8_t*>(out);
+  if (format == rooftop::kF32) {
+    __builtin_memcpy(out, x, size_t(n) * 4);
+  } else if (format == rooftop::kF16) {
+    each16(n, [&](int i, int count) {
+      uint16_t part[16];
+      V::store_half(part, load_part(x + i, count));
+      __builtin_memcpy(bytes + 2 * size_t(i), part, size_t(count) * 2);
+    });
+  } else {
+    for (int i = 0; i < n; i++) {
+      const uint16_t bits = to_bfloat(x[i]);
+      __builtin_memcpy(bytes + 2 * size_t(i), &bits, 2);
+    }
+  }
+}
+
+template <class Format>
+void read_block_row(const uint8_t* matrix, int columns, int row, float* out) {
+  const size_t strip_bytes = size_t(columns) / Format::kColumns * Format::kBytes;
+  const uint8_t* tile = matrix + size_t(row / rooftop::kTileRows) * strip_bytes;
+  const int lane = row % rooftop::kTileRows;
+  constexpr int groups = Format::kColumns / rooftop::kGroup;
+  constexpr int offset = Format::kOffsetBits < 0 ? 0 : 1 << (Format::kOffsetBits < 0 ? 0 : Format::kOffsetBits);
+  for (int block = 0; block < columns / Format::kColumns; block++, tile += Format::kBytes) {
+    for (int s = 0; s < groups; s++, out += rooftop::kGroup) {
+      alignas(64) uint8_t codes[8][64];
+      alignas(64) float scale[2][16], bias[2][16] = {};
+      V::B v[8];
+      Scales k;
+      Format::codes(tile, s, v);
+      Format::scales(tile, s, &k);
+      for (int p = 0; p < 8; p++) V::store_line(codes[p], v[p]);
+      for (int h = 0; h < (Format::kHalves ? 2 : 1); h++) {
+        V::store(scale[h], k.scale[h]);
+        if constexpr (Format::kBias) V::store(bias[h], k.bias[h]);
+      }
+      for (int c = 0; c < rooftop::kGroup; c++) {
+        const int h = Format::kHalves ? c / 16 : 0;
+        out[c] = scale[h][lane] * float(int(codes[c / 4][4 * lane + c % 4]) - offset) + bias[h][lane];
+      }
+    }
+  }
+}
+
+template <class Format>
+void read_float_row(const uint8_t* row, int columns, float* out) {
+  each16(columns, [&](int i, int count) {
+    alignas(64) uint8_t part[64] = {};
+    __builtin_memcpy(part, row + size_t(i) * Format::kBytes, size_t(count) * Format::kBytes);
+    store_part(out + i, Format::load(part), count);
+  });
+}
+
+}  // namespace

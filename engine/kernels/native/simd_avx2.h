@@ -1,0 +1,173 @@
+// Vectors of 16 lanes for AVX2, as two registers; with AVX-VNNI where the compiler may use it.
+#pragma once
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+namespace {
+
+struct V {
+  struct F {
+    __m256 a, b;
+  };
+  struct I {
+    __m256i a, b;
+  };
+  using B = I;
+#ifdef ROOFTOP_ISA_AVXVNNI
+  static constexpr bool kSignedWide = false;
+#else
+  static constexpr bool kSignedWide = true;  // wide codes would overflow 16 bits: dot_wide takes them as signed
+#endif
+  static constexpr int kTiles = 1, kTokens = 3;
+
+  static inline F zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+  static inline F set1(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+  static inline F load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+  static inline void store(float* p, F x) { _mm256_storeu_ps(p, x.a), _mm256_storeu_ps(p + 8, x.b); }
+  static inline F add(F x, F y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
+  static inline F sub(F x, F y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
+  static inline F mul(F x, F y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
+  static inline F div(F x, F y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
+  static inline F fma(F x, F y, F z) { return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)}; }
+  static inline F minimum(F x, F y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
+  static inline F maximum(F x, F y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
+  static inline F absolute(F x) {
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    return {_mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b)};
+  }
+  static inline F round(F x) {
+    return {_mm256_round_ps(x.a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
+            _mm256_round_ps(x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+  }
+  static inline F times_power_of_two(F x, F n) {
+    return {_mm256_mul_ps(x.a, power(n.a)), _mm256_mul_ps(x.b, power(n.b))};
+  }
+  static inline float sum(F x) {
+    const __m256 s = _mm256_add_ps(x.a, x.b);
+    __m128 q = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
+    q = _mm_add_ps(q, _mm_movehl_ps(q, q));
+    return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
+  }
+  static inline float largest(F x) {
+    const __m256 s = _mm256_max_ps(x.a, x.b);
+    __m128 q = _mm_max_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
+    q = _mm_max_ps(q, _mm_movehl_ps(q, q));
+    return _mm_cvtss_f32(_mm_max_ss(q, _mm_movehdup_ps(q)));
+  }
+
+  static inline F half(const void* p) {
+    const __m128i* q = (const __m128i*)p;
+    return {_mm256_cvtph_ps(_mm_loadu_si128(q)), _mm256_cvtph_ps(_mm_loadu_si128(q + 1))};
+  }
+  static inline F bfloat(const void* p) {
+    const __m128i* q = (const __m128i*)p;
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(q)), 16)),
+            _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(q + 1)), 16))};
+  }
+  static inline void store_half(void* p, F x) {
+    _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    _mm_storeu_si128((__m128i*)p + 1, _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  }
+  static inline int32_t store_int8(int8_t* p, F x) {
+    const __m256i a = _mm256_cvtps_epi32(x.a), b = _mm256_cvtps_epi32(x.b);
+    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xD8);
+    _mm_storeu_si128((__m128i*)p, _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+    const __m256i s = _mm256_add_epi32(a, b);
+    __m128i q = _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
+    q = _mm_add_epi32(q, _mm_shuffle_epi32(q, 0x4E));
+    return _mm_cvtsi128_si32(_mm_add_epi32(q, _mm_shuffle_epi32(q, 0xB1)));
+  }
+
+  static inline I izero() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+  static inline I iset1(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+  static inline I iadd(I x, I y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
+  static inline I iand(I x, int32_t mask) {
+    const __m256i m = _mm256_set1_epi32(mask);
+    return {_mm256_and_si256(x.a, m), _mm256_and_si256(x.b, m)};
+  }
+  static inline I ior(I x, I y) { return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)}; }
+  template <int n> static inline I ishl(I x) { return {_mm256_slli_epi32(x.a, n), _mm256_slli_epi32(x.b, n)}; }
+  static inline I ishr(I x, int n) {
+    const __m128i k = _mm_cvtsi32_si128(n);
+    return {_mm256_srl_epi32(x.a, k), _mm256_srl_epi32(x.b, k)};
+  }
+  static inline F to_float(I x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
+  static inline F as_float(I x) { return {_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)}; }
+  static inline I bytes(const uint8_t* p) {
+    return {_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)),
+            _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)(p + 8)))};
+  }
+  static inline I signed_bytes(const uint8_t* p) {
+    return {_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)),
+            _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)(p + 8)))};
+  }
+  template <int n> static inline I shifted(const int32_t* p) { return iset1((int32_t)((uint32_t)*p << n)); }
+
+  static inline B line(const uint8_t* p) {
+    return {_mm256_loadu_si256((const __m256i*)p), _mm256_loadu_si256((const __m256i*)(p + 32))};
+  }
+  static inline void store_line(uint8_t* p, B x) {
+    _mm256_store_si256((__m256i*)p, x.a), _mm256_store_si256((__m256i*)(p + 32), x.b);
+  }
+  static inline B panel_line(const uint8_t* p) { return line(p); }
+  static inline B right(B x, int n, uint8_t mask) {
+    const __m128i k = _mm_cvtsi32_si128(n);
+    const __m256i m = _mm256_set1_epi8((char)mask);
+    return {_mm256_and_si256(_mm256_srl_epi16(x.a, k), m), _mm256_and_si256(_mm256_srl_epi16(x.b, k), m)};
+  }
+  static inline B left(B x, int n, uint8_t mask) {
+    const __m128i k = _mm_cvtsi32_si128(n);
+    const __m256i m = _mm256_set1_epi8((char)mask);
+    return {_mm256_and_si256(_mm256_sll_epi16(x.a, k), m), _mm256_and_si256(_mm256_sll_epi16(x.b, k), m)};
+  }
+  static inline B bor(B x, B y) { return ior(x, y); }
+  static inline B flip(B x) {
+    const __m256i m = _mm256_set1_epi8((char)0x80);
+    return {_mm256_xor_si256(x.a, m), _mm256_xor_si256(x.b, m)};
+  }
+  static inline B lookup(const uint8_t* table, B index) {
+    const __m256i t = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)table));
+    return {_mm256_shuffle_epi8(t, index.a), _mm256_shuffle_epi8(t, index.b)};
+  }
+
+  using A = __m256i;
+  static inline A spread(const int8_t* activations) {
+    int32_t four;
+    std::memcpy(&four, activations, 4);
+    return _mm256_set1_epi32(four);
+  }
+  static inline I dot_spread(I sum, B codes, A x) {
+#ifdef ROOFTOP_ISA_AVXVNNI
+    return {_mm256_dpbusd_avx_epi32(sum.a, codes.a, x), _mm256_dpbusd_avx_epi32(sum.b, codes.b, x)};
+#else
+    const __m256i ones = _mm256_set1_epi16(1);
+    return {_mm256_add_epi32(sum.a, _mm256_madd_epi16(_mm256_maddubs_epi16(codes.a, x), ones)),
+            _mm256_add_epi32(sum.b, _mm256_madd_epi16(_mm256_maddubs_epi16(codes.b, x), ones))};
+#endif
+  }
+  static inline I dot_spread_wide(I sum, B codes, A x) {
+#ifdef ROOFTOP_ISA_AVXVNNI
+    return dot_spread(sum, codes, x);
+#else
+    const __m256i ones = _mm256_set1_epi16(1);
+    const B s = flip(codes);
+    const __m256i a = _mm256_maddubs_epi16(_mm256_abs_epi8(s.a), _mm256_sign_epi8(x, s.a));
+    const __m256i b = _mm256_maddubs_epi16(_mm256_abs_epi8(s.b), _mm256_sign_epi8(x, s.b));
+    return {_mm256_add_epi32(sum.a, _mm256_madd_epi16(a, ones)), _mm256_add_epi32(sum.b, _mm256_madd_epi16(b, ones))};
+#endif
+  }
+  static inline I dot(I sum, B codes, const int8_t* activations) { return dot_spread(sum, codes, spread(activations)); }
+  static inline I dot_wide(I sum, B codes, const int8_t* activations) {
+    return dot_spread_wide(sum, codes, spread(activations));
+  }
+
+ private:
+  static inline __m256 power(__m256 n) {
+    const __m256i bits = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+    return _mm256_castsi256_ps(bits);
+  }
+};
+
+}  // namespace

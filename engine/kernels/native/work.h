@@ -1,0 +1,66 @@
+// A pool with its kernels and work space, and the steps that layers are made of. All steps run inside a job, on every
+// thread at once.
+#pragma once
+#include <algorithm>
+#include <cstring>
+
+#include "cpu.h"
+#include "kernels.h"
+#include "pool.h"
+
+namespace rooftop {
+
+inline int pairs(int rows) { return (rows + kPairRows - 1) / kPairRows; }
+inline int groups(int columns) { return (columns + kGroup - 1) / kGroup; }
+
+// Visits of some experts, sorted by expert: those of experts[i] are first[i] .. first[i + 1] - 1.
+struct Visits {
+  int count;  // experts
+  const int32_t* experts;
+  const int32_t* first;
+  const int32_t* token;
+  const float* weight;
+};
+
+struct ThreadSpace {
+  Buffer tile[2];    // [tokens, 32]
+  Buffer values;     // one token's activations
+  Buffer quantised;  // and its int8 codes
+  Buffer attention;
+  Buffer choice;     // one token's experts
+};
+
+}  // namespace rooftop
+
+struct rooftop_pool {
+  rooftop_pool(int threads, const rooftop::Kernels* table, bool pin)
+      : pool(threads, pin), kernels(table), space(new rooftop::ThreadSpace[size_t(threads)]) {}
+
+  rooftop::Pool pool;
+  const rooftop::Kernels* kernels;
+  std::unique_ptr<rooftop::ThreadSpace[]> space;
+  rooftop::Buffer normed, quantised, mixed, attended, attended_quantised, scores, choice, inner, rotation;
+  float* inner_values = nullptr;       // [visits, width]: one of the two is used, as the down projection wants it
+  uint8_t* inner_quantised = nullptr;  // [visits, quantised_bytes(width)]
+
+  // What lies between the two halves of an expert call. Reserved before the job, for any format.
+  void reserve_inner(int visits, int width);
+
+  // y [tokens, y_stride] = or += matrix . activations
+  void multiply(int thread, const rooftop_matrix& matrix, int first_item, int item, const rooftop::Activations& x,
+                int tokens, float* y, size_t y_stride, bool add);
+  // All visits' experts, out[token] += weight * expert(x[token]). Contains one barrier; false: stopped.
+  bool run_experts(int thread, const rooftop_experts& layer, const rooftop::Activations& x,
+                   const rooftop::Visits& visits, float* out);
+};
+
+namespace rooftop {
+
+inline bool needs_int8(const rooftop_matrix& matrix) { return !is_float(matrix.format); }
+
+// One token's row as int8.
+inline void quantise_row(const Kernels& k, const float* x, int columns, uint8_t* row) {
+  k.quantise(x, columns, 0, groups(columns), row);
+}
+
+}  // namespace rooftop

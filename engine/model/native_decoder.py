@@ -1,0 +1,215 @@
+"""The decoder where everything runs on the CPU: our native library takes a token through all layers in one call.
+
+Does what `engine.model.decoder.Decoder` does, with the same methods; that one is its reference. Activations are fp32,
+matrices stay in the formats of the file, and block formats see activations as int8. A prompt goes layer by layer, so
+that progress can be shown in between.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Callable, Generator
+
+import numpy as np
+import torch
+
+from engine.config import ModelConfig
+from engine.experts.native_experts import experts_reference
+from engine.experts.record import CpuRecord
+from engine.experts.store import ExpertStore
+from engine.kernels.cpu_library import CpuPool, LayerRef, ModelRef, TraceRef
+from engine.model.kv_cache import KVCache
+from engine.model.native_weights import NativeLayer, NativeWeights, reference
+from engine.quant.formats import FORMATS
+
+Check = Callable[[], None]
+
+_CACHE_FORMATS = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+
+
+class NativeDecoder:
+    """A decoder over one KV cache, all of it on the CPU.
+
+    Args:
+        model: Its shape.
+        weights: Its dense weights.
+        store: Its experts.
+        record: Told what the experts did.
+        cache: Keys and values.
+        pool: Threads of the native library.
+    """
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        weights: NativeWeights,
+        store: ExpertStore,
+        record: CpuRecord,
+        cache: KVCache,
+        pool: CpuPool,
+    ) -> None:
+        """See the class."""
+        self._model, self._weights, self._store = model, weights, store
+        self._record, self._pool = record, pool
+        half = torch.arange(0, model.head_dim, 2, dtype=torch.float32) / model.head_dim
+        self._inverse_frequencies = 1.0 / model.rope_theta**half
+        self.cache = cache
+
+    @property
+    def cache(self) -> KVCache:
+        """The keys and values in use."""
+        return self._cache
+
+    @cache.setter
+    def cache(self, cache: KVCache) -> None:
+        """Take another cache; the library is told its addresses."""
+        self._cache = cache
+        self._layers = (LayerRef * self._model.layers)(
+            *(self._layer_reference(index, layer) for index, layer in enumerate(self._weights.layers))
+        )
+        self._reference = self._model_reference()
+
+    def forward(self, tokens: list[int], check: Check) -> Generator[None, None, torch.Tensor]:
+        """Append tokens to the sequence in the cache; a prompt pauses after every layer.
+
+        Args:
+            tokens: Ids of the next T tokens.
+            check: Called before every layer and every few milliseconds within; raises to stop, and the cache then
+                forgets this pass.
+
+        Yields:
+            None after each layer of a prompt.
+
+        Returns:
+            Hidden states for `logits`: fp32 [T, H].
+        """
+        start, count, layers = len(self.cache.tokens), len(tokens), self._model.layers
+        assert 0 < count <= self.cache.capacity - start, "the caller checks the context's room"
+        ids = np.array(tokens, dtype=np.int32)
+        hidden = torch.empty(count, self._model.hidden_size, dtype=torch.float32)
+        step = layers if count == 1 else 1
+        for first in range(0, layers, step):
+            check()
+            self._run(first, step, ids if first == 0 else None, count, start, hidden, check)
+            if count > 1:
+                yield
+        self.cache.tokens += tokens
+        return hidden
+
+    def forward_at_once(self, tokens: list[int]) -> torch.Tensor:
+        """`forward` without pauses: T tokens -> hidden states for `logits` [T, H]."""
+        steps = self.forward(tokens, lambda: None)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as finished:
+                hidden: torch.Tensor = finished.value
+                return hidden
+
+    def dense_seconds(self) -> float:
+        """Seconds of one token through everything but the experts; leaves the cached sequence alone."""
+        start = min(len(self.cache.tokens), self.cache.capacity - 1)
+        hidden = torch.empty(1, self._model.hidden_size, dtype=torch.float32)
+        trace = _Trace(self._model, self._model.layers, 1)
+        began = time.perf_counter()
+        self._call(0, self._model.layers, np.zeros(1, dtype=np.int32), 1, start, hidden, trace, lambda: None)
+        self.logits(hidden).argmax().item()
+        return time.perf_counter() - began - float(trace.seconds.sum())
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Hidden states of `forward` [T, H] -> logits [T, V] in fp32."""
+        count = hidden.shape[0]
+        logits = torch.empty(count, self._model.vocab_size, dtype=torch.float32)
+        self._pool.logits(self._reference, hidden.data_ptr(), count, logits.data_ptr())
+        return logits
+
+    def _run(
+        self,
+        first: int,
+        layers: int,
+        ids: np.ndarray | None,
+        count: int,
+        start: int,
+        hidden: torch.Tensor,
+        check: Check,
+    ) -> None:
+        """Some layers, and the word to the executor."""
+        trace = _Trace(self._model, layers, count)
+        self._call(first, layers, ids, count, start, hidden, trace, check)
+        self._record.record_pass(first, trace.experts, trace.seconds)
+
+    def _call(
+        self,
+        first: int,
+        layers: int,
+        ids: np.ndarray | None,
+        count: int,
+        start: int,
+        hidden: torch.Tensor,
+        trace: _Trace,
+        check: Check,
+    ) -> None:
+        """The call itself."""
+        self._pool.forward(
+            self._reference,
+            (first, first + layers),
+            ids.ctypes.data if ids is not None else None,
+            count,
+            start,
+            hidden.data_ptr(),
+            trace.reference,
+            check,
+        )
+
+    def _layer_reference(self, index: int, layer: NativeLayer) -> LayerRef:
+        """One layer as the library takes it."""
+        return LayerRef(
+            layer.attention_norm.data_ptr(),
+            reference(layer.query),
+            reference(layer.key),
+            reference(layer.value),
+            reference(layer.output),
+            layer.query_norm.data_ptr() if layer.query_norm is not None else None,
+            layer.key_norm.data_ptr() if layer.key_norm is not None else None,
+            layer.expert_norm.data_ptr(),
+            reference(layer.router),
+            experts_reference(self._store, index),
+            self.cache.keys[index].data_ptr(),
+            self.cache.values[index].data_ptr(),
+        )
+
+    def _model_reference(self) -> ModelRef:
+        """The model as the library takes it."""
+        model, weights = self._model, self._weights
+        return ModelRef(
+            hidden=model.hidden_size,
+            heads=model.heads,
+            kv_heads=model.kv_heads,
+            dim=model.head_dim,
+            experts=model.experts,
+            experts_per_token=model.experts_per_token,
+            intermediate=model.intermediate_size,
+            layers=model.layers,
+            normalise_top_k=model.normalise_top_k,
+            window=model.sliding_window or 0,
+            cache_format=FORMATS[_CACHE_FORMATS[self.cache.keys.dtype]].native_id,
+            capacity=self.cache.capacity,
+            epsilon=model.rms_norm_eps,
+            inverse_frequencies=self._inverse_frequencies.data_ptr(),
+            embedding=reference(weights.embedding),
+            head=reference(weights.head),
+            norm=weights.norm.data_ptr(),
+            layer=ctypes.cast(self._layers, ctypes.POINTER(LayerRef)),
+        )
+
+
+class _Trace:
+    """Room for what some layers tell about some tokens."""
+
+    def __init__(self, model: ModelConfig, layers: int, tokens: int) -> None:
+        shape = (layers, tokens, model.experts_per_token)
+        self.experts = np.empty(shape, dtype=np.int32)
+        self.weights = np.empty(shape, dtype=np.float32)
+        self.seconds = np.zeros(layers, dtype=np.float32)
+        self.reference = TraceRef(self.experts.ctypes.data, self.weights.ctypes.data, self.seconds.ctypes.data)

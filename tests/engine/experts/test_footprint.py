@@ -1,0 +1,60 @@
+"""What weights take in memory depends on what runs them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from engine.config import EngineConfig
+from engine.experts.footprint import (
+    UNPACKED_WEIGHTS,
+    UNPACKING_BYTES_PER_WEIGHT,
+    PlannedDevice,
+    has_blocks,
+    held_dense_bytes,
+    unpacking_bytes,
+)
+from engine.experts.memory import Needs, workspace_bytes
+from engine.kernels.packed import CPU_SLICE_WEIGHTS, GPU_SLICE_WEIGHTS
+from tests.engine.experts.shapes import MIXTRAL, QWEN, QWEN_Q4_K_M
+
+
+def test_floats_are_no_blocks() -> None:
+    assert not has_blocks(MIXTRAL)
+    assert not has_blocks(replace(MIXTRAL, layers=1, expert_formats=(("F16", "BF16", "F32"),)))
+    assert has_blocks(replace(MIXTRAL, layers=1, expert_formats=(("F16", "BF16", "Q8_0"),)))
+
+
+def test_unpacking_is_planned_for_as_it_is_done() -> None:
+    assert UNPACKED_WEIGHTS == {"cpu": CPU_SLICE_WEIGHTS, "simulated": CPU_SLICE_WEIGHTS, "cuda": GPU_SLICE_WEIGHTS}
+
+
+@pytest.mark.parametrize(
+    ("device", "kernels", "weights"),
+    [
+        ("cpu", "torch", 2048 * 768),
+        ("cpu", "avx512", 0),
+        ("cuda", "avx512", 2048 * 768),
+        ("simulated", "torch", 2048 * 768),
+    ],
+)
+def test_only_torch_unpacks(device: PlannedDevice, kernels: str, weights: int) -> None:
+    expected = weights * (2 + UNPACKING_BYTES_PER_WEIGHT)
+    assert unpacking_bytes(QWEN_Q4_K_M, device, kernels) == expected
+    assert unpacking_bytes(QWEN, device, kernels) == 0
+    needs = Needs.of(QWEN_Q4_K_M, EngineConfig(), device, kernels)
+    assert needs.workspace == workspace_bytes(QWEN_Q4_K_M, EngineConfig()) + expected
+
+
+def test_a_large_matrix_is_unpacked_in_slices() -> None:
+    large = replace(MIXTRAL, expert_formats=(("Q4_0", "Q4_0", "Q4_0"),) * 32)
+    for device, weights in UNPACKED_WEIGHTS.items():
+        assert unpacking_bytes(large, device, "torch") == weights * (2 + UNPACKING_BYTES_PER_WEIGHT)
+
+
+def test_dense_weights_are_packed_only_where_our_kernels_run_them() -> None:
+    assert held_dense_bytes(QWEN_Q4_K_M, "cpu", "avx2") == 1 << 30
+    assert held_dense_bytes(QWEN_Q4_K_M, "cpu", "torch") == QWEN_Q4_K_M.dense_bytes
+    assert held_dense_bytes(QWEN_Q4_K_M, "cuda", "avx2") == QWEN_Q4_K_M.dense_bytes
+    assert held_dense_bytes(QWEN, "cpu", "avx2") == QWEN.dense_bytes

@@ -1,0 +1,54 @@
+"""Plans from headers alone, and costs that are kept for the situation they were measured in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from engine import planning
+from engine.checkpoint.checkpoint import open_checkpoint
+from engine.config import EngineConfig
+from engine.hardware import probe_hardware
+from engine.messages import CostCurve, CostModel
+from engine.planning import keep_costs, keep_popularity, kept_costs, kept_popularity, plan_model
+from tests.checkpoints import write_mixtral
+from tests.engine.shapes import TINY
+from tests.gguf_files import write_gguf
+
+COSTS = CostModel(CostCurve(1e-3, 1e-4, 0.0), None, None, None, 1e-3)
+CPU = EngineConfig(device="cpu", isa="torch", context_tokens=64, cpu_threads=1)
+
+
+def test_a_gguf_file_is_planned_with_its_own_formats(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m.gguf", "llama", formats=[("Q4_0", "Q4_0", "Q8_0")], dense_format="Q8_0")
+    inputs, plan = plan_model(str(path), CPU)
+    assert plan.fits
+    assert inputs.kernels == "torch"
+    with open_checkpoint(path) as checkpoint:
+        assert inputs.model == checkpoint.config
+    assert plan.host_bytes["experts"] == inputs.model.experts_bytes
+
+
+def test_costs_are_kept_by_device_kernels_and_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hardware, config = probe_hardware(), replace(CPU, cost_cache_dir=str(tmp_path))
+    keep_costs(TINY, hardware, config, COSTS)
+    assert kept_costs(TINY, hardware, config) == replace(COSTS, source="cached")
+    assert kept_costs(TINY, hardware, replace(config, experts_on_disk=True)) is None
+    assert kept_costs(TINY, hardware, replace(config, device="simulated")) is None
+    assert kept_costs(replace(TINY, dtype="bfloat16"), hardware, config) is None
+    monkeypatch.setattr(planning, "planned_kernels", lambda _: "avx512")
+    assert kept_costs(TINY, hardware, config) is None
+
+
+def test_popularity_is_kept_by_model_and_nothing_without_a_folder(tmp_path: Path) -> None:
+    folder = write_mixtral(tmp_path / "m", tokenizer=False)
+    config = replace(CPU, popularity_dir=str(tmp_path / "kept"))
+    seen = kept_popularity(folder, TINY, config)
+    seen.observe(1, [(2, 5)])
+    keep_popularity(folder, TINY, config, seen)
+    assert kept_popularity(folder, TINY, config).shares() == seen.shares()
+    assert kept_popularity(tmp_path / "other", TINY, config).shares() != seen.shares()
+    assert kept_popularity(folder, TINY, CPU).shares() != seen.shares()
+    assert kept_costs(TINY, probe_hardware(), CPU) is None
