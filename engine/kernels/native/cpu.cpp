@@ -107,13 +107,13 @@ ROOFTOP_API void rooftop_read_row(rooftop_pool* pool, const rooftop_matrix* matr
 ROOFTOP_API int rooftop_matmul(rooftop_pool* pool, const rooftop_matrix* matrix, const float* x, int tokens, float* y,
                                rooftop_stop stop) {
   const int columns = matrix->columns;
-  const size_t row_size = quantised_bytes(columns);
-  uint8_t* codes = pool->quantised.of<uint8_t>(size_t(tokens) * row_size);
+  const size_t row_groups = size_t(groups_of(columns));
+  QuantisedGroup* codes = pool->quantised.of<QuantisedGroup>(size_t(tokens) * row_groups);
   const Activations activations = {x, size_t(columns), codes, columns};
   auto job = [&](int thread) {
     if (needs_int8(*matrix)) {
       pool->pool.each(thread, tokens, [&](int t) {
-        quantise_row(*pool->kernels, x + size_t(t) * columns, columns, codes + t * row_size);
+        pool->kernels->quantise(x + size_t(t) * columns, columns, codes + t * row_groups);
       });
       if (!pool->pool.barrier()) return;
     }

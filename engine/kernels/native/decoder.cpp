@@ -20,11 +20,11 @@ class Forward {
     width_ = (m_.heads + 2 * m_.kv_heads) * m_.dim;
     const size_t n = size_t(tokens);
     normed_ = p_.normed.of<float>(n * m_.hidden);
-    quantised_ = p_.quantised.of<uint8_t>(n * quantised_bytes(m_.hidden));
+    quantised_ = p_.quantised.of<QuantisedGroup>(n * groups_of(m_.hidden));
     mixed_ = p_.mixed.of<float>(n * width_);
     const int attended = m_.heads * m_.dim;
     attended_ = p_.attended.of<float>(n * attended);
-    attended_quantised_ = p_.attended_quantised.of<uint8_t>(n * quantised_bytes(attended));
+    attended_quantised_ = p_.attended_quantised.of<QuantisedGroup>(n * groups_of(attended));
     scores_ = p_.scores.of<float>(n * m_.experts);
     rotation_ = p_.rotation.of<float>(n * m_.dim);
     const size_t visits = n * m_.experts_per_token;
@@ -87,19 +87,19 @@ class Forward {
   // RMS norm of the residual stream, as fp32 and, where wanted, as int8.
   bool normed(int thread, const float* weight, bool int8, Activations* x) {
     const int n = m_.hidden;
-    const size_t row_size = quantised_bytes(n);
+    const size_t row_groups = size_t(groups_of(n));
     if (tokens_ == 1) {
       float* values = p_.space[thread].values.of<float>(size_t(n));
-      uint8_t* codes = p_.space[thread].quantised.of<uint8_t>(std::max(row_size, quantised_bytes(m_.heads * m_.dim)));
+      QuantisedGroup* codes = p_.space[thread].quantised.of<QuantisedGroup>(row_groups);
       k_.rms_norm(hidden_, weight, m_.epsilon, n, values);
-      if (int8) quantise_row(k_, values, n, codes);
+      if (int8) k_.quantise(values, n, codes);
       *x = {values, size_t(n), codes, n};
       return true;
     }
     p_.pool.each(thread, tokens_, [&](int t) {
       float* values = normed_ + size_t(t) * n;
       k_.rms_norm(hidden_ + size_t(t) * n, weight, m_.epsilon, n, values);
-      if (int8) quantise_row(k_, values, n, quantised_ + t * row_size);
+      if (int8) k_.quantise(values, n, quantised_ + t * row_groups);
     });
     *x = {normed_, size_t(n), quantised_, n};
     return p_.pool.barrier();
@@ -108,17 +108,17 @@ class Forward {
   // The attention's output as the output projection wants it.
   bool attended(int thread, const rooftop_matrix& output, Activations* x) {
     const int n = output.columns;
-    const size_t row_size = quantised_bytes(n);
+    const size_t row_groups = size_t(groups_of(n));
     *x = {attended_, size_t(n), attended_quantised_, n};
     if (!needs_int8(output)) return true;
     if (tokens_ == 1) {
-      uint8_t* codes = p_.space[thread].quantised.of<uint8_t>(row_size);
-      quantise_row(k_, attended_, n, codes);
+      QuantisedGroup* codes = p_.space[thread].quantised.of<QuantisedGroup>(row_groups);
+      k_.quantise(attended_, n, codes);
       x->quantised = codes;
       return true;
     }
     p_.pool.each(thread, tokens_, [&](int t) {
-      quantise_row(k_, attended_ + size_t(t) * n, n, attended_quantised_ + t * row_size);
+      k_.quantise(attended_ + size_t(t) * n, n, attended_quantised_ + t * row_groups);
     });
     return p_.pool.barrier();
   }
@@ -271,7 +271,7 @@ class Forward {
   rooftop_trace* const trace_;
   int width_ = 0, active_ = 0;
   float *normed_, *mixed_, *attended_, *scores_, *rotation_;
-  uint8_t *quantised_, *attended_quantised_;
+  QuantisedGroup *quantised_, *attended_quantised_;
   int32_t* choice_;
 };
 
@@ -288,14 +288,14 @@ ROOFTOP_API int rooftop_forward(rooftop_pool* pool, const rooftop_model* model, 
 ROOFTOP_API int rooftop_logits(rooftop_pool* pool, const rooftop_model* model, const float* hidden, int tokens,
                                float* logits, rooftop_stop stop) {
   const int n = model->hidden;
-  const size_t row_size = quantised_bytes(n);
+  const size_t row_groups = size_t(groups_of(n));
   float* values = pool->normed.of<float>(size_t(tokens) * n);
-  uint8_t* codes = pool->quantised.of<uint8_t>(size_t(tokens) * row_size);
+  QuantisedGroup* codes = pool->quantised.of<QuantisedGroup>(size_t(tokens) * row_groups);
   const Activations x = {values, size_t(n), codes, n};
   auto job = [&](int thread) {
     pool->pool.each(thread, tokens, [&](int t) {
       pool->kernels->rms_norm(hidden + size_t(t) * n, model->norm, model->epsilon, n, values + size_t(t) * n);
-      if (needs_int8(model->head)) quantise_row(*pool->kernels, values + size_t(t) * n, n, codes + t * row_size);
+      if (needs_int8(model->head)) pool->kernels->quantise(values + size_t(t) * n, n, codes + t * row_groups);
     });
     if (!pool->pool.barrier()) return;
     pool->pool.each(thread, pairs(model->head.rows), [&](int item) {

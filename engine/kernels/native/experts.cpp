@@ -16,9 +16,8 @@ constexpr int kDirectTokens = 8;
 }  // namespace
 
 void rooftop_pool::reserve_inner(int visits, int width) {
-  const size_t row = std::max(size_t(width) * sizeof(float), quantised_bytes(width));
-  inner_quantised = inner.of<uint8_t>(size_t(visits) * row);
-  inner_values = reinterpret_cast<float*>(inner_quantised);
+  inner_values = inner.of<float>(size_t(visits) * groups_of(width) * kGroup);  // the larger of the two
+  inner_quantised = reinterpret_cast<QuantisedGroup*>(inner_values);
 }
 
 void rooftop_pool::multiply(int thread, const rooftop_matrix& matrix, int first_item, int item, const Activations& x,
@@ -44,7 +43,7 @@ bool rooftop_pool::run_experts(int thread, const rooftop_experts& layer, const A
                                float* out) {
   const int hidden = layer.down.rows, width = layer.down.columns;
   const int inner_pairs = pairs(width), out_pairs = pairs(hidden);
-  const size_t row_size = quantised_bytes(width);
+  const size_t row_groups = size_t(groups_of(width));
   const bool int8 = needs_int8(layer.down);
   ThreadSpace& own = space[thread];
 
@@ -65,7 +64,7 @@ bool rooftop_pool::run_experts(int thread, const rooftop_experts& layer, const A
     for (int t = 0; t < n; t++) {
       const float* values = gate + size_t(t) * kPairRows;
       if (int8)
-        kernels->quantise(values, width, pair, 1, inner_quantised + (begin + t) * row_size);
+        kernels->quantise(values, rows, inner_quantised + (begin + t) * row_groups + pair);
       else
         std::memcpy(inner_values + size_t(begin + t) * width + row, values, size_t(rows) * sizeof(float));
     }
@@ -79,7 +78,7 @@ bool rooftop_pool::run_experts(int thread, const rooftop_experts& layer, const A
       const uint8_t* expert = layer.data + visits.experts[i] * layer.stride;
       float* tile = own.tile[0].of<float>(size_t(n) * kPairRows);
       const Activations part = {inner_values + size_t(begin) * width, size_t(width),
-                                inner_quantised + begin * row_size, width};
+                                inner_quantised + begin * row_groups, width};
       const rooftop_matrix& d = layer.down;
       kernels->pair[d.format](expert + size_t(d.data), hidden, width, row, part, nullptr, n, tile, kPairRows);
       for (int t = 0; t < n; t++)
@@ -95,15 +94,15 @@ ROOFTOP_API int rooftop_run_experts(rooftop_pool* pool, const rooftop_experts* l
                                     const float* visit_weight, float* out, rooftop_stop stop) {
   const int columns = layer->gate.columns;
   const bool int8 = needs_int8(layer->gate) || needs_int8(layer->up);
-  const size_t row_size = quantised_bytes(columns);
-  uint8_t* codes = int8 ? pool->quantised.of<uint8_t>(size_t(tokens) * row_size) : nullptr;
+  const size_t row_groups = size_t(groups_of(columns));
+  QuantisedGroup* codes = int8 ? pool->quantised.of<QuantisedGroup>(size_t(tokens) * row_groups) : nullptr;
   const Activations x = {hidden, size_t(columns), codes, columns};
   const Visits visits = {count, experts, first, visit_token, visit_weight};
   pool->reserve_inner(first[count], layer->down.columns);
   auto job = [&](int thread) {
     if (int8) {
       pool->pool.each(thread, tokens, [&](int t) {
-        quantise_row(*pool->kernels, hidden + size_t(t) * columns, columns, codes + t * row_size);
+        pool->kernels->quantise(hidden + size_t(t) * columns, columns, codes + t * row_groups);
       });
       if (!pool->pool.barrier()) return;
     }

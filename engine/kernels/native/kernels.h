@@ -7,42 +7,28 @@
 
 namespace rooftop {
 
-// Activations of several tokens: as fp32 for float weights, and as int8 for block formats, where one scale serves 32.
+// 32 activations of one token as int8, in one cache line. Beside the codes lies what a dot product with unsigned weight
+// codes needs: sums of the codes, negated, to take the weights' offset away, and scale * sum, for weights with a bias;
+// of all 32 and of each half, as formats have scales for 32 or for 16 columns.
+struct alignas(64) QuantisedGroup {
+  int8_t codes[kGroup];
+  float scale;
+  int32_t minus_sum;
+  float sum;
+  int32_t minus_half[2];
+  float half[2];
+};
+static_assert(sizeof(QuantisedGroup) == 64, "one cache line");
+
+constexpr int groups_of(int columns) { return (columns + kGroup - 1) / kGroup; }
+
+// Activations of several tokens: as fp32 for float weights, and as int8 for block formats.
 struct Activations {
-  const float* values;      // [tokens, stride]
-  size_t stride;            // floats from one token to the next
-  const uint8_t* quantised; // [tokens, quantised_bytes(columns)], see QuantisedRow; null where nothing needs it
+  const float* values;              // [tokens, stride]
+  size_t stride;                    // floats from one token to the next
+  const QuantisedGroup* quantised;  // [tokens, groups_of(columns)]; null where nothing needs it
   int columns;
 };
-
-// One token's int8 activations. Beside the codes lie what a dot product with unsigned weight codes needs: sums of the
-// codes, negated, to take the weights' offset away, and scale * sum, for weights with a bias.
-struct QuantisedRow {
-  const int8_t* codes;         // [columns]
-  const float* scales;         // [groups]
-  const int32_t* minus_sums;   // [groups]
-  const float* sums;           // [groups]
-  const int32_t* minus_halves; // [2 * groups]: of 16 codes each
-  const float* halves;         // [2 * groups]
-};
-
-constexpr size_t quantised_bytes(int columns) {
-  const size_t groups = size_t(columns + kGroup - 1) / kGroup;
-  return (groups * (kGroup + 28) + 63) / 64 * 64;
-}
-
-inline QuantisedRow quantised_row(const uint8_t* row, int columns) {
-  const size_t groups = size_t(columns + kGroup - 1) / kGroup;
-  const uint8_t* numbers = row + groups * kGroup;
-  QuantisedRow r;
-  r.codes = reinterpret_cast<const int8_t*>(row);
-  r.scales = reinterpret_cast<const float*>(numbers);
-  r.minus_sums = reinterpret_cast<const int32_t*>(numbers + 4 * groups);
-  r.sums = reinterpret_cast<const float*>(numbers + 8 * groups);
-  r.minus_halves = reinterpret_cast<const int32_t*>(numbers + 12 * groups);
-  r.halves = reinterpret_cast<const float*>(numbers + 20 * groups);
-  return r;
-}
 
 // Rows first_row .. first_row+31 (fewer at the end) of a matrix times `count` tokens.
 //   tokens: indices into the activations, null for 0..count-1.   out: [count, out_stride], 32 floats a token.
@@ -68,8 +54,8 @@ struct AttentionTask {
 struct Kernels {
   const char* name;
   PairKernel pair[kFormats];
-  // x [columns of these groups] -> groups first_group .. of one quantised row of `columns`; what lies beyond counts as 0.
-  void (*quantise)(const float* x, int columns, int first_group, int groups, uint8_t* row);
+  // x [columns] -> groups_of(columns) groups; what is missing of the last counts as 0.
+  void (*quantise)(const float* x, int columns, QuantisedGroup* groups);
   // out = x / rms(x) * weight
   void (*rms_norm)(const float* x, const float* weight, float epsilon, int n, float* out);
   // gate = silu(gate) * up

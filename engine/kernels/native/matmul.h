@@ -15,11 +15,11 @@ namespace {
 using rooftop::Activations;
 using rooftop::kGroup;
 using rooftop::kPairRows;
-using rooftop::QuantisedRow;
+using rooftop::QuantisedGroup;
 
 constexpr int kPanelGroups = 8;     // 256 columns
 constexpr int kTokenBlock = 96;     // tokens that share one unpacking
-constexpr int kFewTokens = 8;       // up to so many, codes go from memory to registers; beyond, through a panel
+constexpr int kFewTokens = 24;      // up to so many, codes go from memory to registers; beyond, through a panel
 constexpr int kPrefetchBytes = 4096;
 
 #define ROOFTOP_INLINE inline __attribute__((always_inline))
@@ -50,78 +50,82 @@ ROOFTOP_INLINE V::I first_sum(const int32_t* minus_sum) {
 
 // ---- few tokens -------------------------------------------------------------------------------------------------
 
-// Group s of a tile (group g of the row) times 1..4 tokens.
+// Group s of a tile (group g of the row) times 1..kFew tokens.
 template <class Format, int Tokens>
-ROOFTOP_INLINE void few_group(const uint8_t* tile, int s, const QuantisedRow* rows, size_t g, V::F* total) {
+ROOFTOP_INLINE void few_group(const uint8_t* tile, const Head& head, int s, const QuantisedGroup* const* rows, size_t g,
+                              V::F* total) {
   V::B v[8];
   Scales k;
   Format::codes(tile, s, v);
-  Format::scales(tile, s, &k);
+  Format::scales(tile, s, head, &k);
   for (int t = 0; t < Tokens; t++) {
-    const QuantisedRow& a = rows[t];
-    const int8_t* q = a.codes + g * kGroup;
-    V::I s0 = first_sum<Format>(Format::kHalves ? a.minus_halves + 2 * g : a.minus_sums + g);
-    V::I s1 = Format::kHalves ? first_sum<Format>(a.minus_halves + 2 * g + 1) : V::izero();
+    const QuantisedGroup& a = rows[t][g];
+    V::I s0 = first_sum<Format>(Format::kHalves ? a.minus_half : &a.minus_sum);
+    V::I s1 = Format::kHalves ? first_sum<Format>(a.minus_half + 1) : V::izero();
     for (int p = 0; p < 4; p++) {
-      s0 = dot<Format>(s0, v[p], V::spread(q + 4 * p));
-      s1 = dot<Format>(s1, v[4 + p], V::spread(q + 16 + 4 * p));
+      s0 = dot<Format>(s0, v[p], V::spread(a.codes + 4 * p));
+      s1 = dot<Format>(s1, v[4 + p], V::spread(a.codes + 16 + 4 * p));
     }
-    const V::F scale = V::set1(a.scales[g]);
+    const V::F scale = V::set1(a.scale);
     if constexpr (Format::kHalves) {
       total[t] = V::fma(V::to_float(s0), V::mul(k.scale[0], scale), total[t]);
-      if constexpr (Format::kBias) total[t] = V::fma(k.bias[0], V::set1(a.halves[2 * g]), total[t]);
+      if constexpr (Format::kBias) total[t] = V::fma(k.bias[0], V::set1(a.half[0]), total[t]);
       total[t] = V::fma(V::to_float(s1), V::mul(k.scale[1], scale), total[t]);
-      if constexpr (Format::kBias) total[t] = V::fma(k.bias[1], V::set1(a.halves[2 * g + 1]), total[t]);
+      if constexpr (Format::kBias) total[t] = V::fma(k.bias[1], V::set1(a.half[1]), total[t]);
     } else {
       total[t] = V::fma(V::to_float(V::iadd(s0, s1)), V::mul(k.scale[0], scale), total[t]);
-      if constexpr (Format::kBias) total[t] = V::fma(k.bias[0], V::set1(a.sums[g]), total[t]);
+      if constexpr (Format::kBias) total[t] = V::fma(k.bias[0], V::set1(a.sum), total[t]);
     }
   }
 }
 
 // `groups` groups from first_group on, whole tiles: out[t] += ...
-template <class Format, int Tokens, bool Ahead>
-void few_groups(const uint8_t* tile, int groups, const QuantisedRow* rows, size_t first_group, bool more,
+template <class Format, int Tokens>
+void few_groups(const uint8_t* tile, int groups, const QuantisedGroup* const* rows, size_t first_group, bool more,
                 float* const* out) {
   constexpr int per_tile = Format::kColumns / kGroup, lines = (Format::kBytes / per_tile + 63) / 64;
   V::F total[Tokens];
   for (int t = 0; t < Tokens; t++) total[t] = more ? V::load(out[t]) : V::zero();
   for (int first = 0; first < groups; first += per_tile, tile += Format::kBytes) {
+    const Head head = Format::head(tile);
 #pragma GCC unroll 8
     for (int s = 0; s < per_tile; s++) {
-      if constexpr (Ahead) {
-        for (int line = 0; line < lines; line++)
-          __builtin_prefetch(tile + kPrefetchBytes + s * (Format::kBytes / per_tile) + 64 * line);
-      }
-      few_group<Format, Tokens>(tile, s, rows, first_group + first + s, total);
+      for (int line = 0; line < lines; line++)
+        __builtin_prefetch(tile + kPrefetchBytes + s * (Format::kBytes / per_tile) + 64 * line);
+      few_group<Format, Tokens>(tile, head, s, rows, first_group + first + s, total);
     }
   }
   for (int t = 0; t < Tokens; t++) V::store(out[t], total[t]);
 }
 
 template <class Format>
-void multiply_one(const uint8_t* strip, int columns, const QuantisedRow& row, float* out) {
-  few_groups<Format, 1, true>(strip, columns / kGroup, &row, 0, false, &out);
+void multiply_one(const uint8_t* strip, int columns, const QuantisedGroup* row, float* out) {
+  few_groups<Format, 1>(strip, columns / kGroup, &row, 0, false, &out);
 }
 
-// 256 columns at a time, four tokens at a time: memory is read once, by the first four.
+template <class Format, int Tokens>
+void few_sized(const uint8_t* tile, int groups, const QuantisedGroup* const* rows, size_t first_group, bool more,
+               float* const* out, int count) {
+  if constexpr (Tokens > 1) {
+    if (count == Tokens)
+      few_groups<Format, Tokens>(tile, groups, rows, first_group, more, out);
+    else
+      few_sized<Format, Tokens - 1>(tile, groups, rows, first_group, more, out, count);
+  } else {
+    few_groups<Format, 1>(tile, groups, rows, first_group, more, out);
+  }
+}
+
+// 256 columns at a time, up to kFew tokens at a time: memory is read once, by the first of them.
 template <class Format>
-void multiply_few(const uint8_t* strip, int columns, const QuantisedRow* rows, float* const* out, int count) {
+void multiply_few(const uint8_t* strip, int columns, const QuantisedGroup* const* rows, float* const* out, int count) {
   const int all = columns / kGroup;
   for (int first = 0; first < all; first += kPanelGroups) {
     const int groups = all - first < kPanelGroups ? all - first : kPanelGroups;
     const uint8_t* tile = strip + size_t(first) * kGroup / Format::kColumns * Format::kBytes;
     for (int t = 0; t < count;) {
-      const int parts = (count - t + 3) / 4, part = (count - t + parts - 1) / parts;
-      const bool more = first > 0;
-      if (part == 4 && t == 0)
-        few_groups<Format, 4, true>(tile, groups, rows, first, more, out);
-      else if (part == 4)
-        few_groups<Format, 4, false>(tile, groups, rows + t, first, more, out + t);
-      else if (part == 3)
-        few_groups<Format, 3, true>(tile, groups, rows + t, first, more, out + t);
-      else
-        few_groups<Format, 2, true>(tile, groups, rows + t, first, more, out + t);
+      const int parts = (count - t + V::kFew - 1) / V::kFew, part = (count - t + parts - 1) / parts;
+      few_sized<Format, V::kFew>(tile, groups, rows + t, first, first > 0, out + t, part);
       t += part;
     }
   }
@@ -140,6 +144,7 @@ void unpack(const uint8_t* tile, int groups, int which, Panel* panel) {
   constexpr int per_tile = Format::kColumns / kGroup, halves = Format::kHalves ? 2 : 1;
   constexpr int lines = (Format::kBytes / per_tile + 63) / 64;
   for (int first = 0; first < groups; first += per_tile, tile += Format::kBytes) {
+    const Head head = Format::head(tile);
 #pragma GCC unroll 8
     for (int s = 0; s < per_tile; s++) {
       for (int line = 0; line < lines; line++)
@@ -147,7 +152,7 @@ void unpack(const uint8_t* tile, int groups, int which, Panel* panel) {
       V::B v[8];
       Scales k;
       Format::codes(tile, s, v);
-      Format::scales(tile, s, &k);
+      Format::scales(tile, s, head, &k);
       for (int p = 0; p < 8; p++) V::store_line(panel->codes[which][first + s][p], v[p]);
       for (int h = 0; h < halves; h++) {
         V::store(panel->scale[which][(first + s) * halves + h], k.scale[h]);
@@ -158,7 +163,7 @@ void unpack(const uint8_t* tile, int groups, int which, Panel* panel) {
 }
 
 template <class Format, int Tiles, int Tokens>
-void multiply_block(const Panel& panel, int which, int groups, const QuantisedRow* rows, size_t first_group, bool more,
+void multiply_block(const Panel& panel, int which, int groups, const QuantisedGroup* const* rows, size_t first_group, bool more,
                     float* const* out) {
   V::F total[Tiles][Tokens];
   for (int i = 0; i < Tiles; i++)
@@ -170,8 +175,7 @@ void multiply_block(const Panel& panel, int which, int groups, const QuantisedRo
     for (int h = 0; h < halves; h++) {
       V::I sum[Tiles][Tokens];
       for (int t = 0; t < Tokens; t++) {
-        const V::I first =
-            first_sum<Format>(Format::kHalves ? rows[t].minus_halves + 2 * g + h : rows[t].minus_sums + g);
+        const V::I first = first_sum<Format>(Format::kHalves ? rows[t][g].minus_half + h : &rows[t][g].minus_sum);
         for (int i = 0; i < Tiles; i++) sum[i][t] = first;
       }
 #pragma GCC unroll 8
@@ -179,17 +183,17 @@ void multiply_block(const Panel& panel, int which, int groups, const QuantisedRo
         V::B v[Tiles];
         for (int i = 0; i < Tiles; i++) v[i] = V::panel_line(panel.codes[which + i][s][p]);
         for (int t = 0; t < Tokens; t++) {
-          const V::A a = V::spread(rows[t].codes + g * kGroup + 4 * p);
+          const V::A a = V::spread(rows[t][g].codes + 4 * p);
           for (int i = 0; i < Tiles; i++) sum[i][t] = dot<Format>(sum[i][t], v[i], a);
         }
       }
       for (int t = 0; t < Tokens; t++) {
-        const V::F scale = V::set1(rows[t].scales[g]);
+        const V::F scale = V::set1(rows[t][g].scale);
         for (int i = 0; i < Tiles; i++) {
           const V::F k = V::mul(V::load(panel.scale[which + i][s * halves + h]), scale);
           total[i][t] = V::fma(V::to_float(sum[i][t]), k, total[i][t]);
           if constexpr (Format::kBias) {
-            const V::F of = V::set1(Format::kHalves ? rows[t].halves[2 * g + h] : rows[t].sums[g]);
+            const V::F of = V::set1(Format::kHalves ? rows[t][g].half[h] : rows[t][g].sum);
             total[i][t] = V::fma(V::load(panel.bias[which + i][s * halves + h]), of, total[i][t]);
           }
         }
@@ -201,7 +205,7 @@ void multiply_block(const Panel& panel, int which, int groups, const QuantisedRo
 }
 
 template <class Format, int Tiles, int Tokens>
-void multiply_sized(const Panel& panel, int which, int groups, const QuantisedRow* rows, size_t first_group, bool more,
+void multiply_sized(const Panel& panel, int which, int groups, const QuantisedGroup* const* rows, size_t first_group, bool more,
                     float* const* out, int count) {
   if constexpr (Tokens > 0) {
     if (count == Tokens)
@@ -213,7 +217,7 @@ void multiply_sized(const Panel& panel, int which, int groups, const QuantisedRo
 
 // Blocks of nearly equal size: a block of one or two tokens would wait for its own results.
 template <class Format, int Tiles>
-void multiply_panel(const Panel& panel, int which, int groups, const QuantisedRow* rows, size_t first_group, bool more,
+void multiply_panel(const Panel& panel, int which, int groups, const QuantisedGroup* const* rows, size_t first_group, bool more,
                     float* const* out, int count) {
   for (int t = 0; t < count;) {
     const int parts = (count - t + V::kTokens - 1) / V::kTokens, part = (count - t + parts - 1) / parts;
@@ -223,7 +227,7 @@ void multiply_panel(const Panel& panel, int which, int groups, const QuantisedRo
 }
 
 template <class Format>
-void multiply_many(const uint8_t* strip, size_t strip_bytes, int columns, const QuantisedRow* rows, float* const* out,
+void multiply_many(const uint8_t* strip, size_t strip_bytes, int columns, const QuantisedGroup* const* rows, float* const* out,
                    int count) {
   Panel panel;
   const int all = columns / kGroup;
@@ -242,14 +246,14 @@ void pair_of_blocks(const uint8_t* matrix, int rows, int columns, int first_row,
   const size_t strip_bytes = size_t(columns) / Format::kColumns * Format::kBytes;
   const uint8_t* strip = matrix + size_t(first_row / kTileRows) * strip_bytes;
   const int tiles = rows - first_row > kTileRows ? 2 : 1;
-  const size_t stride = rooftop::quantised_bytes(columns);
-  QuantisedRow row[kTokenBlock];
+  const size_t stride = size_t(rooftop::groups_of(columns));
+  const QuantisedGroup* row[kTokenBlock];
   float* target[kTokenBlock];
   for (int first = 0; first < count; first += kTokenBlock) {
     const int part = count - first < kTokenBlock ? count - first : kTokenBlock;
     for (int t = 0; t < part; t++) {
       const int token = tokens ? tokens[first + t] : first + t;
-      row[t] = rooftop::quantised_row(activations.quantised + token * stride, columns);
+      row[t] = activations.quantised + token * stride;
       target[t] = out + size_t(first + t) * out_stride;
     }
     if (part <= kFewTokens || tiles == 1) {

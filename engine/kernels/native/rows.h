@@ -94,24 +94,21 @@ void rotate(float* x, const float* cosines, const float* sines, int dim) {
   });
 }
 
-void quantise(const float* x, int columns, int first_group, int groups, uint8_t* row) {
-  const rooftop::QuantisedRow r = rooftop::quantised_row(row, columns);
-  for (int g = first_group; g < first_group + groups; g++, x += kGroup) {
-    const int left = columns - g * kGroup;
+void quantise(const float* x, int columns, rooftop::QuantisedGroup* groups) {
+  for (int left = columns; left > 0; left -= kGroup, x += kGroup, groups++) {
     const V::F a = load_part(x, left < 16 ? left : 16);
     const V::F b = left <= 16 ? V::zero() : load_part(x + 16, left < 32 ? left - 16 : 16);
     const float peak = V::largest(V::maximum(V::absolute(a), V::absolute(b)));
     const float scale = peak / 127.0f;
-    const V::F inverse = V::set1(peak > 0 ? 127.0f / peak : 0.0f);
-    int8_t* codes = const_cast<int8_t*>(r.codes) + g * kGroup;
-    const int32_t s0 = V::store_int8(codes, V::mul(a, inverse)), s1 = V::store_int8(codes + 16, V::mul(b, inverse));
-    const_cast<float*>(r.scales)[g] = scale;
-    const_cast<int32_t*>(r.minus_sums)[g] = -(s0 + s1);
-    const_cast<float*>(r.sums)[g] = scale * float(s0 + s1);
-    const_cast<int32_t*>(r.minus_halves)[2 * g] = -s0;
-    const_cast<int32_t*>(r.minus_halves)[2 * g + 1] = -s1;
-    const_cast<float*>(r.halves)[2 * g] = scale * float(s0);
-    const_cast<float*>(r.halves)[2 * g + 1] = scale * float(s1);
+    // 127 / peak would overflow for the smallest numbers; they are nothing beside any weight.
+    const V::F inverse = V::set1(peak > 1e-30f ? 127.0f / peak : 0.0f);
+    const int32_t s0 = V::store_int8(groups->codes, V::mul(a, inverse));
+    const int32_t s1 = V::store_int8(groups->codes + 16, V::mul(b, inverse));
+    groups->scale = scale;
+    groups->minus_sum = -(s0 + s1);
+    groups->sum = scale * float(s0 + s1);
+    groups->minus_half[0] = -s0, groups->minus_half[1] = -s1;
+    groups->half[0] = scale * float(s0), groups->half[1] = scale * float(s1);
   }
 }
 
@@ -148,13 +145,14 @@ void read_block_row(const uint8_t* matrix, int columns, int row, float* out) {
   constexpr int groups = Format::kColumns / rooftop::kGroup;
   constexpr int offset = Format::kOffsetBits < 0 ? 0 : 1 << (Format::kOffsetBits < 0 ? 0 : Format::kOffsetBits);
   for (int block = 0; block < columns / Format::kColumns; block++, tile += Format::kBytes) {
+    const Head head = Format::head(tile);
     for (int s = 0; s < groups; s++, out += rooftop::kGroup) {
       alignas(64) uint8_t codes[8][64];
       alignas(64) float scale[2][16], bias[2][16] = {};
       V::B v[8];
       Scales k;
       Format::codes(tile, s, v);
-      Format::scales(tile, s, &k);
+      Format::scales(tile, s, head, &k);
       for (int p = 0; p < 8; p++) V::store_line(codes[p], v[p]);
       for (int h = 0; h < (Format::kHalves ? 2 : 1); h++) {
         V::store(scale[h], k.scale[h]);

@@ -20,7 +20,8 @@ struct V {
 #else
   static constexpr bool kSignedWide = true;  // wide codes would overflow 16 bits: dot_wide takes them as signed
 #endif
-  static constexpr int kTiles = 1, kTokens = 3;
+  static constexpr int kTiles = 1, kTokens = 3;  // register block of large products
+  static constexpr int kFew = 4;  // most tokens that a group of weights is multiplied with straight from memory
 
   static inline F zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
   static inline F set1(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }

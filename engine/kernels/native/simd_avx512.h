@@ -16,7 +16,8 @@ struct V {
   using I = __m512i;  // 16 int32
   using B = __m512i;  // 64 bytes: 16 rows x 4 columns
   static constexpr bool kSignedWide = false;
-  static constexpr int kTiles = 2, kTokens = 6;  // of the register block of large products
+  static constexpr int kTiles = 2, kTokens = 6;  // register block of large products
+  static constexpr int kFew = 8;  // most tokens that a group of weights is multiplied with straight from memory
 
   static inline F zero() { return _mm512_setzero_ps(); }
   static inline F set1(float x) { return _mm512_set1_ps(x); }

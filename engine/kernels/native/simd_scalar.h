@@ -55,7 +55,8 @@ struct V {
     int8_t v[4];
   };
   static constexpr bool kSignedWide = false;
-  static constexpr int kTiles = 1, kTokens = 2;
+  static constexpr int kTiles = 1, kTokens = 2;  // register block of large products
+  static constexpr int kFew = 2;  // most tokens that a group of weights is multiplied with straight from memory
 
 #define ROOFTOP_EACH(type, expression)   \
   type r;                                \

@@ -15,10 +15,17 @@ struct Scales {
   V::F scale[2], bias[2];  // [1] only where a format has groups of 16
 };
 
+struct Head {  // what the groups of a tile share
+  V::F scale, bias;
+};
+
 struct Plain32 {  // what most formats share: one block of 32 columns, an fp16 scale a row, no bias
   static constexpr int kColumns = 32;
   static constexpr bool kHalves = false, kBias = false, kWide = false;
-  static inline void scales(const uint8_t* tile, int, Scales* out) { out->scale[0] = V::half(tile); }
+  static inline Head head(const uint8_t* tile) { return {V::half(tile), V::zero()}; }
+  static inline void scales(const uint8_t*, int, const Head& head, Scales* out) {
+    out->scale[0] = head.scale, out->bias[0] = head.bias;
+  }
 };
 
 inline void nibbles(const uint8_t* lines, V::B* v) {  // low halves: columns 0..15, high halves: columns 16..31
@@ -55,9 +62,7 @@ struct Q4_0 : Plain32 {
 struct Q4_1 : Plain32 {
   static constexpr int kBytes = 320, kOffsetBits = -1;
   static constexpr bool kBias = true;
-  static inline void scales(const uint8_t* tile, int, Scales* out) {
-    out->scale[0] = V::half(tile), out->bias[0] = V::half(tile + 32);
-  }
+  static inline Head head(const uint8_t* tile) { return {V::half(tile), V::half(tile + 32)}; }
   static inline void codes(const uint8_t* tile, int, V::B* v) { nibbles(tile + 64, v); }
 };
 
@@ -93,8 +98,8 @@ struct IQ4_NL : Plain32 {
 
 struct MXFP4 : Plain32 {
   static constexpr int kBytes = 272, kOffsetBits = 4;
-  static inline void scales(const uint8_t* tile, int, Scales* out) {  // 2^(e - 127), halved because values are doubled
-    out->scale[0] = V::mul(V::as_float(V::ishl<23>(V::bytes(tile))), V::set1(0.5f));
+  static inline Head head(const uint8_t* tile) {  // 2^(e - 127), halved because values are doubled
+    return {V::mul(V::as_float(V::ishl<23>(V::bytes(tile))), V::set1(0.5f)), V::zero()};
   }
   static inline void codes(const uint8_t* tile, int, V::B* v) {
     nibbles(tile + 16, v);
@@ -105,15 +110,21 @@ struct MXFP4 : Plain32 {
 struct Plain256 {
   static constexpr int kColumns = 256;
   static constexpr bool kHalves = false, kBias = false, kWide = false;
+  static inline Head head(const uint8_t* tile) { return {V::half(tile), V::zero()}; }
 };
 
+// The scale, and minus the scale of the mins: they begin the tiles of Q2_K, Q4_K and Q5_K.
+inline Head scale_and_minus_min(const uint8_t* tile) {
+  return {V::half(tile), V::sub(V::zero(), V::half(tile + 32))};
+}
+
 // Scales and mins of Q4_K and Q5_K, which begin their tiles alike.
-inline void scales_and_mins(const uint8_t* tile, int s, Scales* out) {
+inline void scales_and_mins(const uint8_t* tile, int s, const Head& head, Scales* out) {
   const V::I low = V::bytes(tile + 64 + 16 * s), high = V::ishr(V::bytes(tile + 192 + 16 * (s / 2)), 4 * (s & 1));
   const V::I scale = V::ior(V::iand(low, 15), V::ishl<4>(V::iand(high, 3)));
   const V::I min = V::ior(V::ishr(low, 4), V::ishl<2>(V::iand(high, 12)));
-  out->scale[0] = V::mul(V::half(tile), V::to_float(scale));
-  out->bias[0] = V::sub(V::zero(), V::mul(V::half(tile + 32), V::to_float(min)));
+  out->scale[0] = V::mul(head.scale, V::to_float(scale));
+  out->bias[0] = V::mul(head.bias, V::to_float(min));
 }
 
 // The nibbles of Q4_K and Q5_K: two groups share eight lines.
@@ -125,7 +136,10 @@ inline void paired_nibbles(const uint8_t* lines, int s, V::B* v) {
 struct Q4_K : Plain256 {
   static constexpr int kBytes = 2304, kOffsetBits = -1;
   static constexpr bool kBias = true;
-  static inline void scales(const uint8_t* tile, int s, Scales* out) { scales_and_mins(tile, s, out); }
+  static inline Head head(const uint8_t* tile) { return scale_and_minus_min(tile); }
+  static inline void scales(const uint8_t* tile, int s, const Head& head, Scales* out) {
+    scales_and_mins(tile, s, head, out);
+  }
   static inline void codes(const uint8_t* tile, int s, V::B* v) { paired_nibbles(tile + 256, s, v); }
 };
 
@@ -143,10 +157,9 @@ struct Q5_K : Q4_K {
 struct Q6_K : Plain256 {
   static constexpr int kBytes = 3360, kOffsetBits = 5;
   static constexpr bool kHalves = true;
-  static inline void scales(const uint8_t* tile, int s, Scales* out) {
-    const V::F d = V::half(tile);
+  static inline void scales(const uint8_t* tile, int s, const Head& head, Scales* out) {
     for (int h = 0; h < 2; h++)
-      out->scale[h] = V::mul(d, V::to_float(V::signed_bytes(tile + 32 + 16 * (2 * s + h))));
+      out->scale[h] = V::mul(head.scale, V::to_float(V::signed_bytes(tile + 32 + 16 * (2 * s + h))));
   }
   static inline void codes(const uint8_t* tile, int s, V::B* v) {
     const int half = s / 4, j = s % 4;
@@ -175,10 +188,9 @@ inline void crumbs(const uint8_t* lines, int s, V::B* v) {
 struct Q3_K : Plain256 {
   static constexpr int kBytes = 1760, kOffsetBits = 2;
   static constexpr bool kHalves = true;
-  static inline void scales(const uint8_t* tile, int s, Scales* out) {
-    const V::F d = V::half(tile);
+  static inline void scales(const uint8_t* tile, int s, const Head& head, Scales* out) {
     for (int h = 0; h < 2; h++)
-      out->scale[h] = V::mul(d, V::to_float(packed_scale(tile + 32, tile + 160, 2 * s + h)));
+      out->scale[h] = V::mul(head.scale, V::to_float(packed_scale(tile + 32, tile + 160, 2 * s + h)));
   }
   static inline void codes(const uint8_t* tile, int s, V::B* v) {
     crumbs(tile + 224 + 512, s, v);
@@ -192,12 +204,12 @@ struct Q3_K : Plain256 {
 struct Q2_K : Plain256 {
   static constexpr int kBytes = 1344, kOffsetBits = -1;
   static constexpr bool kHalves = true, kBias = true;
-  static inline void scales(const uint8_t* tile, int s, Scales* out) {
-    const V::F d = V::half(tile), least = V::half(tile + 32);
+  static inline Head head(const uint8_t* tile) { return scale_and_minus_min(tile); }
+  static inline void scales(const uint8_t* tile, int s, const Head& head, Scales* out) {
     for (int h = 0; h < 2; h++) {
       const V::I both = V::bytes(tile + 64 + 16 * (2 * s + h));
-      out->scale[h] = V::mul(d, V::to_float(V::iand(both, 15)));
-      out->bias[h] = V::sub(V::zero(), V::mul(least, V::to_float(V::ishr(both, 4))));
+      out->scale[h] = V::mul(head.scale, V::to_float(V::iand(both, 15)));
+      out->bias[h] = V::mul(head.bias, V::to_float(V::ishr(both, 4)));
     }
   }
   static inline void codes(const uint8_t* tile, int s, V::B* v) { crumbs(tile + 320, s, v); }
@@ -206,8 +218,8 @@ struct Q2_K : Plain256 {
 struct IQ4_XS : Plain256 {
   static constexpr int kBytes = 2176, kOffsetBits = 7;
   static constexpr bool kWide = true;
-  static inline void scales(const uint8_t* tile, int s, Scales* out) {
-    out->scale[0] = V::mul(V::half(tile), V::to_float(packed_scale(tile + 32, tile + 96, s)));
+  static inline void scales(const uint8_t* tile, int s, const Head& head, Scales* out) {
+    out->scale[0] = V::mul(head.scale, V::to_float(packed_scale(tile + 32, tile + 96, s)));
   }
   static inline void codes(const uint8_t* tile, int s, V::B* v) {
     nibbles(tile + 128 + 256 * s, v);

@@ -11,7 +11,6 @@
 namespace rooftop {
 
 inline int pairs(int rows) { return (rows + kPairRows - 1) / kPairRows; }
-inline int groups(int columns) { return (columns + kGroup - 1) / kGroup; }
 
 // Visits of some experts, sorted by expert: those of experts[i] are first[i] .. first[i + 1] - 1.
 struct Visits {
@@ -41,7 +40,7 @@ struct rooftop_pool {
   std::unique_ptr<rooftop::ThreadSpace[]> space;
   rooftop::Buffer normed, quantised, mixed, attended, attended_quantised, scores, choice, inner, rotation;
   float* inner_values = nullptr;       // [visits, width]: one of the two is used, as the down projection wants it
-  uint8_t* inner_quantised = nullptr;  // [visits, quantised_bytes(width)]
+  rooftop::QuantisedGroup* inner_quantised = nullptr;  // [visits, groups]
 
   // What lies between the two halves of an expert call. Reserved before the job, for any format.
   void reserve_inner(int visits, int width);
@@ -57,10 +56,5 @@ struct rooftop_pool {
 namespace rooftop {
 
 inline bool needs_int8(const rooftop_matrix& matrix) { return !is_float(matrix.format); }
-
-// One token's row as int8.
-inline void quantise_row(const Kernels& k, const float* x, int columns, uint8_t* row) {
-  k.quantise(x, columns, 0, groups(columns), row);
-}
 
 }  // namespace rooftop
