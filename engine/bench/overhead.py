@@ -11,13 +11,23 @@ from typing import cast
 
 import torch
 
-from engine.config import ModelConfig
+from engine.config import EngineConfig, IsaName, ModelConfig
 from engine.devices import CpuDevice
+from engine.experts.cost_model import assumed_costs
 from engine.experts.executor import ExpertExecutor
+from engine.experts.popularity import Popularity
+from engine.experts.record import CpuRecord
+from engine.experts.store import ExpertStore
 from engine.hardware import probe_hardware
+from engine.kernels.cpu_library import CpuPool
+from engine.kernels.packed import PackedMatrix
+from engine.messages import TORCH_KERNELS
 from engine.model.decoder import Decoder
 from engine.model.kv_cache import KVCache
+from engine.model.native_decoder import NativeDecoder
+from engine.model.native_weights import NativeLayer, NativeWeights
 from engine.model.weights import DenseWeights, LayerWeights
+from engine.quant.formats import FORMATS
 
 CACHED_TOKENS = 128
 LAYERS = 8
@@ -51,29 +61,49 @@ class _NoExperts:
         return hidden
 
 
-def decode_layer_seconds() -> float:
-    """Median seconds of one decode layer around its experts, on one thread."""
+def decode_layer_seconds(kernels: IsaName) -> float:
+    """Median seconds of one decode layer around its experts, on one thread.
+
+    Args:
+        kernels: What computes: "torch", or an instruction set of our library.
+    """
+    if kernels != TORCH_KERNELS:
+        with CpuPool(kernels, 1) as pool:
+            decoder = _native_decoder(pool)
+            decoder.forward_at_once(list(range(CACHED_TOKENS)))
+            return statistics.median(decoder.dense_seconds() for _ in range(PASSES)) / LAYERS
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        decoder = _decoder()
-        decoder.forward_at_once(list(range(CACHED_TOKENS)))
-        samples = []
-        for _ in range(PASSES):
-            del decoder.cache.tokens[CACHED_TOKENS:]
-            started = time.perf_counter()
-            decoder.forward_at_once([1])
-            samples.append((time.perf_counter() - started) / LAYERS)
-        return statistics.median(samples)
+        return _torch_layer_seconds()
     finally:
         torch.set_num_threads(threads)
 
 
+def _torch_layer_seconds() -> float:
+    """The same with torch."""
+    decoder = _decoder()
+    decoder.forward_at_once(list(range(CACHED_TOKENS)))
+    samples = []
+    for _ in range(PASSES):
+        del decoder.cache.tokens[CACHED_TOKENS:]
+        started = time.perf_counter()
+        decoder.forward_at_once([1])
+        samples.append((time.perf_counter() - started) / LAYERS)
+    return statistics.median(samples)
+
+
 def _decoder() -> Decoder:
     """A random decoder without experts."""
+    device = CpuDevice(probe_hardware())
+    cache = KVCache(SHAPE, device, SHAPE.max_position_embeddings, torch.float32)
+    return Decoder(SHAPE, _decoder_weights(), cast("ExpertExecutor", _NoExperts()), cache)
+
+
+def _decoder_weights() -> DenseWeights:
+    """Random weights."""
     torch.manual_seed(0)
     width = SHAPE.hidden_size
-    device = CpuDevice(probe_hardware())
     layers = tuple(
         LayerWeights(
             attention_norm=torch.ones(width),
@@ -85,6 +115,37 @@ def _decoder() -> Decoder:
         for _ in range(LAYERS)
     )
     embedding = torch.randn(SHAPE.vocab_size, width)
-    weights = DenseWeights(embedding, layers, torch.ones(width), embedding)
+    return DenseWeights(embedding, layers, torch.ones(width), embedding)
+
+
+def _native_decoder(pool: CpuPool) -> NativeDecoder:
+    """The same for our own kernels; its experts are all zero and timed apart."""
+    plain, hardware = _decoder_weights(), probe_hardware()
+    device, width = CpuDevice(hardware), SHAPE.hidden_size
+    kv_rows = SHAPE.kv_heads * SHAPE.head_dim
+    layers = tuple(
+        NativeLayer(
+            attention_norm=layer.attention_norm,
+            query=_packed(layer.qkv[:width]),
+            key=_packed(layer.qkv[width : width + kv_rows]),
+            value=_packed(layer.qkv[width + kv_rows :]),
+            output=_packed(layer.output),
+            expert_norm=layer.expert_norm,
+            router=_packed(layer.router),
+            query_norm=None,
+            key_norm=None,
+        )
+        for layer in plain.layers
+    )
+    embedding = _packed(plain.embedding)
+    weights = NativeWeights(embedding, layers, plain.norm, embedding)
+    costs = assumed_costs(SHAPE, hardware, EngineConfig(), pool.isa)
+    record = CpuRecord(SHAPE, Popularity(SHAPE), costs, "fiddler")
     cache = KVCache(SHAPE, device, SHAPE.max_position_embeddings, torch.float32)
-    return Decoder(SHAPE, weights, cast("ExpertExecutor", _NoExperts()), cache)
+    return NativeDecoder(SHAPE, weights, ExpertStore(SHAPE, device), record, cache, pool)
+
+
+def _packed(values: torch.Tensor) -> PackedMatrix:
+    """A matrix of floats as it lies."""
+    rows, columns = values.shape
+    return PackedMatrix(values.contiguous().view(-1).view(torch.uint8), FORMATS["F32"], rows, columns)

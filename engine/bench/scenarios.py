@@ -20,6 +20,7 @@ from engine.bench.overhead import decode_layer_seconds
 from engine.config import EngineConfig, SamplingParams
 from engine.engine import Engine
 from engine.messages import Finished, LayerTrace, Snapshot, Timings
+from engine.planning import planned_kernels
 
 SEED = 0
 
@@ -58,7 +59,7 @@ def run(model: str, config: EngineConfig, *, prompt_tokens: int, new_tokens: int
                 "peak_rss_after_load_bytes": loaded_bytes,
                 "load_overhead_bytes": loaded_bytes - _held_in_ram_bytes(engine),
                 "peak_rss_bytes": peak_rss_bytes(),
-                "dense_layer_hidden64_s": decode_layer_seconds(),
+                "dense_layer_hidden64_s": decode_layer_seconds(planned_kernels(config)),
                 "prompt_tokens": prompt_tokens,
                 "new_tokens": new_tokens,
                 "repeat": repeat,
@@ -92,6 +93,7 @@ def _report(engine: Engine, timings: Sequence[Timings], snapshot: Snapshot) -> d
         "simulated": ready.simulated,
         "policy": ready.effective.policy,
         "cpu_threads": ready.effective.cpu_threads,
+        "kernels": ready.planning.kernels,
         "prefill_tokens_per_s": statistics.median(timing.prefill_tokens_per_s for timing in timings),
         "decode_tokens_per_s": statistics.median(timing.decode_tokens_per_s for timing in timings),
         "ttft_s": statistics.median(timing.ttft_s for timing in timings),

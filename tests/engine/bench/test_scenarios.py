@@ -9,8 +9,9 @@ import pytest
 
 from engine.bench.overhead import decode_layer_seconds
 from engine.bench.scenarios import run
-from engine.config import EngineConfig
+from engine.config import EngineConfig, IsaName
 from engine.errors import CheckpointError
+from engine.kernels.cpu_library import available_isas
 from tests.checkpoints import write_mixtral
 
 PROMISED = {
@@ -51,5 +52,6 @@ def test_a_missing_model_is_refused(tmp_path: Path) -> None:
         run(str(tmp_path / "nope"), EngineConfig(device="cpu"), prompt_tokens=4, new_tokens=2, repeat=1)
 
 
-def test_the_decoder_overhead_is_measured_on_a_working_decoder() -> None:
-    assert 0 < decode_layer_seconds() < 1
+@pytest.mark.parametrize("kernels", ["torch", *available_isas()])
+def test_the_decoder_overhead_is_measured_on_a_working_decoder(kernels: IsaName) -> None:
+    assert 0 < decode_layer_seconds(kernels) < 1
