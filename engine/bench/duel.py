@@ -81,13 +81,14 @@ def compare_file(path: Path, shape: Shape, mix: str, course: Course) -> FileResu
                 goal, limit = goal_of(metric.name, shape.name, mix), _limit(work, course.limits, metric)
                 pairs.append(Pairs(metric.name, ours_samples, theirs_samples, goal, limit))
             facts = duel.facts()
+        if course.avx2:
+            course.on_note(f"{shape.name} {mix}: {AVX2_DECODE.name}")
         avx2 = _compare_avx2(ours, path, prompts, course) if course.avx2 else None
     return FileResult(shape.name, mix, path.stat().st_size, tuple(pairs), avx2, *facts, agreement)
 
 
 def _compare_avx2(best: PeerProcess, path: Path, prompts: Prompts, course: Course) -> Pairs:
     """Our decode without AVX-512 against the best that this CPU has."""
-    course.on_note(AVX2_DECODE.name)
     with PeerProcess("rooftop", path, course.threads, course.context_tokens, "avx2") as narrow:
         narrow_samples, best_samples = Duel(narrow, best, prompts).measure(AVX2_DECODE, course.repeat)
     return Pairs(AVX2_DECODE.name, narrow_samples, best_samples, goal_of(AVX2_DECODE.name, "", ""))

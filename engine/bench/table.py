@@ -19,7 +19,7 @@ def as_table(report: Report) -> str:
 
 def _lines(report: Report) -> Iterator[str]:
     """Its lines."""
-    yield f"{report.cpu}, {report.threads} threads, {report.repeat} pairs per metric, {report.date}"
+    yield f"{report.cpu}, {report.threads} threads, pairs per metric: {report.repeat}, {report.date}"
     yield ", ".join(f"{name} {version}" for name, version in report.versions.items())
     if report.read_bytes_per_s and report.int8_operations_per_s:
         yield (
@@ -51,7 +51,7 @@ def _lines(report: Report) -> Iterator[str]:
 def _details(report: Report) -> list[tuple[str, str]]:
     """What each engine says of itself; the same for every file unless something is odd."""
     said = [pair for file in report.files for pair in (("Rooftop", file.ours), ("llama.cpp", file.theirs))]
-    return sorted({(name, facts.details) for name, facts in said}, reverse=True)
+    return list(dict.fromkeys((name, facts.details) for name, facts in said))
 
 
 def _row(pairs: Pairs) -> str:

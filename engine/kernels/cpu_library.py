@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from engine.config import IsaName
-from engine.errors import ConfigurationError
+from engine.errors import ConfigurationError, DeviceOutOfMemoryError
 from engine.kernels.library_path import find_library
 from engine.quant.formats import WeightFormat
 
@@ -23,6 +23,7 @@ ISAS: tuple[IsaName, ...] = ("scalar", "avx2", "avxvnni", "avx512")  # by their 
 
 Check = Callable[[], None]
 
+_NO_MEMORY = 2  # ROOFTOP_NO_MEMORY
 _StopRequest = ctypes.CFUNCTYPE(c_int)
 
 
@@ -94,7 +95,7 @@ class ModelRef(ctypes.Structure):
 class TraceRef(ctypes.Structure):
     """`rooftop_trace`: where a forward pass writes what its layers did."""
 
-    _fields_ = (("experts", c_void_p), ("weights", c_void_p), ("seconds", c_void_p))
+    _fields_ = (("experts", c_void_p), ("seconds", c_void_p))
 
 
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
@@ -272,7 +273,8 @@ class CpuPool:
 
     def logits(self, model: ModelRef, hidden: int, tokens: int, logits: int) -> None:
         """Final norm and head: fp32 [tokens, H] -> fp32 [tokens, V], both by address."""
-        self._library.rooftop_logits(self._pool, byref(model), hidden, tokens, logits, _NO_STOP)
+        run = self._library.rooftop_logits
+        self._stoppable(None, lambda stop: run(self._pool, byref(model), hidden, tokens, logits, stop))
 
     def measure_bandwidth(self, memory: int, size_bytes: int) -> float:
         """Bytes per second that all threads read from memory at an address."""
@@ -284,21 +286,24 @@ class CpuPool:
 
     def _stoppable(self, check: Check | None, call: Callable[[Any], int]) -> None:
         """Make a call that asks `check` as it runs; what that raises is raised here, after the threads stopped."""
-        if check is None:
-            call(_NO_STOP)
-            return
         raised: list[BaseException] = []
 
         def stop() -> int:
+            assert check is not None, "asked only where there is somebody to ask"
             try:
                 check()
             except BaseException as error:  # noqa: BLE001 - carried over the C call, raised below
                 raised.append(error)
             return len(raised)
 
-        call(_StopRequest(stop))
+        result = call(_StopRequest(stop) if check else _NO_STOP)
         if raised:
             raise raised[0]
+        if result == _NO_MEMORY:
+            raise DeviceOutOfMemoryError(
+                "The system did not give the CPU kernels memory to work in.",
+                "Close other programs, or shorten the context in the settings.",
+            )
 
     def close(self) -> None:
         """Stop the threads; closing twice does no harm."""

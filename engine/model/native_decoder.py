@@ -210,6 +210,5 @@ class _Trace:
     def __init__(self, model: ModelConfig, layers: int, tokens: int) -> None:
         shape = (layers, tokens, model.experts_per_token)
         self.experts = np.empty(shape, dtype=np.int32)
-        self.weights = np.empty(shape, dtype=np.float32)
         self.seconds = np.zeros(layers, dtype=np.float32)
-        self.reference = TraceRef(self.experts.ctypes.data, self.weights.ctypes.data, self.seconds.ctypes.data)
+        self.reference = TraceRef(self.experts.ctypes.data, self.seconds.ctypes.data)

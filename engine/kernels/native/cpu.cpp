@@ -26,10 +26,9 @@ const Kernels* kernels_avxvnni() { return nullptr; }
 const Kernels* kernels_avx512() { return nullptr; }
 #endif
 
-size_t attention_scratch(int dim, int heads, int keys) {
-  const size_t one = size_t(heads) * size_t(keys) + size_t(dim) + 32;
-  const size_t many = size_t(dim) * 64 + 64 * size_t(dim + 32) + 2 * size_t(heads) + size_t(dim) + 64;
-  return std::max(one, many);
+size_t attention_scratch(int dim, int heads, int tokens, int keys) {
+  if (tokens == 1) return size_t(heads) * size_t(keys) + size_t(dim) + 32;
+  return size_t(dim) * 64 + 64 * size_t(dim + 32) + 2 * size_t(heads) * size_t(tokens) + size_t(dim) + 64;
 }
 
 }  // namespace rooftop
@@ -107,6 +106,7 @@ ROOFTOP_API void rooftop_read_row(rooftop_pool* pool, const rooftop_matrix* matr
 ROOFTOP_API int rooftop_matmul(rooftop_pool* pool, const rooftop_matrix* matrix, const float* x, int tokens, float* y,
                                rooftop_stop stop) {
   const int columns = matrix->columns;
+  if (!pool->reserve(tokens, columns)) return ROOFTOP_NO_MEMORY;
   const size_t row_groups = size_t(groups_of(columns));
   QuantisedGroup* codes = pool->quantised.of<QuantisedGroup>(size_t(tokens) * row_groups);
   const Activations activations = {x, size_t(columns), codes, columns};

@@ -1,7 +1,7 @@
 // The C interface of the CPU library: plain numbers and pointers, no C++ types, no exceptions.
 //
 // A pool owns threads and work space; one thread at a time may call functions that take the same pool. Matrices are
-// packed as docs/packed-layout.md says. All activations are fp32. Functions that can be stopped return 0 when they were.
+// packed as docs/packed-layout.md says. All activations are fp32. Functions that compute return one of the results below.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -15,6 +15,7 @@
 typedef struct rooftop_pool rooftop_pool;
 typedef int (*rooftop_stop)(void);  // true: stop; asked every few milliseconds, on the caller's thread
 
+enum { ROOFTOP_STOPPED, ROOFTOP_DONE, ROOFTOP_NO_MEMORY };
 enum { ROOFTOP_SCALAR, ROOFTOP_AVX2, ROOFTOP_AVXVNNI, ROOFTOP_AVX512, ROOFTOP_ISAS };
 
 typedef struct {
@@ -56,7 +57,6 @@ typedef struct {
 // What a forward pass tells of each layer that it ran.
 typedef struct {
   int32_t* experts;  // [layers, tokens, experts_per_token]
-  float* weights;    // the same shape
   float* seconds;    // [layers]: time in the experts
 } rooftop_trace;
 

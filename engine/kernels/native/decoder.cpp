@@ -4,6 +4,7 @@
 // than waiting for another; with many they are shared out by token.
 #include <chrono>
 #include <cmath>
+#include <new>
 
 #include "work.h"
 
@@ -18,18 +19,30 @@ class Forward {
   Forward(rooftop_pool* pool, const rooftop_model* model, int tokens, int start, float* hidden, rooftop_trace* trace)
       : p_(*pool), k_(*pool->kernels), m_(*model), tokens_(tokens), start_(start), hidden_(hidden), trace_(trace) {
     width_ = (m_.heads + 2 * m_.kv_heads) * m_.dim;
-    const size_t n = size_t(tokens);
-    normed_ = p_.normed.of<float>(n * m_.hidden);
-    quantised_ = p_.quantised.of<QuantisedGroup>(n * groups_of(m_.hidden));
-    mixed_ = p_.mixed.of<float>(n * width_);
-    const int attended = m_.heads * m_.dim;
-    attended_ = p_.attended.of<float>(n * attended);
-    attended_quantised_ = p_.attended_quantised.of<QuantisedGroup>(n * groups_of(attended));
-    scores_ = p_.scores.of<float>(n * m_.experts);
-    rotation_ = p_.rotation.of<float>(n * m_.dim);
-    const size_t visits = n * m_.experts_per_token;
-    choice_ = p_.choice.of<int32_t>(4 * visits + 3 * size_t(m_.experts) + 1);
-    p_.reserve_inner(int(visits), m_.intermediate);
+  }
+
+  // Takes all memory that the pass needs; false where there is none.
+  bool reserve() noexcept {
+    const int attended = m_.heads * m_.dim, group = m_.heads / m_.kv_heads;
+    const size_t n = size_t(tokens_), visits = n * m_.experts_per_token;
+    const int queries = std::min(tokens_, kAttentionTokens);
+    const size_t attention = attention_scratch(m_.dim, group, queries, start_ + tokens_);
+    if (!p_.reserve(tokens_, std::max(m_.hidden, attended), int(visits), m_.intermediate, attention,
+                    4 * m_.experts_per_token + 1))
+      return false;
+    try {
+      normed_ = p_.normed.of<float>(n * m_.hidden);
+      quantised_ = p_.quantised.of<QuantisedGroup>(n * groups_of(m_.hidden));
+      mixed_ = p_.mixed.of<float>(n * width_);
+      attended_ = p_.attended.of<float>(n * attended);
+      attended_quantised_ = p_.attended_quantised.of<QuantisedGroup>(n * groups_of(attended));
+      scores_ = p_.scores.of<float>(n * m_.experts);
+      rotation_ = p_.rotation.of<float>(n * m_.dim);
+      choice_ = p_.choice.of<int32_t>(4 * visits + 3 * size_t(m_.experts) + 1);
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
+    return true;
   }
 
   void run(int thread, const int32_t* token_ids, int first_layer, int last_layer) {
@@ -152,7 +165,7 @@ class Forward {
     task.keys = w.keys + at, task.values = w.values + at;
     task.cache_format = m_.cache_format;
     task.heads = group, task.dim = m_.dim, task.start = start_ + first, task.tokens = count, task.window = m_.window;
-    task.scratch = p_.space[thread].attention.of<float>(attention_scratch(m_.dim, group * count, end));
+    task.scratch = p_.space[thread].attention.of<float>(attention_scratch(m_.dim, group, count, end));
     k_.attend(task);
   }
 
@@ -213,9 +226,7 @@ class Forward {
     if (thread == 0 && trace_) {
       trace_->seconds[index] = std::chrono::duration<float>(std::chrono::steady_clock::now() - started).count();
       const int32_t* chosen = tokens_ == 1 ? visits.experts : choice_;
-      const float* weights = tokens_ == 1 ? visits.weight : reinterpret_cast<float*>(choice_ + per_layer);
       std::memcpy(trace_->experts + size_t(index) * per_layer, chosen, per_layer * 4);
-      std::memcpy(trace_->weights + size_t(index) * per_layer, weights, per_layer * 4);
     }
     return true;
   }
@@ -270,9 +281,9 @@ class Forward {
   float* const hidden_;
   rooftop_trace* const trace_;
   int width_ = 0, active_ = 0;
-  float *normed_, *mixed_, *attended_, *scores_, *rotation_;
-  QuantisedGroup *quantised_, *attended_quantised_;
-  int32_t* choice_;
+  float *normed_ = nullptr, *mixed_ = nullptr, *attended_ = nullptr, *scores_ = nullptr, *rotation_ = nullptr;
+  QuantisedGroup *quantised_ = nullptr, *attended_quantised_ = nullptr;
+  int32_t* choice_ = nullptr;
 };
 
 }  // namespace
@@ -281,6 +292,7 @@ ROOFTOP_API int rooftop_forward(rooftop_pool* pool, const rooftop_model* model, 
                                 const int32_t* token_ids, int tokens, int start, float* hidden, rooftop_trace* trace,
                                 rooftop_stop stop) {
   Forward forward(pool, model, tokens, start, hidden, trace);
+  if (!forward.reserve()) return ROOFTOP_NO_MEMORY;
   auto job = [&](int thread) { forward.run(thread, token_ids, first_layer, last_layer); };
   return pool->pool.run(job, stop);
 }
@@ -288,8 +300,14 @@ ROOFTOP_API int rooftop_forward(rooftop_pool* pool, const rooftop_model* model, 
 ROOFTOP_API int rooftop_logits(rooftop_pool* pool, const rooftop_model* model, const float* hidden, int tokens,
                                float* logits, rooftop_stop stop) {
   const int n = model->hidden;
+  if (!pool->reserve(tokens, n)) return ROOFTOP_NO_MEMORY;
   const size_t row_groups = size_t(groups_of(n));
-  float* values = pool->normed.of<float>(size_t(tokens) * n);
+  float* values = nullptr;
+  try {
+    values = pool->normed.of<float>(size_t(tokens) * n);
+  } catch (const std::bad_alloc&) {
+    return ROOFTOP_NO_MEMORY;
+  }
   QuantisedGroup* codes = pool->quantised.of<QuantisedGroup>(size_t(tokens) * row_groups);
   const Activations x = {values, size_t(n), codes, n};
   auto job = [&](int thread) {

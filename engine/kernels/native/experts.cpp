@@ -3,6 +3,8 @@
 // First half: an item is 32 rows of gate and up of one expert, which are one int8 group of the down projection's input.
 // Second half: an item is 32 rows of the output; it goes through all experts in their order, so that the sum of a token
 // is always formed in the same order and no partial sums are kept.
+#include <new>
+
 #include "work.h"
 
 using namespace rooftop;
@@ -15,9 +17,23 @@ constexpr int kDirectTokens = 8;
 
 }  // namespace
 
-void rooftop_pool::reserve_inner(int visits, int width) {
-  inner_values = inner.of<float>(size_t(visits) * groups_of(width) * kGroup);  // the larger of the two
-  inner_quantised = reinterpret_cast<QuantisedGroup*>(inner_values);
+bool rooftop_pool::reserve(int tokens, int columns, int visits, int width, size_t attention, int choices) noexcept {
+  const size_t n = size_t(tokens), groups = size_t(groups_of(columns));
+  try {
+    quantised.of<QuantisedGroup>(n * groups);
+    inner_values = inner.of<float>(size_t(visits) * groups_of(width) * kGroup);  // larger than the same as int8
+    inner_quantised = reinterpret_cast<QuantisedGroup*>(inner_values);
+    for (int i = 0; i < pool.threads(); i++) {
+      for (Buffer& tile : space[i].tile) tile.of<float>(n * kPairRows);
+      space[i].values.of<float>(groups * kGroup);
+      space[i].quantised.of<QuantisedGroup>(groups);
+      space[i].attention.of<float>(attention);
+      space[i].choice.of<int32_t>(size_t(choices));
+    }
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  return true;
 }
 
 void rooftop_pool::multiply(int thread, const rooftop_matrix& matrix, int first_item, int item, const Activations& x,
@@ -93,12 +109,12 @@ ROOFTOP_API int rooftop_run_experts(rooftop_pool* pool, const rooftop_experts* l
                                     int count, const int32_t* experts, const int32_t* first, const int32_t* visit_token,
                                     const float* visit_weight, float* out, rooftop_stop stop) {
   const int columns = layer->gate.columns;
+  if (!pool->reserve(tokens, columns, first[count], layer->down.columns)) return ROOFTOP_NO_MEMORY;
   const bool int8 = needs_int8(layer->gate) || needs_int8(layer->up);
   const size_t row_groups = size_t(groups_of(columns));
   QuantisedGroup* codes = int8 ? pool->quantised.of<QuantisedGroup>(size_t(tokens) * row_groups) : nullptr;
   const Activations x = {hidden, size_t(columns), codes, columns};
   const Visits visits = {count, experts, first, visit_token, visit_weight};
-  pool->reserve_inner(first[count], layer->down.columns);
   auto job = [&](int thread) {
     if (int8) {
       pool->pool.each(thread, tokens, [&](int t) {

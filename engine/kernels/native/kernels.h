@@ -48,7 +48,7 @@ struct AttentionTask {
   int start;             // position of the first token
   int tokens;
   int window;            // keys that a query looks back on, itself included; 0 for all
-  float* scratch;        // attention_scratch(dim, heads, start + tokens) floats
+  float* scratch;        // attention_scratch(...) floats
 };
 
 struct Kernels {
@@ -77,7 +77,8 @@ struct Kernels {
   uint64_t (*spin_int8)(uint64_t steps, uint64_t* operations);
 };
 
-size_t attention_scratch(int dim, int heads, int keys);  // floats
+// Floats of scratch memory: `keys` is start + tokens.
+size_t attention_scratch(int dim, int heads, int tokens, int keys);
 
 const Kernels* kernels_scalar();
 const Kernels* kernels_avx2();     // null where the build lacks it

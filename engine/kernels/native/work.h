@@ -42,8 +42,9 @@ struct rooftop_pool {
   float* inner_values = nullptr;       // [visits, width]: one of the two is used, as the down projection wants it
   rooftop::QuantisedGroup* inner_quantised = nullptr;  // [visits, groups]
 
-  // What lies between the two halves of an expert call. Reserved before the job, for any format.
-  void reserve_inner(int visits, int width);
+  // Work space of all threads for products with up to so many tokens and columns, and for what lies between the two
+  // halves of an expert call. Before a job: inside one nothing may fail. False: there is no memory.
+  bool reserve(int tokens, int columns, int visits = 0, int width = 0, size_t attention = 0, int choices = 0) noexcept;
 
   // y [tokens, y_stride] = or += matrix . activations
   void multiply(int thread, const rooftop_matrix& matrix, int first_item, int item, const rooftop::Activations& x,

@@ -17,7 +17,7 @@ def test_each_metric_has_its_line() -> None:
     assert _line(table, " decode  ").split() == (
         ["mixtral", "Q4_0", "decode", "90.0", "60.0", "1.50x", "1.00..2.00", "1.00", "120.0", "75%", "50%"]
     )
-    assert "A processor, 2 threads, 3 pairs" in table
+    assert "A processor, 2 threads, pairs per metric: 3" in table
     assert "llama_cpp_python 0.3.36" in table
     assert "Rooftop: CPU, avx512 kernels\nllama.cpp: CPU : AVX512 = 1" in table
     assert "reads 33.0 GB/s and does 680 int8 GOPS" in table
