@@ -57,9 +57,14 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--version", action="version", version=f"rooftop {metadata.version('rooftop')}")
     parser.add_argument("command", nargs="?", choices=["chat"], help="chat in this terminal instead of a window")
-    parser.add_argument("--model", metavar="M", help="model folder, .gguf file, or `guide` for the bundled model")
+    parser.add_argument(
+        "--model", metavar="M", help="a .gguf file, a folder with safetensors, or `guide` for the bundled model"
+    )
     parser.add_argument("--in-process", action="store_true", help="run the engine inside this process")
     parser.add_argument("--simulate-gpu", metavar="SIZE", help="simulate a GPU with this much VRAM, e.g. 8GiB")
+    parser.add_argument(
+        "--experts-on-disk", action="store_true", help="for a model larger than memory: slow, read as it is used"
+    )
     return parser.parse_args(arguments)
 
 
@@ -82,6 +87,8 @@ def _run_terminal(options: argparse.Namespace, gpu_bytes: int | None) -> int:
         _say(notice, DONE)
     if gpu_bytes is not None:
         settings = replace(settings, simulate_gpu_bytes=gpu_bytes)
+    if options.experts_on_disk:
+        settings = replace(settings, experts_on_disk=True)
     return chat(options.model or GUIDE_MODEL, options.in_process, to_engine_config(settings))
 
 
@@ -115,12 +122,21 @@ def _open_window(app: QApplication, options: argparse.Namespace, gpu_bytes: int 
         return start_host(in_process=options.in_process, log_path=engine_log)
 
     sys.excepthook = _tell_unexpected
-    rooftop = Application(app, start_host, default_settings_path(), options.model, gpu_bytes)
+    model = None if options.model is None else _absolute(options.model)
+    rooftop = Application(app, start_host, default_settings_path(), model, gpu_bytes, options.experts_on_disk)
     QuitSignals(rooftop.window.close, app)
     rooftop.show()
     code = app.exec()
     rooftop.shutdown()
     return code
+
+
+def _absolute(model: str) -> str:
+    """A path that means the same at the next start, from another folder; what is no path stays as it is."""
+    from app.settings import GUIDE_MODEL
+
+    path = Path(model).expanduser()
+    return str(path.absolute()) if model != GUIDE_MODEL and path.exists() else model
 
 
 def _offer_terminal(problem: str, options: argparse.Namespace, gpu_bytes: int | None) -> int:

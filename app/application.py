@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from app.chat_session import ChatSession
 from app.engine_client import EngineClient, EngineState, Host
+from app.engine_words import GUIDE_NAME, model_label, why_portable
 from app.settings import GUIDE_MODEL, Settings, SettingsError, load_settings, save_settings, to_engine_config
 from app.theme import ThemeManager
 from app.widgets.banner import Action
 from app.widgets.chat_pane import ChatPane
 from app.widgets.main_window import MainWindow
+from engine.config import DEVICE_FIELDS
+from engine.messages import TORCH_KERNELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from PySide6.QtWidgets import QApplication, QWidget
 
@@ -35,8 +38,7 @@ log = logging.getLogger(__name__)
 # The simulated GPU that is offered: enough for two experts in five, so that there is something to see, and no more RAM.
 TRY_SIMULATED_SHARE = 0.4
 MOST_SIMULATED_BYTES = 8 << 30
-GUIDE_NAME = "Rooftop guide"
-
+PORTABLE_NOTICE = "The CPU computes with portable kernels, which are slower. "
 
 # What a loaded model can take on, and can refuse.
 LIVE_SETTINGS = ("vram_budget_bytes", "context_tokens", "cpu_threads")
@@ -51,6 +53,7 @@ class Application(QObject):
         settings_path: The settings file.
         model: Model for this session, None for the one used last.
         simulate_gpu_bytes: Simulated GPU for this session, None for the setting.
+        experts_on_disk: Keep experts on disk in this session; False for the setting.
 
     Signals:
         panel_ready(): The live panel is in the window and the engine has been asked to load.
@@ -66,18 +69,23 @@ class Application(QObject):
         settings_path: Path,
         model: str | None = None,
         simulate_gpu_bytes: int | None = None,
+        experts_on_disk: bool = False,
     ) -> None:
         super().__init__(app)
         self._settings_path = settings_path
         self._settings, notice = load_settings(settings_path)
-        self._session_gpu_bytes = simulate_gpu_bytes
+        self._session: dict[str, Any] = {}
+        if simulate_gpu_bytes is not None:
+            self._session["simulate_gpu_bytes"] = simulate_gpu_bytes
+        if experts_on_disk:
+            self._session["experts_on_disk"] = True
         if model is not None:
             self._settings = dataclasses.replace(self._settings, model=model)
         self._ready: Ready | None = None
         self._accepted: Settings | None = None
         self._panel: EnginePanel | None = None
         self._telemetry: TelemetrySampler | None = None
-        self._closed = False
+        self._closed = self._told_kernels = False
         self.themes = ThemeManager(app, self._settings.theme, self._settings.zoom)
         self.client = EngineClient(start_host, self)
         self.session = ChatSession(self.client, self)
@@ -91,9 +99,7 @@ class Application(QObject):
     @property
     def settings(self) -> Settings:
         """The settings in force, the command line's included."""
-        if self._session_gpu_bytes is None:
-            return self._settings
-        return dataclasses.replace(self._settings, simulate_gpu_bytes=self._session_gpu_bytes)
+        return dataclasses.replace(self._settings, **self._session)
 
     def show(self) -> None:
         """Show the window, and fill it once it is on screen."""
@@ -111,13 +117,14 @@ class Application(QObject):
     def apply_settings(self, settings: Settings) -> None:
         """Take new settings; the engine is told what concerns it."""
         before, self._settings = self.settings, settings
-        self._session_gpu_bytes = None
+        self._session.clear()
         self.themes.set_mode(settings.theme)
         self._save()
-        if before.simulate_gpu_bytes != settings.simulate_gpu_bytes or not self.client.model_ready:
+        old, new = to_engine_config(before), to_engine_config(settings)
+        if not self.client.model_ready or any(getattr(old, name) != getattr(new, name) for name in DEVICE_FIELDS):
             self._load()
-        elif to_engine_config(before) != to_engine_config(settings):
-            self.client.reconfigure(to_engine_config(settings))
+        elif old != new:
+            self.client.reconfigure(new)
 
     def shutdown(self) -> None:
         """Save, and end what runs besides the window; safe to call twice."""
@@ -139,6 +146,7 @@ class Application(QObject):
         window.model_chosen.connect(self.open_model)
         window.settings_requested.connect(self.open_settings)
         window.closing.connect(self.shutdown)
+        self.chat.disk_requested.connect(self._keep_on_disk)
         client.ready.connect(self._on_ready)
         client.snapshot.connect(self._on_snapshot)
         client.finished.connect(self._on_finished)
@@ -194,6 +202,9 @@ class Application(QObject):
         self.window.top_bar.show_ready(ready, name)
         if self._panel is not None:
             self._panel.show_ready(ready)
+        if ready.planning.kernels == TORCH_KERNELS and not self._told_kernels:
+            self._told_kernels = True
+            self.chat.banners.show_banner("kernels", f"{PORTABLE_NOTICE}{why_portable()}")
 
     def _on_snapshot(self, snapshot: Snapshot) -> None:
         if self.client.state is EngineState.GENERATING:
@@ -222,6 +233,12 @@ class Application(QObject):
         size_bytes = MOST_SIMULATED_BYTES if self._ready is None else _simulated_bytes_to_try(self._ready)
         self.apply_settings(dataclasses.replace(self.settings, simulate_gpu_bytes=size_bytes))
         self.chat.composer.setFocus()
+
+    def _keep_on_disk(self) -> None:
+        """Load the model that did not fit, its experts in a file."""
+        self._settings = dataclasses.replace(self._settings, experts_on_disk=True)
+        self._load()
+        self._save()
 
     # ---- settings -----------------------------------------------------------------------------------------------
 
@@ -262,7 +279,7 @@ class Application(QObject):
             self.chat.banners.dismiss("settings-file")
 
     def _model_name(self) -> str:
-        return GUIDE_NAME if self._settings.model == GUIDE_MODEL else Path(self._settings.model).name
+        return model_label(self._settings.model)
 
     def _show_model_name(self) -> None:
         self.window.top_bar.show_model_name(self._model_name())

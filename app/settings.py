@@ -44,6 +44,7 @@ class Settings:
         context_tokens: Tokens that the KV cache holds.
         cpu_threads: Threads for CPU experts; None is one per physical core.
         simulate_gpu_bytes: VRAM of a simulated GPU; None uses the real hardware.
+        experts_on_disk: Whether experts are kept in a file, for a model larger than RAM.
         theme: Light, dark or as the system.
         zoom: Text size relative to the default.
         panel_visible: Whether the live panel is shown.
@@ -59,6 +60,7 @@ class Settings:
     context_tokens: int = 8192
     cpu_threads: int | None = None
     simulate_gpu_bytes: int | None = None
+    experts_on_disk: bool = False
     theme: Literal["system", "light", "dark"] = "system"
     zoom: float = 1.0
     panel_visible: bool = True
@@ -72,15 +74,16 @@ class Settings:
             if not isinstance(value, str) or len(value) > MAX_TEXT or "\0" in value:
                 raise ConfigurationError(f"The setting {name} is not a usable text.", "Restore the default.")
         if not self.model:
-            raise ConfigurationError("The setting model is empty.", "Open a model folder.")
+            raise ConfigurationError("The setting model is empty.", "Open a model.")
         _require_whole("vram_budget_bytes", self.vram_budget_bytes, 0, MAX_BYTES, optional=True)
         _require_whole("context_tokens", self.context_tokens, MIN_CONTEXT_TOKENS, MAX_CONTEXT_TOKENS)
         _require_whole("cpu_threads", self.cpu_threads, 1, 1024, optional=True)
         _require_whole("simulate_gpu_bytes", self.simulate_gpu_bytes, 1, MAX_BYTES, optional=True)
         if self.theme not in THEME_MODES:
             raise ConfigurationError(f"The theme {self.theme!r} does not exist.", "Choose system, light or dark.")
-        if not isinstance(self.panel_visible, bool):
-            raise ConfigurationError("The setting panel_visible is neither true nor false.", "Restore the default.")
+        for name in ("experts_on_disk", "panel_visible"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigurationError(f"The setting {name} is neither true nor false.", "Restore the default.")
         if isinstance(self.zoom, bool) or not isinstance(self.zoom, int | float) or not 0.5 <= self.zoom <= 3.0:
             raise ConfigurationError(f"The text size {self.zoom!r} is outside 0.5 to 3.", "Reset the text size.")
 
@@ -102,6 +105,7 @@ def to_engine_config(settings: Settings) -> EngineConfig:
         vram_budget_bytes=settings.vram_budget_bytes,
         context_tokens=settings.context_tokens,
         cpu_threads=settings.cpu_threads,
+        experts_on_disk=settings.experts_on_disk,
         simulated_vram_bytes=settings.simulate_gpu_bytes or EngineConfig().simulated_vram_bytes,
         cost_cache_dir=platformdirs.user_cache_dir(APP_NAME, appauthor=False),
         popularity_dir=platformdirs.user_data_dir(APP_NAME, appauthor=False),

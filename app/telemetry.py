@@ -32,6 +32,8 @@ class MachineSample:
         vram_used_bytes: In use by every program together.
         vram_others_bytes: In use by programs other than the engine.
         gpu_percent: Load of the GPU, 0 to 100.
+        engine_mapped_bytes: How much of the engine's memory are pages of files, which the system may take back and
+            counts as free; 0 where it does not tell.
     """
 
     ram_total_bytes: int
@@ -43,6 +45,7 @@ class MachineSample:
     vram_used_bytes: int | None = None
     vram_others_bytes: int | None = None
     gpu_percent: float | None = None
+    engine_mapped_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,27 +130,30 @@ def take_sample(nvml: NvmlReader, engine_pid: int | None) -> MachineSample:
     """Look at the machine now; CPU load is the mean since this thread's call before."""
     memory = psutil.virtual_memory()
     gpu = nvml.read(engine_pid)
+    rss_bytes, mapped_bytes = _engine_memory(engine_pid)
     return MachineSample(
         ram_total_bytes=int(memory.total),
         ram_used_bytes=int(memory.total - memory.available),
-        engine_rss_bytes=_rss_bytes(engine_pid),
+        engine_rss_bytes=rss_bytes,
         cpu_percent=float(psutil.cpu_percent()),
         gpu_name=gpu.name if gpu else None,
         vram_total_bytes=gpu.total_bytes if gpu else None,
         vram_used_bytes=gpu.used_bytes if gpu else None,
         vram_others_bytes=gpu.others_bytes if gpu else None,
         gpu_percent=gpu.percent if gpu else None,
+        engine_mapped_bytes=mapped_bytes,
     )
 
 
-def _rss_bytes(pid: int | None) -> int | None:
-    """Memory of a process, None when it is gone or hidden."""
+def _engine_memory(pid: int | None) -> tuple[int | None, int]:
+    """Memory of a process, None when it is gone or hidden, and its pages of files, which only Linux tells."""
     if pid is None:
-        return None
+        return None, 0
     try:
-        return int(psutil.Process(pid).memory_info().rss)
+        memory = psutil.Process(pid).memory_info()
     except psutil.Error:
-        return None
+        return None, 0
+    return int(memory.rss), int(getattr(memory, "shared", 0))
 
 
 class TelemetrySampler(QObject):

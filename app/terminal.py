@@ -17,6 +17,7 @@ from types import FrameType
 
 import platformdirs
 
+from app.engine_words import phase_text
 from engine.config import EngineConfig, SamplingParams
 from engine.experts.explain import explain_layer
 from engine.host import EngineHost, start_host
@@ -138,7 +139,7 @@ class TerminalChat:
             for event in events:
                 if isinstance(event, Loading):
                     share = f" {event.done_bytes / event.total_bytes:.0%}" if event.total_bytes else ""
-                    self._progress(f"Loading: {event.phase}{share}")
+                    self._progress(f"{phase_text(event.phase)}{share}")
                 elif isinstance(event, Ready):
                     self._ready = event
                 elif isinstance(event, Failed):

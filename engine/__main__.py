@@ -281,7 +281,12 @@ def _compare_options() -> _Parser:
 def _shared_options() -> _Parser:
     shared = _Parser(add_help=False)
     add = shared.add_argument
-    add("--model", required=True, metavar="M", help="a folder with safetensors, or `guide` for the bundled model")
+    add(
+        "--model",
+        required=True,
+        metavar="M",
+        help="a folder with safetensors, a .gguf file, or `guide` for the bundled model",
+    )
     add("--device", choices=["auto", "cuda", "cpu", "simulated"], default="auto")
     add("--policy", choices=["fiddler", "gpu_stream", "cpu_only"], default="fiddler")
     add("--vram-budget", type=_size, metavar="SIZE", help="VRAM that may be used, e.g. 8GiB")

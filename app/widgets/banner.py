@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from PySide6.QtCore import QSize, Qt
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QBoxLayout,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from app.icons import icon
 from app.theme import SPACE_M, SPACE_S, SPACE_XS, current_theme
@@ -17,6 +26,7 @@ if TYPE_CHECKING:
 Tone = Literal["notice", "error"]
 ICON_PX = 20
 MAX_TEXT_CHARS = 600
+_NO_BREAK = "\N{WORD JOINER}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +45,9 @@ class Banner(QFrame):
         self.setObjectName("banner")
         self.setProperty("tone", tone)
         self._tone = tone
+        self._text = text[:MAX_TEXT_CHARS]
         self._icon = QLabel()
-        self._label = QLabel(text[:MAX_TEXT_CHARS])
+        self._label = QLabel(self._text.replace("/s", f"/{_NO_BREAK}s"))
         self._label.setTextFormat(Qt.TextFormat.PlainText)
         self._label.setWordWrap(True)
         self._label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -48,18 +59,19 @@ class Banner(QFrame):
         layout = QHBoxLayout(self)
         layout.setContentsMargins(SPACE_M, SPACE_S, SPACE_S, SPACE_S)
         layout.setSpacing(SPACE_S)
-        layout.addWidget(self._icon)
-        layout.addWidget(self._label, 1)
+        side = Qt.AlignmentFlag.AlignTop if len(actions) > 1 else Qt.AlignmentFlag.AlignVCenter
         for index, action in enumerate(actions):
-            layout.addWidget(self._make_button(action, close, primary=index == 0))
-        layout.addWidget(self._close)
+            self._make_button(action, close, primary=index == 0)
+        layout.addWidget(self._icon, 0, side)
+        layout.addLayout(self._words(), 1)
+        layout.addWidget(self._close, 0, side)
         self.setAccessibleName(text)
         self.restyle()
 
     @property
     def text(self) -> str:
         """The sentence."""
-        return self._label.text()
+        return self._text
 
     def restyle(self) -> None:
         """Take the theme in force."""
@@ -69,14 +81,30 @@ class Banner(QFrame):
         self._close.setIcon(icon("close", theme.text_dim))
         self._close.setIconSize(QSize(16, 16))
 
-    def _make_button(self, action: Action, close: Callable[[], None], *, primary: bool) -> QPushButton:
+    def _words(self) -> QBoxLayout:
+        """The sentence with one button beside it, or with more of them below."""
+        if len(self.buttons) < 2:
+            words: QBoxLayout = QHBoxLayout()
+            words.addWidget(self._label, 1)
+            buttons: QBoxLayout = words
+        else:
+            words, buttons = QVBoxLayout(), QHBoxLayout()
+            words.addWidget(self._label)
+            words.addLayout(buttons)
+        words.setSpacing(SPACE_S)
+        for button in self.buttons:
+            buttons.addWidget(button)
+        if buttons is not words:
+            buttons.addStretch(1)
+        return words
+
+    def _make_button(self, action: Action, close: Callable[[], None], *, primary: bool) -> None:
         button = QPushButton(action.label)
         button.setObjectName("primary" if primary else "secondary")
         button.setAccessibleName(action.label)
         button.clicked.connect(close)
         button.clicked.connect(action.run)
         self.buttons.append(button)
-        return button
 
 
 class BannerArea(QWidget):

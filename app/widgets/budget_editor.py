@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtWidgets import QHBoxLayout, QSlider, QVBoxLayout, QWidget
 
+from app.engine_words import in_window
 from app.theme import SPACE_S, SPACE_XS
 from app.widgets.form_parts import GIB, CheckBox, SizeSpin
 from app.widgets.panel_parts import DimLabel
@@ -47,7 +48,7 @@ class PreviewContext:
 def preview_text(plan: PlacementPlan, now: PlacementPlan, total_experts: int) -> str:
     """What a plan would mean, compared with the one in force."""
     if not plan.fits:
-        return f"Does not fit. {' '.join(plan.reasons)} {plan.remedy}".strip()
+        return f"Does not fit. {' '.join(plan.reasons)} {in_window(plan.remedy)}".strip()
     speed, speed_now = plan.predicted_decode_tokens_per_s, now.predicted_decode_tokens_per_s
     same = plan.resident_experts == now.resident_experts and f"{speed:.1f}" == f"{speed_now:.1f}"
     kept = f"{plan.resident_experts} of {total_experts} experts on the GPU"

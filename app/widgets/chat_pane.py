@@ -9,6 +9,7 @@ from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QMessageBox, QVBoxLayout, QWidget
 
 from app.engine_client import EngineState
+from app.engine_words import in_window, offers_disk
 from app.theme import SPACE_M, SPACE_S
 from app.widgets.banner import Action, BannerArea
 from app.widgets.composer import HINT, Composer, ComposerMode
@@ -41,10 +42,12 @@ class ChatPane(QWidget):
     Signals:
         open_model_requested(): The user wants another model.
         settings_requested(): The user wants to change a setting.
+        disk_requested(): The user wants the model that did not fit, with its experts on disk.
     """
 
     open_model_requested = Signal()
     settings_requested = Signal()
+    disk_requested = Signal()
 
     def __init__(self, client: EngineClient, session: ChatSession, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -188,7 +191,7 @@ class ChatPane(QWidget):
             self.composer.set_mode(ComposerMode.SEND, HINT)
 
     def _failed(self, error: ErrorReport, what: str) -> None:
-        sentence = f"{error.message} {error.remedy}".strip()
+        sentence = f"{error.message} {in_window(error.remedy)}".strip()
         restart = Action("Restart engine", self._client.restart)
         other = Action("Open another model", self.open_model_requested.emit)
         settings = Action("Settings", self.settings_requested.emit)
@@ -197,6 +200,9 @@ class ChatPane(QWidget):
         elif what == "load" and error.code == "cancelled":
             actions = (Action("Load again", self._client.restart), other)
             self.banners.show_banner("engine", "Loading was cancelled.", "notice", actions)
+        elif what == "load" and offers_disk(error.remedy):
+            disk = Action("Keep experts on disk and load", self.disk_requested.emit)
+            self.banners.show_banner("engine", sentence, "error", (disk, other))
         elif what == "load":
             self.banners.show_banner("engine", sentence, "error", (other, settings))
         elif what == "settings" and error.code != "cancelled":

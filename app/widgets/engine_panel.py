@@ -183,7 +183,7 @@ class EnginePanel(QWidget):
         vram = vram_content(self._ready, self._snapshot, self._machine)
         self.vram.setVisible(vram is not None and not (self._ready and self._ready.plan.device == "cpu"))
         self.vram.set_content(vram)
-        self.ram.set_content(ram_content(self._snapshot, self._machine))
+        self.ram.set_content(ram_content(self._ready, self._snapshot, self._machine))
 
     def _show_experts_count(self, resident: int) -> None:
         if self._ready is not None:

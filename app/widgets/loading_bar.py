@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
+from app.engine_words import phase_text
 from app.theme import SPACE_M, SPACE_S
 from engine.experts.explain import human_bytes
 
@@ -14,12 +15,6 @@ if TYPE_CHECKING:
     from engine.messages import Loading
 
 PROGRESS_STEPS = 1000
-PHASES = {
-    "checking": "Checking the model",
-    "dense": "Loading the dense weights",
-    "experts": "Loading the experts",
-    "measuring": "Measuring how fast this computer is",
-}
 
 
 class LoadingBar(QFrame):
@@ -75,7 +70,7 @@ class LoadingBar(QFrame):
 
     def show_loading(self, loading: Loading) -> None:
         """The engine's progress."""
-        self._phase.setText(PHASES.get(loading.phase, loading.phase.capitalize()))
+        self._phase.setText(phase_text(loading.phase))
         if loading.total_bytes > 0:
             done = min(loading.done_bytes, loading.total_bytes)
             self._bytes.setText(f"{human_bytes(done)} of {human_bytes(loading.total_bytes)}")

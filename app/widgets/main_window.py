@@ -13,6 +13,7 @@ from PySide6.QtCore import QByteArray, QEvent, Qt, Signal
 from PySide6.QtGui import QAction, QActionGroup, QKeySequence
 from PySide6.QtWidgets import QDialog, QFileDialog, QMainWindow, QSplitter, QVBoxLayout, QWidget
 
+from app.engine_words import is_gguf, model_label
 from app.icons import app_icon
 from app.theme import ZOOM_STEP
 from app.widgets.top_bar import TopBar
@@ -31,6 +32,8 @@ DEFAULT_SIZE = (1240, 800)
 MINIMUM_SIZE = (440, 400)
 CHAT_MIN_WIDTH = 380
 PANEL_WIDTH = 400
+FILE_TITLE = "Open a model: a .gguf file, or any .safetensors file of its folder"
+FILE_FILTER = "Models (*.gguf *.safetensors)"
 
 
 class MainWindow(QMainWindow):
@@ -74,7 +77,7 @@ class MainWindow(QMainWindow):
         self._build_menus()
         self.top_bar.panel_toggled.connect(self.show_panel)
         self.top_bar.new_chat_requested.connect(self.new_chat_requested)
-        chat.open_model_requested.connect(self.choose_model)
+        chat.open_model_requested.connect(self.choose_file)
         chat.settings_requested.connect(self.settings_requested)
         themes.changed.connect(self._restyle)
         self.resize(*DEFAULT_SIZE)
@@ -120,8 +123,14 @@ class MainWindow(QMainWindow):
         self._place_panel()
         self.panel_shown.emit(visible)
 
-    def choose_model(self) -> None:
-        """Ask for a model folder."""
+    def choose_file(self) -> None:
+        """Ask for a model's file; any safetensors file stands for its folder."""
+        name, _ = QFileDialog.getOpenFileName(self, FILE_TITLE, filter=FILE_FILTER)
+        if name:
+            self.model_chosen.emit(_model_at(Path(name)) or name)
+
+    def choose_folder(self) -> None:
+        """Ask for a model's folder."""
         folder = QFileDialog.getExistingDirectory(self, "Open model folder")
         if folder:
             self.model_chosen.emit(folder)
@@ -197,7 +206,8 @@ class MainWindow(QMainWindow):
 
     def _fill_file_menu(self, menu: QMenu) -> None:
         self._add(menu, "&New chat", "Ctrl+N", self.new_chat_requested.emit)
-        self._add(menu, "&Open model folder…", "Ctrl+O", self.choose_model)
+        self._add(menu, "&Open model file (.gguf)…", "Ctrl+O", self.choose_file)
+        self._add(menu, "Open model &folder…", "Ctrl+Shift+O", self.choose_folder)
         menu.addSeparator()
         self._add(menu, "&Settings…", "Ctrl+,", self.settings_requested.emit)
         menu.addSeparator()
@@ -264,12 +274,19 @@ class MainWindow(QMainWindow):
 
 
 def _dropped_model(event: QDropEvent) -> str | None:
-    """The one local folder or .gguf file that is being dropped."""
+    """The one local model that is being dropped; of a split one, all files may come together."""
     urls = event.mimeData().urls()
-    if len(urls) != 1 or not urls[0].isLocalFile():
-        return None
-    path = Path(urls[0].toLocalFile())
-    return str(path) if path.is_dir() or path.suffix.lower() == ".gguf" else None
+    models = [_model_at(Path(url.toLocalFile())) for url in urls if url.isLocalFile()]
+    sound = [model for model in models if model is not None]
+    names = {(Path(model).parent, model_label(model)) for model in sound}
+    return min(sound) if len(sound) == len(urls) and len(names) == 1 else None
+
+
+def _model_at(path: Path) -> str | None:
+    """The model that a folder or file belongs to; None for other files."""
+    if path.is_dir() or is_gguf(path):
+        return str(path)
+    return str(path.parent) if path.suffix.lower() == ".safetensors" else None
 
 
 def _encode(data: QByteArray) -> str:

@@ -15,9 +15,10 @@ _MEANINGS = {
     "Experts": "The weights of the experts that live here.",
     "Workspace": "Room to compute in, buffers that experts are streamed through, and the driver's own share.",
     "Simulated": "The simulated GPU's memory is really RAM.",
-    "Engine": "The rest of the engine's process: libraries and buffers.",
+    "Engine": "The rest of the engine's process: its buffers and those of its libraries.",
     "Other programs": "All that is not the engine.",
     "Free": "Nobody uses this memory now.",
+    "Experts on disk": "Read from a file as they are used. The system keeps the latest in memory that is free.",
 }
 
 
@@ -47,12 +48,14 @@ class GaugeContent:
         own: The engine's parts, from the left.
         others: Other programs, at the right; None where there is nothing to tell.
         budget_bytes: Where the mark is; None for no mark.
+        elsewhere: What belongs to the model and takes none of this memory; None for nothing.
     """
 
     total_bytes: int
     own: tuple[GaugePart, ...]
     others: GaugePart | None
     budget_bytes: int | None = None
+    elsewhere: GaugePart | None = None
 
     @property
     def free_bytes(self) -> int:
@@ -69,6 +72,11 @@ class GaugeContent:
         """All parts as they lie from left to right."""
         free = _part("free", "Free", self.free_bytes)
         return (*self.own, free, self.others) if self.others is not None else (*self.own, free)
+
+    @property
+    def legend(self) -> tuple[GaugePart, ...]:
+        """All parts, and what lies elsewhere."""
+        return (*self.parts, self.elsewhere) if self.elsewhere is not None else self.parts
 
 
 def vram_content(ready: Ready | None, snapshot: Snapshot | None, machine: MachineSample | None) -> GaugeContent | None:
@@ -105,20 +113,26 @@ def _vram_total_bytes(ready: Ready | None, machine: MachineSample | None) -> int
     return gpu.total_bytes if gpu is not None else 0
 
 
-def ram_content(snapshot: Snapshot | None, machine: MachineSample | None) -> GaugeContent | None:
-    """Who holds the RAM; None before the first sample. A simulated GPU's memory is part of it."""
+def ram_content(ready: Ready | None, snapshot: Snapshot | None, machine: MachineSample | None) -> GaugeContent | None:
+    """Who holds the RAM; None before the first sample.
+
+    A simulated GPU's memory is part of it. Pages of files are not, experts on disk among them: the system counts what
+    it keeps of them as free.
+    """
     if machine is None:
         return None
     terms = snapshot.host_bytes if snapshot is not None else {}
     experts = min(terms.get("experts", 0), machine.ram_total_bytes)
     simulated = min(terms.get("simulated_vram", 0), machine.ram_total_bytes - experts)
-    engine = max(experts + simulated, machine.engine_rss_bytes or 0)
+    engine = max(experts + simulated, (machine.engine_rss_bytes or 0) - machine.engine_mapped_bytes)
     own = [_part("cpu", "Experts", experts)] if experts else []
     if simulated:
         own.append(_part("gpu", "Simulated", simulated))
     own.append(_part("dense", "Engine", engine - experts - simulated))
     others = _part("others", "Other programs", max(0, machine.ram_used_bytes - engine))
-    return GaugeContent(machine.ram_total_bytes, tuple(own) if engine else (), others)
+    on_disk = ready.plan.host_bytes.get("experts_on_disk", 0) if ready is not None else 0
+    elsewhere = _part("disk", "Experts on disk", on_disk) if on_disk else None
+    return GaugeContent(machine.ram_total_bytes, tuple(own) if engine else (), others, elsewhere=elsewhere)
 
 
 def _part(key: str, label: str, size_bytes: int) -> GaugePart:

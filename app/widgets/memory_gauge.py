@@ -18,6 +18,7 @@ from PySide6.QtGui import (
     QPainter,
     QPainterPath,
     QPaintEvent,
+    QPen,
     QPolygonF,
     QResizeEvent,
 )
@@ -74,7 +75,7 @@ class MemoryGauge(QWidget):
         if content is None:
             return f"{self._title}: unknown."
         used = sum(part.size_bytes for part in content.held)
-        words = [f"{part.label} {human_bytes(part.size_bytes)}" for part in content.parts]
+        words = [f"{part.label} {human_bytes(part.size_bytes)}" for part in content.legend]
         if content.budget_bytes is not None:
             words.append(f"budget {human_bytes(content.budget_bytes)}")
         return f"{human_bytes(used)} of {human_bytes(content.total_bytes)} used: {', '.join(words)}."
@@ -106,7 +107,7 @@ class MemoryGauge(QWidget):
     def _legend_entries(self, content: GaugeContent) -> list[tuple[QRectF, GaugePart]]:
         """The legend in even columns, as many as fit."""
         metrics = QFontMetricsF(self._small_font())
-        parts = content.parts
+        parts = content.legend
         needed = max(metrics.horizontalAdvance(_legend_text(part)) for part in parts) + _SWATCH + 10
         columns = max(1, min(len(parts), int(self.width() // needed)))
         width = self.width() / columns
@@ -146,7 +147,8 @@ class MemoryGauge(QWidget):
         return super().event(event)
 
     def _tip(self, part: GaugePart) -> str:
-        total = self._content.total_bytes if self._content is not None else 0
+        content = self._content
+        total = content.total_bytes if content is not None and part is not content.elsewhere else 0
         share = f" ({100 * part.size_bytes / total:.0f} % of {human_bytes(total)})" if total else ""
         return f"{part.label}: {human_bytes(part.size_bytes)}{share}. {part.meaning}"
 
@@ -178,7 +180,7 @@ class MemoryGauge(QWidget):
         painter.end()
 
     def _paint_title(self, painter: QPainter, theme: Theme) -> None:
-        """Name and size at the left, how much is held at the right."""
+        """Name and size at the left, how much is held at the right; where both are too long, the size gives way."""
         box = QRectF(0, 0, self.width(), QFontMetricsF(self.font()).height())
         font = QFont(self.font())
         font.setWeight(QFont.Weight.DemiBold)
@@ -190,7 +192,9 @@ class MemoryGauge(QWidget):
         painter.setFont(self._small_font())
         painter.setPen(QColor(theme.text_dim))
         size = human_bytes(self._content.total_bytes) if self._content is not None else ""
-        painter.drawText(box.adjusted(offset, 0, 0, 0), Qt.AlignmentFlag.AlignLeft | middle, size)
+        advance = painter.fontMetrics().horizontalAdvance
+        if offset + advance(f"{size}  {self.headline}") <= box.width():
+            painter.drawText(box.adjusted(offset, 0, 0, 0), Qt.AlignmentFlag.AlignLeft | middle, size)
         painter.drawText(box, Qt.AlignmentFlag.AlignRight | middle, self.headline)
 
     @property
@@ -259,10 +263,14 @@ def _paint_mark(painter: QPainter, bar: QRectF, share: float, theme: Theme) -> N
 
 def _paint_legend_entry(painter: QPainter, box: QRectF, part: GaugePart, theme: Theme) -> None:
     swatch = QRectF(box.left() + 0.5, box.center().y() - _SWATCH / 2, _SWATCH, _SWATCH)
-    _fill(painter, swatch, part.key, theme)
     painter.setBrush(Qt.BrushStyle.NoBrush)
-    painter.setPen(QColor(theme.border))
-    painter.drawRect(swatch)
+    if part.key == "disk":  # an empty frame: it has no place in the bar
+        painter.setPen(QPen(QColor(theme.cpu), 2))
+        painter.drawRect(swatch.adjusted(1, 1, -1, -1))
+    else:
+        _fill(painter, swatch, part.key, theme)
+        painter.setPen(QColor(theme.border))
+        painter.drawRect(swatch)
     text_box = box.adjusted(_SWATCH + 6, 0, 0, 0)
     value = human_bytes(part.size_bytes)
     painter.setPen(QColor(theme.text_dim))

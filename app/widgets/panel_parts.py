@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QEvent, QRectF, QSize, Qt
 from PySide6.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
+from app.engine_words import facts, phase_text
 from app.theme import FONT_LARGE, FONT_SMALL, SPACE_S, SPACE_XS, current_theme
 from engine.experts.explain import human_bytes
 
@@ -16,14 +18,9 @@ if TYPE_CHECKING:
     from engine.messages import Loading, Ready
 
 NO_VALUE = "\N{EN DASH}"
+_TIP_CHARS = 64  # Qt breaks no lines of a plain tool tip
 NO_GPU_FOUND = "No NVIDIA GPU found"
 NO_GPU_TEXT = f"{NO_GPU_FOUND}: every expert runs on the CPU."
-_PHASES = {
-    "checking": "Checking the model",
-    "dense": "Loading the dense weights",
-    "experts": "Loading the experts",
-    "measuring": "Measuring what an expert costs here",
-}
 
 
 def scaled_font(font: QFont, factor: float) -> QFont:
@@ -152,7 +149,7 @@ class NumberTile(QWidget):
 
 
 class DeviceLine(QWidget):
-    """Which device does the work, a badge where it is simulated, and a way to try that."""
+    """Which device does the work, a badge where it is simulated, how the model is computed, and a way to try a GPU."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -164,6 +161,8 @@ class DeviceLine(QWidget):
         self._badge.setProperty("tone", "simulated")
         self._badge.setAccessibleName("This GPU is simulated")
         self._detail = DimLabel("", self)
+        self._facts = DimLabel("", self)
+        self._facts.setAccessibleName("Weights and kernels")
         self.simulate = QPushButton("Try the simulated GPU", self)
         self.simulate.setAccessibleDescription("Reloads the model with a GPU that is computed on the CPU.")
         top = QHBoxLayout()
@@ -174,6 +173,7 @@ class DeviceLine(QWidget):
         layout.setSpacing(SPACE_XS)
         layout.addLayout(top)
         layout.addWidget(self._detail)
+        layout.addWidget(self._facts)
         layout.addWidget(self.simulate, 0, Qt.AlignmentFlag.AlignLeft)
         self.setAccessibleName("Device")
         self.show_device(None, None)
@@ -182,6 +182,11 @@ class DeviceLine(QWidget):
     def text(self) -> str:
         """All words that are shown."""
         return f"{self._name.text()} {self._detail.text()}".strip()
+
+    @property
+    def facts(self) -> tuple[str, str]:
+        """How the model is stored and computed, and its tool tip; both empty without a model."""
+        return self._facts.text(), self._facts.accessibleDescription()
 
     @property
     def badge_shown(self) -> bool:
@@ -195,9 +200,19 @@ class DeviceLine(QWidget):
         self._name.setText(name)
         self._detail.setText(" \N{MIDDLE DOT} ".join(part for part in (detail, load) if part))
         self._detail.setVisible(bool(self._detail.text()))
+        self._show_facts(ready)
         self._badge.setVisible(ready is not None and ready.simulated)
-        self.simulate.setVisible(name == NO_GPU_TEXT)
+        offered = name == NO_GPU_TEXT
+        self.simulate.setVisible(offered)
+        self._facts.setContentsMargins(0, 0, 0, SPACE_XS if offered else 0)
         self.setAccessibleDescription(self.text)
+
+    def _show_facts(self, ready: Ready | None) -> None:
+        line, tip = facts(ready) if ready is not None else ("", "")
+        self._facts.setText(line)
+        self._facts.setToolTip(textwrap.fill(tip, _TIP_CHARS))
+        self._facts.setAccessibleDescription(tip)
+        self._facts.setVisible(bool(line))
 
 
 def _device_words(ready: Ready | None, machine: MachineSample | None) -> tuple[str, str]:
@@ -245,7 +260,7 @@ class LoadingLine(QWidget):
 
     def show_loading(self, loading: Loading) -> None:
         """Show the phase and its bytes; a moving bar where the size is unknown."""
-        words = _PHASES.get(loading.phase, loading.phase.capitalize())
+        words = phase_text(loading.phase)
         if loading.total_bytes > 0:
             words += f": {human_bytes(loading.done_bytes)} of {human_bytes(loading.total_bytes)}"
             self._bar.setRange(0, 1000)

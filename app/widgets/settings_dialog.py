@@ -11,16 +11,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, cast
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QIcon
+from PySide6.QtGui import QIcon, QShowEvent
 from PySide6.QtWidgets import (
     QComboBox,
     QDialog,
     QDialogButtonBox,
     QFormLayout,
+    QFrame,
     QHBoxLayout,
     QLabel,
     QPushButton,
+    QScrollArea,
     QSpinBox,
+    QStyle,
     QVBoxLayout,
     QWidget,
 )
@@ -31,15 +34,21 @@ from app.widgets.budget_editor import AFTER_RELOAD, NO_GPU, NO_MODEL, BudgetEdit
 from app.widgets.form_parts import GIB, CheckBox, SizeSpin, plain_spin
 from app.widgets.panel_parts import DimLabel
 from engine.config import MAX_CONTEXT_TOKENS, MIN_CONTEXT_TOKENS
-from engine.experts.explain import human_bytes
+from engine.experts.explain import human_bytes, human_speed
 
 if TYPE_CHECKING:
     from engine.messages import ErrorReport, Ready
 
 ThemeName = Literal["system", "light", "dark"]
 _THEMES: tuple[tuple[str, ThemeName], ...] = (("As the system", "system"), ("Light", "light"), ("Dark", "dark"))
+_TITLE_BAR_PX = 48
+_RELOADING = ("experts_on_disk", "simulate_gpu_bytes")
 _SIMULATED_BYTES = 8 * GIB
 _LEAST_SIMULATED_BYTES = 1 << 20
+_DISK_NOTE = (
+    "Slow: what memory cannot hold is read from the drive at every token. "
+    "Needs as much free space there as the experts take."
+)
 _SIMULATED_NOTE = "Shows placement and streaming without a graphics card; its speeds are not a real GPU's."
 
 
@@ -88,6 +97,7 @@ class SettingsDialog(QDialog):
         self.threads = QSpinBox()
         plain_spin(self.threads)
         self.threads.setRange(1, max(os.cpu_count() or 1, self._settings.cpu_threads or 1))
+        self.on_disk = CheckBox("&Keep experts on disk (for models larger than memory)")
         self.simulate = CheckBox("&Use a simulated GPU with")
         self.simulated_size = SizeSpin()
         self.measure = QPushButton("&Measure again")
@@ -98,6 +108,7 @@ class SettingsDialog(QDialog):
             self.context: "Context length",
             self.automatic_threads: "Automatic CPU threads",
             self.threads: "CPU threads",
+            self.on_disk: "Keep experts on disk",
             self.simulate: "Use a simulated GPU",
             self.simulated_size: "Memory of the simulated GPU",
             self.measure: "Measure this machine's costs again",
@@ -107,12 +118,14 @@ class SettingsDialog(QDialog):
             widget.setAccessibleName(name)
         self.budget_in_force, self.context_in_force = DimLabel(), DimLabel()
         self.threads_in_force, self.simulated_in_force = DimLabel(), DimLabel()
-        self.costs_in_force = DimLabel()
+        self.disk_in_force, self.costs_in_force = DimLabel(), DimLabel()
         self.status = DimLabel(lines=2)
         self.status.setAccessibleName("Status")
 
     def _build_layout(self) -> None:
-        form = QFormLayout()
+        content = QWidget()
+        form = self._form = QFormLayout(content)
+        form.setContentsMargins(0, 0, 0, 0)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
         form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
@@ -122,6 +135,8 @@ class SettingsDialog(QDialog):
         _add_row(form, "&Context length", self.context, _in_a_row(self.context), self.context_in_force)
         threads = _in_a_row(self.automatic_threads, self.threads)
         _add_row(form, "CPU &threads", self.automatic_threads, threads, self.threads_in_force)
+        on_disk = _in_a_row(self.on_disk, _reload_mark())
+        _add_row(form, "Large models", self.on_disk, on_disk, DimLabel(_DISK_NOTE), self.disk_in_force)
         simulated = _in_a_row(self.simulate, self.simulated_size, _reload_mark())
         note = DimLabel(_SIMULATED_NOTE)
         _add_row(form, "Simulated GPU", self.simulate, simulated, note, self.simulated_in_force)
@@ -138,16 +153,39 @@ class SettingsDialog(QDialog):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(SPACE_L, SPACE_L, SPACE_L, SPACE_L)
         layout.setSpacing(SPACE_L)
-        layout.addLayout(form)
-        layout.addStretch(1)
+        layout.addWidget(self._scrolling(content), 1)
         layout.addWidget(self.status)
         layout.addWidget(self._buttons)
+
+    def _scrolling(self, content: QWidget) -> QScrollArea:
+        """A form that scrolls on screens that are too low for it."""
+        self._scroll = QScrollArea()
+        self._scroll.setFrameShape(QFrame.Shape.NoFrame)
+        self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._scroll.setWidgetResizable(True)
+        self._scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._scroll.setWidget(content)
+        bar = self.style().pixelMetric(QStyle.PixelMetric.PM_ScrollBarExtent)
+        self._scroll.setMinimumWidth(content.sizeHint().width() + bar)
+        return self._scroll
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Open as tall as the form, or as the screen allows."""
+        super().showEvent(event)
+        if event.spontaneous():
+            return
+        hint = self.sizeHint()
+        width = max(self.minimumWidth(), hint.width())
+        form_height = self._form.totalHeightForWidth(width - 2 * SPACE_L)
+        height = hint.height() - self._scroll.sizeHint().height() + form_height
+        self.resize(width, min(height, self.screen().availableGeometry().height() - _TITLE_BAR_PX))
 
     def _connect(self) -> None:
         self.budget.changed.connect(self._edited)
         self.context.valueChanged.connect(self._edited_with_preview)
         self.automatic_threads.toggled.connect(self._edited_with_preview)
         self.threads.valueChanged.connect(self._edited_with_preview)
+        self.on_disk.toggled.connect(self._edited_with_preview)
         self.simulate.toggled.connect(self._edited_with_preview)
         self.simulated_size.size_changed.connect(self._edited_with_preview)
         self.measure.clicked.connect(self._measure)
@@ -173,6 +211,7 @@ class SettingsDialog(QDialog):
             vram_budget_bytes=self.budget.budget_bytes,
             context_tokens=self.context.value(),
             cpu_threads=None if self.automatic_threads.isChecked() else self.threads.value(),
+            experts_on_disk=self.on_disk.isChecked(),
             simulate_gpu_bytes=simulated if self.simulate.isChecked() else None,
             theme=theme,
         )
@@ -183,6 +222,7 @@ class SettingsDialog(QDialog):
         self.context.setValue(settings.context_tokens)
         self.automatic_threads.setChecked(settings.cpu_threads is None)
         self.threads.setValue(settings.cpu_threads or self._threads_in_force())
+        self.on_disk.setChecked(settings.experts_on_disk)
         self.simulate.setChecked(settings.simulate_gpu_bytes is not None)
         self.simulated_size.set_size(settings.simulate_gpu_bytes or _SIMULATED_BYTES)
         self.theme.setCurrentIndex(self.theme.findData(settings.theme))
@@ -220,6 +260,7 @@ class SettingsDialog(QDialog):
             self.budget_in_force,
             self.context_in_force,
             self.threads_in_force,
+            self.disk_in_force,
             self.simulated_in_force,
             self.costs_in_force,
         )
@@ -248,6 +289,7 @@ class SettingsDialog(QDialog):
                 ready.effective,
                 context_tokens=pending.context_tokens,
                 cpu_threads=pending.cpu_threads or ready.effective.cpu_threads,
+                experts_on_disk=pending.experts_on_disk,
                 simulated_vram_bytes=pending.simulate_gpu_bytes or ready.effective.simulated_vram_bytes,
             )
             self.budget.set_context(PreviewContext(ready.planning, config, ready.plan))
@@ -268,7 +310,7 @@ class SettingsDialog(QDialog):
     def _consequence(self, pending: Settings) -> str:
         if pending == self._settings or self._ready is None:
             return ""
-        if pending.simulate_gpu_bytes != self._settings.simulate_gpu_bytes:
+        if any(getattr(pending, name) != getattr(self._settings, name) for name in _RELOADING):
             return "Applying reloads the model."
         if pending.context_tokens != self._settings.context_tokens:
             return "Applying keeps the model loaded; the next reply reads the whole chat again."
@@ -302,17 +344,20 @@ class SettingsDialog(QDialog):
 
 
 def _in_force_texts(ready: Ready) -> tuple[str, ...]:
-    """What the engine says about budget, context, threads, simulated GPU and costs."""
+    """What the engine says about budget, context, threads, experts on disk, simulated GPU and costs."""
     plan, effective = ready.plan, ready.effective
     budget = f"in force: {human_bytes(plan.vram_budget_bytes)}" if plan.device != "cpu" else ""
     limit = ready.model.max_position_embeddings
     context = f"in force: {plan.context_tokens:,} tokens"
     context += ", all that this model can take" if plan.context_tokens >= limit else ""
     threads = f"in force: {effective.cpu_threads}" if effective.cpu_threads is not None else ""
+    on_disk = plan.host_bytes.get("experts_on_disk", 0)
+    speed = human_speed(plan.predicted_decode_tokens_per_s)
+    disk = f"in force: {human_bytes(on_disk)} on disk, predicted {speed}" if on_disk else ""
     simulated = f"in force: {human_bytes(effective.simulated_vram_bytes)}, simulated" if ready.simulated else ""
     cpu = ready.planning.costs.cpu_expert
     costs = f"costs {ready.planning.costs.source}, fit error {cpu.fit_error:.0%} on the CPU"
-    return budget, context, threads, simulated or f"in force: {ready.device_name}", costs
+    return budget, context, threads, disk, simulated or f"in force: {ready.device_name}", costs
 
 
 def _add_row(form: QFormLayout, name: str, buddy: QWidget, *fields: QWidget) -> None:

@@ -1,14 +1,16 @@
-"""The bundled guide as a GGUF file in any format that the engine runs: what shows how good quantised models are.
+"""The bundled guide as a GGUF file in any format that the engine runs: trained weights that show what rounding costs.
 
-Plain formats hold every matrix in one format, as the `gguf` package quantises it. Mixes ("Q4_K_M") are what llama.cpp's
-own quantiser makes of the guide in BF16, with the formats that it chooses. Norms and routers are always F32. A file is
-written under another name and renamed at the end: one that is there is whole, and is used again.
+A plain file holds every matrix in one format, as the `gguf` package quantises it. A mixed one ("Q4_K_M") is what
+llama.cpp's own quantiser makes of the guide, with the formats that it chooses. Norms and routers are always F32. A file
+is written under another name and renamed at the end: one that is there is whole, and is used again.
 """
 
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -32,7 +34,7 @@ from engine.checkpoint.tensor_names import (
     router,
 )
 from engine.config import ModelConfig
-from engine.errors import EngineFailure
+from engine.errors import ConfigurationError, EngineFailure
 from engine.quant.formats import FORMATS
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
-# Each with its number in general.file_type (llama_ftype).
+# By name the number in general.file_type (llama_ftype).
 PLAIN: Mapping[str, int] = MappingProxyType(
     {"F32": 0, "BF16": 32, "Q8_0": 7, "Q4_0": 2, "Q4_1": 3, "Q5_0": 8, "Q5_1": 9, "MXFP4": 38}
 )
@@ -50,7 +52,7 @@ MIXED: Mapping[str, int] = MappingProxyType(
 
 _SOURCE = "BF16"  # what mixes are made from: the guide's own bits
 _EXPERT_PARTS: tuple[tuple[str, ExpertPart], ...] = (("gate", "w1"), ("up", "w3"), ("down", "w2"))
-_SPECIAL, _NORMAL = 3, 1  # types of tokens
+_NORMAL, _CONTROL = 1, 3  # types of tokens
 
 
 def guide_file(folder: Path, name: str) -> Path:
@@ -58,15 +60,17 @@ def guide_file(folder: Path, name: str) -> Path:
 
     Args:
         folder: Where it lies; made if it is missing.
-        name: A key of `PLAIN`, or of `MIXED`, which needs the llama-cpp-python package.
+        name: A key of `PLAIN`, which needs the `gguf` package, or of `MIXED`, which needs llama-cpp-python too.
 
     Raises:
         CheckpointError: The guide is missing from this installation.
+        ConfigurationError: A package is.
         EngineFailure: llama.cpp cannot make the mix.
         OSError: The file cannot be written.
     """
     path = folder / f"guide-{name}.gguf"
     if not path.exists():
+        _check_packages(("gguf",) if name in PLAIN else ("gguf", "llama_cpp"))
         folder.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".part")
         try:
@@ -80,10 +84,17 @@ def guide_file(folder: Path, name: str) -> Path:
     return path
 
 
+def _check_packages(names: tuple[str, ...]) -> None:
+    """Refuse what this installation cannot write."""
+    if not all(importlib.util.find_spec(name) for name in names):
+        raise ConfigurationError(f"This needs the packages {' and '.join(names)}.", "Run: pip install -e '.[bench]'")
+
+
 def _quantise(source: Path, path: Path, file_type: int) -> None:
     """Let llama.cpp make a mix of a file in floats."""
     import llama_cpp
 
+    logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)  # else it tells of every tensor
     settings = llama_cpp.llama_model_quantize_default_params()
     settings.ftype, settings.nthread = file_type, 1
     if llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(path), ctypes.byref(settings)) != 0:
@@ -156,7 +167,7 @@ def _add_metadata(writer: GGUFWriter, config: ModelConfig, name: str) -> None:
     import gguf
 
     assert config.sliding_window is not None, "the guide looks back on a window"
-    writer.add_name(f"{config.name} {name}")
+    writer.add_name(config.name)
     writer.add_file_type(PLAIN[name])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     writer.add_vocab_size(config.vocab_size)
@@ -185,7 +196,7 @@ def _add_vocabulary(writer: GGUFWriter, folder: Path) -> None:
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
-    writer.add_token_types([_SPECIAL if token in special else _NORMAL for token in tokens])
+    writer.add_token_types([_CONTROL if token in special else _NORMAL for token in tokens])
     writer.add_token_merges([" ".join(merge) for merge in tokenizer["model"]["merges"]])
     writer.add_bos_token_id(ids[settings["bos_token"]])
     writer.add_eos_token_id(ids[settings["eos_token"]])

@@ -71,7 +71,7 @@ class NativeDecoder:
         self._reference = self._model_reference()
 
     def forward(self, tokens: list[int], check: Check) -> Generator[None, None, torch.Tensor]:
-        """Append tokens to the sequence in the cache; a prompt pauses after every layer.
+        """Append tokens to the sequence in the cache; a prompt pauses after every layer, a single token after the last.
 
         Args:
             tokens: Ids of the next T tokens.
@@ -79,7 +79,7 @@ class NativeDecoder:
                 forgets this pass.
 
         Yields:
-            None after each layer of a prompt.
+            None at each pause.
 
         Returns:
             Hidden states for `logits`: fp32 [T, H].
@@ -92,8 +92,7 @@ class NativeDecoder:
         for first in range(0, layers, step):
             check()
             self._run(first, step, ids if first == 0 else None, count, start, hidden, check)
-            if count > 1:
-                yield
+            yield
         self.cache.tokens += tokens
         return hidden
 

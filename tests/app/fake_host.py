@@ -46,6 +46,7 @@ class FakeHost:
         settings_error: Refuse new settings with this.
         shape: The model that `Ready` describes.
         simulated: Whether its GPU is.
+        kernels: What computes on its CPU.
     """
 
     reply: str = "Hello **world**."
@@ -57,6 +58,7 @@ class FakeHost:
     settings_error: ErrorReport | None = None
     shape: Shape = "guide"
     simulated: bool = True
+    kernels: str = "avx2"
     requests: list[Request] = field(default_factory=list)
     stopped: int = 0
     pid: int | None = None
@@ -70,7 +72,9 @@ class FakeHost:
     @property
     def ready(self) -> Ready:
         """What a load answers."""
-        return make_ready(self.shape, "simulated" if self.simulated else "cuda")
+        load = next((request for request in reversed(self.requests) if isinstance(request, Load)), None)
+        on_disk = load is not None and load.config.experts_on_disk
+        return make_ready(self.shape, "simulated" if self.simulated else "cuda", kernels=self.kernels, on_disk=on_disk)
 
     def send(self, request: Request) -> None:
         """Take a request and queue its answer."""

@@ -24,7 +24,7 @@ from engine.messages import (
     Snapshot,
 )
 
-Shape = Literal["guide", "mixtral", "qwen"]
+Shape = Literal["guide", "mixtral", "qwen", "gguf"]
 Device = Literal["cuda", "simulated", "cpu"]
 GIB = 1 << 30
 MIB = 1 << 20
@@ -42,8 +42,12 @@ QWEN = ModelConfig(
     name="Qwen3 30B A3B", family="qwen3_moe", hidden_size=2048, intermediate_size=768, layers=48, heads=32,
     kv_heads=4, head_dim=128, experts=128, experts_per_token=8, vocab_size=151936, max_position_embeddings=40960,
 )  # fmt: skip
-MODELS: dict[Shape, ModelConfig] = {"guide": GUIDE, "mixtral": MIXTRAL, "qwen": QWEN}
-VRAM_BYTES: dict[Shape, int] = {"guide": 44 * MIB, "mixtral": 24 * GIB, "qwen": 16 * GIB}
+GGUF = replace(
+    MIXTRAL, name="Mixtral 8x7B Instruct v0.1", quantization="Q4_K_M", dense_packed_bytes=1_100_000_000,
+    expert_formats=(("Q4_K", "Q4_K", "Q6_K"), ("Q4_K", "Q4_K", "Q4_K")) * 16,
+)  # fmt: skip
+MODELS: dict[Shape, ModelConfig] = {"guide": GUIDE, "mixtral": MIXTRAL, "qwen": QWEN, "gguf": GGUF}
+VRAM_BYTES: dict[Shape, int] = {"guide": 44 * MIB, "mixtral": 24 * GIB, "qwen": 16 * GIB, "gguf": 12 * GIB}
 
 
 @dataclass(frozen=True)
@@ -90,15 +94,17 @@ def make_ready(
     *,
     context_tokens: int | None = None,
     budget_bytes: int | None = None,
+    kernels: str = "avx2",
+    on_disk: bool = False,
 ) -> Ready:
     """A loaded model of that shape on that device."""
     model = MODELS[shape]
     context = context_tokens or min(8192, model.max_position_embeddings)
     costs = make_costs(model, gpu=device != "cpu")
-    inputs = PlanningInputs(model, make_hardware(shape, device), costs, make_popularity(model))
+    inputs = PlanningInputs(model, make_hardware(shape, device), costs, make_popularity(model), kernels)
     config = EngineConfig(
         device=device, vram_budget_bytes=budget_bytes, context_tokens=context, cpu_threads=8,
-        simulated_vram_bytes=VRAM_BYTES[shape],
+        simulated_vram_bytes=VRAM_BYTES[shape], experts_on_disk=on_disk,
     )  # fmt: skip
     plan = make_plan(inputs, config)
     assert plan.fits, plan.reasons
@@ -132,7 +138,7 @@ def make_snapshot(ready: Ready, step: Step | None = None) -> Snapshot:
 
 
 def _allocated(terms: dict[str, int]) -> dict[str, int]:
-    return {term: size for term, size in terms.items() if term not in ("total", "margin")}
+    return {term: size for term, size in terms.items() if term not in ("total", "margin", "experts_on_disk")}
 
 
 def _visits(ready: Ready, layer: int, step: Step) -> dict[int, int]:

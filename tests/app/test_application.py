@@ -173,6 +173,49 @@ def test_a_failed_load_offers_another_model(make_rooftop: Make, qtbot: QtBot, ho
     assert not rooftop.chat.banners.banners
 
 
+def test_a_model_that_needs_the_disk_offers_it(
+    make_rooftop: Make, qtbot: QtBot, host: FakeHost, tmp_path: Path
+) -> None:
+    remedy = "Choose a smaller model. Or keep the experts on disk (--experts-on-disk), about 0.45 tokens/s."
+    host.load_error = ErrorReport("does-not-fit", "It needs 28 GiB of RAM, 12 GiB available.", remedy)
+    rooftop = make_rooftop(model="/models/mixtral.Q4_K_M.gguf")
+    qtbot.waitUntil(lambda: "engine" in rooftop.chat.banners.banners)
+    banner = rooftop.chat.banners.banners["engine"]
+    assert "keep the experts on disk (in Settings), about 0.45 tokens/s" in banner.text
+    assert [button.text() for button in banner.buttons] == ["Keep experts on disk and load", "Open another model"]
+    host.load_error = None
+    banner.buttons[0].click()
+    qtbot.waitUntil(lambda: rooftop.client.state is EngineState.READY)
+    loads = [request for request in host.requests if isinstance(request, Load)]
+    assert [load.config.experts_on_disk for load in loads] == [False, True]
+    assert loads[-1].model == "/models/mixtral.Q4_K_M.gguf"
+    assert load_settings(tmp_path / "config" / "settings.json")[0].experts_on_disk
+    assert not rooftop.chat.banners.banners
+
+
+def test_a_gguf_file_is_named_by_its_file_and_then_by_the_engine(
+    make_rooftop: Make, qtbot: QtBot, host: FakeHost
+) -> None:
+    host.hold_load, host.shape = True, "gguf"
+    rooftop = make_rooftop(model="/models/mixtral-8x7b.Q4_K_M-00001-of-00002.gguf")
+    assert rooftop.window.top_bar.text == "mixtral-8x7b.Q4_K_M"
+    host.release()
+    qtbot.waitUntil(lambda: rooftop.client.state is EngineState.READY)
+    assert rooftop.window.top_bar.text.startswith("Mixtral 8x7B Instruct v0.1")
+
+
+def test_portable_kernels_are_told_once_per_start(rooftop: Application, qtbot: QtBot, host: FakeHost) -> None:
+    assert "kernels" not in rooftop.chat.banners.banners
+    host.kernels = "torch"
+    with qtbot.waitSignal(rooftop.client.ready):
+        rooftop.open_model("/models/a.gguf")
+    assert "portable kernels, which are slower" in rooftop.chat.banners.banners["kernels"].text
+    rooftop.chat.banners.dismiss("kernels")
+    with qtbot.waitSignal(rooftop.client.ready):
+        rooftop.open_model("/models/b.gguf")
+    assert "kernels" not in rooftop.chat.banners.banners
+
+
 def test_an_opened_model_is_remembered(rooftop: Application, qtbot: QtBot, host: FakeHost, tmp_path: Path) -> None:
     rooftop.open_model("/models/mixtral")
     loads = [request for request in host.requests if isinstance(request, Load)]
@@ -185,6 +228,15 @@ def test_settings_reach_the_engine(rooftop: Application, host: FakeHost) -> None
     assert isinstance(host.requests[-1], Reconfigure)
     assert host.requests[-1].config.context_tokens == 2048
     assert rooftop.themes.theme.name == "dark"
+
+
+def test_experts_on_disk_need_a_new_load(rooftop: Application, host: FakeHost, qtbot: QtBot) -> None:
+    rooftop.apply_settings(Settings(experts_on_disk=True))
+    assert isinstance(host.requests[-1], Load)
+    assert host.requests[-1].config.experts_on_disk
+    qtbot.waitUntil(lambda: rooftop.client.state is EngineState.READY)
+    rooftop.apply_settings(Settings(experts_on_disk=True, context_tokens=2048))
+    assert isinstance(host.requests[-1], Reconfigure)
 
 
 def test_a_simulated_gpu_needs_a_new_load(rooftop: Application, host: FakeHost, qtbot: QtBot) -> None:
@@ -200,11 +252,13 @@ def test_a_simulated_gpu_needs_a_new_load(rooftop: Application, host: FakeHost, 
 
 
 def test_the_command_line_wins_but_is_not_saved(make_rooftop: Make, host: FakeHost, tmp_path: Path) -> None:
-    rooftop = make_rooftop(simulate_gpu_bytes=1 << 30)
+    rooftop = make_rooftop(simulate_gpu_bytes=1 << 30, experts_on_disk=True)
     load = next(request for request in host.requests if isinstance(request, Load))
     assert load.config.simulated_vram_bytes == 1 << 30
+    assert load.config.experts_on_disk
     rooftop.shutdown()
-    assert load_settings(tmp_path / "config" / "settings.json")[0].simulate_gpu_bytes is None
+    saved = load_settings(tmp_path / "config" / "settings.json")[0]
+    assert (saved.simulate_gpu_bytes, saved.experts_on_disk) == (None, False)
 
 
 def test_damaged_settings_give_one_notice(make_rooftop: Make, tmp_path: Path) -> None:

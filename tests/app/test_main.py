@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QApplication, QMessageBox
 from pytestqt.qtbot import QtBot
 
 from app import __main__ as command
+from engine.config import EngineConfig
 
 
 def run(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -32,7 +33,37 @@ def test_without_a_display_one_sentence(tmp_path: Path, environment: dict[str, s
 
 def test_version_and_help(tmp_path: Path) -> None:
     assert run(tmp_path, "--version").stdout.startswith("rooftop 0.")
-    assert "--simulate-gpu" in run(tmp_path, "--help").stdout
+    words = run(tmp_path, "--help").stdout
+    for word in ("--simulate-gpu", ".gguf file", "--experts-on-disk"):
+        assert word in words
+
+
+def test_a_model_from_the_command_line_is_found_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tiny.gguf").touch()
+    (tmp_path / "guide").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert command._absolute("tiny.gguf") == str(tmp_path / "tiny.gguf")
+    assert command._absolute("guide") == "guide"
+    assert command._absolute("somebody/a-model") == "somebody/a-model"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--experts-on-disk"]])
+def test_the_terminal_gets_the_model_and_the_settings(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[tuple[str, bool]] = []
+
+    def chat(model: str, in_process: bool, config: EngineConfig) -> int:
+        heard.append((model, config.experts_on_disk))
+        return 0
+
+    monkeypatch.setattr("app.terminal.main", chat)
+    monkeypatch.setattr("app.settings.default_settings_path", lambda: tmp_path / "settings.json")
+    monkeypatch.setattr(command, "_start_logging", lambda: None)
+    assert command.main(["chat", "--model", "x.gguf", *arguments]) == 0
+    assert heard == [("x.gguf", bool(arguments))]
 
 
 def test_bad_usage(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ import pytest
 from app.settings import Settings, SettingsError, load_settings, save_settings, to_engine_config
 from engine.errors import ConfigurationError
 
-CHANGED = Settings(model="/models/x", vram_budget_bytes=6 << 30, cpu_threads=4, theme="dark", zoom=1.3)
+CHANGED = Settings(
+    model="/models/x", vram_budget_bytes=6 << 30, cpu_threads=4, experts_on_disk=True, theme="dark", zoom=1.3
+)
 
 
 @pytest.fixture
@@ -105,6 +107,8 @@ def test_a_full_disk_keeps_the_old_file(path: Path, monkeypatch: pytest.MonkeyPa
         ("zoom", 9.0),
         ("zoom", "big"),
         ("panel_visible", 1),
+        ("experts_on_disk", 1),
+        ("experts_on_disk", None),
         ("model", ""),
         ("model", "a\0b"),
         ("window_geometry", "x" * 70_000),
@@ -121,4 +125,14 @@ def test_the_engines_part() -> None:
     assert (config.vram_budget_bytes, config.cpu_threads) == (6 << 30, 4)
     assert config.popularity_dir
     assert config.cost_cache_dir != config.popularity_dir
+    assert config.experts_on_disk
     assert to_engine_config(Settings()).device == "auto"
+    assert not to_engine_config(Settings()).experts_on_disk
+
+
+def test_a_file_from_before_experts_could_be_on_disk(path: Path) -> None:
+    save_settings(CHANGED, path)
+    values = json.loads(path.read_text())
+    del values["experts_on_disk"]
+    path.write_text(json.dumps(values))
+    assert load_settings(path) == (dataclasses.replace(CHANGED, experts_on_disk=False), "")

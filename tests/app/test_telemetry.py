@@ -173,6 +173,7 @@ def test_ram_and_the_engine_process(nvml: FakeNvml) -> None:
     assert 0 < sample.ram_used_bytes < sample.ram_total_bytes
     assert sample.engine_rss_bytes is not None
     assert sample.engine_rss_bytes > 1 << 20
+    assert 0 <= sample.engine_mapped_bytes < sample.engine_rss_bytes
     assert 0 <= sample.cpu_percent <= 100
 
 
@@ -183,7 +184,8 @@ def test_an_engine_that_is_gone_has_no_memory(nvml: FakeNvml, monkeypatch: pytes
         raise psutil.NoSuchProcess(pid)
 
     monkeypatch.setattr(psutil, "Process", gone)
-    assert take_sample(NvmlReader(), 4242).engine_rss_bytes is None
+    sample = take_sample(NvmlReader(), 4242)
+    assert (sample.engine_rss_bytes, sample.engine_mapped_bytes) == (None, 0)
 
 
 def test_the_sampler_samples_off_the_window_thread_until_stopped(

@@ -145,7 +145,7 @@ def test_interrupts_leave_a_stuck_reply_and_the_prompt(prompt: str, code: int) -
     seen += answer
     os.close(ours)
     assert process.returncode == code
-    assert b"Loading: experts 100%" in seen
+    assert b"Loading the experts 100%" in seen
     assert b"Traceback" not in seen
 
 

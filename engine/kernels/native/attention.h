@@ -54,32 +54,46 @@ void attend_one(const AttentionTask& t, int first, int end) {
   }
 }
 
-// The same where dim is a multiple of 16, with everything in registers: Vectors = dim / 16.
+// The same where dim is 16 * Vectors: 16 keys or values at a time become fp32 once for all heads.
 template <int Vectors>
 void attend_one_fast(const AttentionTask& t, int first, int end) {
+  constexpr int kBlock = 16, dim = 16 * Vectors;
   const int keys = end - first;
-  const V::F scale = V::set1(1.0f / __builtin_sqrtf(float(t.dim)));
-  const uint8_t* key_bytes = static_cast<const uint8_t*>(t.keys);
-  const uint8_t* value_bytes = static_cast<const uint8_t*>(t.values);
-  float* scores = t.scratch;
-  for (int h = 0; h < t.heads; h++) {
-    V::F q[Vectors];
-    for (int i = 0; i < Vectors; i++) q[i] = V::mul(V::load(t.queries + size_t(h) * t.dim + 16 * i), scale);
-    for (int k = 0; k < keys; k++) {
-      V::F s = V::zero();
-      for (int i = 0; i < Vectors; i++)
-        s = V::fma(cached(key_bytes, t.cache_format, size_t(first + k) * t.dim + 16 * i), q[i], s);
-      scores[k] = V::sum(s);
+  const V::F scale = V::set1(1.0f / __builtin_sqrtf(float(dim)));
+  float* scores = t.scratch;                          // [heads, keys]
+  float* block = t.scratch + size_t(t.heads) * keys;  // [16, dim]
+  const auto read_block = [&](const void* from, int at, int count) {
+    const uint8_t* bytes = static_cast<const uint8_t*>(from);
+    for (int i = 0; i < count * Vectors; i++)
+      V::store(block + 16 * i, cached(bytes, t.cache_format, size_t(first + at) * dim + 16 * size_t(i)));
+  };
+  for (int at = 0; at < keys; at += kBlock) {
+    const int count = keys - at < kBlock ? keys - at : kBlock;
+    read_block(t.keys, at, count);
+    for (int h = 0; h < t.heads; h++) {
+      V::F q[Vectors];
+      for (int i = 0; i < Vectors; i++) q[i] = V::mul(V::load(t.queries + size_t(h) * dim + 16 * i), scale);
+      for (int k = 0; k < count; k++) {
+        V::F s = V::mul(V::load(block + size_t(k) * dim), q[0]);
+        for (int i = 1; i < Vectors; i++) s = V::fma(V::load(block + size_t(k) * dim + 16 * i), q[i], s);
+        scores[size_t(h) * keys + at + k] = V::sum(s);
+      }
     }
-    softmax(scores, keys);
-    V::F total[Vectors];
-    for (auto& v : total) v = V::zero();
-    for (int k = 0; k < keys; k++) {
-      const V::F p = V::set1(scores[k]);
-      for (int i = 0; i < Vectors; i++)
-        total[i] = V::fma(cached(value_bytes, t.cache_format, size_t(first + k) * t.dim + 16 * i), p, total[i]);
+  }
+  for (int h = 0; h < t.heads; h++) softmax(scores + size_t(h) * keys, keys);
+  for (int at = 0; at < keys; at += kBlock) {
+    const int count = keys - at < kBlock ? keys - at : kBlock;
+    read_block(t.values, at, count);
+    for (int h = 0; h < t.heads; h++) {
+      float* out = t.out + size_t(h) * dim;
+      V::F total[Vectors];
+      for (int i = 0; i < Vectors; i++) total[i] = at ? V::load(out + 16 * i) : V::zero();
+      for (int k = 0; k < count; k++) {
+        const V::F p = V::set1(scores[size_t(h) * keys + at + k]);
+        for (int i = 0; i < Vectors; i++) total[i] = V::fma(V::load(block + size_t(k) * dim + 16 * i), p, total[i]);
+      }
+      for (int i = 0; i < Vectors; i++) V::store(out + 16 * i, total[i]);
     }
-    for (int i = 0; i < Vectors; i++) V::store(t.out + size_t(h) * t.dim + 16 * i, total[i]);
   }
 }
 

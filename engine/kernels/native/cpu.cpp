@@ -27,7 +27,7 @@ const Kernels* kernels_avx512() { return nullptr; }
 #endif
 
 size_t attention_scratch(int dim, int heads, int tokens, int keys) {
-  if (tokens == 1) return size_t(heads) * size_t(keys) + size_t(dim) + 32;
+  if (tokens == 1) return size_t(heads) * size_t(keys) + 16 * size_t(dim) + 32;
   return size_t(dim) * 64 + 64 * size_t(dim + 32) + 2 * size_t(heads) * size_t(tokens) + size_t(dim) + 64;
 }
 

@@ -75,13 +75,15 @@ void softmax(float* x, int n) {
   V::F most = V::set1(x[0]);
   each16(n, [&](int i, int count) { most = V::maximum(most, load_part(x + i, count, x[0])); });
   const V::F largest = V::set1(V::largest(most));
-  float total = 0;
+  V::F total = V::zero();
   each16(n, [&](int i, int count) {
-    alignas(64) float e[16];
-    V::store(e, exponential(V::sub(load_part(x + i, count), largest)));
-    for (int j = 0; j < count; j++) total += x[i + j] = e[j];
+    V::F e = exponential(V::sub(load_part(x + i, count), largest));
+    store_part(x + i, e, count);
+    if (count < 16) e = load_part(x + i, count);  // what lies beyond the end does not count
+    total = V::add(total, e);
   });
-  for (int i = 0; i < n; i++) x[i] /= total;
+  const V::F inverse = V::set1(1.0f / V::sum(total));
+  each16(n, [&](int i, int count) { store_part(x + i, V::mul(load_part(x + i, count), inverse), count); });
 }
 
 void rotate(float* x, const float* cosines, const float* sines, int dim) {

@@ -77,6 +77,20 @@ def test_no_gpu_says_so_and_offers_the_simulated_one(qtbot: QtBot, panel: Engine
         QTest.mouseClick(panel.device.simulate, Qt.MouseButton.LeftButton)
 
 
+def test_how_the_model_is_stored_and_computed(panel: EnginePanel) -> None:
+    assert panel.device.facts == ("", "")
+    load(panel, "gguf", "cpu")
+    assert panel.device.facts[0] == "Q4_K_M, 4.9 bits · CPU: AVX2 kernels"
+    panel.show_ready(make_ready("gguf", "cpu", kernels="torch", on_disk=True))
+    line, tip = panel.device.facts
+    assert "CPU: portable kernels (slower)" in line
+    assert line.endswith("experts on disk")
+    assert "make" in tip
+    assert "an estimate for an SSD" in tip
+    panel.clear()
+    assert panel.device.facts == ("", "")
+
+
 def test_a_gpu_that_is_not_used_is_not_called_missing(panel: EnginePanel) -> None:
     panel.show_ready(make_ready("guide", "cpu"))
     panel.show_machine(WITH_GPU)

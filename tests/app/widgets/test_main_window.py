@@ -2,8 +2,16 @@ from pathlib import Path
 
 import pytest
 from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
-from PySide6.QtGui import QAction, QDropEvent, QKeySequence
-from PySide6.QtWidgets import QAbstractButton, QDialog, QPlainTextEdit, QTextBrowser, QToolButton
+from PySide6.QtGui import QAction, QDragEnterEvent, QDropEvent, QKeySequence
+from PySide6.QtWidgets import (
+    QAbstractButton,
+    QApplication,
+    QDialog,
+    QFileDialog,
+    QPlainTextEdit,
+    QTextBrowser,
+    QToolButton,
+)
 from pytestqt.qtbot import QtBot
 
 from app.application import Application
@@ -67,13 +75,86 @@ def drop(rooftop: Application, *urls: QUrl) -> None:
     rooftop.window.dropEvent(event)
 
 
-def test_a_dropped_model_is_opened(rooftop: Application, qtbot: QtBot, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("names", "model"),
+    [
+        ([""], ""),
+        (["tiny.gguf"], "tiny.gguf"),
+        (["Tiny.GGUF"], "Tiny.GGUF"),
+        (["big-00002-of-00002.gguf", "big-00001-of-00002.gguf"], "big-00001-of-00002.gguf"),
+        (["model-00001-of-00019.safetensors", "model-00002-of-00019.safetensors"], ""),
+    ],
+    ids=["folder", "file", "upper case", "split", "safetensors"],
+)
+def test_a_dropped_model_is_opened(
+    rooftop: Application, qtbot: QtBot, tmp_path: Path, names: list[str], model: str
+) -> None:
     with qtbot.waitSignal(rooftop.window.model_chosen) as blocker:
-        drop(rooftop, QUrl.fromLocalFile(str(tmp_path)))
-    assert blocker.args == [str(tmp_path)]
+        drop(rooftop, *(QUrl.fromLocalFile(str(tmp_path / name)) for name in names))
+    assert blocker.args == [str(tmp_path / model)]
+
+
+def test_anything_else_that_is_dropped_is_left_alone(rooftop: Application, qtbot: QtBot, tmp_path: Path) -> None:
     with qtbot.assertNotEmitted(rooftop.window.model_chosen):
+        drop(rooftop)
         drop(rooftop, QUrl("https://example.com/model.gguf"))
         drop(rooftop, QUrl.fromLocalFile("/etc/passwd"))
+        drop(rooftop, *(QUrl.fromLocalFile(str(tmp_path / name)) for name in ("one.gguf", "two.gguf")))
+
+
+def test_a_model_dragged_over_the_message_field_is_the_windows(rooftop: Application, tmp_path: Path) -> None:
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(tmp_path / "tiny.gguf"))])
+    event = QDragEnterEvent(
+        QPoint(5, 5), Qt.DropAction.CopyAction, data, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    )
+    edit = rooftop.chat.composer.findChild(QPlainTextEdit)
+    assert edit is not None
+    QApplication.sendEvent(edit.viewport(), event)
+    assert event.isAccepted()
+    assert rooftop.chat.composer.draft == ""
+
+
+@pytest.mark.parametrize(
+    ("chosen", "model"),
+    [
+        ("/models/tiny.gguf", "/models/tiny.gguf"),
+        ("/models/mixtral/model-00001-of-00019.safetensors", "/models/mixtral"),
+        ("/models/notes.txt", "/models/notes.txt"),
+    ],
+)
+def test_a_models_file_is_chosen(
+    rooftop: Application, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, chosen: str, model: str
+) -> None:
+    asked: dict[str, str] = {}
+
+    def choose(_parent: object, _title: str, **options: str) -> tuple[str, str]:
+        asked.update(options)
+        return chosen, ""
+
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", choose)
+    with qtbot.waitSignal(rooftop.window.model_chosen) as blocker:
+        action(rooftop, "Ctrl+O").trigger()
+    assert blocker.args == [model]
+    assert "*.gguf" in asked["filter"]
+    assert ".gguf" in action(rooftop, "Ctrl+O").text()
+
+
+def test_a_models_folder_is_chosen(rooftop: Application, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: "/models/mixtral")
+    with qtbot.waitSignal(rooftop.window.model_chosen) as blocker:
+        action(rooftop, "Ctrl+Shift+O").trigger()
+    assert blocker.args == ["/models/mixtral"]
+
+
+def test_a_dialog_that_is_cancelled_opens_nothing(
+    rooftop: Application, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_, **__: ("", ""))
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: "")
+    with qtbot.assertNotEmitted(rooftop.window.model_chosen):
+        action(rooftop, "Ctrl+O").trigger()
+        action(rooftop, "Ctrl+Shift+O").trigger()
 
 
 def test_no_two_actions_share_a_shortcut(rooftop: Application) -> None:

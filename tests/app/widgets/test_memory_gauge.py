@@ -85,29 +85,46 @@ def test_nonsense_from_the_driver_never_passes_the_card() -> None:
 
 
 def test_ram_tells_experts_from_the_engine_and_others() -> None:
-    snapshot = make_snapshot(make_ready("mixtral", "cuda"))
-    parts = sizes(ram_content(snapshot, MACHINE))
+    ready = make_ready("mixtral", "cuda")
+    snapshot = make_snapshot(ready)
+    parts = sizes(ram_content(ready, snapshot, MACHINE))
     assert parts["Experts"] == snapshot.host_bytes["experts"]
     assert parts["Experts"] + parts["Engine"] == 86 * GIB
     assert parts["Other programs"] == 14 * GIB
     assert sum(parts.values()) == 128 * GIB
-    assert ram_content(snapshot, None) is None
+    assert ram_content(ready, snapshot, None) is None
 
 
 def test_simulated_vram_is_shown_as_the_ram_it_is() -> None:
     ready = make_ready("guide", "simulated")
-    assert sizes(ram_content(make_snapshot(ready), MACHINE))["Simulated"] > 0
+    assert sizes(ram_content(ready, make_snapshot(ready), MACHINE))["Simulated"] > 0
+
+
+def test_experts_on_disk_are_told_and_not_counted_as_ram() -> None:
+    ready = make_ready("gguf", "cpu", on_disk=True)
+    snapshot = make_snapshot(ready)
+    machine = replace(MACHINE, ram_used_bytes=10 * GIB, engine_rss_bytes=30 * GIB, engine_mapped_bytes=26 * GIB)
+    content = ram_content(ready, snapshot, machine)
+    assert content is not None
+    assert content.elsewhere is not None
+    on_disk = ready.plan.host_bytes["experts_on_disk"]
+    assert (content.elsewhere.label, content.elsewhere.size_bytes) == ("Experts on disk", on_disk)
+    assert content.elsewhere in content.legend
+    parts = sizes(content)
+    assert "Experts" not in parts
+    assert parts["Engine"] == 4 * GIB, "pages of the file that the system keeps are free memory"
+    assert sum(parts.values()) == 128 * GIB
 
 
 def test_no_more_ram_is_told_than_there_is() -> None:
-    snapshot = make_snapshot(make_ready("mixtral", "simulated"))
+    ready = make_ready("mixtral", "simulated")
     small = replace(MACHINE, ram_total_bytes=16 * GIB, ram_used_bytes=9 * GIB, engine_rss_bytes=8 * GIB)
-    parts = sizes(ram_content(snapshot, small))
+    parts = sizes(ram_content(ready, make_snapshot(ready), small))
     assert (parts["Experts"], parts["Free"], sum(parts.values())) == (16 * GIB, 0, 16 * GIB)
 
 
 def test_ram_without_an_engine() -> None:
-    parts = sizes(ram_content(None, replace(MACHINE, engine_rss_bytes=None)))
+    parts = sizes(ram_content(None, None, replace(MACHINE, engine_rss_bytes=None)))
     assert parts == {"Free": 28 * GIB, "Other programs": 100 * GIB}
 
 
@@ -145,6 +162,22 @@ def test_every_part_can_be_pointed_at(gauge: MemoryGauge, width: int) -> None:
         part.key for x in range(0, width, 2) for y in range(gauge.height()) if (part := gauge.part_at(QPointF(x, y)))
     }
     assert found == {"dense", "kv", "gpu", "stream", "free", "others"}
+    assert not gauge.grab().isNull()
+
+
+def test_experts_on_disk_have_a_legend_entry_without_a_share(
+    gauge: MemoryGauge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(QToolTip, "showText", lambda _position, text, *_: shown.append(text))
+    ready = make_ready("gguf", "cpu", on_disk=True)
+    gauge.set_content(ram_content(ready, make_snapshot(ready), MACHINE))
+    assert "Experts on disk 25.4 GiB" in gauge.accessibleDescription()
+    spots = [box for box, part in gauge._spots if part.key == "disk"]
+    assert len(spots) == 1, "in the legend alone"
+    spot = spots[0].center().toPoint()
+    QApplication.sendEvent(gauge, QHelpEvent(QHelpEvent.Type.ToolTip, spot, gauge.mapToGlobal(spot)))
+    assert shown[0].startswith("Experts on disk: 25.4 GiB. Read from a file")
     assert not gauge.grab().isNull()
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QSlider
+from PySide6.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QLabel, QScrollArea, QSlider
 from pytestqt.qtbot import QtBot
 
 from app.settings import Settings
@@ -173,7 +173,7 @@ def test_ok_without_changes_applies_nothing(qtbot: QtBot) -> None:
 def test_defaults_are_filled_in_but_not_applied(qtbot: QtBot) -> None:
     settings = Settings(
         model="mine", vram_budget_bytes=3 * GIB, context_tokens=2048, cpu_threads=1, simulate_gpu_bytes=GIB,
-        theme="dark",
+        experts_on_disk=True, theme="dark",
     )  # fmt: skip
     dialog = open_dialog(qtbot, settings)
     assert dialog.pending == settings
@@ -187,6 +187,43 @@ def test_a_live_change_says_that_nothing_reloads(qtbot: QtBot) -> None:
     dialog.budget.automatic.setChecked(False)
     dialog.budget.spin.set_size(14 * GIB)
     assert dialog.status.text() == "Applying keeps the model loaded."
+
+
+def test_experts_on_disk_are_honest_about_speed_and_reload(qtbot: QtBot) -> None:
+    dialog = open_dialog(qtbot, ready=make_ready("gguf", "cpu"))
+    words = " ".join(label.text() for label in dialog.findChildren(QLabel))
+    assert "Slow: what memory cannot hold is read from the drive at every token." in words
+    assert not dialog.disk_in_force.isVisibleTo(dialog)
+    QTest.mouseClick(dialog.on_disk, Qt.MouseButton.LeftButton)
+    assert dialog.pending.experts_on_disk
+    assert dialog.status.text() == "Applying reloads the model."
+    ready = make_ready("gguf", "cpu", on_disk=True)
+    dialog.show_ready(ready)
+    assert dialog.disk_in_force.text().startswith("in force: 25.4 GiB on disk, predicted ")
+    assert dialog.disk_in_force.isVisibleTo(dialog)
+
+
+def test_it_opens_as_tall_as_its_fields_and_scrolls_where_the_screen_is_low(qtbot: QtBot) -> None:
+    dialog = SettingsDialog(Settings(), make_ready("mixtral", "cuda"))
+    qtbot.addWidget(dialog)
+    with qtbot.waitActive(dialog):
+        dialog.show()
+        dialog.activateWindow()
+    scroll = dialog.findChild(QScrollArea)
+    assert scroll is not None
+    bar, content = scroll.verticalScrollBar(), scroll.widget()
+    assert content is not None
+    most = dialog.screen().availableGeometry().height()
+    qtbot.waitUntil(lambda: bar.maximum() == 0 or most - 60 < dialog.height() < most)
+    dialog.resize(dialog.width(), 400)
+    qtbot.waitUntil(lambda: bar.maximum() > 0)
+    assert content.width() <= scroll.viewport().width(), "the bar takes no room from the fields"
+    dialog.measure.setFocus()
+    QTest.keyClick(dialog.measure, Qt.Key.Key_Tab)
+    assert dialog.theme.hasFocus()
+    assert bar.value() > 0, "what has the focus can be seen"
+    dialog.resize(dialog.width(), 1200)
+    qtbot.waitUntil(lambda: bar.maximum() == 0)
 
 
 def test_slider_and_number_move_together(qtbot: QtBot) -> None:
