@@ -58,11 +58,17 @@ native-check: $(COMPILERS:%=native-check-%)
 native-check-%: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh packaging/check_native.sh $*
 
-native-sanitize: setup
-	$(CMAKE) -S . -B build/native-sanitize -G Ninja -DROOFTOP_SANITIZE=address,undefined -DCMAKE_CXX_COMPILER=g++
-	$(CMAKE) --build build/native-sanitize
-	LD_PRELOAD="$$(g++ -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-		$(BIN)/pytest -q -p no:faulthandler --native-library build/native-sanitize/librooftop_cpu.so tests/engine/kernels
+native-sanitize: native-sanitize-asan native-sanitize-tsan
+
+# One thread for BLAS: its own threads, which no sanitizer sees into, would look like races.
+SANITIZERS_asan := address,undefined
+SANITIZERS_tsan := thread
+native-sanitize-%: setup
+	$(CMAKE) -S . -B build/native-$* -G Ninja -DROOFTOP_SANITIZE=$(SANITIZERS_$*) -DCMAKE_CXX_COMPILER=g++
+	$(CMAKE) --build build/native-$*
+	LD_PRELOAD="$$(g++ -print-file-name=lib$*.so)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+		OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -p no:faulthandler --capture=sys \
+		--native-library build/native-$*/librooftop_cpu.so tests/engine/kernels
 
 clean:
 	rm -rf $(VENV) build engine/kernels/*rooftop_cpu.*

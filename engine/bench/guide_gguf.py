@@ -94,7 +94,7 @@ def _quantise(source: Path, path: Path, file_type: int) -> None:
     """Let llama.cpp make a mix of a file in floats."""
     import llama_cpp
 
-    logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)  # else it tells of every tensor
+    logging.getLogger("llama-cpp-python").setLevel(logging.CRITICAL)  # else it tells of every tensor
     settings = llama_cpp.llama_model_quantize_default_params()
     settings.ftype, settings.nthread = file_type, 1
     if llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(path), ctypes.byref(settings)) != 0:

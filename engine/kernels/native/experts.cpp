@@ -15,6 +15,11 @@ namespace {
 // multiple of 4 KiB apart, where they push each other out of the cache.
 constexpr int kDirectTokens = 8;
 
+// Where a row begins (a multiple of 16), null past the last.
+const uint8_t* rows_at(const rooftop_matrix& matrix, const uint8_t* data, int row) {
+  return row < matrix.rows ? data + size_t(row) * row_bytes(matrix.format, matrix.columns) : nullptr;
+}
+
 }  // namespace
 
 bool rooftop_pool::reserve(int tokens, int columns, int visits, int width, size_t attention, int choices) noexcept {
@@ -40,12 +45,13 @@ void rooftop_pool::multiply(int thread, const rooftop_matrix& matrix, int first_
                             int tokens, float* y, size_t y_stride, bool add) {
   const int row = (item - first_item) * kPairRows, rows = std::min(matrix.rows - row, kPairRows);
   const PairKernel kernel = kernels->pair[matrix.format];
+  const uint8_t* next = rows_at(matrix, matrix.data, row + pool.threads() * kPairRows);
   if (!add && rows == kPairRows && tokens <= kDirectTokens) {
-    kernel(matrix.data, matrix.rows, matrix.columns, row, x, nullptr, tokens, y + row, y_stride);
+    kernel(matrix.data, matrix.rows, matrix.columns, row, x, nullptr, tokens, y + row, y_stride, next);
     return;
   }
   float* tile = space[thread].tile[0].of<float>(size_t(tokens) * kPairRows);
-  kernel(matrix.data, matrix.rows, matrix.columns, row, x, nullptr, tokens, tile, kPairRows);
+  kernel(matrix.data, matrix.rows, matrix.columns, row, x, nullptr, tokens, tile, kPairRows, next);
   for (int t = 0; t < tokens; t++) {
     float* target = y + t * y_stride + row;
     if (add)
@@ -63,15 +69,21 @@ bool rooftop_pool::run_experts(int thread, const rooftop_experts& layer, const A
   const bool int8 = needs_int8(layer.down);
   ThreadSpace& own = space[thread];
 
-  pool.each(thread, visits.count * inner_pairs, [&](int item) {
+  const int items = visits.count * inner_pairs, step = pool.threads();
+  pool.each(thread, items, [&](int item) {
     const int i = item / inner_pairs, pair = item % inner_pairs, row = pair * kPairRows;
     const int begin = visits.first[i], n = visits.first[i + 1] - begin, rows = std::min(width - row, kPairRows);
     const uint8_t* expert = layer.data + visits.experts[i] * layer.stride;
     float* gate = own.tile[0].of<float>(size_t(n) * kPairRows);
     float* up = own.tile[1].of<float>(size_t(n) * kPairRows);
     const rooftop_matrix &g = layer.gate, &u = layer.up;
-    kernels->pair[g.format](expert + size_t(g.data), width, g.columns, row, x, visits.token + begin, n, gate, kPairRows);
-    kernels->pair[u.format](expert + size_t(u.data), width, u.columns, row, x, visits.token + begin, n, up, kPairRows);
+    const uint8_t *gate_data = expert + size_t(g.data), *up_data = expert + size_t(u.data), *next = nullptr;
+    if (item + step < items)
+      next = rows_at(g, layer.data + visits.experts[(item + step) / inner_pairs] * layer.stride + size_t(g.data),
+                     (item + step) % inner_pairs * kPairRows);
+    kernels->pair[g.format](gate_data, width, g.columns, row, x, visits.token + begin, n, gate, kPairRows,
+                            rows_at(u, up_data, row));
+    kernels->pair[u.format](up_data, width, u.columns, row, x, visits.token + begin, n, up, kPairRows, next);
     if (rows == kPairRows) {
       kernels->silu_multiply(gate, up, n * kPairRows);
     } else {
@@ -96,7 +108,10 @@ bool rooftop_pool::run_experts(int thread, const rooftop_experts& layer, const A
       const Activations part = {inner_values + size_t(begin) * width, size_t(width),
                                 inner_quantised + begin * row_groups, width};
       const rooftop_matrix& d = layer.down;
-      kernels->pair[d.format](expert + size_t(d.data), hidden, width, row, part, nullptr, n, tile, kPairRows);
+      const int after = i + 1 < visits.count ? i + 1 : 0, row_after = after ? row : row + step * kPairRows;
+      const uint8_t* next = layer.data + visits.experts[after] * layer.stride + size_t(d.data);
+      kernels->pair[d.format](expert + size_t(d.data), hidden, width, row, part, nullptr, n, tile, kPairRows,
+                              rows_at(d, next, row_after));
       for (int t = 0; t < n; t++)
         kernels->add_scaled(out + size_t(visits.token[begin + t]) * hidden + row, tile + size_t(t) * kPairRows,
                             visits.weight[begin + t], rows);

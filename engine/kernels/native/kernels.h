@@ -32,8 +32,9 @@ struct Activations {
 
 // Rows first_row .. first_row+31 (fewer at the end) of a matrix times `count` tokens.
 //   tokens: indices into the activations, null for 0..count-1.   out: [count, out_stride], 32 floats a token.
+//   next: what will probably be read after these rows, fetched ahead; null where nobody knows.
 using PairKernel = void (*)(const uint8_t* matrix, int rows, int columns, int first_row, const Activations& activations,
-                            const int32_t* tokens, int count, float* out, size_t out_stride);
+                            const int32_t* tokens, int count, float* out, size_t out_stride, const uint8_t* next);
 
 // One query head group against the keys and values of one head; see attention.h.
 struct AttentionTask {

@@ -48,6 +48,15 @@ ROOFTOP_INLINE V::I first_sum(const int32_t* minus_sum) {
     return V::shifted<(Format::kOffsetBits < 0 ? 0 : Format::kOffsetBits)>(minus_sum);
 }
 
+// What to fetch while some weights are read: those that follow, and past the last of the run the beginning of the next.
+struct Ahead {
+  const uint8_t *end, *next;
+  ROOFTOP_INLINE const uint8_t* of(const uint8_t* tile) const {
+    const uint8_t* ahead = tile + kPrefetchBytes;
+    return ahead < end ? ahead : next + (ahead - end);
+  }
+};
+
 // ---- few tokens -------------------------------------------------------------------------------------------------
 
 // Group s of a tile (group g of the row) times 1..kFew tokens.
@@ -82,16 +91,17 @@ ROOFTOP_INLINE void few_group(const uint8_t* tile, const Head& head, int s, cons
 // `groups` groups from first_group on, whole tiles: out[t] += ...
 template <class Format, int Tokens>
 void few_groups(const uint8_t* tile, int groups, const QuantisedGroup* const* rows, size_t first_group, bool more,
-                float* const* out) {
+                float* const* out, const Ahead& ahead) {
   constexpr int per_tile = Format::kColumns / kGroup, lines = (Format::kBytes / per_tile + 63) / 64;
   V::F total[Tokens];
   for (int t = 0; t < Tokens; t++) total[t] = more ? V::load(out[t]) : V::zero();
   for (int first = 0; first < groups; first += per_tile, tile += Format::kBytes) {
     const Head head = Format::head(tile);
+    const uint8_t* fetched = ahead.of(tile);
 #pragma GCC unroll 8
     for (int s = 0; s < per_tile; s++) {
       for (int line = 0; line < lines; line++)
-        __builtin_prefetch(tile + kPrefetchBytes + s * (Format::kBytes / per_tile) + 64 * line);
+        __builtin_prefetch(fetched + s * (Format::kBytes / per_tile) + 64 * line);
       few_group<Format, Tokens>(tile, head, s, rows, first_group + first + s, total);
     }
   }
@@ -99,33 +109,34 @@ void few_groups(const uint8_t* tile, int groups, const QuantisedGroup* const* ro
 }
 
 template <class Format>
-void multiply_one(const uint8_t* strip, int columns, const QuantisedGroup* row, float* out) {
-  few_groups<Format, 1>(strip, columns / kGroup, &row, 0, false, &out);
+void multiply_one(const uint8_t* strip, int columns, const QuantisedGroup* row, float* out, const Ahead& ahead) {
+  few_groups<Format, 1>(strip, columns / kGroup, &row, 0, false, &out, ahead);
 }
 
 template <class Format, int Tokens>
 void few_sized(const uint8_t* tile, int groups, const QuantisedGroup* const* rows, size_t first_group, bool more,
-               float* const* out, int count) {
+               float* const* out, int count, const Ahead& ahead) {
   if constexpr (Tokens > 1) {
     if (count == Tokens)
-      few_groups<Format, Tokens>(tile, groups, rows, first_group, more, out);
+      few_groups<Format, Tokens>(tile, groups, rows, first_group, more, out, ahead);
     else
-      few_sized<Format, Tokens - 1>(tile, groups, rows, first_group, more, out, count);
+      few_sized<Format, Tokens - 1>(tile, groups, rows, first_group, more, out, count, ahead);
   } else {
-    few_groups<Format, 1>(tile, groups, rows, first_group, more, out);
+    few_groups<Format, 1>(tile, groups, rows, first_group, more, out, ahead);
   }
 }
 
 // 256 columns at a time, up to kFew tokens at a time: memory is read once, by the first of them.
 template <class Format>
-void multiply_few(const uint8_t* strip, int columns, const QuantisedGroup* const* rows, float* const* out, int count) {
+void multiply_few(const uint8_t* strip, int columns, const QuantisedGroup* const* rows, float* const* out, int count,
+                  const Ahead& ahead) {
   const int all = columns / kGroup;
   for (int first = 0; first < all; first += kPanelGroups) {
     const int groups = all - first < kPanelGroups ? all - first : kPanelGroups;
     const uint8_t* tile = strip + size_t(first) * kGroup / Format::kColumns * Format::kBytes;
     for (int t = 0; t < count;) {
       const int parts = (count - t + V::kFew - 1) / V::kFew, part = (count - t + parts - 1) / parts;
-      few_sized<Format, V::kFew>(tile, groups, rows + t, first, first > 0, out + t, part);
+      few_sized<Format, V::kFew>(tile, groups, rows + t, first, first > 0, out + t, part, ahead);
       t += part;
     }
   }
@@ -140,15 +151,16 @@ struct Panel {
 };
 
 template <class Format>
-void unpack(const uint8_t* tile, int groups, int which, Panel* panel) {
+void unpack(const uint8_t* tile, int groups, int which, const Ahead& ahead, Panel* panel) {
   constexpr int per_tile = Format::kColumns / kGroup, halves = Format::kHalves ? 2 : 1;
   constexpr int lines = (Format::kBytes / per_tile + 63) / 64;
   for (int first = 0; first < groups; first += per_tile, tile += Format::kBytes) {
     const Head head = Format::head(tile);
+    const uint8_t* fetched = ahead.of(tile);
 #pragma GCC unroll 8
     for (int s = 0; s < per_tile; s++) {
       for (int line = 0; line < lines; line++)
-        __builtin_prefetch(tile + kPrefetchBytes + s * (Format::kBytes / per_tile) + 64 * line);
+        __builtin_prefetch(fetched + s * (Format::kBytes / per_tile) + 64 * line);
       V::B v[8];
       Scales k;
       Format::codes(tile, s, v);
@@ -227,14 +239,14 @@ void multiply_panel(const Panel& panel, int which, int groups, const QuantisedGr
 }
 
 template <class Format>
-void multiply_many(const uint8_t* strip, size_t strip_bytes, int columns, const QuantisedGroup* const* rows, float* const* out,
-                   int count) {
+void multiply_many(const uint8_t* strip, size_t strip_bytes, int columns, const QuantisedGroup* const* rows,
+                   float* const* out, int count, const Ahead& ahead) {
   Panel panel;
   const int all = columns / kGroup;
   for (int first = 0; first < all; first += kPanelGroups) {
     const int groups = all - first < kPanelGroups ? all - first : kPanelGroups;
     const size_t offset = size_t(first) * kGroup / Format::kColumns * Format::kBytes;
-    for (int i = 0; i < 2; i++) unpack<Format>(strip + i * strip_bytes + offset, groups, i, &panel);
+    for (int i = 0; i < 2; i++) unpack<Format>(strip + i * strip_bytes + offset, groups, i, ahead, &panel);
     for (int i = 0; i < 2; i += V::kTiles)
       multiply_panel<ArithmeticOf<Format>, V::kTiles>(panel, i, groups, rows, first, first > 0, out, count);
   }
@@ -242,10 +254,11 @@ void multiply_many(const uint8_t* strip, size_t strip_bytes, int columns, const 
 
 template <class Format>
 void pair_of_blocks(const uint8_t* matrix, int rows, int columns, int first_row, const Activations& activations,
-                    const int32_t* tokens, int count, float* out, size_t out_stride) {
+                    const int32_t* tokens, int count, float* out, size_t out_stride, const uint8_t* next) {
   const size_t strip_bytes = size_t(columns) / Format::kColumns * Format::kBytes;
   const uint8_t* strip = matrix + size_t(first_row / kTileRows) * strip_bytes;
   const int tiles = rows - first_row > kTileRows ? 2 : 1;
+  const Ahead ahead = {strip + size_t(tiles) * strip_bytes, next ? next : strip};
   const size_t stride = size_t(rooftop::groups_of(columns));
   const QuantisedGroup* row[kTokenBlock];
   float* target[kTokenBlock];
@@ -259,13 +272,13 @@ void pair_of_blocks(const uint8_t* matrix, int rows, int columns, int first_row,
     if (part <= kFewTokens || tiles == 1) {
       for (int i = 0; i < tiles; i++) {
         if (part == 1)
-          multiply_one<Format>(strip + i * strip_bytes, columns, row[0], target[0]);
+          multiply_one<Format>(strip + i * strip_bytes, columns, row[0], target[0], ahead);
         else
-          multiply_few<Format>(strip + i * strip_bytes, columns, row, target, part);
+          multiply_few<Format>(strip + i * strip_bytes, columns, row, target, part, ahead);
         for (int t = 0; t < part; t++) target[t] += kTileRows;
       }
     } else {
-      multiply_many<Format>(strip, strip_bytes, columns, row, target, part);
+      multiply_many<Format>(strip, strip_bytes, columns, row, target, part, ahead);
     }
   }
 }
@@ -330,7 +343,7 @@ void float_rows(const uint8_t* const* weights, int columns, const float* const* 
 
 template <class Format>
 void pair_of_floats(const uint8_t* matrix, int rows, int columns, int first_row, const Activations& activations,
-                    const int32_t* tokens, int count, float* out, size_t out_stride) {
+                    const int32_t* tokens, int count, float* out, size_t out_stride, const uint8_t*) {
   const size_t row_bytes = size_t(columns) * Format::kBytes;
   const int last = rows - first_row < kPairRows ? rows - first_row : kPairRows;
   const float* x[kTokenBlock];
