@@ -41,6 +41,7 @@ from tests.gguf_files import write_gguf_qwen3moe
 from tests.oracle import open_oracle, write_dequantised
 
 gguf = pytest.importorskip("gguf")
+pytestmark = pytest.mark.skipif(not available_isas(), reason="the native library was not built: no C++ compiler")
 
 Floats = NDArray[np.float32]
 Made = Callable[[str], Path]

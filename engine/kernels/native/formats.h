@@ -22,10 +22,10 @@ constexpr BlockSize kBlocks[kFormats] = {{1, 4},    {1, 2},     {1, 2},     {32,
                                          {32, 22},  {32, 24},   {256, 84},  {256, 110}, {256, 144}, {256, 176},
                                          {256, 210}, {32, 18},  {256, 136}, {32, 17}};
 
-constexpr bool is_float(int format) { return kBlocks[format].columns == 1; }
+static inline constexpr bool is_float(int format) { return kBlocks[format].columns == 1; }
 
 // Bytes of one row, in the file as in memory.
-constexpr size_t row_bytes(int format, int columns) {
+static inline constexpr size_t row_bytes(int format, int columns) {
   return size_t(columns) / kBlocks[format].columns * kBlocks[format].bytes;
 }
 

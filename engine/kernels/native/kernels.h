@@ -20,7 +20,7 @@ struct alignas(64) QuantisedGroup {
 };
 static_assert(sizeof(QuantisedGroup) == 64, "one cache line");
 
-constexpr int groups_of(int columns) { return (columns + kGroup - 1) / kGroup; }
+static inline constexpr int groups_of(int columns) { return (columns + kGroup - 1) / kGroup; }
 
 // Activations of several tokens: as fp32 for float weights, and as int8 for block formats.
 struct Activations {
