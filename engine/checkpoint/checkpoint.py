@@ -88,11 +88,6 @@ class Checkpoint:
         self.total_bytes = sum(entry.nbytes for entry in tensors.values())
         self._reader = TensorReader()
 
-    @classmethod
-    def open(cls, path: Path) -> Checkpoint:
-        """`open_checkpoint`, under its former name."""
-        return open_checkpoint(path)
-
     def read(self, name: str, into: WriteableBuffer) -> None:
         """Read a tensor's raw bytes, in its format on disk, straight into a buffer; safe from any thread.
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from engine.checkpoint import tensor_names
-from engine.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from engine.checkpoint.checkpoint import open_checkpoint
 from engine.config import DTYPE_FORMATS, ExpertFormats
 from engine.devices import CpuDevice
 from engine.errors import CheckpointError
@@ -58,7 +58,7 @@ def test_every_weight_is_the_files(tmp_path: Path, dtype: Any, tied: bool) -> No
     oracle = open_oracle(folder).state_dict()
     device = CpuDevice(probe_hardware())
     read: list[int] = []
-    with Checkpoint.open(folder) as checkpoint:
+    with open_checkpoint(folder) as checkpoint:
         model = checkpoint.config
         dense = load_dense(checkpoint, device, read.append)
         store = ExpertStore(model, device)
@@ -86,7 +86,7 @@ def test_a_weight_that_is_no_number_is_refused_by_name(tmp_path: Path, poison: f
     data = data[:begin] + np.float32(poison).tobytes() + data[begin + 4 :]
     write_raw_safetensors(folder / FILE, json.dumps(header).encode(), data)
     device = CpuDevice(probe_hardware())
-    with Checkpoint.open(folder) as checkpoint, pytest.raises(CheckpointError) as caught:
+    with open_checkpoint(folder) as checkpoint, pytest.raises(CheckpointError) as caught:
         load_all(checkpoint, device)
     assert name in caught.value.message
     assert FILE in caught.value.message
@@ -96,7 +96,7 @@ def test_a_weight_that_is_no_number_is_refused_by_name(tmp_path: Path, poison: f
 def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path: Path) -> None:
     folder = write_mixtral(tmp_path / "m")
     device = CpuDevice(probe_hardware())
-    with Checkpoint.open(folder) as checkpoint:
+    with open_checkpoint(folder) as checkpoint:
         path = folder / FILE
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
         with pytest.raises(CheckpointError, match="truncated"):
