@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from engine.checkpoint import tensor_names
-from engine.checkpoint.checkpoint import open_checkpoint
+from engine.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from engine.config import DTYPE_FORMATS, ExpertFormats
 from engine.devices import CpuDevice
 from engine.errors import CheckpointError
