@@ -36,6 +36,7 @@ from engine.model.native_weights import NativeWeights, load_native_dense
 from engine.model.weights import TORCH_DTYPES, DenseWeights, checkpoint_bytes, load_dense, load_experts
 
 LOADING_INTERVAL_S = 0.05
+MAX_READERS = 4  # threads that read and pack: faster than any drive, and each holds a buffer of one tensor
 
 OnEvent = Callable[[Event], None]
 Cancelled = Callable[[], bool]
@@ -205,6 +206,7 @@ def load_model(
     model = checkpoint.config
     progress = LoadProgress(checkpoint_bytes(checkpoint), on_event, cancelled)
     threads = planned_threads(model, hardware, config)
+    readers = min(threads, MAX_READERS)
     with contextlib.ExitStack() as undo:
         device = open_device(plan.device, config, hardware, plan.vram_budget_bytes)
         undo.callback(device.close)
@@ -214,9 +216,13 @@ def load_model(
         undo.callback(store.close)
         # Where everything is on the CPU, our own kernels run the whole decoder; a GPU's dense part is torch's.
         native = pool is not None and not device.has_gpu
-        dense = (load_native_dense if native else load_dense)(checkpoint, device, progress.phase("dense"))
+        dense: DenseWeights | NativeWeights
+        if native:
+            dense = load_native_dense(checkpoint, device, progress.phase("dense"), readers)
+        else:
+            dense = load_dense(checkpoint, device, progress.phase("dense"))
         cache = KVCache(model, device, plan.context_tokens, TORCH_DTYPES[model.dtype])
-        load_experts(checkpoint, store, progress.phase("experts"))
+        load_experts(checkpoint, store, progress.phase("experts"), readers)
         store.pin()
         loaded = _wire(model, device, store, dense, cache, pool, popularity, costs, config.policy)
         loaded.use_threads(threads)

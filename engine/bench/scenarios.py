@@ -19,7 +19,7 @@ import torch
 from engine.bench.overhead import decode_layer_seconds
 from engine.config import EngineConfig, SamplingParams
 from engine.engine import Engine
-from engine.messages import Finished, LayerTrace, Snapshot, Timings
+from engine.messages import Event, Finished, LayerTrace, Loading, Snapshot, Timings
 from engine.planning import planned_kernels
 
 SEED = 0
@@ -49,12 +49,14 @@ def run(model: str, config: EngineConfig, *, prompt_tokens: int, new_tokens: int
         )
         before_bytes = peak_rss_bytes()
         started = time.perf_counter()
-        with Engine.load(model, config) as engine:
+        loading = LoadWatch()
+        with Engine.load(model, config, loading) as engine:
             load_s = time.perf_counter() - started
             loaded_bytes = peak_rss_bytes()
             timings, snapshot = _measure(engine, prompt_tokens, new_tokens, repeat)
             return _report(engine, timings, snapshot) | {
                 "load_s": load_s,
+                "weights_bytes_per_s": loading.bytes_per_s,
                 "rss_before_load_bytes": before_bytes,
                 "peak_rss_after_load_bytes": loaded_bytes,
                 "load_overhead_bytes": loaded_bytes - _held_in_ram_bytes(engine),
@@ -64,6 +66,24 @@ def run(model: str, config: EngineConfig, *, prompt_tokens: int, new_tokens: int
                 "new_tokens": new_tokens,
                 "repeat": repeat,
             }
+
+
+class LoadWatch:
+    """Hears the events of a load and times how the weights come in: read, packed and checked.
+
+    Attributes:
+        bytes_per_s: Bytes of the files over the time from opening them to the last weight in place.
+    """
+
+    def __init__(self) -> None:
+        """Nothing heard yet."""
+        self._opened_s = time.perf_counter()
+        self.bytes_per_s = 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Take the last word of the reading phases."""
+        if isinstance(event, Loading) and event.total_bytes and event.done_bytes == event.total_bytes:
+            self.bytes_per_s = event.total_bytes / (time.perf_counter() - self._opened_s)
 
 
 def peak_rss_bytes() -> int:

@@ -1,4 +1,4 @@
-"""A weight matrix as it lies in memory: a run of bytes, a format and a shape; how it gets there, how torch reads it.
+"""A weight matrix as it lies in memory: a run of bytes, a format and a shape; how torch reads it.
 
 `docs/packed-layout.md` tells what the bytes mean. Float formats are read where they lie; block formats are unpacked,
 a slice of rows at a time, so that the floats of a whole matrix never exist unless somebody asks for them.
@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from engine.kernels.torch_unpack import unpack
 from engine.quant.formats import WeightFormat
-from engine.quant.packing import pack
 
 TORCH_FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 # Unpacked at once. On a CPU the floats of a slice are still in its cache when they are multiplied; on a GPU a slice is
@@ -98,20 +97,3 @@ def slice_rows(columns: int, weights: int = CPU_SLICE_WEIGHTS) -> int:
         weights: About as many in all, in whole `SLICE_ROWS`.
     """
     return max(1, weights // columns // SLICE_ROWS) * SLICE_ROWS
-
-
-def pack_into(weight_format: WeightFormat, rows: int, columns: int, source: Bytes, target: Bytes) -> None:
-    """Bring a matrix from its form on disk into its form in memory.
-
-    Args:
-        weight_format: Of both.
-        rows: Rows of the matrix, or of a slice of whole tiles.
-        columns: Its columns, whole blocks.
-        source: Row by row as on disk, uint8 [rows * row_bytes].
-        target: uint8 [packed_bytes]; every byte is written.
-    """
-    if weight_format.is_float:
-        target[: source.size] = source
-        target[source.size :] = 0
-    else:
-        target[:] = pack(weight_format, rows, columns, source.reshape(rows, weight_format.row_bytes(columns)))

@@ -12,7 +12,7 @@ from engine.config import ModelConfig
 from engine.devices import Device
 from engine.kernels.cpu_library import MatrixRef
 from engine.kernels.packed import PackedMatrix
-from engine.model.weights import Progress, WeightReader
+from engine.model.weight_reader import Progress, WeightReader
 from engine.quant.formats import FORMATS
 
 
@@ -65,24 +65,27 @@ def reference(matrix: PackedMatrix) -> MatrixRef:
     return MatrixRef.of(matrix.data.data_ptr(), matrix.format, matrix.rows, matrix.columns)
 
 
-def load_native_dense(checkpoint: Checkpoint, device: Device, progress: Progress) -> NativeWeights:
+def load_native_dense(checkpoint: Checkpoint, device: Device, progress: Progress, threads: int = 1) -> NativeWeights:
     """Read everything but the experts into RAM.
 
     Args:
         checkpoint: Validated.
         device: Counts the bytes under the term "dense".
         progress: Called with the bytes read after every tensor; may raise to stop.
+        threads: Matrices that are read, packed and checked at a time.
 
     Raises:
         CheckpointError: A file is truncated, unreadable or holds NaN.
         DeviceOutOfMemoryError: There is not enough RAM.
     """
-    loader = _Loader(checkpoint, device, progress)
     model = checkpoint.config
-    embedding = loader.matrix(tensor_names.EMBEDDING)
-    layers = tuple(_load_layer(model, index, loader) for index in range(model.layers))
-    head = embedding if model.tie_word_embeddings else loader.matrix(tensor_names.HEAD)
-    return NativeWeights(embedding, layers, loader.vector(tensor_names.FINAL_NORM), head)
+    with WeightReader(checkpoint, progress, threads) as reader:
+        loader = _Loader(checkpoint, device, reader)
+        embedding = loader.matrix(tensor_names.EMBEDDING)
+        layers = tuple(_load_layer(model, index, loader) for index in range(model.layers))
+        head = embedding if model.tie_word_embeddings else loader.matrix(tensor_names.HEAD)
+        norm = loader.vector(tensor_names.FINAL_NORM)
+    return NativeWeights(embedding, layers, norm, head)
 
 
 def _load_layer(model: ModelConfig, index: int, loader: _Loader) -> NativeLayer:
@@ -102,11 +105,10 @@ def _load_layer(model: ModelConfig, index: int, loader: _Loader) -> NativeLayer:
 
 
 class _Loader:
-    """Allocates and fills one tensor at a time."""
+    """Allocates tensors and has them filled."""
 
-    def __init__(self, checkpoint: Checkpoint, device: Device, progress: Progress) -> None:
-        self._checkpoint, self._device = checkpoint, device
-        self._reader = WeightReader(checkpoint, progress)
+    def __init__(self, checkpoint: Checkpoint, device: Device, reader: WeightReader) -> None:
+        self._checkpoint, self._device, self._reader = checkpoint, device, reader
 
     def matrix(self, name: str) -> PackedMatrix:
         """A matrix in the format that it is stored in."""

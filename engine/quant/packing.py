@@ -1,6 +1,6 @@
 """Moves a weight matrix from GGUF's blocks into the packed layout (docs/packed-layout.md) with plain NumPy.
 
-The portable way, for machines without a compiler; the native packer writes the same bytes. A block of the file and a
+A block of the file and a
 tile in memory are two structured types with the same fields, made from one table, so that packing is one copy per
 field: [rows, blocks, entries] -> [strips, blocks, entries, 16]. The few fields whose bits move as well name the
 function that moves them. Knows nothing of what the bits mean; `engine.quant.reference` does.
@@ -61,34 +61,42 @@ def tile_type(weight_format: WeightFormat) -> np.dtype[np.void]:
 
 
 def pack(weight_format: WeightFormat, rows: int, columns: int, source: Bytes) -> Bytes:
-    """Pack a matrix.
+    """Pack a matrix into memory of its own: [packed_bytes]; arguments as for `pack_into`."""
+    packed = np.empty(weight_format.packed_bytes(rows, columns), dtype=np.uint8)
+    pack_into(weight_format, rows, columns, source, packed)
+    return packed
+
+
+def pack_into(weight_format: WeightFormat, rows: int, columns: int, source: Bytes, target: Bytes) -> None:
+    """Pack a matrix, or a slice of it that begins with a whole tile.
 
     Args:
         weight_format: Its format.
         rows: Its rows.
         columns: Its columns, a multiple of the format's `block_columns`.
-        source: [rows, row_bytes] as in the file: GGUF blocks, or the raw bytes of floats.
-
-    Returns:
-        [packed_bytes]; rows past the last and the bytes up to the boundary are zero.
+        source: Row by row as in the file, contiguous, [rows * row_bytes] or [rows, row_bytes]: GGUF blocks, or the raw
+            bytes of floats.
+        target: [packed_bytes]; every byte is written: rows past the last and the bytes up to the boundary become zero.
     """
-    assert source.shape == (rows, weight_format.row_bytes(columns)), f"{source.shape} is no {rows} x {columns} matrix"
-    packed = np.zeros(weight_format.packed_bytes(rows, columns), dtype=np.uint8)
+    row_bytes = weight_format.row_bytes(columns)
+    assert source.size == rows * row_bytes, f"{source.size} bytes are no {rows} x {columns} matrix"
+    assert target.size == weight_format.packed_bytes(rows, columns), f"{target.size} bytes for a packed matrix"
     if weight_format.is_float:
-        packed[: source.size].reshape(source.shape)[...] = source
-        return packed
+        target[: source.size] = source.reshape(-1)
+        target[source.size :] = 0
+        return
     block, tile = _types(weight_format.name)
-    matrix = np.ascontiguousarray(source).view(block)
+    matrix = source.reshape(rows, row_bytes).view(block)
     strips, blocks = -(-rows // TILE_ROWS), matrix.shape[1]
-    tiles = packed[: strips * blocks * tile.itemsize].view(tile).reshape(strips, blocks)
-    step = max(1, _PASS_BYTES // (TILE_ROWS * source.shape[1]))
+    tiles = target[: strips * blocks * tile.itemsize].view(tile).reshape(strips, blocks)
+    step = max(1, _PASS_BYTES // (TILE_ROWS * row_bytes))
     whole = rows // TILE_ROWS
+    target[whole * blocks * tile.itemsize :] = 0
     for first in range(0, whole, step):
         last = min(first + step, whole)
         _lay(weight_format, matrix[first * TILE_ROWS : last * TILE_ROWS], tiles[first:last])
     if whole < strips:
         _lay(weight_format, matrix[whole * TILE_ROWS :], tiles[whole:])
-    return packed
 
 
 def _lay(weight_format: WeightFormat, matrix: NDArray[np.void], tiles: NDArray[np.void]) -> None:

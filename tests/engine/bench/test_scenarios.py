@@ -33,6 +33,7 @@ def test_every_promised_figure_is_there_and_sane(tmp_path: Path, device: str) ->
     figures = run(str(folder), config, prompt_tokens=20, new_tokens=4, repeat=2)
     assert figures.keys() >= PROMISED
     assert json.loads(json.dumps(figures)) == figures
+    assert figures["weights_bytes_per_s"] > 0  # type: ignore[operator]
     layers = figures["layers"]
     assert isinstance(layers, list)
     assert [layer["layer"] for layer in layers] == [0, 1, 2]

@@ -13,8 +13,8 @@ from engine.config import EngineConfig
 from engine.devices import SimulatedDevice
 from engine.experts.cpu_experts import Routing, TorchCpuExperts
 from engine.experts.store import ExpertStore
-from engine.kernels.packed import pack_into
 from engine.kernels.torch_expert import expert_forward
+from engine.quant.packing import pack_into
 from tests.engine.shapes import TINY
 from tests.quantised import random_blocks
 

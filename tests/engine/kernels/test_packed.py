@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from engine.kernels import packed
-from engine.kernels.packed import SLICE_ROWS, PackedMatrix, pack_into, slice_rows
+from engine.kernels.packed import SLICE_ROWS, PackedMatrix, slice_rows
 from engine.quant.formats import ALIGNMENT_BYTES, FORMATS, TILE_ROWS, WeightFormat
+from engine.quant.packing import pack_into
 from tests.quantised import Floats, dequantise, random_blocks
 
 COLUMNS = 512

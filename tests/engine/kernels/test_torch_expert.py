@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from engine.config import ExpertFormats
-from engine.kernels.packed import pack_into
 from engine.kernels.torch_expert import FP16_CPU_MAX_TOKENS, ExpertWeights, add_expert, expert_forward
 from engine.quant.formats import ALIGNMENT_BYTES, FORMATS
+from engine.quant.packing import pack_into
 from tests.quantised import random_blocks
 
 HIDDEN, INTERMEDIATE = 24, 40

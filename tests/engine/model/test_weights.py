@@ -17,7 +17,7 @@ from engine.devices import CpuDevice
 from engine.errors import CheckpointError
 from engine.experts.store import ExpertStore
 from engine.hardware import probe_hardware
-from engine.model import weights as weights_file
+from engine.model import weight_reader
 from engine.model.weights import DenseWeights, checkpoint_bytes, load_dense, load_experts
 from engine.quant.formats import FORMATS, TILE_ROWS
 from tests.checkpoints import read_raw_safetensors, write_mixtral, write_qwen3_moe, write_raw_safetensors
@@ -107,7 +107,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path: Path) -> None
 def test_blocks_keep_their_bits_in_experts_and_become_floats_elsewhere(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights_file, "slice_rows", lambda _: 3 * TILE_ROWS)
+    monkeypatch.setattr(weight_reader, "slice_rows", lambda _: 3 * TILE_ROWS)
     formats: ExpertFormats = (name, "Q8_0", name)
     path = write_gguf(tmp_path / "m.gguf", "llama", shape=Shape(intermediate=512), formats=[formats], dense_format=name)
     read: list[int] = []
