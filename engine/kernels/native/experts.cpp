@@ -45,7 +45,7 @@ void rooftop_pool::multiply(int thread, const rooftop_matrix& matrix, int first_
                             int tokens, float* y, size_t y_stride, bool add) {
   const int row = (item - first_item) * kPairRows, rows = std::min(matrix.rows - row, kPairRows);
   const PairKernel kernel = kernels->pair[matrix.format];
-  const uint8_t* next = rows_at(matrix, matrix.data, row + pool.threads() * kPairRows);
+  const uint8_t* next = rows_at(matrix, matrix.data, row + kPairRows);
   if (!add && rows == kPairRows && tokens <= kDirectTokens) {
     kernel(matrix.data, matrix.rows, matrix.columns, row, x, nullptr, tokens, y + row, y_stride, next);
     return;
@@ -69,7 +69,10 @@ bool rooftop_pool::run_experts(int thread, const rooftop_experts& layer, const A
   const bool int8 = needs_int8(layer.down);
   ThreadSpace& own = space[thread];
 
-  const int items = visits.count * inner_pairs, step = pool.threads();
+  const int items = visits.count * inner_pairs, own_end = pool.first_of(thread + 1, items);
+  const auto down_rows = [&](int i, int row) {
+    return rows_at(layer.down, layer.data + visits.experts[i] * layer.stride + size_t(layer.down.data), row);
+  };
   pool.each(thread, items, [&](int item) {
     const int i = item / inner_pairs, pair = item % inner_pairs, row = pair * kPairRows;
     const int begin = visits.first[i], n = visits.first[i + 1] - begin, rows = std::min(width - row, kPairRows);
@@ -77,10 +80,12 @@ bool rooftop_pool::run_experts(int thread, const rooftop_experts& layer, const A
     float* gate = own.tile[0].of<float>(size_t(n) * kPairRows);
     float* up = own.tile[1].of<float>(size_t(n) * kPairRows);
     const rooftop_matrix &g = layer.gate, &u = layer.up;
-    const uint8_t *gate_data = expert + size_t(g.data), *up_data = expert + size_t(u.data), *next = nullptr;
-    if (item + step < items)
-      next = rows_at(g, layer.data + visits.experts[(item + step) / inner_pairs] * layer.stride + size_t(g.data),
-                     (item + step) % inner_pairs * kPairRows);
+    const uint8_t *gate_data = expert + size_t(g.data), *up_data = expert + size_t(u.data), *next;
+    if (item + 1 < own_end)
+      next = rows_at(g, layer.data + visits.experts[(item + 1) / inner_pairs] * layer.stride + size_t(g.data),
+                     (item + 1) % inner_pairs * kPairRows);
+    else
+      next = down_rows(0, pool.first_of(thread, out_pairs) * kPairRows);
     kernels->pair[g.format](gate_data, width, g.columns, row, x, visits.token + begin, n, gate, kPairRows,
                             rows_at(u, up_data, row));
     kernels->pair[u.format](up_data, width, u.columns, row, x, visits.token + begin, n, up, kPairRows, next);
@@ -108,10 +113,9 @@ bool rooftop_pool::run_experts(int thread, const rooftop_experts& layer, const A
       const Activations part = {inner_values + size_t(begin) * width, size_t(width),
                                 inner_quantised + begin * row_groups, width};
       const rooftop_matrix& d = layer.down;
-      const int after = i + 1 < visits.count ? i + 1 : 0, row_after = after ? row : row + step * kPairRows;
-      const uint8_t* next = layer.data + visits.experts[after] * layer.stride + size_t(d.data);
-      kernels->pair[d.format](expert + size_t(d.data), hidden, width, row, part, nullptr, n, tile, kPairRows,
-                              rows_at(d, next, row_after));
+      const bool last = i + 1 == visits.count;
+      const uint8_t* next = down_rows(last ? 0 : i + 1, last ? row + kPairRows : row);
+      kernels->pair[d.format](expert + size_t(d.data), hidden, width, row, part, nullptr, n, tile, kPairRows, next);
       for (int t = 0; t < n; t++)
         kernels->add_scaled(out + size_t(visits.token[begin + t]) * hidden + row, tile + size_t(t) * kPairRows,
                             visits.weight[begin + t], rows);

@@ -20,7 +20,7 @@ using rooftop::QuantisedGroup;
 constexpr int kPanelGroups = 8;     // 256 columns
 constexpr int kTokenBlock = 96;     // tokens that share one unpacking
 constexpr int kFewTokens = 24;      // up to so many, codes go from memory to registers; beyond, through a panel
-constexpr int kPrefetchBytes = 4096;
+constexpr int kPrefetchBytes = 8192;
 
 #define ROOFTOP_INLINE inline __attribute__((always_inline))
 
@@ -103,6 +103,7 @@ void few_groups(const uint8_t* tile, int groups, const QuantisedGroup* const* ro
       for (int line = 0; line < lines; line++)
         __builtin_prefetch(fetched + s * (Format::kBytes / per_tile) + 64 * line);
       few_group<Format, Tokens>(tile, head, s, rows, first_group + first + s, total);
+      if constexpr (Tokens <= 2) asm volatile("" ::: "memory");  // else the compiler puts a tile's fetches side by side
     }
   }
   for (int t = 0; t < Tokens; t++) V::store(out[t], total[t]);

@@ -93,7 +93,7 @@ void* Buffer::reserve(size_t size) {
   return memory_;
 }
 
-Pool::Pool(int threads, bool pin) : threads_(threads) {
+Pool::Pool(int threads, bool pin) : threads_(threads), taken_(new Taken[size_t(threads)]) {
   const std::vector<int> places = pin ? cores() : std::vector<int>();
   workers_.reserve(size_t(threads - 1));
   for (int i = 1; i < threads; i++) {
@@ -123,11 +123,15 @@ void Pool::poll() {
   if (stop_()) stopping_ = true;
 }
 
+void Pool::give_back_items() {
+  for (int i = 0; i < threads_; i++) taken_[i].count.store(0, std::memory_order_relaxed);
+}
+
 bool Pool::barrier() {
   const uint32_t phase = phase_.load(std::memory_order_acquire);
   if (waiting_.fetch_add(1, std::memory_order_acq_rel) == threads_ - 1) {
     waiting_.store(0, std::memory_order_relaxed);
-    next_.store(0, std::memory_order_relaxed);
+    give_back_items();
     ended_ = stopping_.load(std::memory_order_relaxed);
     phase_.store(phase + 1, std::memory_order_release);
   } else {
@@ -145,7 +149,7 @@ bool Pool::run_on_all(Entry entry, void* context, StopRequest stop) {
   entry_ = entry, context_ = context, stop_ = stop;
   asked_ns_ = now_ns();
   stopping_ = false, ended_ = false;
-  next_ = 0;
+  give_back_items();
   busy_ = threads_ - 1;
   job_.fetch_add(1, std::memory_order_seq_cst);
   if (sleeping_.load(std::memory_order_seq_cst) > 0) {
