@@ -73,21 +73,24 @@ uint64_t read_bytes(const uint8_t* bytes, size_t size) {
 }
 
 uint64_t spin_int8(uint64_t steps, uint64_t* operations) {
-  constexpr int kChains = V::kTiles * V::kTokens < 12 ? 6 : 12;
-  alignas(64) uint8_t codes[64];
-  int8_t activations[4] = {1, -2, 3, -4};
-  for (int i = 0; i < 64; i++) codes[i] = uint8_t(i % 15);
-  const V::B weights = V::line(codes);
-  const V::A a = V::spread(activations);
+  constexpr int kChains = V::kTiles * V::kTokens < 12 ? 6 : 12, kRepeats = 16;
+  alignas(64) uint8_t codes[kChains][64];
+  int8_t activations[kRepeats][4];  // all different, and unknown after every step: each product has to be made
+  for (int i = 0; i < kChains * 64; i++) codes[i / 64][i % 64] = uint8_t(i % 15);
+  for (int i = 0; i < kRepeats * 4; i++) activations[i / 4][i % 4] = int8_t(i - 30);
   V::I sum[kChains];
   for (auto& s : sum) s = V::izero();
   for (uint64_t i = 0; i < steps; i++) {
-    for (int repeat = 0; repeat < 16; repeat++)
+    __asm__ volatile("" : : "r"(codes), "r"(activations) : "memory");
+    V::B weights[kChains];
+    for (int c = 0; c < kChains; c++) weights[c] = V::line(codes[c]);
+    for (int repeat = 0; repeat < kRepeats; repeat++) {
+      const V::A a = V::spread(activations[repeat]);
 #pragma GCC unroll 12
-      for (int c = 0; c < kChains; c++) sum[c] = V::dot_spread(sum[c], weights, a);
-    __asm__ volatile("" : : "r"(sum) : "memory");  // every step is done: nothing may be folded into a multiplication
+      for (int c = 0; c < kChains; c++) sum[c] = V::finish(sum[c], V::accumulate(V::start(sum[c]), weights[c], a));
+    }
   }
-  *operations = steps * 16 * kChains * 128;
+  *operations = steps * kRepeats * kChains * 128;
   uint64_t result = 0;
   for (auto& s : sum) {
     int32_t lanes[16];

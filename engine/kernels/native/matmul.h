@@ -7,6 +7,8 @@
 // Float formats: rows are read as they are; 4 rows x up to 4 tokens of accumulators along the columns.
 // Whatever the path, a result is summed in an order that depends on nothing but the path.
 #pragma once
+#include <algorithm>
+
 #include "kernels.h"
 #include "unpack.h"
 
@@ -19,24 +21,43 @@ using rooftop::QuantisedGroup;
 
 constexpr int kPanelGroups = 8;     // 256 columns
 constexpr int kTokenBlock = 96;     // tokens that share one unpacking
-constexpr int kFewTokens = 24;      // up to so many, codes go from memory to registers; beyond, through a panel
 constexpr int kPrefetchBytes = 8192;
 
 #define ROOFTOP_INLINE inline __attribute__((always_inline))
 
 // What the arithmetic depends on; formats that agree in it share their code.
-template <bool Halves, bool Bias, bool Wide, int OffsetBits>
+template <bool Halves, bool Bias, bool Wide, int Bits, int OffsetBits>
 struct Arithmetic {
   static constexpr bool kHalves = Halves, kBias = Bias, kWide = Wide && V::kSignedWide;
-  static constexpr int kOffsetBits = OffsetBits;
+  static constexpr int kBits = Bits, kOffsetBits = OffsetBits;
 };
 
 template <class Format>
-using ArithmeticOf = Arithmetic<Format::kHalves, Format::kBias, Format::kWide, Format::kOffsetBits>;
+using ArithmeticOf =
+    Arithmetic<Format::kHalves, Format::kBias, Format::kWide, Format::kBits, Format::kOffsetBits>;
 
-template <class Format>
-ROOFTOP_INLINE V::I dot(V::I sum, V::B codes, V::A activations) {
-  return Format::kWide ? V::dot_spread_wide(sum, codes, activations) : V::dot_spread(sum, codes, activations);
+// sum[i][t] += v[i][p] . activations[t][p] for Lanes vectors of Tiles tiles and Tokens tokens.
+template <class Format, int Tiles, int Tokens, int Lanes, class Codes, class Quantised>
+ROOFTOP_INLINE void dots(V::I (&sum)[Tiles][Tokens], Codes codes, Quantised activations) {
+  constexpr int step = std::min(Lanes, Format::kWide ? 1 : V::most_in_partial(Format::kBits));
+#pragma GCC unroll 8
+  for (int first = 0; first < Lanes; first += step) {
+    V::P part[Tiles][Tokens];
+    for (int i = 0; i < Tiles; i++)
+      for (int t = 0; t < Tokens; t++) part[i][t] = V::start(sum[i][t]);
+#pragma GCC unroll 8
+    for (int p = first; p < first + step; p++) {
+      V::B v[Tiles];
+      for (int i = 0; i < Tiles; i++) v[i] = codes(i, p);
+      for (int t = 0; t < Tokens; t++) {
+        const V::A a = V::spread(activations(t) + 4 * p);
+        for (int i = 0; i < Tiles; i++)
+          part[i][t] = Format::kWide ? V::accumulate_wide(part[i][t], v[i], a) : V::accumulate(part[i][t], v[i], a);
+      }
+    }
+    for (int i = 0; i < Tiles; i++)
+      for (int t = 0; t < Tokens; t++) sum[i][t] = V::finish(sum[i][t], part[i][t]);
+  }
 }
 
 // Where the integer sum begins: minus offset times the sum of the activations' codes.
@@ -59,85 +80,76 @@ struct Ahead {
 
 // ---- few tokens -------------------------------------------------------------------------------------------------
 
-// Group s of a tile (group g of the row) times 1..kFew tokens.
+// Group s of a tile (group g of the row) times Tokens tokens.
 template <class Format, int Tokens>
 ROOFTOP_INLINE void few_group(const uint8_t* tile, const Head& head, int s, const QuantisedGroup* const* rows, size_t g,
                               V::F* total) {
+  constexpr int halves = Format::kHalves ? 2 : 1, lanes = 8 / halves;
   V::B v[8];
   Scales k;
   Format::codes(tile, s, v);
   Format::scales(tile, s, head, &k);
   for (int t = 0; t < Tokens; t++) {
     const QuantisedGroup& a = rows[t][g];
-    V::I s0 = first_sum<Format>(Format::kHalves ? a.minus_half : &a.minus_sum);
-    V::I s1 = Format::kHalves ? first_sum<Format>(a.minus_half + 1) : V::izero();
-    for (int p = 0; p < 4; p++) {
-      s0 = dot<Format>(s0, v[p], V::spread(a.codes + 4 * p));
-      s1 = dot<Format>(s1, v[4 + p], V::spread(a.codes + 16 + 4 * p));
-    }
-    const V::F scale = V::set1(a.scale);
-    if constexpr (Format::kHalves) {
-      total[t] = V::fma(V::to_float(s0), V::mul(k.scale[0], scale), total[t]);
-      if constexpr (Format::kBias) total[t] = V::fma(k.bias[0], V::set1(a.half[0]), total[t]);
-      total[t] = V::fma(V::to_float(s1), V::mul(k.scale[1], scale), total[t]);
-      if constexpr (Format::kBias) total[t] = V::fma(k.bias[1], V::set1(a.half[1]), total[t]);
-    } else {
-      total[t] = V::fma(V::to_float(V::iadd(s0, s1)), V::mul(k.scale[0], scale), total[t]);
-      if constexpr (Format::kBias) total[t] = V::fma(k.bias[0], V::set1(a.sum), total[t]);
+    for (int h = 0; h < halves; h++) {
+      V::I sum[1][1] = {{first_sum<Format>(Format::kHalves ? a.minus_half + h : &a.minus_sum)}};
+      dots<Format, 1, 1, lanes>(
+          sum, [&](int, int p) { return v[h * lanes + p]; }, [&](int) { return a.codes + 4 * h * lanes; });
+      total[t] = V::fma(V::to_float(sum[0][0]), V::mul(k.scale[h], V::set1(a.scale)), total[t]);
+      if constexpr (Format::kBias)
+        total[t] = V::fma(k.bias[h], V::set1(Format::kHalves ? a.half[h] : a.sum), total[t]);
     }
   }
 }
 
-// `groups` groups from first_group on, whole tiles: out[t] += ...
+// `groups` groups from first_group on, whole tiles: out[t] += ... ; `fetch`: nobody has read them yet.
 template <class Format, int Tokens>
-void few_groups(const uint8_t* tile, int groups, const QuantisedGroup* const* rows, size_t first_group, bool more,
-                float* const* out, const Ahead& ahead) {
+void few_groups(const uint8_t* tile, int groups, const QuantisedGroup* const* rows, size_t first_group,
+                float* const* out, const Ahead& ahead, bool fetch) {
   constexpr int per_tile = Format::kColumns / kGroup, lines = (Format::kBytes / per_tile + 63) / 64;
   V::F total[Tokens];
-  for (int t = 0; t < Tokens; t++) total[t] = more ? V::load(out[t]) : V::zero();
+  for (int t = 0; t < Tokens; t++) total[t] = first_group ? V::load(out[t]) : V::zero();
   for (int first = 0; first < groups; first += per_tile, tile += Format::kBytes) {
     const Head head = Format::head(tile);
     const uint8_t* fetched = ahead.of(tile);
 #pragma GCC unroll 8
     for (int s = 0; s < per_tile; s++) {
-      for (int line = 0; line < lines; line++)
-        __builtin_prefetch(fetched + s * (Format::kBytes / per_tile) + 64 * line);
+      if (fetch) {
+        for (int line = 0; line < lines; line++)
+          __builtin_prefetch(fetched + s * (Format::kBytes / per_tile) + 64 * line);
+      }
       few_group<Format, Tokens>(tile, head, s, rows, first_group + first + s, total);
-      if constexpr (Tokens <= 2) asm volatile("" ::: "memory");  // else the compiler puts a tile's fetches side by side
+      // Else the compiler puts all of a tile's fetches side by side, and memory has long pauses.
+      if constexpr (per_tile > 1) __asm__ volatile("" ::: "memory");
     }
   }
   for (int t = 0; t < Tokens; t++) V::store(out[t], total[t]);
 }
 
-template <class Format>
-void multiply_one(const uint8_t* strip, int columns, const QuantisedGroup* row, float* out, const Ahead& ahead) {
-  few_groups<Format, 1>(strip, columns / kGroup, &row, 0, false, &out, ahead);
-}
-
 template <class Format, int Tokens>
-void few_sized(const uint8_t* tile, int groups, const QuantisedGroup* const* rows, size_t first_group, bool more,
-               float* const* out, int count, const Ahead& ahead) {
+void few_sized(const uint8_t* tile, int groups, const QuantisedGroup* const* rows, size_t first_group,
+               float* const* out, int count, const Ahead& ahead, bool fetch) {
   if constexpr (Tokens > 1) {
-    if (count == Tokens)
-      few_groups<Format, Tokens>(tile, groups, rows, first_group, more, out, ahead);
-    else
-      few_sized<Format, Tokens - 1>(tile, groups, rows, first_group, more, out, count, ahead);
-  } else {
-    few_groups<Format, 1>(tile, groups, rows, first_group, more, out, ahead);
+    if (count < Tokens) {
+      few_sized<Format, Tokens - 1>(tile, groups, rows, first_group, out, count, ahead, fetch);
+      return;
+    }
   }
+  few_groups<Format, Tokens>(tile, groups, rows, first_group, out, ahead, fetch);
 }
 
-// 256 columns at a time, up to kFew tokens at a time: memory is read once, by the first of them.
+// One token goes along the whole strip. More go 256 columns at a time, up to kFew at a time: memory is read by the first
+// of them.
 template <class Format>
 void multiply_few(const uint8_t* strip, int columns, const QuantisedGroup* const* rows, float* const* out, int count,
                   const Ahead& ahead) {
-  const int all = columns / kGroup;
-  for (int first = 0; first < all; first += kPanelGroups) {
-    const int groups = all - first < kPanelGroups ? all - first : kPanelGroups;
+  const int all = columns / kGroup, step = count == 1 ? all : kPanelGroups;
+  for (int first = 0; first < all; first += step) {
+    const int groups = all - first < step ? all - first : step;
     const uint8_t* tile = strip + size_t(first) * kGroup / Format::kColumns * Format::kBytes;
     for (int t = 0; t < count;) {
       const int parts = (count - t + V::kFew - 1) / V::kFew, part = (count - t + parts - 1) / parts;
-      few_sized<Format, V::kFew>(tile, groups, rows + t, first, first > 0, out + t, part, ahead);
+      few_sized<Format, V::kFew>(tile, groups, rows + t, first, out + t, part, ahead, t == 0);
       t += part;
     }
   }
@@ -181,7 +193,7 @@ void multiply_block(const Panel& panel, int which, int groups, const QuantisedGr
   V::F total[Tiles][Tokens];
   for (int i = 0; i < Tiles; i++)
     for (int t = 0; t < Tokens; t++) total[i][t] = more ? V::load(out[t] + kTileRows * (which + i)) : V::zero();
-  constexpr int halves = Format::kHalves ? 2 : 1, vectors = 8 / halves;
+  constexpr int halves = Format::kHalves ? 2 : 1, lanes = 8 / halves;
   for (int s = 0; s < groups; s++) {
     const size_t g = first_group + s;
 #pragma GCC unroll 2
@@ -191,15 +203,9 @@ void multiply_block(const Panel& panel, int which, int groups, const QuantisedGr
         const V::I first = first_sum<Format>(Format::kHalves ? rows[t][g].minus_half + h : &rows[t][g].minus_sum);
         for (int i = 0; i < Tiles; i++) sum[i][t] = first;
       }
-#pragma GCC unroll 8
-      for (int p = h * vectors; p < (h + 1) * vectors; p++) {
-        V::B v[Tiles];
-        for (int i = 0; i < Tiles; i++) v[i] = V::panel_line(panel.codes[which + i][s][p]);
-        for (int t = 0; t < Tokens; t++) {
-          const V::A a = V::spread(rows[t][g].codes + 4 * p);
-          for (int i = 0; i < Tiles; i++) sum[i][t] = dot<Format>(sum[i][t], v[i], a);
-        }
-      }
+      dots<Format, Tiles, Tokens, lanes>(
+          sum, [&](int i, int p) { return V::panel_line(panel.codes[which + i][s][h * lanes + p]); },
+          [&](int t) { return rows[t][g].codes + 4 * h * lanes; });
       for (int t = 0; t < Tokens; t++) {
         const V::F scale = V::set1(rows[t][g].scale);
         for (int i = 0; i < Tiles; i++) {
@@ -270,12 +276,9 @@ void pair_of_blocks(const uint8_t* matrix, int rows, int columns, int first_row,
       row[t] = activations.quantised + token * stride;
       target[t] = out + size_t(first + t) * out_stride;
     }
-    if (part <= kFewTokens || tiles == 1) {
+    if (part <= V::kFewTokens || tiles == 1) {
       for (int i = 0; i < tiles; i++) {
-        if (part == 1)
-          multiply_one<Format>(strip + i * strip_bytes, columns, row[0], target[0], ahead);
-        else
-          multiply_few<Format>(strip + i * strip_bytes, columns, row, target, part, ahead);
+        multiply_few<Format>(strip + i * strip_bytes, columns, row, target, part, ahead);
         for (int t = 0; t < part; t++) target[t] += kTileRows;
       }
     } else {

@@ -18,10 +18,11 @@ struct V {
 #ifdef ROOFTOP_ISA_AVXVNNI
   static constexpr bool kSignedWide = false;
 #else
-  static constexpr bool kSignedWide = true;  // wide codes would overflow 16 bits: dot_wide takes them as signed
+  static constexpr bool kSignedWide = true;  // wide codes would overflow 16 bits: accumulate_wide takes them as signed
 #endif
   static constexpr int kTiles = 1, kTokens = 3;  // register block of large products
-  static constexpr int kFew = 4;  // most tokens that a group of weights is multiplied with straight from memory
+  static constexpr int kFewTokens = 6;  // up to so many, codes go from memory to registers; beyond, through a panel
+  static constexpr int kFew = 4;  // most of them at a time
 
   static inline F zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
   static inline F set1(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
@@ -139,30 +140,36 @@ struct V {
     std::memcpy(&four, activations, 4);
     return _mm256_set1_epi32(four);
   }
-  static inline I dot_spread(I sum, B codes, A x) {
 #ifdef ROOFTOP_ISA_AVXVNNI
-    return {_mm256_dpbusd_avx_epi32(sum.a, codes.a, x), _mm256_dpbusd_avx_epi32(sum.b, codes.b, x)};
-#else
-    const __m256i ones = _mm256_set1_epi16(1);
-    return {_mm256_add_epi32(sum.a, _mm256_madd_epi16(_mm256_maddubs_epi16(codes.a, x), ones)),
-            _mm256_add_epi32(sum.b, _mm256_madd_epi16(_mm256_maddubs_epi16(codes.b, x), ones))};
-#endif
+  using P = I;
+  static constexpr int most_in_partial(int) { return 8; }
+  static inline P start(I sum) { return sum; }
+  static inline P accumulate(P part, B codes, A x) {
+    return {_mm256_dpbusd_avx_epi32(part.a, codes.a, x), _mm256_dpbusd_avx_epi32(part.b, codes.b, x)};
   }
-  static inline I dot_spread_wide(I sum, B codes, A x) {
-#ifdef ROOFTOP_ISA_AVXVNNI
-    return dot_spread(sum, codes, x);
+  static inline P accumulate_wide(P part, B codes, A x) { return accumulate(part, codes, x); }
+  static inline I finish(I, P part) { return part; }
 #else
-    const __m256i ones = _mm256_set1_epi16(1);
+  using P = I;  // 16-bit sums of pairs: 2 * 127 * (2^bits - 1) for each of those that a partial takes
+  static constexpr int most_in_partial(int bits) { return bits <= 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 1; }
+  static inline P start(I) { return izero(); }
+  static inline P accumulate(P part, B codes, A x) {
+    part.a = _mm256_add_epi16(part.a, _mm256_maddubs_epi16(codes.a, x));
+    part.b = _mm256_add_epi16(part.b, _mm256_maddubs_epi16(codes.b, x));
+    __asm__("" : "+x"(part.a), "+x"(part.b));  // one after the other: GCC would add in a tree, and run out of registers
+    return part;
+  }
+  static inline P accumulate_wide(P, B codes, A x) {
     const B s = flip(codes);
-    const __m256i a = _mm256_maddubs_epi16(_mm256_abs_epi8(s.a), _mm256_sign_epi8(x, s.a));
-    const __m256i b = _mm256_maddubs_epi16(_mm256_abs_epi8(s.b), _mm256_sign_epi8(x, s.b));
-    return {_mm256_add_epi32(sum.a, _mm256_madd_epi16(a, ones)), _mm256_add_epi32(sum.b, _mm256_madd_epi16(b, ones))};
+    return {_mm256_maddubs_epi16(_mm256_abs_epi8(s.a), _mm256_sign_epi8(x, s.a)),
+            _mm256_maddubs_epi16(_mm256_abs_epi8(s.b), _mm256_sign_epi8(x, s.b))};
+  }
+  static inline I finish(I sum, P part) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    return {_mm256_add_epi32(sum.a, _mm256_madd_epi16(part.a, ones)),
+            _mm256_add_epi32(sum.b, _mm256_madd_epi16(part.b, ones))};
+  }
 #endif
-  }
-  static inline I dot(I sum, B codes, const int8_t* activations) { return dot_spread(sum, codes, spread(activations)); }
-  static inline I dot_wide(I sum, B codes, const int8_t* activations) {
-    return dot_spread_wide(sum, codes, spread(activations));
-  }
 
  private:
   static inline __m256 power(__m256 n) {

@@ -17,7 +17,8 @@ struct V {
   using B = __m512i;  // 64 bytes: 16 rows x 4 columns
   static constexpr bool kSignedWide = false;
   static constexpr int kTiles = 2, kTokens = 6;  // register block of large products
-  static constexpr int kFew = 8;  // most tokens that a group of weights is multiplied with straight from memory
+  static constexpr int kFewTokens = 24;  // up to so many, codes go from memory to registers; beyond, through a panel
+  static constexpr int kFew = 8;  // most of them at a time
 
   static inline F zero() { return _mm512_setzero_ps(); }
   static inline F set1(float x) { return _mm512_set1_ps(x); }
@@ -79,14 +80,6 @@ struct V {
   static inline B lookup(const uint8_t* table, B index) {
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)table)), index);
   }
-  // Each lane: sum + 4 unsigned bytes of `codes` . 4 signed bytes of `activations`
-  static inline I dot(I sum, B codes, const int8_t* activations) {
-    int32_t four;
-    std::memcpy(&four, activations, 4);
-    return _mm512_dpbusd_epi32(sum, codes, _mm512_set1_epi32(four));
-  }
-  // The same for codes that use all 8 bits
-  static inline I dot_wide(I sum, B codes, const int8_t* activations) { return dot(sum, codes, activations); }
 
   using A = __m512i;  // 4 activations in every lane
   static inline A spread(const int8_t* activations) {
@@ -94,8 +87,14 @@ struct V {
     std::memcpy(&four, activations, 4);
     return _mm512_set1_epi32(four);
   }
-  static inline I dot_spread(I sum, B codes, A a) { return _mm512_dpbusd_epi32(sum, codes, a); }
-  static inline I dot_spread_wide(I sum, B codes, A a) { return _mm512_dpbusd_epi32(sum, codes, a); }
+  // Dot products, each lane: 4 unsigned bytes of codes . 4 signed bytes of activations. A partial sum takes up to
+  // most_in_partial of them (codes below 2^bits); `wide` ones, whose codes use all 8 bits, may need partials of one.
+  using P = I;
+  static constexpr int most_in_partial(int) { return 8; }
+  static inline P start(I sum) { return sum; }
+  static inline P accumulate(P part, B codes, A a) { return _mm512_dpbusd_epi32(part, codes, a); }
+  static inline P accumulate_wide(P part, B codes, A a) { return accumulate(part, codes, a); }
+  static inline I finish(I, P part) { return part; }
 };
 
 }  // namespace

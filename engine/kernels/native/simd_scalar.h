@@ -56,7 +56,8 @@ struct V {
   };
   static constexpr bool kSignedWide = false;
   static constexpr int kTiles = 1, kTokens = 2;  // register block of large products
-  static constexpr int kFew = 2;  // most tokens that a group of weights is multiplied with straight from memory
+  static constexpr int kFewTokens = 24;  // up to so many, codes go from memory to registers; beyond, through a panel
+  static constexpr int kFew = 2;  // most of them at a time
 
 #define ROOFTOP_EACH(type, expression)   \
   type r;                                \
@@ -164,18 +165,16 @@ struct V {
     std::memcpy(r.v, activations, 4);
     return r;
   }
-  static inline I dot_spread(I sum, const B& codes, const A& a) {
+  using P = I;
+  static constexpr int most_in_partial(int) { return 8; }
+  static inline P start(const I& sum) { return sum; }
+  static inline P accumulate(P part, const B& codes, const A& a) {
     for (int i = 0; i < 16; i++)
-      for (int j = 0; j < 4; j++) sum.v[i] += int32_t(codes.v[4 * i + j]) * a.v[j];
-    return sum;
+      for (int j = 0; j < 4; j++) part.v[i] += int32_t(codes.v[4 * i + j]) * a.v[j];
+    return part;
   }
-  static inline I dot_spread_wide(const I& sum, const B& codes, const A& a) { return dot_spread(sum, codes, a); }
-  static inline I dot(const I& sum, const B& codes, const int8_t* activations) {
-    return dot_spread(sum, codes, spread(activations));
-  }
-  static inline I dot_wide(const I& sum, const B& codes, const int8_t* activations) {
-    return dot(sum, codes, activations);
-  }
+  static inline P accumulate_wide(const P& part, const B& codes, const A& a) { return accumulate(part, codes, a); }
+  static inline I finish(const I&, const P& part) { return part; }
 #undef ROOFTOP_EACH
 };
 

@@ -3,7 +3,7 @@
 // A format gives, for group s (32 columns) of a tile, eight vectors of codes (vector p holds columns 4p .. 4p+3, row r
 // in lane r), and per row a scale for each 32 or 16 columns, with a bias where it has one:
 //     weight = scale * (code - offset) + bias
-// `kOffsetBits` is log2 of the offset, -1 for none.
+// Codes are below 2^kBits; `kOffsetBits` is log2 of the offset, -1 for none.
 #pragma once
 #include "formats.h"
 
@@ -47,7 +47,7 @@ inline void table(const uint8_t* values, V::B* v) {
 }
 
 struct Q8_0 : Plain32 {
-  static constexpr int kBytes = 544, kOffsetBits = 7;
+  static constexpr int kBytes = 544, kBits = 8, kOffsetBits = 7;
   static constexpr bool kWide = true;
   static inline void codes(const uint8_t* tile, int, V::B* v) {
     for (int p = 0; p < 8; p++) v[p] = V::flip(V::line(tile + 32 + 64 * p));
@@ -55,19 +55,19 @@ struct Q8_0 : Plain32 {
 };
 
 struct Q4_0 : Plain32 {
-  static constexpr int kBytes = 288, kOffsetBits = 3;
+  static constexpr int kBytes = 288, kBits = 4, kOffsetBits = 3;
   static inline void codes(const uint8_t* tile, int, V::B* v) { nibbles(tile + 32, v); }
 };
 
 struct Q4_1 : Plain32 {
-  static constexpr int kBytes = 320, kOffsetBits = -1;
+  static constexpr int kBytes = 320, kBits = 4, kOffsetBits = -1;
   static constexpr bool kBias = true;
   static inline Head head(const uint8_t* tile) { return {V::half(tile), V::half(tile + 32)}; }
   static inline void codes(const uint8_t* tile, int, V::B* v) { nibbles(tile + 64, v); }
 };
 
 struct Q5_0 : Plain32 {
-  static constexpr int kBytes = 352, kOffsetBits = 4;
+  static constexpr int kBytes = 352, kBits = 5, kOffsetBits = 4;
   static inline void codes(const uint8_t* tile, int, V::B* v) {
     nibbles(tile + 96, v);
     add_high_bits(tile + 32, v);
@@ -75,7 +75,7 @@ struct Q5_0 : Plain32 {
 };
 
 struct Q5_1 : Q4_1 {
-  static constexpr int kBytes = 384;
+  static constexpr int kBytes = 384, kBits = 5;
   static inline void codes(const uint8_t* tile, int, V::B* v) {
     nibbles(tile + 128, v);
     add_high_bits(tile + 64, v);
@@ -88,7 +88,7 @@ alignas(16) constexpr uint8_t kNonLinear[16] = {1,   24,  45,  63,  79,  93,  10
 alignas(16) constexpr uint8_t kFloat4[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
 
 struct IQ4_NL : Plain32 {
-  static constexpr int kBytes = 288, kOffsetBits = 7;
+  static constexpr int kBytes = 288, kBits = 8, kOffsetBits = 7;
   static constexpr bool kWide = true;
   static inline void codes(const uint8_t* tile, int, V::B* v) {
     nibbles(tile + 32, v);
@@ -97,7 +97,7 @@ struct IQ4_NL : Plain32 {
 };
 
 struct MXFP4 : Plain32 {
-  static constexpr int kBytes = 272, kOffsetBits = 4;
+  static constexpr int kBytes = 272, kBits = 5, kOffsetBits = 4;
   static inline Head head(const uint8_t* tile) {  // 2^(e - 127), halved because values are doubled
     return {V::mul(V::as_float(V::ishl<23>(V::bytes(tile))), V::set1(0.5f)), V::zero()};
   }
@@ -134,7 +134,7 @@ inline void paired_nibbles(const uint8_t* lines, int s, V::B* v) {
 }
 
 struct Q4_K : Plain256 {
-  static constexpr int kBytes = 2304, kOffsetBits = -1;
+  static constexpr int kBytes = 2304, kBits = 4, kOffsetBits = -1;
   static constexpr bool kBias = true;
   static inline Head head(const uint8_t* tile) { return scale_and_minus_min(tile); }
   static inline void scales(const uint8_t* tile, int s, const Head& head, Scales* out) {
@@ -144,7 +144,7 @@ struct Q4_K : Plain256 {
 };
 
 struct Q5_K : Q4_K {
-  static constexpr int kBytes = 2816;
+  static constexpr int kBytes = 2816, kBits = 5;
   static inline void codes(const uint8_t* tile, int s, V::B* v) {
     paired_nibbles(tile + 768, s, v);
     for (int p = 0; p < 8; p++) {
@@ -155,7 +155,7 @@ struct Q5_K : Q4_K {
 };
 
 struct Q6_K : Plain256 {
-  static constexpr int kBytes = 3360, kOffsetBits = 5;
+  static constexpr int kBytes = 3360, kBits = 6, kOffsetBits = 5;
   static constexpr bool kHalves = true;
   static inline void scales(const uint8_t* tile, int s, const Head& head, Scales* out) {
     for (int h = 0; h < 2; h++)
@@ -186,7 +186,7 @@ inline void crumbs(const uint8_t* lines, int s, V::B* v) {
 }
 
 struct Q3_K : Plain256 {
-  static constexpr int kBytes = 1760, kOffsetBits = 2;
+  static constexpr int kBytes = 1760, kBits = 3, kOffsetBits = 2;
   static constexpr bool kHalves = true;
   static inline void scales(const uint8_t* tile, int s, const Head& head, Scales* out) {
     for (int h = 0; h < 2; h++)
@@ -202,7 +202,7 @@ struct Q3_K : Plain256 {
 };
 
 struct Q2_K : Plain256 {
-  static constexpr int kBytes = 1344, kOffsetBits = -1;
+  static constexpr int kBytes = 1344, kBits = 2, kOffsetBits = -1;
   static constexpr bool kHalves = true, kBias = true;
   static inline Head head(const uint8_t* tile) { return scale_and_minus_min(tile); }
   static inline void scales(const uint8_t* tile, int s, const Head& head, Scales* out) {
@@ -216,7 +216,7 @@ struct Q2_K : Plain256 {
 };
 
 struct IQ4_XS : Plain256 {
-  static constexpr int kBytes = 2176, kOffsetBits = 7;
+  static constexpr int kBytes = 2176, kBits = 8, kOffsetBits = 7;
   static constexpr bool kWide = true;
   static inline void scales(const uint8_t* tile, int s, const Head& head, Scales* out) {
     out->scale[0] = V::mul(head.scale, V::to_float(packed_scale(tile + 32, tile + 96, s)));
