@@ -23,6 +23,7 @@ import torch
 from engine.config import SIMULATED_LAUNCH_S, EngineConfig
 from engine.errors import ConfigurationError, DeviceOutOfMemoryError
 from engine.hardware import HardwareProfile
+from engine.kernels.host_memory import host_tensor
 from engine.kernels.torch_expert import ExpertWeights, expert_forward
 
 CUDA_HOST_REGISTER_PORTABLE = 1
@@ -89,13 +90,17 @@ class Device(ABC):
             size_bytes *= length
         self.reserve(term, size_bytes)
         try:
-            return torch.empty(*shape, dtype=dtype, device=self.torch_device)
-        except torch.OutOfMemoryError as error:
+            return self._new_tensor(shape, dtype)
+        except (torch.OutOfMemoryError, OSError) as error:
             self.release(term, size_bytes)
             raise DeviceOutOfMemoryError(
                 f"{self.name} could not give {size_bytes:,} bytes for {term}; another program may hold them.",
                 "Lower the VRAM budget or close other programs that use the GPU.",
             ) from error
+
+    def _new_tensor(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+        """An uninitialised tensor, whatever the budget says."""
+        return torch.empty(*shape, dtype=dtype, device=self.torch_device)
 
     def pin(self, tensor: torch.Tensor) -> bool:
         """Page-lock host memory for fast copies; False where that is not possible or of no use."""
@@ -152,6 +157,10 @@ class CpuDevice(Device):
         super().__init__(hardware.ram_available_bytes)
         self.name = hardware.cpu_name
         self.torch_device = torch.device("cpu")
+
+    def _new_tensor(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+        """In huge pages where the system has them."""
+        return host_tensor(shape, dtype)
 
     def begin_layer(self) -> None:
         """Nothing runs beside the CPU."""

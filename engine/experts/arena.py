@@ -1,13 +1,11 @@
 """The memory behind the host arena: anonymous and in huge pages, or a file that the system reads as it is used.
 
-Huge pages are asked for where the system has them: weights are read from end to end, and fewer page walks are worth
-about 8 % of the memory's bandwidth. The file is unlinked as soon as it is open, so that nothing is left behind however
+The file is unlinked as soon as it is open, so that nothing is left behind however
 the process ends (Windows deletes it on close).
 """
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
 import shutil
@@ -19,6 +17,7 @@ import torch
 
 from engine.errors import DoesNotFitError
 from engine.experts.explain import human_bytes
+from engine.kernels.host_memory import anonymous_memory
 
 FREE_DISK_BYTES = 1 << 30  # left to everybody else on that drive
 
@@ -43,7 +42,9 @@ class Arena:
         self.on_disk = folder is not None
         self._file = _new_file(size_bytes, folder) if folder is not None else None
         try:
-            self._map = _anonymous(size_bytes) if self._file is None else mmap.mmap(self._file.fileno(), size_bytes)
+            self._map = (
+                anonymous_memory(size_bytes) if self._file is None else mmap.mmap(self._file.fileno(), size_bytes)
+            )
         except OSError as error:
             self.close()
             raise _refused(size_bytes, "memory addresses" if self.on_disk else "RAM") from error
@@ -64,17 +65,6 @@ class Arena:
         """Close the file; the memory goes with the last tensor that looks at it."""
         if self._file is not None:
             self._file.close()
-
-
-def _anonymous(size_bytes: int) -> mmap.mmap:
-    """Memory of our own, in huge pages where the system has them."""
-    if not hasattr(mmap, "MAP_ANONYMOUS"):
-        return mmap.mmap(-1, size_bytes)
-    memory = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):  # a kernel without them: ordinary pages are slower, not wrong
-            memory.madvise(mmap.MADV_HUGEPAGE)
-    return memory
 
 
 def _new_file(size_bytes: int, folder: Path) -> IO[bytes]:
