@@ -117,7 +117,7 @@ class ModelConfig:
 
     @property
     def expert_bytes(self) -> int:
-        """Bytes of the largest expert, which any slot must hold."""
+        """Bytes of the largest expert, which a slot for streaming must hold."""
         layers = range(self.layers) if self.expert_formats else (0,)
         return max(map(self.layer_expert_bytes, layers))
 
@@ -165,6 +165,7 @@ class EngineConfig:
         cpu_threads: Threads for CPU experts; None takes the physical cores.
         placement: How the first residents are ranked.
         policy: Who decides where an expert runs.
+        adaptive: Whether residents follow the conversation while tokens are decoded, where that pays.
         isa: Instructions of the CPU kernels; "auto" takes the best that the CPU has, "torch" does without our kernels.
         experts_on_disk: Keep the experts in a file that the system reads as they are used, for a model larger than RAM.
         simulated_vram_bytes: VRAM of the simulated GPU.
@@ -185,6 +186,7 @@ class EngineConfig:
     cpu_threads: int | None = None
     placement: PlacementName = "popularity"
     policy: PolicyName = "fiddler"
+    adaptive: bool = True
     isa: IsaName = "auto"
     experts_on_disk: bool = False
     simulated_vram_bytes: int = 8 << 30

@@ -3,10 +3,13 @@
 Code asks the object, never `if cuda`. A device counts every allocation by term against its budget, runs an expert on
 its own side, copies weights beside running work, and tells how long its side of a layer took:
 
-    begin_layer() -> copy_in(slot, weights)* -> run_expert(...)* / wait_copy(ticket)* -> end_layer() -> seconds()
+    begin_layer() -> copy_in(slot, weights)* -> run_expert(...)* / wait_copy(slot)* -> end_layer() -> seconds()
+
+Between layers `begin_upload` starts a copy of a new resident that nothing waits for: whoever wants it asks whether it
+is done.
 
 - `CpuDevice`: no GPU; nothing is copied.
-- `CudaDevice`: a compute stream and a copy stream, pinned host memory, events; nothing blocks until `seconds()`.
+- `CudaDevice`: a compute stream and two copy streams, pinned host memory, events; nothing blocks until `seconds()`.
 - `SimulatedDevice`: computes on the CPU, but enforces a VRAM budget and keeps a virtual clock for each of its two
   streams, so that placement, streaming, eviction and running out of memory can be seen and tested without a GPU.
 """
@@ -25,6 +28,7 @@ from engine.errors import ConfigurationError, DeviceOutOfMemoryError
 from engine.hardware import HardwareProfile
 from engine.kernels.host_memory import host_tensor
 from engine.kernels.torch_expert import ExpertWeights, expert_forward
+from engine.uploads import EventUpload, TimedUpload, Upload, VirtualClock
 
 CUDA_HOST_REGISTER_PORTABLE = 1
 
@@ -37,6 +41,7 @@ class Device(ABC):
         name: For the screen.
         has_gpu: Whether there is a GPU side at all.
         simulated: Whether that GPU is simulated.
+        needs_pinning: Whether only page-locked memory is copied without keeping the host waiting.
         torch_device: Where its tensors live.
         budget_bytes: Most bytes that may be allocated.
         allocated: Term -> bytes allocated now.
@@ -46,6 +51,7 @@ class Device(ABC):
     name: str
     has_gpu: bool
     simulated: bool
+    needs_pinning = False
     torch_device: torch.device
 
     def __init__(self, budget_bytes: int) -> None:
@@ -116,6 +122,15 @@ class Device(ABC):
     def close(self) -> None:
         """Wait for running work and give everything back."""
 
+    # -- between layers ---------------------------------------------------------------------------
+
+    @abstractmethod
+    def begin_upload(self, target: torch.Tensor, source: torch.Tensor) -> Upload:
+        """Start copying one expert's weights into a slot, once all that was launched so far no longer needs it."""
+
+    def elapse(self, seconds: float) -> None:
+        """Time went by; only a device with a clock of its own must be told."""
+
     # -- one layer --------------------------------------------------------------------------------
 
     @abstractmethod
@@ -162,6 +177,10 @@ class CpuDevice(Device):
         """In huge pages where the system has them."""
         return host_tensor(shape, dtype)
 
+    def begin_upload(self, target: torch.Tensor, source: torch.Tensor) -> Upload:
+        """Never asked for: without a GPU no expert is resident."""
+        raise AssertionError("a CPU device has no GPU side")
+
     def begin_layer(self) -> None:
         """Nothing runs beside the CPU."""
 
@@ -191,7 +210,11 @@ class CpuDevice(Device):
 
 
 class SimulatedDevice(Device):
-    """A GPU that is not there: tensors and arithmetic on the CPU, budget and clocks of a GPU."""
+    """A GPU that is not there: tensors and arithmetic on the CPU, budget and clocks of a GPU.
+
+    Attributes:
+        clock: Its virtual time.
+    """
 
     kind, name, has_gpu, simulated = "simulated", "Simulated GPU", True, True
 
@@ -206,6 +229,18 @@ class SimulatedDevice(Device):
         self._copy_clock_s = 0.0
         self._arrived_s: dict[int, float] = {}
         self._vacated_s: dict[int, float] = {}
+        self.clock = VirtualClock()
+        self._uploading_until_s = 0.0
+
+    def begin_upload(self, target: torch.Tensor, source: torch.Tensor) -> Upload:
+        """Copies share one link: this one follows what is on it; the bytes change hands when it is done."""
+        start_s = max(self.clock.now_s, self._uploading_until_s)
+        self._uploading_until_s = start_s + source.nbytes / self._link + SIMULATED_LAUNCH_S
+        return TimedUpload(self.clock, self._uploading_until_s, target, source)
+
+    def elapse(self, seconds: float) -> None:
+        """Move the virtual time on."""
+        self.clock.now_s += seconds
 
     def begin_layer(self) -> None:
         """Set both virtual clocks to zero."""
@@ -216,7 +251,8 @@ class SimulatedDevice(Device):
     def copy_in(self, slot: int, target: torch.Tensor, source: torch.Tensor) -> None:
         """Copy now; on the virtual clock it takes the link's time."""
         target.copy_(source)
-        start = max(self._copy_clock_s, self._vacated_s.get(slot, 0.0))
+        uploading_s = self._uploading_until_s - self.clock.now_s
+        start = max(self._copy_clock_s, self._vacated_s.get(slot, 0.0), uploading_s)
         self._copy_clock_s = start + source.nbytes / self._link + SIMULATED_LAUNCH_S
         self._arrived_s[slot] = self._copy_clock_s
 
@@ -246,9 +282,10 @@ class SimulatedDevice(Device):
 
 
 class CudaDevice(Device):
-    """The first NVIDIA GPU: expert copies on a second stream, ordered by events, timed by events."""
+    """The first NVIDIA GPU: expert copies on a second stream, ordered and timed by events; uploads on a third."""
 
     kind, has_gpu, simulated = "cuda", True, False
+    needs_pinning = True
 
     def __init__(self, budget_bytes: int) -> None:
         """Open the GPU.
@@ -265,6 +302,7 @@ class CudaDevice(Device):
         self.torch_device = torch.device("cuda", 0)
         self.name = torch.cuda.get_device_name(self.torch_device)
         self._copies = torch.cuda.Stream(self.torch_device)
+        self._uploads = torch.cuda.Stream(self.torch_device)
         self._start = torch.cuda.Event(enable_timing=True)
         self._end = torch.cuda.Event(enable_timing=True)
         self._arrived: dict[int, torch.cuda.Event] = {}
@@ -286,9 +324,19 @@ class CudaDevice(Device):
         torch.cuda.empty_cache()
 
     def close(self) -> None:
-        """Wait for both streams, then trim."""
+        """Wait for all streams, then trim."""
         torch.cuda.synchronize(self.torch_device)
         self.trim()
+
+    def begin_upload(self, target: torch.Tensor, source: torch.Tensor) -> Upload:
+        """Copy on a stream of its own, behind the compute stream's latest launch: no streamed expert queues here."""
+        launched, arrived = torch.cuda.Event(), torch.cuda.Event()
+        launched.record()
+        self._uploads.wait_event(launched)
+        with torch.cuda.stream(self._uploads):
+            target.copy_(source, non_blocking=True)
+            arrived.record(self._uploads)
+        return EventUpload(arrived)
 
     def begin_layer(self) -> None:
         """Mark the start on the compute stream; copies may not overtake it."""

@@ -10,8 +10,10 @@ iterator of events.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,7 +28,7 @@ from engine.config import DEVICE_FIELDS, EngineConfig, ModelConfig, SamplingPara
 from engine.errors import ConfigurationError, PromptTooLongError
 from engine.experts.calibration import calibrate
 from engine.experts.cost_model import assumed_costs, planned_threads
-from engine.experts.placement import check_fits, make_plan
+from engine.experts.placement import check_fits, in_force, make_plan
 from engine.hardware import HardwareProfile, probe_hardware
 from engine.loading import Cancelled, LoadedModel, LoadProgress, OnEvent, load_model
 from engine.messages import (
@@ -108,9 +110,12 @@ class Engine:
             self._loaded: LoadedModel = load_model(
                 checkpoint, plan, config, self._hardware, costs, self._popularity, self._kernels, on_event, cancelled
             )
-        if known is None:
-            self._measure(on_event, cancelled)
-        self._settle(self._plan(config, self._loaded.record.costs))
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.close)
+            if known is None:
+                self._measure(on_event, cancelled)
+            self._settle(self._plan(config, self._loaded.record.costs))
+            undo.pop_all()
 
     # ---- what is in force ---------------------------------------------------------------------------------------
 
@@ -138,7 +143,7 @@ class Engine:
         check_fits(plan)
         self._loaded.place(plan)
         self._config = config
-        self._loaded.record.policy = config.policy
+        self._loaded.record.policy, self._loaded.record.adaptive = config.policy, config.adaptive
         self._loaded.use_threads(planned_threads(self.model, self._hardware, config))
         self._settle(plan)
 
@@ -166,12 +171,14 @@ class Engine:
         """
         prompt = list(tokens)
         self._check_prompt(prompt, room=0)
-        decoder, chunk = self._loaded.decoder, self._config.prefill_chunk_tokens
+        loaded, decoder, chunk = self._loaded, self._loaded.decoder, self._config.prefill_chunk_tokens
+        shortages = loaded.memory_shortages
         decoder.cache.tokens.clear()
-        rows = [
-            decoder.logits(decoder.forward_at_once(prompt[first : first + chunk])).cpu()
-            for first in range(0, len(prompt), chunk)
-        ]
+        rows = []
+        for first in range(0, len(prompt), chunk):
+            hidden = loaded.with_room(partial(decoder.forward_at_once, prompt[first : first + chunk]))
+            rows.append(loaded.with_room(partial(decoder.logits, hidden)).cpu())
+        self._settle_shortages(loaded, shortages)
         return np.asarray(torch.cat(rows).numpy(), dtype=np.float32)
 
     def generate(
@@ -195,9 +202,11 @@ class Engine:
         prompt, tokenizer = self._tokenised(messages)
         self._check_prompt(prompt, room=1)
         sampling, chunk_tokens = sampling or SamplingParams(), self._config.prefill_chunk_tokens
+        loaded, shortages = self._loaded, self._loaded.memory_shortages
         try:
-            yield from Reply(self._loaded, tokenizer, prompt, sampling, chunk_tokens, cancelled).events()
+            yield from Reply(loaded, tokenizer, prompt, sampling, chunk_tokens, cancelled).events()
         finally:
+            self._settle_shortages(loaded, shortages)
             keep_popularity(self._path, self.model, self._config, self._popularity)
 
     @property
@@ -246,8 +255,13 @@ class Engine:
         return PlanningInputs(self.model, self._hardware, costs, self._popularity.shares(), self._kernels)
 
     def _settle(self, plan: PlacementPlan) -> None:
-        """Make `ready` tell what is in force now."""
-        device = self._loaded.device
+        """Make `ready` tell what is in force now: the plan, less what the device had no memory for."""
+        loaded, device = self._loaded, self._loaded.device
+        planning = self._planning_inputs(loaded.record.costs)
+        plan = in_force(
+            plan, planning, self._config, loaded.residency.by_layer(), device.allocated if device.has_gpu else {},
+            loaded.decoder.cache.capacity,
+        )  # fmt: skip
         effective = dataclasses.replace(
             self._config,
             device=plan.device,
@@ -255,8 +269,13 @@ class Engine:
             context_tokens=plan.context_tokens,
             cpu_threads=self._loaded.threads,
         )
-        planning = self._planning_inputs(self._loaded.record.costs)
         self.ready = Ready(self.model, device.name, device.simulated, plan, effective, planning)
+
+    def _settle_shortages(self, loaded: LoadedModel, before: int) -> None:
+        """Make `ready` tell what memory ran out for, if it did since a count of shortages was taken."""
+        still_loaded = self.__dict__.get("_loaded") is loaded  # a reply may outlive its engine, unread
+        if still_loaded and loaded.memory_shortages != before:
+            self._settle(self.plan)
 
     def _measure(self, on_event: OnEvent, cancelled: Cancelled) -> None:
         """Measure the cost model and keep it."""
@@ -264,9 +283,12 @@ class Engine:
         loaded = self._loaded
         check = LoadProgress(0, on_event, cancelled).check
         dense_seconds, dtype = loaded.decoder.dense_seconds, TORCH_DTYPES[self.model.dtype]
-        costs = calibrate(self.model, loaded.device, loaded.residency, loaded.cpu, dtype, dense_seconds, check)
+        costs = loaded.with_room(
+            lambda: calibrate(self.model, loaded.device, loaded.residency, loaded.cpu, dtype, dense_seconds, check)
+        )
         loaded.record.costs = costs
-        keep_costs(self.model, self._hardware, self._config, costs)
+        if loaded.device.has_gpu == (costs.gpu_expert is not None):
+            keep_costs(self.model, self._hardware, self._config, costs)
 
     def _hardware_without_us(self) -> HardwareProfile:
         """The machine now, as if this engine held nothing: its own bytes are free for a new plan."""

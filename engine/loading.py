@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from engine.checkpoint.checkpoint import Checkpoint
 from engine.config import EngineConfig, IsaName, ModelConfig, PolicyName
 from engine.devices import Device, open_device
-from engine.errors import OperationCancelledError
+from engine.errors import DeviceOutOfMemoryError, OperationCancelledError
 from engine.experts.cost_model import planned_threads
 from engine.experts.cpu_experts import CpuExperts, TorchCpuExperts
 from engine.experts.executor import ExpertExecutor
@@ -37,7 +38,10 @@ from engine.model.weights import TORCH_DTYPES, DenseWeights, checkpoint_bytes, l
 
 LOADING_INTERVAL_S = 0.05
 MAX_READERS = 4  # threads that read and pack: faster than any drive, and each holds a buffer of one tensor
+# What our own allocations raise, and what torch's raise while it computes.
+OUT_OF_MEMORY = (DeviceOutOfMemoryError, torch.OutOfMemoryError)
 
+T = TypeVar("T")
 OnEvent = Callable[[Event], None]
 Cancelled = Callable[[], bool]
 
@@ -94,6 +98,7 @@ class LoadedModel:
         record: What the experts did; where a GPU takes part, it is the executor itself.
         decoder: Runs the model, over the KV cache.
         pool: Threads of our own kernels; None where torch computes.
+        memory_shortages: Times that memory ran out, so that less is in force than was planned; else 0.
     """
 
     model: ModelConfig
@@ -105,6 +110,7 @@ class LoadedModel:
     record: ExecutionRecord
     decoder: Decoder | NativeDecoder
     pool: CpuPool | None
+    memory_shortages: int = 0
 
     @property
     def threads(self) -> int:
@@ -125,21 +131,85 @@ class LoadedModel:
     def place(self, plan: PlacementPlan) -> None:
         """Bring residents and context in line with a plan; another context length gives up the cached sequence.
 
+        Where the device has less memory than was planned there are fewer residents, then no streaming, then the
+        context length from before.
+
         Raises:
-            DeviceOutOfMemoryError: The device does not hold what was planned.
+            DeviceOutOfMemoryError: It does not even hold that.
         """
-        cache, device = self.decoder.cache, self.device
+        cache, device, residents = self.decoder.cache, self.device, plan.resident_by_layer
         # What leaves goes first, under the larger of both budgets; what comes must fit the new one.
         device.budget_bytes = max(plan.vram_budget_bytes, device.budget_bytes)
-        if plan.context_tokens != cache.capacity:
-            self.residency.close()
-            cache.close()
-            self.decoder.cache = KVCache(self.model, device, plan.context_tokens, cache.keys.dtype)
+        streaming = plan.vram_bytes.get("staging", 0) > 0
+        self.residency.vacate(residents, staging=streaming)
         if device.has_gpu:
             device.release("workspace", device.allocated.get("workspace", 0))
-            device.reserve("workspace", plan.vram_bytes["workspace"])
-            self.residency.place(plan.resident_by_layer, staging=plan.vram_bytes["staging"] > 0)
+        if plan.context_tokens != cache.capacity:
+            self._replace_cache(plan.context_tokens)
+        complete = True
+        if device.has_gpu:
+            self.with_room(lambda: device.reserve("workspace", plan.vram_bytes["workspace"]))
+            complete = self.residency.fill(residents, staging=streaming, shares=self.popularity.shares())
             device.budget_bytes = plan.vram_budget_bytes
+        as_planned = complete and self.decoder.cache.capacity == plan.context_tokens
+        self.memory_shortages = 0 if as_planned else 1
+        self.record.placed()
+
+    def _replace_cache(self, context_tokens: int) -> None:
+        """Another, empty KV cache; of the old length where there is no memory for a new one.
+
+        Raises:
+            DeviceOutOfMemoryError: There is not even memory for that.
+        """
+        old = self.decoder.cache
+        lengths, dtype = (context_tokens, old.capacity), old.keys.dtype
+        old.close()
+
+        def open_cache(tokens: int) -> KVCache:
+            """One try."""
+            return self.with_room(lambda: KVCache(self.model, self.device, tokens, dtype))
+
+        try:
+            self.decoder.cache = open_cache(lengths[0])
+        except DeviceOutOfMemoryError:
+            self.decoder.cache = open_cache(lengths[1])
+
+    # ---- when memory runs out -----------------------------------------------------------------------------------
+
+    def with_room(self, work: Callable[[], T]) -> T:
+        """Do some work, giving up residents until the device has the memory for it.
+
+        Args:
+            work: May be done several times; what it left undone does no harm.
+
+        Raises:
+            DeviceOutOfMemoryError: There is nothing left to give up.
+        """
+        while True:
+            try:
+                return work()
+            except OUT_OF_MEMORY as error:
+                self.make_room(error)
+
+    def make_room(self, error: Exception) -> None:
+        """Give up a part of the residents because memory ran out.
+
+        Args:
+            error: What said so.
+
+        Raises:
+            DeviceOutOfMemoryError: There is nothing left to give up.
+        """
+        if self.residency.shrink(self.popularity.shares()):
+            self.memory_shortages += 1
+            self.record.placed()
+            return
+        if isinstance(error, DeviceOutOfMemoryError):
+            raise error
+        raise DeviceOutOfMemoryError(
+            f"{self.device.name} has no memory left to compute in, with no expert on it any more.",
+            "Close other programs that use the GPU, or shorten the context.",
+        ) from error
 
     def snapshot(self, tokens_per_s: float) -> Snapshot:
         """The inside, now.
@@ -162,6 +232,10 @@ class LoadedModel:
             streamed=record.counters.streamed,
             streamed_bytes=record.counters.streamed_bytes,
             tokens_per_s=tokens_per_s,
+            uploads=record.counters.uploads,
+            uploaded_bytes=record.counters.uploaded_bytes,
+            not_adapting=record.not_adapting,
+            memory_shortages=self.memory_shortages,
         )
 
     def close(self) -> None:
@@ -226,6 +300,7 @@ def load_model(
         store.pin()
         loaded = _wire(model, device, store, dense, cache, pool, popularity, costs, config.policy)
         loaded.use_threads(threads)
+        loaded.record.adaptive = config.adaptive
         loaded.place(plan)
         undo.pop_all()
     return loaded

@@ -292,6 +292,10 @@ class Snapshot:
         streamed: Experts copied to the GPU in this reply.
         streamed_bytes: Their bytes.
         tokens_per_s: Decode speed over the last second or so; 0 while not decoding.
+        uploads: Experts that were copied to VRAM in this reply to live there in another's place.
+        uploaded_bytes: Their bytes.
+        not_adapting: A sentence: why residents do not follow the conversation at present; "" where they do.
+        memory_shortages: Times that the GPU ran out of memory, so that less is in force than was planned; else 0.
     """
 
     resident_by_layer: tuple[tuple[int, ...], ...]
@@ -305,6 +309,15 @@ class Snapshot:
     streamed: int
     streamed_bytes: int
     tokens_per_s: float
+    uploads: int = 0
+    uploaded_bytes: int = 0
+    not_adapting: str = ""
+    memory_shortages: int = 0
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of this reply's visits that found their expert in VRAM, as measured; 0 before the first."""
+        return self.hits / self.visits if self.visits else 0.0
 
 
 @dataclass(frozen=True, slots=True)

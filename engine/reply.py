@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 
 import torch
 
 from engine.config import SamplingParams
-from engine.loading import LoadedModel
+from engine.loading import OUT_OF_MEMORY, LoadedModel
 from engine.messages import Event, Finished, FinishReason, PromptProgress, Timings, Token, Usage
 from engine.sampling import Sampler, StopWatcher
 from engine.tokenizer import ChatTokenizer
@@ -82,7 +83,7 @@ class Reply:
         eos_ids = tokenizer.eos_ids if tokenizer and not sampling.ignore_eos else frozenset()
         tokens = list(self._prompt)
         while True:
-            token = sampler.sample(decoder.logits(hidden)[0], tokens)
+            token = sampler.sample(self._logits(hidden), tokens)
             clock.token()
             if token in eos_ids:
                 yield Token(token, text.rest())
@@ -98,8 +99,23 @@ class Reply:
                 return "context" if full else "length"
             hidden = yield from self._forward([token])
 
+    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Logits [V] after the last token."""
+        return self._loaded.with_room(lambda: self._loaded.decoder.logits(hidden)[0])
+
     def _forward(self, tokens: list[int]) -> Generator[Event, None, torch.Tensor]:
-        """One forward pass, with a snapshot between layers whenever one is due."""
+        """One forward pass; where memory runs out, residents are given up and the pass is begun anew."""
+        loaded = self._loaded
+        while True:
+            counters = replace(loaded.record.counters)
+            try:
+                return (yield from self._pass(tokens))
+            except OUT_OF_MEMORY as error:
+                loaded.make_room(error)
+                loaded.record.counters = counters
+
+    def _pass(self, tokens: list[int]) -> Generator[Event, None, torch.Tensor]:
+        """One try of a forward pass, with a snapshot between layers whenever one is due."""
         steps = self._loaded.decoder.forward(tokens, self._check)
         while True:
             try:

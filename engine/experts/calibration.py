@@ -17,6 +17,7 @@ from engine.devices import Device
 from engine.experts.cost_model import fit_curve
 from engine.experts.cpu_experts import CpuExperts, Routing
 from engine.experts.residency import Residency
+from engine.kernels.torch_expert import ExpertWeights
 from engine.messages import CostCurve, CostModel
 
 TOKEN_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -41,7 +42,7 @@ def calibrate(
 
     Args:
         model: Its shape.
-        device: Where the GPU side is; a device without one leaves those curves out.
+        device: Where the GPU side is; a device without one, or without room for an expert, leaves those curves out.
         residency: Lends a slot in VRAM.
         cpu: Runs experts on the CPU; their weights are there.
         dtype: Type of the activations.
@@ -59,9 +60,10 @@ def calibrate(
 
     dense_layer_s = min(dense_seconds() for _ in range(REPEATS + 1)) / model.layers
     cpu_expert = _measure_curve(cpu_sample, check)
-    if not device.has_gpu:
+    borrowed = residency.borrow(typical_layers(model)[0]) if device.has_gpu else None
+    if borrowed is None:
         return CostModel(cpu_expert, None, None, None, dense_layer_s, source="measured")
-    gpu_expert, weight_copy, activation_copy = _measure_gpu(model, device, residency, dtype, check)
+    gpu_expert, weight_copy, activation_copy = _measure_gpu(model, device, *borrowed, dtype, check)
     return CostModel(cpu_expert, gpu_expert, weight_copy, activation_copy, dense_layer_s, source="measured")
 
 
@@ -74,10 +76,14 @@ def typical_layers(model: ModelConfig) -> list[int]:
 
 
 def _measure_gpu(
-    model: ModelConfig, device: Device, residency: Residency, dtype: torch.dtype, check: Check
+    model: ModelConfig,
+    device: Device,
+    slot: ExpertWeights,
+    source: ExpertWeights,
+    dtype: torch.dtype,
+    check: Check,
 ) -> tuple[CostCurve, CostCurve, CostCurve]:
     """Expert on the GPU, weight copy and activation copy, in one borrowed slot."""
-    slot, source = residency.borrow(typical_layers(model)[0])
     slot.flat.copy_(source.flat)
 
     def gpu_sample(tokens: int, turn: int) -> float:

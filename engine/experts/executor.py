@@ -1,7 +1,8 @@
 """Runs the experts of one layer where the planner says, both sides at the same time, and keeps the trace.
 
 The order of one call: routing to the host -> plan -> activations to the host if the CPU has a part -> copies of
-streamed experts start -> the GPU's experts are launched and run on -> the CPU computes its own -> both sums are joined.
+streamed experts start -> the GPU's experts are launched and run on -> the CPU computes its own -> both sums are joined
+-> uploads of experts that shall live in VRAM begin, and are met again as residents when they are done.
 All policies and devices share everything but the plan.
 """
 
@@ -19,6 +20,7 @@ from engine.experts.cpu_experts import Check, CpuExperts, Routing
 from engine.experts.planner import LayerPlan, plan_layer
 from engine.experts.popularity import Popularity
 from engine.experts.record import ExecutionRecord
+from engine.experts.replacement import Replacement
 from engine.experts.residency import Residency
 from engine.experts.store import ExpertStore
 from engine.messages import CostModel, LayerTrace
@@ -42,7 +44,25 @@ class ExpertExecutor(ExecutionRecord):
         super().__init__(model, popularity, costs, policy)
         self._device, self._store, self._residency, self._cpu = device, store, residency, cpu
         self._expert_bytes = tuple(model.layer_expert_bytes(layer) for layer in range(model.layers))
+        self._replacement = Replacement(model)
         self._row_zero = torch.zeros(model.experts_per_token, dtype=torch.long, device=device.torch_device)
+
+    def reset_counters(self) -> None:
+        """Begin a new reply, with what is known of the experts' popularity by now."""
+        super().reset_counters()
+        self._replacement.expect(self._popularity.shares())
+
+    def placed(self) -> None:
+        """See `ExecutionRecord`."""
+        residents = self._residency.by_layer()
+        self._replacement.place(
+            experts if self._residency.can_swap(layer) else () for layer, experts in enumerate(residents)
+        )
+
+    @property
+    def not_adapting(self) -> str:
+        """See `ExecutionRecord`."""
+        return self._replacement.pause_reason if self.adaptive else "It is switched off in the settings."
 
     def run(
         self, layer: int, hidden: torch.Tensor, top_weights: torch.Tensor, top_experts: torch.Tensor, check: Check
@@ -61,8 +81,12 @@ class ExpertExecutor(ExecutionRecord):
         """
         routing = self._sort(top_weights, top_experts)
         counts = [(expert, end - first) for expert, (first, end) in routing.spans.items()]
-        resident = self._residency.resident[layer]
-        plan = plan_layer(counts, resident, self.costs, self.policy, pass_tokens=hidden.shape[0])
+        for arrival in self._residency.land():
+            self._replacement.arrived(*arrival)
+        plan = plan_layer(
+            counts, self._residency.resident[layer], self.costs, self.policy,
+            staging_slots=self._residency.staging_slots, pass_tokens=hidden.shape[0],
+        )  # fmt: skip
         on_cpu = [run.expert for run in plan.runs if run.place == "cpu"]
         if self._store.on_disk:
             self._store.expect(layer, [run.expert for run in plan.runs if run.place != "gpu"])
@@ -81,6 +105,8 @@ class ExpertExecutor(ExecutionRecord):
             cpu_s = time.perf_counter() - started
             out += cpu_out.to(device.torch_device)
         self._record(layer, plan, hidden.shape[0], counts, cpu_s)
+        if self.adaptive:
+            self._adapt(layer, hidden.shape[0], counts)
         return out
 
     def _sort(self, top_weights: torch.Tensor, top_experts: torch.Tensor) -> Routing:
@@ -137,6 +163,7 @@ class ExpertExecutor(ExecutionRecord):
     ) -> None:
         """Keep the trace, count, and let the cost model learn from what it took."""
         gpu_s = self._device.seconds() if plan.predicted_gpu_s > 0 else 0.0
+        self._device.elapse(max(cpu_s, gpu_s) + self.costs.dense_layer_s)
         self._popularity.observe(layer, counts)
         counters = self.counters
         for run in plan.runs:
@@ -149,9 +176,20 @@ class ExpertExecutor(ExecutionRecord):
         self._traces[layer] = LayerTrace(
             layer, tokens, plan.runs, plan.predicted_cpu_s, plan.predicted_gpu_s, cpu_s, gpu_s, plan.activation_s
         )
+        # An upload holds up what is streamed meanwhile, which says nothing about what streaming costs.
+        disturbed = self._residency.uploading and any(run.place == "stream" for run in plan.runs)
         predicted_cpu_s = sum(run.cpu_s for run in plan.runs if run.place == "cpu")  # without the activations' copies
         self.costs = with_correction(
             self.costs,
             cpu_ratio=cpu_s / predicted_cpu_s if predicted_cpu_s > 0 else None,
-            gpu_ratio=gpu_s / plan.predicted_gpu_s if plan.predicted_gpu_s > 0 else None,
+            gpu_ratio=gpu_s / plan.predicted_gpu_s if plan.predicted_gpu_s > 0 and not disturbed else None,
         )
+
+    def _adapt(self, layer: int, tokens: int, counts: Sequence[tuple[int, int]]) -> None:
+        """Tell the replacement what was used, and begin the swaps that it wants."""
+        if tokens > 1:
+            self._replacement.observe_prompt(layer, counts, tokens)
+            return
+        for swap in self._replacement.step(layer, [expert for expert, _ in counts], self.costs, self.policy):
+            self.counters.uploads += 1
+            self.counters.uploaded_bytes += self._residency.begin_swap(layer, swap.leaving, swap.coming)

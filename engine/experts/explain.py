@@ -106,6 +106,8 @@ def _why_streamed(run: ExpertRun, trace: LayerTrace) -> str:
 
 def _why_cpu(run: ExpertRun, trace: LayerTrace) -> str:
     """Quicker here, or the GPU is busy, or the policy's will."""
+    if math.isinf(run.copy_s):
+        return f"{human_seconds(run.cpu_s)} here, and VRAM has no room to stream its weights through"
     here, copy = human_seconds(run.cpu_s), human_seconds(run.copy_s)
     if run.copy_s == 0.0:
         return f"{here} here, though its weights live on the GPU: the policy uses the CPU only"

@@ -57,9 +57,8 @@ class Needs:
         dense: Weights outside the experts.
         kv: The KV cache.
         workspace: Activations, and weights that are unpacked for the moment.
-        expert: A slot in VRAM: the largest expert.
-        total_experts: How many there are.
-        experts: All of them, each as large as it is.
+        expert: The largest expert, which a slot for streaming holds.
+        experts: All experts, each as large as it is.
         on_disk: Whether they are kept in a file instead of RAM.
     """
 
@@ -67,7 +66,6 @@ class Needs:
     kv: int
     workspace: int
     expert: int
-    total_experts: int
     experts: int
     on_disk: bool = False
 
@@ -92,7 +90,6 @@ class Needs:
             kv=model.kv_bytes_per_token * planned_context_tokens(model, config),
             workspace=workspace_bytes(model, config) + unpacking_bytes(model, device, kernels),
             expert=model.expert_bytes,
-            total_experts=model.total_experts,
             experts=model.experts_bytes,
             on_disk=config.experts_on_disk,
         )
@@ -105,27 +102,25 @@ class Needs:
     @property
     def everything(self) -> int:
         """With every expert; nothing is left to stream."""
-        return self.fixed + self.total_experts * self.expert
+        return self.fixed + self.experts
 
     @property
     def least(self) -> int:
         """The least that works: no resident and slots to stream through, or all experts where that is less."""
         return min(self.fixed + STAGING_SLOTS * self.expert, self.everything)
 
-    def slots(self, room: int) -> int:
-        """Experts that live in so many bytes, which are at least `least`."""
-        if room >= self.everything:
-            return self.total_experts
-        return (room - self.least) // self.expert
+    def resident_room(self, room: int) -> int:
+        """Bytes for residents out of so much room, which is at least `least`; slots for streaming come first."""
+        return self.experts if room >= self.everything else room - self.least
 
-    def terms(self, slots: int, margin: int) -> dict[str, int]:
-        """VRAM by term, with the total."""
-        staging = 0 if slots == self.total_experts else STAGING_SLOTS * self.expert
+    def terms(self, resident_bytes: int, margin: int) -> dict[str, int]:
+        """VRAM by term, with the total; nothing is streamed where every expert is resident."""
+        staging = 0 if resident_bytes == self.experts else STAGING_SLOTS * self.expert
         terms = {
             "dense": self.dense,
             "kv": self.kv,
             "workspace": self.workspace,
-            "experts": slots * self.expert,
+            "experts": resident_bytes,
             "staging": staging,
             "margin": margin,
         }

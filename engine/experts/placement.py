@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.config import MIN_CONTEXT_TOKENS, EngineConfig
+from engine.config import MIN_CONTEXT_TOKENS, EngineConfig, ModelConfig
 from engine.errors import DoesNotFitError
 from engine.experts.disk import from_disk
 from engine.experts.explain import human_bytes, human_speed
@@ -43,18 +43,22 @@ class _Situation:
     context_tokens: int
     needs: Needs
     vram: Vram
+    resident: Mask
 
     @classmethod
     def of(cls, inputs: PlanningInputs, config: EngineConfig) -> _Situation:
         """Work it out."""
-        model, hardware = inputs.model, inputs.hardware
+        model, hardware, device = inputs.model, inputs.hardware, planned_device(config, inputs.hardware)
+        needs, vram = Needs.of(model, config, device, inputs.kernels), Vram.of(config, hardware)
+        room = needs.resident_room(vram.room) if device != "cpu" and vram.room >= needs.least else 0
         return cls(
             inputs=inputs,
             config=config,
-            device=planned_device(config, hardware),
+            device=device,
             context_tokens=planned_context_tokens(model, config),
-            needs=Needs.of(model, config, planned_device(config, hardware), inputs.kernels),
-            vram=Vram.of(config, hardware),
+            needs=needs,
+            vram=vram,
+            resident=_residents(inputs, config, room),
         )
 
     @property
@@ -63,14 +67,14 @@ class _Situation:
         return self.device == "cpu" or self.vram.room >= self.needs.least
 
     @property
-    def slots(self) -> int:
-        """Experts that live in VRAM."""
-        return self.needs.slots(self.vram.room) if self.device != "cpu" and self.fits_vram else 0
+    def resident_bytes(self) -> int:
+        """Bytes of the experts that live in VRAM."""
+        return int(self.resident.sum(axis=1) @ _layer_expert_bytes(self.inputs.model))
 
     @property
     def vram_bytes(self) -> dict[str, int]:
         """VRAM by term; what it would be without residents where it does not fit."""
-        return {} if self.device == "cpu" else self.needs.terms(self.slots, self.vram.margin)
+        return {} if self.device == "cpu" else self.needs.terms(self.resident_bytes, self.vram.margin)
 
     @property
     def host_bytes(self) -> dict[str, int]:
@@ -112,12 +116,11 @@ def make_plan(inputs: PlanningInputs, config: EngineConfig) -> PlacementPlan:
     shortage = _shortage(situation)
     if shortage is not None:
         return _refused(situation, shortage)
-    resident = _residents(situation)
-    speed = _forecast(situation, resident)
+    speed = _forecast(situation, situation.resident)
     return PlacementPlan(
         fits=True,
         device=situation.device,
-        resident_by_layer=tuple(tuple(np.flatnonzero(layer).tolist()) for layer in resident),
+        resident_by_layer=tuple(tuple(np.flatnonzero(layer).tolist()) for layer in situation.resident),
         vram_bytes=situation.vram_bytes,
         host_bytes=situation.host_bytes,
         vram_budget_bytes=situation.vram.budget,
@@ -138,6 +141,56 @@ def _forecast(situation: _Situation, resident: Mask) -> Forecast:
         return speed
     room = ram_room(inputs.hardware) - situation.host_bytes["total"]
     return from_disk(speed, inputs.model, room, chunk_tokens)
+
+
+def in_force(
+    plan: PlacementPlan,
+    inputs: PlanningInputs,
+    config: EngineConfig,
+    resident_by_layer: tuple[tuple[int, ...], ...],
+    vram_bytes: dict[str, int],
+    context_tokens: int,
+) -> PlacementPlan:
+    """A plan after it was carried out: the same, unless the GPU had less memory than it promised.
+
+    Args:
+        plan: One that fits.
+        inputs: What it was made from.
+        config: The settings.
+        resident_by_layer: The experts that live in VRAM now.
+        vram_bytes: Term -> bytes really allocated; {} without a GPU.
+        context_tokens: Tokens that the KV cache holds now.
+
+    Returns:
+        What is really there, with its own predictions, and a sentence about what is missing.
+    """
+    no_streaming = bool(vram_bytes) and vram_bytes.get("staging", 0) < plan.vram_bytes["staging"]
+    if (resident_by_layer, context_tokens, no_streaming) == (plan.resident_by_layer, plan.context_tokens, False):
+        return plan
+    situation = _Situation.of(inputs, replace(config, context_tokens=context_tokens))
+    resident = np.zeros((inputs.model.layers, inputs.model.experts), dtype=np.bool_)
+    for layer, experts in enumerate(resident_by_layer):
+        resident[layer, list(experts)] = True
+    speed = _forecast(situation, resident)
+    terms = _real_terms(plan, vram_bytes) if vram_bytes else {}
+    return replace(
+        plan,
+        resident_by_layer=resident_by_layer,
+        vram_bytes=terms,
+        host_bytes=host_terms(situation.device, situation.needs, terms),
+        context_tokens=context_tokens,
+        predicted_decode_tokens_per_s=speed.decode_tokens_per_s,
+        predicted_prefill_tokens_per_s=speed.prefill_tokens_per_s,
+        predicted_hit_rate=speed.hit_rate,
+        reasons=(*plan.reasons, _shortage_reason(plan, int(resident.sum()), context_tokens)),
+    )
+
+
+def _real_terms(plan: PlacementPlan, vram_bytes: dict[str, int]) -> dict[str, int]:
+    """The VRAM terms of a plan with the bytes that are really allocated."""
+    terms = {term: vram_bytes.get(term, 0) for term in plan.vram_bytes if term not in ("margin", "total")}
+    terms["margin"] = plan.vram_bytes["margin"]
+    return terms | {"total": sum(terms.values())}
 
 
 def check_fits(plan: PlacementPlan) -> None:
@@ -168,20 +221,29 @@ def budget_range(inputs: PlanningInputs, config: EngineConfig) -> tuple[int, int
     return min(most, vram.budget_for(needs.least)), most
 
 
-def _residents(situation: _Situation) -> Mask:
-    """Which experts get a slot [L, E].
+def _residents(inputs: PlanningInputs, config: EngineConfig, room: int) -> Mask:
+    """Which experts live in so many bytes of VRAM [L, E]: as many of a ranking as fit, each as large as it is.
 
     "popularity" ranks all (layer, expert) pairs together, ties by expert, then layer, so that before anything is known
-    every layer gets its share; "uniform" knows nothing of popularity and gives every layer the same number.
+    every layer gets its share; "uniform" knows nothing of popularity and gives every layer the same number. What a hit
+    saves grows with the expert's bytes, so the share of visits is also what a byte of VRAM is worth.
     """
-    model, slots = situation.inputs.model, situation.slots
-    chosen = np.zeros(model.total_experts, dtype=np.bool_)
-    if situation.config.placement == "uniform":
-        chosen[:slots] = True
+    model = inputs.model
+    if config.placement == "uniform":
+        ranking = np.arange(model.total_experts)
     else:
-        shares = np.array(situation.inputs.popularity).T.ravel()
-        chosen[np.argsort(-shares, kind="stable")[:slots]] = True
+        ranking = np.argsort(-np.array(inputs.popularity).T.ravel(), kind="stable")
+    ends = np.cumsum(np.tile(_layer_expert_bytes(model), model.experts)[ranking])
+    chosen = np.zeros(model.total_experts, dtype=np.bool_)
+    chosen[ranking[: np.searchsorted(ends, room, side="right")]] = True
     return chosen.reshape(model.experts, model.layers).T
+
+
+def _layer_expert_bytes(model: ModelConfig) -> NDArray[np.int64]:
+    """Bytes of one expert of each layer [L]."""
+    if not model.expert_formats:
+        return np.full(model.layers, model.expert_bytes)
+    return np.array([model.layer_expert_bytes(layer) for layer in range(model.layers)])
 
 
 def _refused(situation: _Situation, shortage: _Shortage) -> PlacementPlan:
@@ -312,14 +374,22 @@ def _budget_reason(vram: Vram) -> str:
     return f"Budget {human_bytes(vram.budget)}, as set, of {have}."
 
 
+def _shortage_reason(plan: PlacementPlan, residents: int, context_tokens: int) -> str:
+    """What the GPU's memory did not allow."""
+    context = f", and the context holds {context_tokens} tokens" if context_tokens != plan.context_tokens else ""
+    return f"The GPU ran out of memory: {residents} of {plan.resident_experts} planned experts live in VRAM{context}."
+
+
 def _experts_reason(situation: _Situation) -> str:
     """How many experts fit, and why not more."""
-    needs, slots = situation.needs, situation.slots
-    each, total = human_bytes(needs.expert), needs.total_experts
-    if slots == total:
+    model, residents = situation.inputs.model, int(situation.resident.sum())
+    sizes, total = _layer_expert_bytes(model), model.total_experts
+    mixed = f"{human_bytes(int(sizes.min()))} to " if sizes.min() < sizes.max() else ""
+    each = mixed + human_bytes(int(sizes.max()))
+    if residents == total:
         return f"All {total} experts of {each} live in VRAM."
     rest = situation.vram_bytes["total"] - situation.vram_bytes["experts"]
     return (
-        f"{slots} of {total} experts of {each} live in VRAM: "
+        f"{residents} of {total} experts of {each} live in VRAM: "
         f"dense weights, KV cache, workspace, streaming and margin take {human_bytes(rest)} of the budget."
     )

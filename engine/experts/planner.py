@@ -15,6 +15,7 @@ Pure, and called for every layer of every token: it must stay within some micros
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -88,7 +89,7 @@ def plan_layer(
         resident: Experts of this layer whose weights are in VRAM.
         costs: What they cost here, corrections included.
         policy: Who decides.
-        staging_slots: Slots that streamed weights can wait in, at least 1.
+        staging_slots: Slots that streamed weights can wait in; without any, what is not resident runs on the CPU.
         pass_tokens: Tokens of the pass (T), whose activations go to the CPU; 0 takes the largest of `counts`.
 
     Returns:
@@ -136,7 +137,6 @@ def _split(
     pass_tokens: int,
 ) -> _Split:
     """The decision, without words."""
-    assert staging_slots >= 1, "streaming needs a slot"
     gpu_curve, copy_curve = costs.gpu_expert, costs.weight_copy
     priced = _price(counts, costs)
     if gpu_curve is None or copy_curve is None or not priced:
@@ -152,6 +152,9 @@ def _split(
     if len(others) > 1:
         others.sort(key=_TOKENS, reverse=True)
     resident_s = sum(item[3] for item in residents)
+    if staging_slots == 0:
+        cpu_s = _cpu_sides(others, activation_s)[0]
+        return _Split(residents, [], others, cpu_s, resident_s, math.inf, activation_s)
     gpu_sides = _gpu_sides(others, resident_s, copy_s, staging_slots)
     if policy == "gpu_stream":
         return _Split(residents, others, [], 0.0, gpu_sides[-1], copy_s, activation_s)

@@ -26,12 +26,16 @@ class ExecutorCounters:
         hits: Visits that found their expert in VRAM.
         streamed: Experts copied to the GPU to run there.
         streamed_bytes: Their bytes.
+        uploads: Experts copied to VRAM to live there.
+        uploaded_bytes: Their bytes.
     """
 
     visits: int = 0
     hits: int = 0
     streamed: int = 0
     streamed_bytes: int = 0
+    uploads: int = 0
+    uploaded_bytes: int = 0
 
 
 class ExecutionRecord:
@@ -46,19 +50,28 @@ class ExecutionRecord:
     Attributes:
         costs: The cost model in force, corrected by what running shows.
         policy: Who decides.
+        adaptive: Whether residents may follow the conversation.
         counters: Since the last `reset_counters`.
     """
 
     def __init__(self, model: ModelConfig, popularity: Popularity, costs: CostModel, policy: PolicyName) -> None:
         """See the class."""
         self._popularity = popularity
-        self.costs, self.policy = costs, policy
+        self.costs, self.policy, self.adaptive = costs, policy, True
         self.counters = ExecutorCounters()
         self._traces: list[LayerTrace | None] = [None] * model.layers
 
     def reset_counters(self) -> None:
         """Begin a new reply."""
         self.counters = ExecutorCounters()
+
+    def placed(self) -> None:
+        """Residents were placed by a plan, or given up."""
+
+    @property
+    def not_adapting(self) -> str:
+        """A sentence: why residents do not follow the conversation; "" where they do."""
+        return "There is no GPU."
 
     @property
     def traces(self) -> Sequence[LayerTrace | None]:

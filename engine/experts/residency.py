@@ -1,20 +1,42 @@
-"""Which experts live in VRAM: equal slots, filled from the host arena, changed while the engine runs.
+"""Which experts live in VRAM: slots of exactly an expert's size, filled from the host arena, changed while running.
 
-Every slot holds the model's largest expert, so that any expert fits in any slot; a resident is looked at with the
-formats of its own layer, and only its own bytes are copied.
+Layers whose experts are equally large share their slots; each resident is looked at with the formats of its own layer.
+Slots for streaming hold the largest expert, as any layer may use them.
+
+A swap takes three steps and never waits: the leaving expert is resident no more, its slot is filled beside the running
+work, and when that is done, which `land` asks for, the new expert is resident. Where the device has less memory than
+was promised, what does not fit stays out: fewer residents, then fewer slots for streaming.
 """
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
 from engine.config import ExpertFormats, ModelConfig
 from engine.devices import Device
+from engine.errors import DeviceOutOfMemoryError
 from engine.experts.planner import STAGING_SLOTS
 from engine.experts.store import ExpertStore
 from engine.kernels.torch_expert import ExpertWeights
+from engine.uploads import Upload
+
+GIVEN_UP_PARTS = 4  # of the residents, each time that memory runs out
+
+Shares = Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """An expert on its way into a slot."""
+
+    layer: int
+    expert: int
+    slot: torch.Tensor
+    upload: Upload
 
 
 class Residency:
@@ -27,11 +49,13 @@ class Residency:
     def __init__(self, model: ModelConfig, device: Device, store: ExpertStore) -> None:
         """Start with nothing in VRAM."""
         self._model, self._device, self._store = model, device, store
-        self._slot_bytes = model.expert_bytes
         self._formats = tuple(model.formats(layer) for layer in range(model.layers))
+        self._sizes = tuple(model.layer_expert_bytes(layer) for layer in range(model.layers))
         self._slots: list[dict[int, torch.Tensor]] = [{} for _ in range(model.layers)]
         self._weights: list[dict[int, ExpertWeights]] = [{} for _ in range(model.layers)]
         self.resident: list[set[int]] = [set() for _ in range(model.layers)]
+        self._spare: dict[int, list[torch.Tensor]] = {size: [] for size in self._sizes}
+        self._arrivals: deque[_Arrival] = deque()
         self._staging: list[torch.Tensor] = []
         self._staged: list[dict[ExpertFormats, ExpertWeights]] = []
 
@@ -48,77 +72,208 @@ class Residency:
         """Views of a slot for streaming, as an expert of some layer."""
         return self._staged[slot][self._formats[layer]]
 
-    def borrow(self, layer: int) -> tuple[ExpertWeights, ExpertWeights]:
-        """A slot in VRAM and an expert that may be copied there at any time without harm, for measuring.
+    def borrow(self, layer: int) -> tuple[ExpertWeights, ExpertWeights] | None:
+        """A slot in VRAM and an expert that may be copied there at any time without harm, for measuring in quiet.
 
         Args:
-            layer: Whose expert; without slots for streaming it must have a resident.
+            layer: Whose expert; without slots for streaming and residents of its own, another layer's.
+
+        Returns:
+            None where VRAM holds no expert at all.
         """
+        self._quiet_link()
         if self._staging:
             return self.staged(0, layer), self._store.weights(layer, 0)
-        expert = min(self.resident[layer])
+        holding = [other for other in (layer, *range(self._model.layers)) if self.resident[other]]
+        if not holding:
+            return None
+        layer, expert = holding[0], min(self.resident[holding[0]])
         return self.weights(layer, expert), self._store.weights(layer, expert)
 
     def by_layer(self) -> tuple[tuple[int, ...], ...]:
         """Per layer the experts in VRAM, ascending."""
         return tuple(tuple(sorted(layer)) for layer in self.resident)
 
-    def place(self, wanted_by_layer: Sequence[Sequence[int]], *, staging: bool) -> None:
-        """Make exactly these experts resident: evict first, then copy in what is new.
+    # ---- by plan ------------------------------------------------------------------------------------------------
+
+    def place(self, wanted_by_layer: Sequence[Sequence[int]], *, staging: bool, shares: Shares | None = None) -> None:
+        """Make these experts resident, and no others: `vacate`, then `fill`."""
+        self.vacate(wanted_by_layer, staging=staging)
+        self.fill(wanted_by_layer, staging=staging, shares=shares)
+
+    def vacate(self, wanted_by_layer: Sequence[Sequence[int]], *, staging: bool) -> None:
+        """Give up what is not wanted; only slots that what is wanted will take are kept.
 
         Args:
             wanted_by_layer: Per layer the experts to hold.
             staging: Whether to keep slots for streaming.
-
-        Raises:
-            DeviceOutOfMemoryError: The budget does not hold them; what was placed until then stays usable.
         """
-        freed: list[torch.Tensor] = []
+        self._finish_uploads()
         for layer, wanted in enumerate(wanted_by_layer):
             for expert in self.resident[layer] - set(wanted):
-                self.resident[layer].discard(expert)
-                del self._weights[layer][expert]
-                freed.append(self._slots[layer].pop(expert))
-        self._resize_staging(STAGING_SLOTS if staging else 0)
-        missing = [
-            (layer, expert)
-            for layer, wanted in enumerate(wanted_by_layer)
-            for expert in wanted
-            if expert not in self.resident[layer]
-        ]
-        for _ in range(max(0, len(freed) - len(missing))):
-            self._free(freed.pop(), "experts")
+                self._evict(layer, expert)
+        missing = Counter(self._sizes[layer] for layer, _ in self._missing(wanted_by_layer))
+        for size, slots in self._spare.items():
+            while len(slots) > missing[size]:
+                self._free(slots.pop(), "experts")
+        while self._staging and not staging:
+            self._unstage()
         self._device.trim()
+
+    def fill(self, wanted_by_layer: Sequence[Sequence[int]], *, staging: bool, shares: Shares | None = None) -> bool:
+        """Copy in what is wanted and not there, the most popular first, until the device has no memory left.
+
+        Args:
+            wanted_by_layer: Per layer the experts to hold.
+            staging: Whether to have slots for streaming, which come first.
+            shares: Per layer and expert the share of visits; None takes all alike.
+
+        Returns:
+            Whether there was memory for everything.
+        """
+        if staging:
+            self._stage(shares)
+        missing = self._missing(wanted_by_layer)
+        if shares is not None:
+            missing.sort(key=lambda pair: -shares[pair[0]][pair[1]])
+        room = True
         for layer, expert in missing:
-            self._fill(layer, expert, freed.pop() if freed else self._new("experts"))
+            slots = self._spare[self._sizes[layer]]
+            try:
+                slot = slots.pop() if slots else self._new(self._sizes[layer], "experts") if room else None
+            except DeviceOutOfMemoryError:
+                slot, room = None, False
+            if slot is not None:
+                self._store.view(layer, slot).flat.copy_(self._store.weights(layer, expert).flat)
+                self._move_in(layer, expert, slot)
+        self._free_spares()
+        return room and self.staging_slots == (STAGING_SLOTS if staging else 0)
+
+    def shrink(self, shares: Shares | None = None) -> bool:
+        """Give up some memory, because the device ran out of it: the least popular residents, then streaming.
+
+        Args:
+            shares: As for `fill`.
+
+        Returns:
+            Whether there was anything to give up.
+        """
+        self._finish_uploads()
+        given_up = self._free_spares() or self._give_up_residents(shares)
+        if not given_up and self._staging:
+            self._unstage()
+            given_up = True
+        self._device.trim()
+        return given_up
 
     def close(self) -> None:
         """Evict everything."""
-        self.place([()] * self._model.layers, staging=False)
+        self.vacate([()] * self._model.layers, staging=False)
 
-    def _fill(self, layer: int, expert: int, slot: torch.Tensor) -> None:
-        """Copy one expert into a slot and have it live there."""
-        weights = self._store.view(layer, slot)
-        weights.flat.copy_(self._store.weights(layer, expert).flat)
+    # ---- one at a time, beside the work -------------------------------------------------------------------------
+
+    def can_swap(self, layer: int) -> bool:
+        """Whether a layer's experts can be uploaded without keeping the host waiting."""
+        return not self._device.needs_pinning or layer < self._store.pinned_layers
+
+    def begin_swap(self, layer: int, leaving: int, coming: int) -> int:
+        """Start to upload one expert into the place of another; returns its bytes.
+
+        Args:
+            layer: Theirs.
+            leaving: A resident, which is none from now on.
+            coming: An expert that is neither resident nor under way.
+        """
+        del self._weights[layer][leaving]
+        self.resident[layer].discard(leaving)
+        slot, source = self._slots[layer].pop(leaving), self._store.weights(layer, coming).flat
+        self._arrivals.append(_Arrival(layer, coming, slot, self._device.begin_upload(slot, source)))
+        return source.nbytes
+
+    def land(self) -> list[tuple[int, int]]:
+        """(layer, expert) of the uploads that were found done, and are resident now; never waits."""
+        landed = []
+        while self._arrivals and self._arrivals[0].upload.done():
+            arrival = self._arrivals.popleft()
+            self._move_in(arrival.layer, arrival.expert, arrival.slot)
+            landed.append((arrival.layer, arrival.expert))
+        return landed
+
+    @property
+    def uploading(self) -> bool:
+        """Whether an upload is under way."""
+        return bool(self._arrivals)
+
+    # ---- parts --------------------------------------------------------------------------------------------------
+
+    def _missing(self, wanted_by_layer: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+        """(layer, expert) of what is wanted and not there."""
+        wanted = ((layer, expert) for layer, experts in enumerate(wanted_by_layer) for expert in experts)
+        return [(layer, expert) for layer, expert in wanted if expert not in self.resident[layer]]
+
+    def _move_in(self, layer: int, expert: int, slot: torch.Tensor) -> None:
+        """Have an expert live in a slot that holds its bytes."""
         self._slots[layer][expert] = slot
-        self._weights[layer][expert] = weights
+        self._weights[layer][expert] = self._store.view(layer, slot)
         self.resident[layer].add(expert)
 
-    def _resize_staging(self, count: int) -> None:
-        """Have exactly `count` slots for streaming."""
-        while len(self._staging) > count:
-            self._staged.pop()
-            self._free(self._staging.pop(), "staging")
-        while len(self._staging) < count:
-            slot = self._new("staging")
+    def _evict(self, layer: int, expert: int) -> None:
+        """Keep the slot as a spare one."""
+        self.resident[layer].discard(expert)
+        del self._weights[layer][expert]
+        self._spare[self._sizes[layer]].append(self._slots[layer].pop(expert))
+
+    def _finish_uploads(self) -> None:
+        """Wait for what is under way."""
+        self._quiet_link()
+        self.land()
+
+    def _quiet_link(self) -> None:
+        """Wait until no upload is under way; `land` still has to be asked for them."""
+        for arrival in self._arrivals:
+            arrival.upload.wait()
+
+    def _give_up_residents(self, shares: Shares | None) -> bool:
+        """Free a part of the residents, the least popular; False where there are none."""
+        residents = [(layer, expert) for layer, experts in enumerate(self.by_layer()) for expert in experts]
+        if shares is not None:
+            residents.sort(key=lambda pair: shares[pair[0]][pair[1]])
+        for layer, expert in residents[: -(-len(residents) // GIVEN_UP_PARTS)]:
+            self._evict(layer, expert)
+        return self._free_spares()
+
+    def _free_spares(self) -> bool:
+        """Free the slots that nobody took; False where there are none."""
+        freed = False
+        for slots in self._spare.values():
+            while slots:
+                self._free(slots.pop(), "experts")
+                freed = True
+        return freed
+
+    def _stage(self, shares: Shares | None) -> None:
+        """Have all slots for streaming, at the expense of residents where it must be; as many as there is room for."""
+        while len(self._staging) < STAGING_SLOTS:
+            try:
+                slot = self._new(self._model.expert_bytes, "staging")
+            except DeviceOutOfMemoryError:
+                if self._free_spares() or self._give_up_residents(shares):
+                    self._device.trim()
+                    continue
+                return
             self._staging.append(slot)
             self._staged.append(
                 {formats: self._store.view(self._formats.index(formats), slot) for formats in set(self._formats)}
             )
 
-    def _new(self, term: str) -> torch.Tensor:
+    def _unstage(self) -> None:
+        """Free one slot for streaming."""
+        self._staged.pop()
+        self._free(self._staging.pop(), "staging")
+
+    def _new(self, size_bytes: int, term: str) -> torch.Tensor:
         """One more slot."""
-        return self._device.allocate((self._slot_bytes,), torch.uint8, term)
+        return self._device.allocate((size_bytes,), torch.uint8, term)
 
     def _free(self, slot: torch.Tensor, term: str) -> None:
         """Give one slot's bytes back; its memory goes with the last reference."""

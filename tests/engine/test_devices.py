@@ -85,6 +85,35 @@ def test_a_copy_waits_until_its_slot_is_vacated() -> None:
     assert device.seconds() == 0.0
 
 
+def test_an_upload_arrives_when_the_virtual_time_says_so() -> None:
+    device, source = SimulatedDevice(CONFIG, 10_000), an_expert()
+    first, second = torch.zeros(2, source.nbytes, dtype=torch.uint8)
+    copy_s = source.nbytes / 1e6 + SIMULATED_LAUNCH_S
+    uploads = [device.begin_upload(target, source.flat) for target in (first, second)]
+    for arrived in (0, 1, 2):
+        assert [upload.done() for upload in uploads] == [arrived > 0, arrived > 1]
+        assert [bool(target.any()) for target in (first, second)] == [arrived > 0, arrived > 1]
+        device.elapse(1.001 * copy_s)
+    assert torch.equal(second, source.flat)
+
+
+def test_streamed_experts_wait_for_the_upload_that_is_on_the_link() -> None:
+    device, source, slot = SimulatedDevice(CONFIG, 10_000), an_expert(), an_expert(1)
+    copy_s, run_s = (source.nbytes / speed + SIMULATED_LAUNCH_S for speed in (1e6, 1e7))
+    device.begin_upload(torch.zeros_like(source.flat), source.flat)
+    device.elapse(copy_s / 4)
+    device.begin_layer()
+    device.run_expert(torch.zeros(1, HIDDEN), source)
+    device.end_layer()
+    assert device.seconds() == pytest.approx(run_s), "what needs no link is not held up"
+    device.begin_layer()
+    device.copy_in(0, slot.flat, source.flat)
+    device.wait_copy(0)
+    device.run_expert(torch.zeros(1, HIDDEN), slot, 0)
+    device.end_layer()
+    assert device.seconds() == pytest.approx(0.75 * copy_s + copy_s + run_s)
+
+
 def test_the_simulated_gpu_computes_what_the_cpu_does() -> None:
     hidden, weights = torch.randn(5, HIDDEN), an_expert()
     assert torch.equal(SimulatedDevice(CONFIG, 0).run_expert(hidden, weights), expert_forward(hidden, weights))
@@ -119,6 +148,20 @@ def test_cuda_streams_and_computes_what_the_cpu_does() -> None:
     torch.testing.assert_close(out.cpu(), expert_forward(hidden, source), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_a_cuda_upload_brings_every_byte_into_a_slot_in_use() -> None:
+    device, source, other = CudaDevice(1 << 30), an_expert(), an_expert(1)
+    slot = an_expert_in(device.allocate((source.nbytes,), torch.uint8, "experts"))
+    slot.flat.copy_(other.flat)
+    hidden = torch.randn(4, HIDDEN).to(device.torch_device)
+    before = device.run_expert(hidden, slot)
+    upload = device.begin_upload(slot.flat, source.flat)
+    upload.wait()
+    assert upload.done()
+    torch.testing.assert_close(before.cpu(), expert_forward(hidden.cpu(), other), atol=1e-4, rtol=1e-4)
+    assert torch.equal(slot.flat.cpu(), source.flat)
+
+
 class FakeEvent:
     """A CUDA event that keeps a log."""
 
@@ -135,6 +178,10 @@ class FakeEvent:
 
     def synchronize(self) -> None:
         self.log.append(("synchronize", self.name))
+
+    def query(self) -> bool:
+        self.log.append(("query", self.name))
+        return True
 
     def elapsed_time(self, end: FakeEvent) -> float:
         assert self.timed
@@ -189,6 +236,17 @@ def test_cuda_orders_its_two_streams_by_events(fake_cuda: CudaDevice) -> None:
     ] == FakeEvent.log
     assert device.seconds() == pytest.approx(0.012)
     assert FakeEvent.log[-1] == ("synchronize", end)
+
+
+def test_a_cuda_upload_follows_the_work_before_it_and_nothing_follows_the_upload(fake_cuda: CudaDevice) -> None:
+    source, target = an_expert(), an_expert(1)
+    upload = fake_cuda.begin_upload(target.flat, source.flat)
+    (launched, arrived), log = [entry[1] for entry in FakeEvent.log[::2]], list(FakeEvent.log)
+    assert log == [("record", launched, "compute"), ("wait", launched, "copies"), ("record", arrived, "copies")]
+    assert upload.done()
+    assert FakeEvent.log[3:] == [("query", arrived)]
+    upload.wait()
+    assert FakeEvent.log[-1] == ("synchronize", arrived)
 
 
 def test_cuda_out_of_memory_is_ours_and_counts_nothing(fake_cuda: CudaDevice, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,6 +118,12 @@ def test_the_policys_will_against_a_quicker_copy() -> None:
     assert "the policy uses the CPU only" in explained(plan, 0)
 
 
+def test_no_room_to_stream_through() -> None:
+    plan = plan_layer([(3, 1)], (), COSTS, "gpu_stream", staging_slots=0)
+    words = "Expert 3 on CPU: 1.1 ms here, and VRAM has no room to stream its weights through (1 token)."
+    assert explained(plan, 3) == words
+
+
 def test_no_gpu() -> None:
     plan = plan_layer([(4, 2)], (), CostModel(COSTS.cpu_expert, None, None, None, 1e-4), "fiddler")
     assert explained(plan, 4, has_gpu=False) == "Expert 4 on CPU: there is no GPU (2 tokens, 1.1 ms)."

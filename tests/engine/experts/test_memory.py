@@ -53,28 +53,26 @@ def test_workspace_grows_with_chunk_and_context(model: ModelConfig) -> None:
 
 def test_terms_add_up() -> None:
     needs = Needs.of(MIXTRAL, EngineConfig())
-    terms = needs.terms(slots=10, margin=7)
+    terms = needs.terms(10 * MIXTRAL.expert_bytes, margin=7)
     assert terms["total"] == sum(size for term, size in terms.items() if term != "total")
     assert terms["experts"] == 10 * MIXTRAL.expert_bytes
     assert terms["staging"] == 2 * MIXTRAL.expert_bytes
     assert terms["kv"] == 8192 * MIXTRAL.kv_bytes_per_token
-    assert needs.terms(MIXTRAL.total_experts, 0)["staging"] == 0
+    assert needs.terms(MIXTRAL.experts_bytes, 0)["staging"] == 0
 
 
-@given(st.integers(0, 200 * GIB))
-def test_slots_are_as_many_as_there_is_room_for(extra: int) -> None:
-    needs = Needs.of(MIXTRAL, EngineConfig())
+@given(st.sampled_from([MIXTRAL, QWEN_Q4_K_M]), st.integers(0, 200 * GIB))
+def test_residents_get_all_the_room_that_is_left(model: ModelConfig, extra: int) -> None:
+    needs = Needs.of(model, EngineConfig())
     room = needs.least + extra
-    slots = needs.slots(room)
-    assert needs.terms(slots, 0)["total"] <= room
-    if slots < needs.total_experts:
-        assert needs.terms(slots + 1, 0)["total"] > room
+    resident_bytes = needs.resident_room(room)
+    assert needs.terms(resident_bytes, 0)["total"] == min(room, needs.everything)
 
 
 def test_the_last_experts_take_the_place_of_staging() -> None:
     needs = Needs.of(TINY, EngineConfig())
-    assert needs.slots(needs.everything) == needs.total_experts
-    assert needs.slots(needs.everything - 1) == needs.total_experts - 3
+    assert needs.resident_room(needs.everything) == needs.experts
+    assert needs.resident_room(needs.everything - 1) == needs.experts - 2 * needs.expert - 1
 
 
 @given(st.integers(0, 300 * GIB), st.booleans())
@@ -110,38 +108,29 @@ def test_vram_of_each_device() -> None:
 def test_host_terms() -> None:
     needs = Needs.of(TINY, EngineConfig())
     experts = TINY.total_experts * TINY.expert_bytes
-    assert host_terms("cuda", needs, needs.terms(1, 5)) == {"experts": experts, "total": experts}
+    assert host_terms("cuda", needs, needs.terms(TINY.expert_bytes, 5)) == {"experts": experts, "total": experts}
     assert host_terms("cpu", needs, {})["total"] == needs.everything
-    simulated = host_terms("simulated", needs, needs.terms(1, 5))
-    assert simulated["simulated_vram"] == needs.terms(1, 0)["total"]
+    simulated = host_terms("simulated", needs, needs.terms(TINY.expert_bytes, 5))
+    assert simulated["simulated_vram"] == needs.terms(TINY.expert_bytes, 0)["total"]
     assert simulated["total"] == experts + simulated["simulated_vram"]
 
 
 def test_host_terms_with_experts_on_disk() -> None:
     needs = Needs.of(TINY, EngineConfig(experts_on_disk=True))
     experts = TINY.total_experts * TINY.expert_bytes
-    assert host_terms("cuda", needs, needs.terms(1, 5)) == {"experts_on_disk": experts, "total": 0}
+    assert host_terms("cuda", needs, needs.terms(TINY.expert_bytes, 5)) == {"experts_on_disk": experts, "total": 0}
     on_cpu = host_terms("cpu", needs, {})
     assert on_cpu["total"] == needs.fixed
     assert on_cpu["experts_on_disk"] == experts
 
 
-def test_experts_in_ram_are_as_large_as_they_are_and_slots_as_the_largest() -> None:
+def test_experts_are_as_large_as_they_are_and_slots_for_streaming_as_the_largest() -> None:
     needs = Needs.of(QWEN_Q4_K_M, EngineConfig())
     sizes = [QWEN_Q4_K_M.layer_expert_bytes(layer) for layer in (0, 1)]
     assert needs.expert == sizes[0] > sizes[1]
     assert host_terms("cuda", needs, {})["experts"] == 128 * 24 * sum(sizes)
-    assert needs.terms(10, 0)["experts"] == 10 * sizes[0]
-
-
-@given(st.integers(0, 30 * GIB))
-def test_slots_of_a_mix_are_as_many_as_there_is_room_for(extra: int) -> None:
-    needs = Needs.of(QWEN_Q4_K_M, EngineConfig())
-    room = needs.least + extra
-    slots = needs.slots(room)
-    assert needs.terms(slots, 0)["total"] <= room
-    if slots < needs.total_experts:
-        assert needs.terms(slots + 1, 0)["total"] > room
+    assert needs.everything == needs.fixed + needs.experts
+    assert needs.terms(0, 0)["staging"] == 2 * sizes[0]
 
 
 @pytest.mark.parametrize(("available", "kept"), [(4 * GIB, 512 * MIB), (20 * GIB, GIB), (200 * GIB, 2 * GIB)])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from engine.config import DeviceName, EngineConfig, ModelConfig
 from engine.errors import DoesNotFitError
-from engine.experts.placement import budget_range, check_fits, make_plan
+from engine.experts.placement import budget_range, check_fits, in_force, make_plan
 from engine.hardware import GpuProfile, HardwareProfile
 from engine.messages import PlacementPlan, PlanningInputs
 from tests.engine.experts.shapes import (
@@ -94,7 +94,9 @@ def test_every_plan_is_honest(case: Case) -> None:
 
 def check_fitting(plan: PlacementPlan, inputs: PlanningInputs) -> None:
     assert plan.vram_bytes.get("total", 0) <= plan.vram_budget_bytes
-    assert plan.vram_bytes.get("experts", 0) == plan.resident_experts * inputs.model.expert_bytes
+    sizes = [inputs.model.layer_expert_bytes(layer) for layer in range(inputs.model.layers)]
+    taken = sum(size * len(experts) for size, experts in zip(sizes, plan.resident_by_layer, strict=True))
+    assert plan.vram_bytes.get("experts", 0) == taken
     assert plan.host_bytes["total"] <= inputs.hardware.ram_available_bytes
     assert (plan.vram_bytes == {}) == (plan.device == "cpu")
     assert plan.predicted_decode_tokens_per_s > 0
@@ -337,6 +339,54 @@ def test_our_kernels_hold_dense_weights_packed_on_the_cpu(device: DeviceName, ke
     terms = plan.host_bytes if device == "cpu" else plan.vram_bytes
     assert terms["dense"] == dense
     assert plan.host_bytes["experts"] == QWEN_Q4_K_M.experts_bytes < 128 * 48 * QWEN_Q4_K_M.expert_bytes
+
+
+def test_experts_of_a_mix_take_their_own_bytes_so_that_more_of_them_fit() -> None:
+    config = EngineConfig(vram_budget_bytes=8 * GIB)
+    plan = make_plan(planning(QWEN_Q4_K_M), config)
+    room = plan.vram_budget_bytes - plan.vram_bytes["total"] + plan.vram_bytes["experts"]
+    assert room - plan.vram_bytes["experts"] < QWEN_Q4_K_M.expert_bytes
+    assert (plan.resident_experts, room // QWEN_Q4_K_M.expert_bytes) == (1402, 1310)
+    sizes = [QWEN_Q4_K_M.layer_expert_bytes(layer) for layer in (0, 1)]
+    assert sizes[1] < sizes[0]
+    assert any(" to " in reason and "live in VRAM" in reason for reason in plan.reasons)
+
+
+@given(CASES)
+@settings(deadline=None)
+def test_a_plan_that_came_true_is_in_force_as_it_is(case: Case) -> None:
+    inputs, config = case.inputs, case.config
+    plan = make_plan(inputs, config)
+    assume(plan.fits)
+    held = {term: size for term, size in plan.vram_bytes.items() if term not in ("margin", "total")}
+    assert in_force(plan, inputs, config, plan.resident_by_layer, held, plan.context_tokens) is plan
+
+
+def test_what_the_gpu_had_no_memory_for_is_not_in_force() -> None:
+    inputs, config = planning(MIXTRAL), EngineConfig()
+    plan = make_plan(inputs, config)
+    there = tuple(layer[:1] for layer in plan.resident_by_layer)
+    count = sum(map(len, there))
+    held = {"dense": 5, "kv": 7, "workspace": 11, "experts": count * MIXTRAL.expert_bytes}
+    real = in_force(plan, inputs, config, there, held, 4096)
+    assert real.resident_by_layer == there
+    assert real.vram_bytes == {
+        **held, "staging": 0, "margin": plan.vram_bytes["margin"],
+        "total": sum(held.values()) + plan.vram_bytes["margin"],
+    }  # fmt: skip
+    assert real.context_tokens == 4096
+    assert real.predicted_hit_rate < plan.predicted_hit_rate
+    assert real.predicted_decode_tokens_per_s < plan.predicted_decode_tokens_per_s
+    words = f"{count} of {plan.resident_experts} planned experts live in VRAM, and the context holds 4096 tokens."
+    assert real.reasons == (*plan.reasons, f"The GPU ran out of memory: {words}")
+
+
+def test_a_context_that_the_cpu_cannot_hold_is_not_in_force() -> None:
+    inputs, config = planning(MIXTRAL, machine(gpu=None), pc_costs(MIXTRAL, gpu=False)), EngineConfig()
+    plan = make_plan(inputs, config)
+    real = in_force(plan, inputs, config, plan.resident_by_layer, {}, 4096)
+    assert (real.vram_bytes, real.context_tokens) == ({}, 4096)
+    assert real.host_bytes["kv"] == plan.host_bytes["kv"] // 2
 
 
 def test_quick_enough_for_a_slider() -> None:

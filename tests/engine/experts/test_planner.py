@@ -231,3 +231,17 @@ def test_quick_enough_to_be_called_for_every_layer_of_every_token(active: int, l
         min(timeit.repeat(lambda: plan_layer(counts, resident, COSTS, "fiddler"), number=rounds, repeat=15)) / rounds
     )
     assert best_s * 1e6 < 4 * limit_us, "four times the target: other work shares these cores"
+
+
+@given(realistic_costs(), routings(), st.sampled_from(POLICIES))
+@settings(deadline=None)
+def test_without_a_slot_to_stream_through_nothing_is_streamed(
+    costs: CostModel, routing: Routing, policy: PolicyName
+) -> None:
+    counts, resident = routing
+    plan = plan_layer(counts, resident, costs, policy, staging_slots=0)
+    assert sorted(run.expert for run in plan.runs) == sorted(expert for expert, _ in counts)
+    for run in plan.runs:
+        assert run.place == ("gpu" if run.expert in resident and policy != "cpu_only" else "cpu")
+    cpu_s, gpu_s = sides(plan.runs, costs, 1)
+    assert (plan.predicted_cpu_s, plan.predicted_gpu_s) == pytest.approx((cpu_s, gpu_s))
