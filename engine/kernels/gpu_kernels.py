@@ -1,0 +1,213 @@
+"""Our GPU kernels: the experts of a layer, products and unpacking of packed matrices, on torch's current stream.
+
+Compiled when first needed (`engine.kernels.nvrtc`), launched through the driver (`engine.kernels.cuda_driver`). Nothing
+here allocates, waits or looks at a value on the GPU, so that a CUDA graph can capture it; only programs must have been
+compiled before (`load`). Where the kernels cannot be had, `GpuKernelsUnavailableError` says why, and torch does the
+work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from engine.config import ExpertFormats
+from engine.kernels.cuda_driver import CudaDriver, CudaDriverError
+from engine.kernels.gpu_plans import (
+    THREADS,
+    Launch,
+    LayerTable,
+    Program,
+    plan_experts,
+    plan_linear,
+    plan_unpack,
+)
+from engine.kernels.gpu_self_test import find_mismatch
+from engine.kernels.nvrtc import KernelCache, Nvrtc, NvrtcError, find_nvrtc
+from engine.kernels.packed import PackedMatrix
+
+OLDEST_CAPABILITY = (7, 5)  # the first with an int8 matrix unit
+
+
+class GpuKernelsUnavailableError(Exception):
+    """This machine cannot run the kernels; the message is one sentence with the reason."""
+
+
+class Launcher(Protocol):
+    """Who launches."""
+
+    def load(self, program: Program) -> None:
+        """Make a program's kernels ready; again does no harm."""
+
+    def launch(self, launch: Launch) -> None:
+        """Put one kernel on its way, loading its program if it must."""
+
+
+class DriverLauncher:
+    """Launches through the driver, on torch's current stream of one device.
+
+    A thread that launches must have used torch on that device before: it then has the device's context.
+    """
+
+    def __init__(self, device: torch.device, driver: CudaDriver, cache: KernelCache) -> None:
+        """Compile nothing yet."""
+        self._device, self._driver, self._cache = device, driver, cache
+        self._functions: dict[tuple[Program, str], Any] = {}
+        self._modules: dict[Program, Any] = {}
+
+    def load(self, program: Program) -> None:
+        """Compile, or fetch from the cache.
+
+        Args:
+            program: What.
+
+        Raises:
+            GpuKernelsUnavailableError: It does not compile, or the driver does not take it.
+        """
+        if program in self._modules:
+            return
+        try:
+            binary = self._cache.binary(program.source(), self._driver.capability)
+            self._modules[program] = self._driver.load(binary)
+        except (NvrtcError, CudaDriverError) as error:
+            raise GpuKernelsUnavailableError(f"The GPU kernels for {program.format} failed: {error}") from error
+
+    def launch(self, launch: Launch) -> None:
+        """Launch.
+
+        Args:
+            launch: What.
+
+        Raises:
+            GpuKernelsUnavailableError: Its program cannot be had.
+            CudaDriverError: The driver refused.
+        """
+        key = (launch.program, launch.kernel)
+        function = self._functions.get(key)
+        if function is None:
+            self.load(launch.program)
+            function = self._functions[key] = self._modules[launch.program].function(launch.kernel)
+        stream = torch.cuda.current_stream(self._device).cuda_stream
+        self._driver.launch(function, (*launch.blocks, 1), (THREADS, 1, 1), 0, stream, (launch.arguments,))
+
+
+class GpuKernels:
+    """All that the engine asks of them. For what they know, see `runs_experts`, `runs_tokens` and `runs_matrix`."""
+
+    def __init__(self, launcher: Launcher) -> None:
+        """Use a launcher; `open` makes the real one."""
+        self._launcher = launcher
+
+    @classmethod
+    def open(cls, torch_device: torch.device, cache_folder: Path) -> GpuKernels:
+        """The kernels for a device; nothing is compiled yet.
+
+        Args:
+            torch_device: A CUDA device.
+            cache_folder: Where compiled programs are kept.
+
+        Raises:
+            GpuKernelsUnavailableError: There is no NVIDIA driver or NVRTC, or they or the GPU are too old.
+        """
+        with torch.cuda.device(torch_device):
+            device = torch.device("cuda", torch.cuda.current_device())
+            torch.cuda.current_stream(device).synchronize()  # makes the context
+        try:
+            driver = CudaDriver(device.index)
+            compiler = Nvrtc(find_nvrtc(driver.version[0]))
+            if driver.capability < OLDEST_CAPABILITY:
+                found, oldest = (f"{major}.{minor}" for major, minor in (driver.capability, OLDEST_CAPABILITY))
+                raise GpuKernelsUnavailableError(f"The GPU has compute capability {found}, {oldest} is the oldest.")
+            compiler.target(driver.capability)
+        except (CudaDriverError, NvrtcError) as error:
+            raise GpuKernelsUnavailableError(str(error)) from error
+        return cls(DriverLauncher(device, driver, KernelCache(compiler, cache_folder)))
+
+    def load(self, experts: Iterable[ExpertFormats], matrices: Iterable[str] = ()) -> None:
+        """Compile what some experts and matrices need, or fetch it from the cache: about a second for each program.
+
+        Args:
+            experts: Formats of gate, up and down.
+            matrices: Formats that `linear` and `unpack` will see.
+
+        Raises:
+            GpuKernelsUnavailableError: One cannot be had.
+        """
+        programs = [Program.of(name) for name in matrices]
+        for gate, up, down in experts:
+            programs += [Program(gate, up), Program.of(down)]
+        for program in dict.fromkeys(programs):
+            self._launcher.load(program)
+
+    def experts(
+        self,
+        layer: LayerTable,
+        hidden: torch.Tensor,
+        top_experts: torch.Tensor,
+        top_weights: torch.Tensor,
+        activation_buffer: torch.Tensor,
+        out: torch.Tensor,
+    ) -> None:
+        """Add the weighted outputs of those chosen experts that are on the GPU. Equal inputs give equal bits.
+
+        Args:
+            layer: Where they lie, read when the kernels run.
+            hidden: Normed hidden states [T, H], T up to `MAX_TOKENS`; float32, float16 or bfloat16.
+            top_experts: Chosen experts [T, A], int32 or int64, a token's all different; read when the kernels run.
+            top_weights: Router weights fp32 [T, A].
+            activation_buffer: uint8 [experts_workspace_bytes] or more; its contents are lost.
+            out: fp32 [T, H], changed in place.
+        """
+        for launch in plan_experts(layer, hidden, top_experts, top_weights, activation_buffer, out):
+            self._launcher.launch(launch)
+
+    def linear(
+        self, matrix: PackedMatrix, hidden: torch.Tensor, activation_buffer: torch.Tensor, out: torch.Tensor
+    ) -> torch.Tensor:
+        """Multiply.
+
+        Args:
+            matrix: [rows, columns].
+            hidden: [s, columns], s up to `MAX_TOKENS`; float32, float16 or bfloat16.
+            activation_buffer: uint8 [linear_workspace_bytes] or more; its contents are lost.
+            out: [s, rows], any of those types.
+
+        Returns:
+            `out`.
+        """
+        for launch in plan_linear(matrix, hidden, activation_buffer, out):
+            self._launcher.launch(launch)
+        return out
+
+    def unpack(self, matrix: PackedMatrix, out: torch.Tensor) -> torch.Tensor:
+        """The weights as floats, rounded once: those of `torch_unpack`, bit for bit.
+
+        Args:
+            matrix: [rows, columns], or a slice of one.
+            out: [rows, columns], float32, float16 or bfloat16.
+
+        Returns:
+            `out`.
+        """
+        if matrix.values is not None:
+            return out.copy_(matrix.values)
+        self._launcher.launch(plan_unpack(matrix, out))
+        return out
+
+    def self_test(self, formats: Iterable[str], device: torch.device) -> None:
+        """Compare every kernel with torch on small random matrices.
+
+        Args:
+            formats: Those to try; their programs are loaded.
+            device: Where.
+
+        Raises:
+            GpuKernelsUnavailableError: One cannot be had, or computes something else.
+        """
+        for name in formats:
+            mismatch = find_mismatch(self, name, device)
+            if mismatch:
+                raise GpuKernelsUnavailableError(mismatch)

@@ -1,0 +1,161 @@
+"""The probe at start: every GPU kernel of a format against torch, on small random weights.
+
+A compiler, driver or GPU that does something unexpected shall cost speed, never a wrong answer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from engine.kernels.gpu_plans import LayerTable, experts_workspace_bytes, linear_workspace_bytes
+from engine.kernels.packed import PackedMatrix
+from engine.kernels.torch_expert import ExpertWeights
+from engine.kernels.torch_unpack import unpack
+from engine.quant.formats import FORMATS, TILE_ROWS, WeightFormat
+from engine.quant.packing import HALF, LAYOUTS, tile_type
+
+if TYPE_CHECKING:
+    from engine.kernels.gpu_kernels import GpuKernels
+
+# What may be lost, of a result's length, against the same activations in int8. A product differs by the order of its
+# sums; in an expert, an activation at the edge of two codes may fall to the other side.
+LINEAR_ERROR, EXPERTS_ERROR = 1e-4, 5e-3
+
+_TOKENS = (3, 9)
+_HIDDEN, _INTERMEDIATE, _EXPERTS, _ABSENT = 256, 256, 4, 2
+
+
+def find_mismatch(kernels: GpuKernels, name: str, device: torch.device) -> str:
+    """What a format's kernels compute otherwise than torch: a sentence, empty if nothing.
+
+    Args:
+        kernels: On trial.
+        name: The format.
+        device: Where they run.
+    """
+    random = np.random.default_rng(FORMATS[name].native_id)
+    for tokens in _TOKENS:
+        for kind, measure, limit in (
+            ("product", _linear_error, LINEAR_ERROR),
+            ("experts", _experts_error, EXPERTS_ERROR),
+        ):
+            error = measure(kernels, name, tokens, device, random)
+            if not error <= limit:  # nor what is no number
+                return (
+                    f"The GPU's {kind} in {name} with {tokens} tokens is off by {error:.2g}, the limit is {limit:.2g}."
+                )
+    if not FORMATS[name].is_float and not _unpacks(kernels, name, device, random):
+        return f"The GPU unpacks {name} to other weights than torch does."
+    return ""
+
+
+def as_seen(activations: torch.Tensor, weight_format: WeightFormat) -> torch.Tensor:
+    """Activations [..., C] as a product with such weights sees them: in int8, 16 to a scale, or as they are.
+
+    Args:
+        activations: fp32.
+        weight_format: Of the weights.
+    """
+    if weight_format.is_float:
+        return activations
+    groups = activations.unflatten(-1, (-1, 16))
+    largest = groups.abs().amax(-1, keepdim=True)
+    codes = (groups * (127 / largest)).round().nan_to_num()
+    seen: torch.Tensor = (codes * (largest / 127)).flatten(-2)
+    return seen
+
+
+def random_weights(weight_format: WeightFormat, rows: int, columns: int, random: np.random.Generator) -> torch.Tensor:
+    """A packed matrix of usual size [packed_bytes]: any codes, scales between 2 ** -8 and 2 ** -4."""
+    size = weight_format.packed_bytes(rows, columns)
+    if weight_format.is_float:
+        values = torch.from_numpy(random.standard_normal((rows, columns), dtype=np.float32)) / 16
+        types = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+        flat = torch.zeros(size, dtype=torch.uint8)
+        held = values.to(types[weight_format.name]).view(torch.uint8).flatten()
+        flat[: held.numel()] = held
+        return flat
+    packed = np.zeros(size, dtype=np.uint8)
+    held_bytes = -(-rows // TILE_ROWS) * TILE_ROWS * weight_format.row_bytes(columns)
+    packed[:held_bytes] = random.integers(0, 256, held_bytes, dtype=np.uint8)
+    tiles = packed[:held_bytes].view(tile_type(weight_format))
+    for field in LAYOUTS[weight_format.name]:
+        shape = tiles[field.name].shape
+        if field.entry_bytes == HALF:
+            tiles[field.name] = (2.0 ** random.uniform(-8, -4, shape)).astype(np.float16).view(np.uint16)
+        elif field.name == "e":
+            tiles[field.name] = random.integers(119, 124, shape)
+    return torch.from_numpy(packed)
+
+
+def _matrix(name: str, rows: int, device: torch.device, random: np.random.Generator) -> PackedMatrix:
+    """A random matrix whose last strip is not full."""
+    data = random_weights(FORMATS[name], rows, _HIDDEN, random).to(device)
+    return PackedMatrix(data, FORMATS[name], rows, _HIDDEN)
+
+
+def _linear_error(
+    kernels: GpuKernels, name: str, tokens: int, device: torch.device, random: np.random.Generator
+) -> float:
+    """How far `linear` is from torch, as a share of the result's length."""
+    matrix = _matrix(name, 40, device, random)
+    hidden = torch.from_numpy(random.standard_normal((tokens, _HIDDEN), dtype=np.float32)).to(device)
+    buffer = torch.empty(linear_workspace_bytes(tokens, _HIDDEN), dtype=torch.uint8, device=device)
+    out = torch.empty(tokens, matrix.rows, device=device)
+    seen = as_seen(hidden, matrix.format)
+    expected = seen @ unpack(matrix.format, matrix.rows, _HIDDEN, matrix.data, torch.float32).T
+    return _error(kernels.linear(matrix, hidden, buffer, out), expected)
+
+
+def _experts_error(
+    kernels: GpuKernels, name: str, tokens: int, device: torch.device, random: np.random.Generator
+) -> float:
+    """How far `experts` is from torch, with an expert that is not there."""
+    formats = (name,) * 3
+    sizes = ((_INTERMEDIATE, _HIDDEN), (_INTERMEDIATE, _HIDDEN), (_HIDDEN, _INTERMEDIATE))
+    flats = [torch.cat([random_weights(FORMATS[name], *size, random) for size in sizes]) for _ in range(_EXPERTS)]
+    slots = [flat.to(device) for flat in flats]
+    addresses = [0 if expert == _ABSENT else slot.data_ptr() for expert, slot in enumerate(slots)]
+    hidden = torch.from_numpy(random.standard_normal((tokens, _HIDDEN), dtype=np.float32)).to(device)
+    chosen = np.argsort(random.random((tokens, _EXPERTS)))[:, :3].copy()
+    ids = torch.from_numpy(chosen).to(device)
+    weights = torch.from_numpy(random.random((tokens, 3), dtype=np.float32)).to(device)
+    out, expected = torch.ones(tokens, _HIDDEN, device=device), torch.ones(tokens, _HIDDEN, device=device)
+    for token, choice in np.ndindex(*chosen.shape):
+        expert = int(chosen[token, choice])
+        if expert != _ABSENT:
+            said = _expert(
+                hidden[token : token + 1], ExpertWeights.view(slots[expert], formats, _HIDDEN, _INTERMEDIATE)
+            )
+            expected[token] += weights[token, choice] * said[0]
+    table = LayerTable(torch.tensor(addresses, device=device), formats, _HIDDEN, _INTERMEDIATE)
+    size = experts_workspace_bytes(tokens, 3, _HIDDEN, _INTERMEDIATE)
+    buffer = torch.empty(size, dtype=torch.uint8, device=device)
+    kernels.experts(table, hidden, ids, weights, buffer, out)
+    return _error(out, expected)
+
+
+def _expert(hidden: torch.Tensor, weights: ExpertWeights) -> torch.Tensor:
+    """An expert in fp32, from activations as the kernels see them."""
+    gate, up, down = (matrix.dense(torch.float32) for matrix in (weights.gate, weights.up, weights.down))
+    seen = as_seen(hidden, weights.gate.format)
+    return as_seen(F.silu(seen @ gate.T) * (seen @ up.T), weights.down.format) @ down.T
+
+
+def _unpacks(kernels: GpuKernels, name: str, device: torch.device, random: np.random.Generator) -> bool:
+    """Whether `unpack` gives the bits that torch gives."""
+    matrix = _matrix(name, 40, device, random)
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        out = torch.empty(matrix.rows, matrix.columns, dtype=dtype, device=device)
+        if not torch.equal(kernels.unpack(matrix, out), matrix.dense(dtype)):
+            return False
+    return True
+
+
+def _error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """The length of the difference over the length of what was expected."""
+    return float((found - expected).norm() / expected.norm())
