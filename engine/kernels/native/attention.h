@@ -111,7 +111,7 @@ inline QueryRow query_row(const AttentionTask& t, int index) {
           t.out + size_t(token) * t.out_stride + size_t(head) * t.dim, first, position + 1};
 }
 
-// scores[r][64] = query r . 64 keys (transposed), for 4 rows
+// scores[r][64] = query r . 64 keys (transposed)
 template <int Rows>
 ROOFTOP_INLINE void block_scores(const QueryRow* rows, const float* keys, int dim, float scale, float* scores) {
   for (int half = 0; half < kKeyBlock; half += 32) {
@@ -212,12 +212,12 @@ void attend_many(const AttentionTask& t) {
     }
     int i = 0;
     while (i < rows) {
-      QueryRow group[4];
+      QueryRow group[V::kQueryRows];
       int n = 0;
-      for (; n < 4 && i + n < rows; n++) group[n] = query_row(t, i + n);
+      for (; n < V::kQueryRows && i + n < rows; n++) group[n] = query_row(t, i + n);
       const bool seen = group[n - 1].end > block && group[0].first < block + kKeyBlock;
-      if (seen && n == 4) {
-        block_rows<4>(group, keys, values, block, t.dim, most + i, total + i);
+      if (seen && n == V::kQueryRows) {
+        block_rows<V::kQueryRows>(group, keys, values, block, t.dim, most + i, total + i);
       } else if (seen) {
         for (int r = 0; r < n; r++) block_rows<1>(group + r, keys, values, block, t.dim, most + i + r, total + i + r);
       }

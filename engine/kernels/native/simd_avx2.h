@@ -21,6 +21,7 @@ struct V {
   static constexpr bool kSignedWide = true;  // wide codes would overflow 16 bits: accumulate_wide takes them as signed
 #endif
   static constexpr int kTiles = 1, kTokens = 3;  // register block of large products
+  static constexpr int kQueryRows = 3;  // register block of attention
   static constexpr int kFewTokens = 6;  // up to so many, codes go from memory to registers; beyond, through a panel
   static constexpr int kFew = 4;  // most of them at a time
 

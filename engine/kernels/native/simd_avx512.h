@@ -17,6 +17,7 @@ struct V {
   using B = __m512i;  // 64 bytes: 16 rows x 4 columns
   static constexpr bool kSignedWide = false;
   static constexpr int kTiles = 2, kTokens = 6;  // register block of large products
+  static constexpr int kQueryRows = 8;  // register block of attention
   static constexpr int kFewTokens = 24;  // up to so many, codes go from memory to registers; beyond, through a panel
   static constexpr int kFew = 8;  // most of them at a time
 

@@ -56,6 +56,7 @@ struct V {
   };
   static constexpr bool kSignedWide = false;
   static constexpr int kTiles = 1, kTokens = 2;  // register block of large products
+  static constexpr int kQueryRows = 4;  // register block of attention
   static constexpr int kFewTokens = 24;  // up to so many, codes go from memory to registers; beyond, through a panel
   static constexpr int kFew = 2;  // most of them at a time
 
