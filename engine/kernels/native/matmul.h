@@ -78,13 +78,6 @@ struct Ahead {
   }
 };
 
-// total + scale * (k[0] * product[0] + ...): one multiplication less than scaling each of two halves.
-template <int Halves>
-ROOFTOP_INLINE V::F add_scaled_group(const V::F* product, const V::F* k, V::F scale, V::F total) {
-  if constexpr (Halves == 1) return V::fma(product[0], V::mul(k[0], scale), total);
-  return V::fma(V::fma(product[1], k[1], V::mul(product[0], k[0])), scale, total);
-}
-
 // ---- few tokens -------------------------------------------------------------------------------------------------
 
 // Group s of a tile (group g of the row) times Tokens tokens.
@@ -98,15 +91,14 @@ ROOFTOP_INLINE void few_group(const uint8_t* tile, const Head& head, int s, cons
   Format::scales(tile, s, head, &k);
   for (int t = 0; t < Tokens; t++) {
     const QuantisedGroup& a = rows[t][g];
-    V::F product[halves];
     for (int h = 0; h < halves; h++) {
       V::I sum[1][1] = {{first_sum<Format>(Format::kHalves ? a.minus_half + h : &a.minus_sum)}};
       dots<Format, 1, 1, lanes>(
           sum, [&](int, int p) { return v[h * lanes + p]; }, [&](int) { return a.codes + 4 * h * lanes; });
-      product[h] = V::to_float(sum[0][0]);
-      if constexpr (Format::kBias) total[t] = V::fma(k.bias[h], V::set1(Format::kHalves ? a.half[h] : a.sum), total[t]);
+      total[t] = V::fma(V::to_float(sum[0][0]), V::mul(k.scale[h], V::set1(a.scale)), total[t]);
+      if constexpr (Format::kBias)
+        total[t] = V::fma(k.bias[h], V::set1(Format::kHalves ? a.half[h] : a.sum), total[t]);
     }
-    total[t] = add_scaled_group<halves>(product, k.scale, V::set1(a.scale), total[t]);
   }
 }
 
