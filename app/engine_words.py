@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from app.settings import GUIDE_MODEL
 from engine.config import DTYPE_FORMATS
+from engine.experts.explain import human_bytes
 from engine.messages import TORCH_KERNELS
 
 if TYPE_CHECKING:
     from engine.config import ModelConfig
-    from engine.messages import Ready
+    from engine.messages import Ready, Snapshot
 
 GUIDE_NAME = "Rooftop guide"
 DISK_FLAG = "--experts-on-disk"  # as the engine's remedies name the setting
@@ -104,6 +105,23 @@ def facts(ready: Ready) -> tuple[str, str]:
         parts.append("experts on disk")
         sentences.append(ready.plan.reasons[-1])
     return " \N{MIDDLE DOT} ".join(parts), " ".join(sentences)
+
+
+def residents_text(snapshot: Snapshot) -> str:
+    """Whether the experts in VRAM follow the conversation, what that moved in this reply, and what memory denied."""
+    uploads, shortages = snapshot.uploads, snapshot.memory_shortages
+    sentences = []
+    if shortages:
+        times = "once" if shortages == 1 else f"{shortages} times"
+        sentences.append(f"VRAM ran out {times}: fewer experts live there than planned.")
+    if uploads:
+        what = "expert was" if uploads == 1 else "experts were"
+        sentences.append(f"{uploads} {what} exchanged in this reply, {human_bytes(snapshot.uploaded_bytes)}.")
+    if snapshot.not_adapting:
+        sentences.append(f"The experts in VRAM stay as they are. {snapshot.not_adapting}")
+    elif not uploads:
+        sentences.append("The experts in VRAM follow the conversation where that pays.")
+    return " ".join(sentences)
 
 
 def offers_disk(remedy: str) -> bool:

@@ -12,6 +12,7 @@ from PySide6.QtCore import QRect, Qt, Signal
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QFrame, QGridLayout, QScrollArea, QStyle, QVBoxLayout, QWidget
 
+from app.engine_words import residents_text
 from app.theme import SPACE_M, SPACE_S, SPACE_XL
 from app.widgets.expert_map import ExpertMap
 from app.widgets.layer_strip import LayerStrip, prediction_error
@@ -63,6 +64,8 @@ class EnginePanel(QWidget):
         self.vram, self.ram = MemoryGauge("VRAM"), MemoryGauge("RAM")
         self.experts_heading = SectionHeading("Experts")
         self.map, self.legend = ExpertMap(), MapLegend()
+        self.residents_words = DimLabel("", lines=2)
+        self.residents_words.setAccessibleName("About the experts in VRAM")
         self.expert_words = DimLabel(_POINT_AT_EXPERT, lines=4)
         self.expert_words.setAccessibleName("About the expert")
         self.layers_heading = SectionHeading("Layers")
@@ -88,7 +91,7 @@ class EnginePanel(QWidget):
         self._column.addLayout(self._tiles)
         self._column.addWidget(self.vram)
         self._column.addWidget(self.ram)
-        self._add_section(self.experts_heading, self.map, self.legend, self.expert_words)
+        self._add_section(self.experts_heading, self.map, self.legend, self.residents_words, self.expert_words)
         self._add_section(self.layers_heading, self.strip, self.layer_words)
         self._column.addStretch(1)
         self._scroll = QScrollArea(self)
@@ -174,6 +177,7 @@ class EnginePanel(QWidget):
         parts = (self.speed, self.hit_rate, self.streamed, self.costs, self.experts_heading, self.map, self.legend)
         for part in (*parts, self.expert_words, self.layers_heading, self.strip, self.layer_words):
             part.setVisible(shown)
+        self.residents_words.setVisible(shown and self._ready is not None and self._ready.plan.device != "cpu")
 
     def _show_memory(self) -> None:
         self.device.show_device(self._ready, self._machine)
@@ -196,6 +200,7 @@ class EnginePanel(QWidget):
         self.speed.show_value("", "tokens/s")
         self.hit_rate.show_value("", "hit rate, this reply")
         self.streamed.show_value("", "experts streamed")
+        self.residents_words.setText("")
 
     def _show_numbers(self, snapshot: Snapshot) -> None:
         speed = f"{snapshot.tokens_per_s:.1f}" if snapshot.tokens_per_s > 0 else ""
@@ -209,6 +214,7 @@ class EnginePanel(QWidget):
                 f"experts streamed, {human_bytes(snapshot.streamed_bytes)}" if snapshot.streamed else "experts streamed"
             )
             self.streamed.show_value(str(snapshot.streamed), caption, tip)
+            self.residents_words.setText(residents_text(snapshot))
         else:
             self.hit_rate.show_value("", "hit rate, this reply")
             self.streamed.show_value("", "experts streamed")

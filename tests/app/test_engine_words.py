@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,13 +17,14 @@ from app.engine_words import (
     model_label,
     offers_disk,
     phase_text,
+    residents_text,
     weights_text,
     why_portable,
 )
 from engine.experts.placement import make_plan
 from engine.kernels.cpu_library import ISAS
 from engine.messages import PlacementPlan
-from tests.app.snapshots import GGUF, GIB, GUIDE, MIXTRAL, make_ready
+from tests.app.snapshots import GGUF, GIB, GUIDE, MIXTRAL, make_ready, make_snapshot
 
 
 @pytest.mark.parametrize(
@@ -110,3 +112,24 @@ def test_no_disk_is_offered_where_it_would_not_help() -> None:
     assert not plan.fits
     assert not offers_disk(plan.remedy)
     assert in_window("Raise the budget.") == "Raise the budget."
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({}, "The experts in VRAM follow the conversation where that pays."),
+        (
+            {"not_adapting": "Every expert lives in VRAM."},
+            "The experts in VRAM stay as they are. Every expert lives in VRAM.",
+        ),
+        ({"uploads": 1, "uploaded_bytes": 1 << 20}, "1 expert was exchanged in this reply, 1.0 MiB."),
+        (
+            {"memory_shortages": 2, "uploads": 2, "uploaded_bytes": 1 << 21, "not_adapting": "It does not pay."},
+            "VRAM ran out 2 times: fewer experts live there than planned. "
+            "2 experts were exchanged in this reply, 2.0 MiB. "
+            "The experts in VRAM stay as they are. It does not pay.",
+        ),
+    ],
+)
+def test_what_is_said_of_the_experts_in_vram(changes: dict[str, Any], text: str) -> None:
+    assert residents_text(replace(make_snapshot(make_ready()), **changes)) == text

@@ -57,6 +57,16 @@ def test_a_real_gpu(panel: EnginePanel) -> None:
     assert "GPU" in panel.strip.totals
 
 
+def test_what_moves_between_the_memories_is_told(panel: EnginePanel) -> None:
+    load(panel)
+    assert panel.residents_words.text() == "The experts in VRAM follow the conversation where that pays."
+    ready = make_ready()
+    panel.show_snapshot(replace(make_snapshot(ready, Step(2)), uploads=3, uploaded_bytes=3 << 30))
+    assert panel.residents_words.text() == "3 experts were exchanged in this reply, 3.0 GiB."
+    load(panel, "guide", "cpu")
+    assert not panel.residents_words.isVisibleTo(panel)
+
+
 def test_a_simulated_gpu_is_always_labelled(panel: EnginePanel) -> None:
     load(panel, "guide", "simulated")
     assert panel.device.badge_shown
