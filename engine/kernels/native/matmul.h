@@ -70,6 +70,7 @@ ROOFTOP_INLINE V::I first_sum(const int32_t* minus_sum) {
 }
 
 // What to fetch while some weights are read: those that follow, and past the last of the run the beginning of the next.
+// Always as data that is read once, which leaves the caches to the activations.
 struct Ahead {
   const uint8_t *end, *next;
   ROOFTOP_INLINE const uint8_t* of(const uint8_t* tile) const {
@@ -116,7 +117,7 @@ void few_groups(const uint8_t* tile, int groups, const QuantisedGroup* const* ro
     for (int s = 0; s < per_tile; s++) {
       if (fetch) {
         for (int line = 0; line < lines; line++)
-          __builtin_prefetch(fetched + s * (Format::kBytes / per_tile) + 64 * line);
+          __builtin_prefetch(fetched + s * (Format::kBytes / per_tile) + 64 * line, 0, 0);
       }
       few_group<Format, Tokens>(tile, head, s, rows, first_group + first + s, total);
       // Else the compiler puts all of a tile's fetches side by side, and memory has long pauses.
@@ -173,7 +174,7 @@ void unpack(const uint8_t* tile, int groups, int which, const Ahead& ahead, Pane
 #pragma GCC unroll 8
     for (int s = 0; s < per_tile; s++) {
       for (int line = 0; line < lines; line++)
-        __builtin_prefetch(fetched + s * (Format::kBytes / per_tile) + 64 * line);
+        __builtin_prefetch(fetched + s * (Format::kBytes / per_tile) + 64 * line, 0, 0);
       V::B v[8];
       Scales k;
       Format::codes(tile, s, v);
