@@ -1,14 +1,14 @@
-"""Our GPU kernels: the experts of a layer, products and unpacking of packed matrices, on torch's current stream.
+"""Our GPU kernels on torch's current stream: all of a decoder layer but its products with float matrices.
 
 Compiled when first needed (`engine.kernels.nvrtc`), launched through the driver (`engine.kernels.cuda_driver`). Nothing
 here allocates, waits or looks at a value on the GPU, so that a CUDA graph can capture it; only programs must have been
-compiled before (`load`). Where the kernels cannot be had, `GpuKernelsUnavailableError` says why, and torch does the
-work.
+compiled before (`load`, `load_decoder`). Where the kernels cannot be had, `GpuKernelsUnavailableError` says why, and
+torch does the work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,15 +16,17 @@ import torch
 
 from engine.config import ExpertFormats
 from engine.kernels.cuda_driver import CudaDriver, CudaDriverError
-from engine.kernels.gpu_plans import (
-    THREADS,
-    Launch,
-    LayerTable,
-    Program,
-    plan_experts,
-    plan_linear,
-    plan_unpack,
+from engine.kernels.gpu_decoder_plans import (
+    HeadNorms,
+    decoder_programs,
+    plan_attend,
+    plan_join_norm,
+    plan_rotate_store,
+    plan_route,
 )
+from engine.kernels.gpu_decoder_self_test import find_decoder_mismatch
+from engine.kernels.gpu_launch import THREADS, Launch, Program
+from engine.kernels.gpu_plans import LayerTable, matrix_program, plan_experts, plan_linear, plan_unpack
 from engine.kernels.gpu_self_test import find_mismatch
 from engine.kernels.nvrtc import KernelCache, Nvrtc, NvrtcError, find_nvrtc
 from engine.kernels.packed import PackedMatrix
@@ -73,7 +75,7 @@ class DriverLauncher:
             binary = self._cache.binary(program.source(), self._driver.capability)
             self._modules[program] = self._driver.load(binary)
         except (NvrtcError, CudaDriverError) as error:
-            raise GpuKernelsUnavailableError(f"The GPU kernels for {program.format} failed: {error}") from error
+            raise GpuKernelsUnavailableError(f"The GPU kernels of {program} failed: {error}") from error
 
     def launch(self, launch: Launch) -> None:
         """Launch.
@@ -95,7 +97,7 @@ class DriverLauncher:
 
 
 class GpuKernels:
-    """All that the engine asks of them. For what they know, see `runs_experts`, `runs_tokens` and `runs_matrix`."""
+    """All that the engine asks of them. For what they know, see `runs_...` in `gpu_plans` and `gpu_decoder_plans`."""
 
     def __init__(self, launcher: Launcher) -> None:
         """Use a launcher; `open` makes the real one."""
@@ -136,9 +138,9 @@ class GpuKernels:
         Raises:
             GpuKernelsUnavailableError: One cannot be had.
         """
-        programs = [Program.of(name) for name in matrices]
+        programs = [matrix_program(name) for name in matrices]
         for gate, up, down in experts:
-            programs += [Program(gate, up), Program.of(down)]
+            programs += [matrix_program(gate, up), matrix_program(down)]
         for program in dict.fromkeys(programs):
             self._launcher.load(program)
 
@@ -197,8 +199,107 @@ class GpuKernels:
         self._launcher.launch(plan_unpack(matrix, out))
         return out
 
+    def load_decoder(self, head_dim: int, cache_type: torch.dtype) -> None:
+        """Compile what the rest of a decoder layer needs, or fetch it from the cache.
+
+        Args:
+            head_dim: Columns of a head.
+            cache_type: Of keys and values.
+
+        Raises:
+            GpuKernelsUnavailableError: One cannot be had.
+        """
+        for program in decoder_programs(head_dim, cache_type):
+            self._launcher.load(program)
+
+    def join_norm(
+        self,
+        residual: torch.Tensor,
+        additions: Sequence[torch.Tensor],
+        weight: torch.Tensor,
+        epsilon: float,
+        out: torch.Tensor,
+    ) -> torch.Tensor:
+        """Add to the residual stream, and take its RMS norm.
+
+        Args:
+            residual: fp32 [T, H], changed in place; H in fours.
+            additions: Up to two [T, H], float32, float16 or bfloat16: on the GPU, or page-locked in the host's memory
+                at an address that both share (allocated so by torch, not registered later).
+            weight: [H], any of those types.
+            epsilon: Added to the mean square.
+            out: [T, H], any of those types.
+
+        Returns:
+            `out`.
+        """
+        self._launcher.launch(plan_join_norm(residual, additions, weight, epsilon, out))
+        return out
+
+    def rotate_store(
+        self,
+        qkv: torch.Tensor,
+        norms: HeadNorms | None,
+        inverse_frequencies: torch.Tensor,
+        position: torch.Tensor,
+        queries: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+    ) -> None:
+        """Norm heads, rotate queries and keys to their positions (RoPE, by halves), and store keys and values.
+
+        Args:
+            qkv: [T, (N + 2 K) * D], float32, float16 or bfloat16; T up to `MAX_STEP_TOKENS`.
+            norms: Of the heads, where there are any.
+            inverse_frequencies: Radians per position, fp32 [D / 2].
+            position: int32 or int64 [1], of the first token; read when the kernel runs.
+            queries: [T, N, D], of the cache's type; what there is is lost.
+            keys: One layer's, [K, S, D]; changed from `position` on. Tokens past S are not stored.
+            values: [K, S, D], likewise.
+        """
+        self._launcher.launch(plan_rotate_store(qkv, norms, inverse_frequencies, position, queries, keys, values))
+
+    def attend(
+        self,
+        queries: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        position: torch.Tensor,
+        window: int | None,
+        workspace: torch.Tensor,
+        out: torch.Tensor,
+    ) -> torch.Tensor:
+        """Causal attention of T tokens over the cache, their own keys and values in it. Equal inputs give equal bits.
+
+        Args:
+            queries: [T, N, D], of the cache's type, rotated; T up to `MAX_STEP_TOKENS`.
+            keys: One layer's, [K, S, D].
+            values: [K, S, D].
+            position: int32 or int64 [1], of the first token; read when the kernels run.
+            window: Keys that a token sees, its own among them; None for all before it.
+            workspace: uint8 [attend_workspace_bytes] or more; its contents are lost.
+            out: [T, N, D], float32, float16 or bfloat16.
+
+        Returns:
+            `out`.
+        """
+        for launch in plan_attend(queries, keys, values, position, window, workspace, out):
+            self._launcher.launch(launch)
+        return out
+
+    def route(self, logits: torch.Tensor, normalise_top_k: bool, ids: torch.Tensor, weights: torch.Tensor) -> None:
+        """Choose each token's experts: the largest logits in descending order, of equal ones the lowest ids first.
+
+        Args:
+            logits: [T, E], float32, float16 or bfloat16.
+            normalise_top_k: Whether softmax is over the chosen alone, or over all.
+            ids: int32 [T, A]; what there is is lost.
+            weights: fp32 [T, A], likewise.
+        """
+        self._launcher.launch(plan_route(logits, normalise_top_k, ids, weights))
+
     def self_test(self, formats: Iterable[str], device: torch.device) -> None:
-        """Compare every kernel with torch on small random matrices.
+        """Compare every kernel for packed matrices with torch on small random ones.
 
         Args:
             formats: Those to try; their programs are loaded.
@@ -208,6 +309,27 @@ class GpuKernels:
             GpuKernelsUnavailableError: One cannot be had, or computes something else.
         """
         for name in formats:
-            mismatch = find_mismatch(self, name, device)
-            if mismatch:
-                raise GpuKernelsUnavailableError(mismatch)
+            _raise_where(find_mismatch(self, name, device))
+
+    def self_test_decoder(
+        self, heads: int, kv_heads: int, head_dim: int, cache_type: torch.dtype, device: torch.device
+    ) -> None:
+        """Compare the other kernels of a decoder layer with torch on a small random cache; loads their programs.
+
+        Args:
+            heads: Query heads.
+            kv_heads: Key/value heads.
+            head_dim: Columns of a head.
+            cache_type: Of keys and values.
+            device: Where.
+
+        Raises:
+            GpuKernelsUnavailableError: One cannot be had, or computes something else.
+        """
+        _raise_where(find_decoder_mismatch(self, heads, kv_heads, head_dim, cache_type, device))
+
+
+def _raise_where(mismatch: str) -> None:
+    """Report what was found, if anything was."""
+    if mismatch:
+        raise GpuKernelsUnavailableError(mismatch)

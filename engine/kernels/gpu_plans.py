@@ -1,7 +1,6 @@
-"""What is launched on the GPU: kernels of `cuda/`, their grids and their arguments, from tensors and shapes alone.
+"""The launches for packed matrices: the experts of a layer, products, unpacking.
 
-Who launches it is another matter: NVIDIA's driver (`engine.kernels.gpu_kernels`), or the emulation of the tests. The
-structures here mirror those of the same kernels in `cuda/*.cuh`.
+The structures mirror those of the same kernels in `cuda/*.cuh`.
 
 T tokens, A experts chosen by each, E experts, H hidden size, I intermediate size, s rows of activations.
 """
@@ -11,25 +10,18 @@ from __future__ import annotations
 import ctypes
 from ctypes import c_int, c_longlong, c_void_p
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 import torch
 
 from engine.config import ExpertFormats
-from engine.kernels.nvrtc import Source
+from engine.kernels.gpu_launch import LOAD_BYTES, THREADS, TYPES, WARPS, Launch, Program, aligned_bytes
 from engine.kernels.packed import PackedMatrix
-from engine.quant.formats import ALIGNMENT_BYTES, FORMATS, TILE_ROWS, WeightFormat
+from engine.quant.formats import FORMATS, TILE_ROWS, WeightFormat
 
 MAX_TOKENS = 16  # of one launch of `experts` or `linear`; more are worth unpacking for
-THREADS = 256  # of every block: kThreads
 
-_FOLDER = Path(__file__).parent / "cuda"
-_MAIN = "kernels.cu"
-_WARPS, _UNIT_COLUMNS = THREADS // 32, 128
-_LOAD_BYTES = 16  # the widest of the kernels' loads and stores
+_UNIT_COLUMNS = 128
 _SMALL_TOKENS, _VISITS_PER_EIGHT = 8, 128  # kEights = 1 or 2, and Residents::kVisits
-_TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 
 
 class PrepareArguments(ctypes.Structure):
@@ -73,51 +65,6 @@ class UnpackArguments(ctypes.Structure):
     )
 
 
-Arguments = PrepareArguments | ExpertsArguments | LinearArguments | UnpackArguments
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """What is compiled at once.
-
-    Attributes:
-        format: Of the matrices.
-        up_format: Of an expert's up, where it differs from its gate.
-    """
-
-    format: str
-    up_format: str
-
-    @classmethod
-    def of(cls, weight_format: str) -> Program:
-        """That of one format."""
-        return cls(weight_format, weight_format)
-
-    def source(self) -> Source:
-        """Its text."""
-        macros = {"FORMAT": self.format, "UP_FORMAT": self.up_format}
-        if FORMATS[self.format].is_float:
-            macros["ROOFTOP_FLOATS"] = "1"
-        return Source(_MAIN, _files(), macros)
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """One kernel on its way; blocks have `THREADS` threads and no dynamic shared memory.
-
-    Attributes:
-        program: Where it is.
-        kernel: Its name.
-        blocks: The grid, x and y.
-        arguments: Its only argument.
-    """
-
-    program: Program
-    kernel: str
-    blocks: tuple[int, int]
-    arguments: Arguments
-
-
 @dataclass(frozen=True, slots=True)
 class LayerTable:
     """Where the experts of one layer lie on the GPU.
@@ -139,7 +86,7 @@ class LayerTable:
     def programs(self) -> tuple[Program, Program]:
         """Of gate and up, of down."""
         gate, up, down = self.formats
-        return Program(gate, up), Program.of(down)
+        return matrix_program(gate, up), matrix_program(down)
 
     @property
     def offsets(self) -> tuple[int, int]:
@@ -147,6 +94,19 @@ class LayerTable:
         gate, up, _ = (FORMATS[name] for name in self.formats)
         up_begins = gate.packed_bytes(self.intermediate_size, self.hidden_size)
         return up_begins, up_begins + up.packed_bytes(self.intermediate_size, self.hidden_size)
+
+
+def matrix_program(weight_format: str, up_format: str = "") -> Program:
+    """The products with matrices of one format.
+
+    Args:
+        weight_format: Its name.
+        up_format: Of an expert's up, where it differs from its gate.
+    """
+    macros = [("FORMAT", weight_format), ("UP_FORMAT", up_format or weight_format)]
+    if FORMATS[weight_format].is_float:
+        macros.append(("ROOFTOP_FLOATS", "1"))
+    return Program("kernels.cu", tuple(macros))
 
 
 def runs_experts(formats: ExpertFormats, hidden_size: int, intermediate_size: int) -> bool:
@@ -173,12 +133,12 @@ def _fits(weight_format: WeightFormat, columns: int) -> bool:
 
 def experts_workspace_bytes(tokens: int, per_token: int, hidden_size: int, intermediate_size: int) -> int:
     """Bytes of the buffer that `experts` works in, for any formats."""
-    return _aligned(4 * tokens * hidden_size) + _aligned(4 * tokens * per_token * intermediate_size)
+    return aligned_bytes(4 * tokens * hidden_size) + aligned_bytes(4 * tokens * per_token * intermediate_size)
 
 
 def linear_workspace_bytes(tokens: int, columns: int) -> int:
     """Bytes of the buffer that `linear` works in, for any format."""
-    return _aligned(4 * tokens * columns)
+    return aligned_bytes(4 * tokens * columns)
 
 
 def plan_experts(
@@ -208,13 +168,13 @@ def plan_experts(
     for tensor in (hidden, top_experts, top_weights, out):
         assert tensor.is_contiguous(), f"{tensor.shape} does not lie in order"
     gate_up, down = layer.programs
-    ready, prepared = _prepare(gate_up, hidden, workspace)
-    activations = workspace.data_ptr() + _aligned(4 * tokens * layer.hidden_size)
+    ready, prepared = _prepare(layer.formats[0], gate_up, hidden, workspace)
+    activations = workspace.data_ptr() + aligned_bytes(4 * tokens * layer.hidden_size)
     assert workspace.nbytes >= experts_workspace_bytes(tokens, per_token, layer.hidden_size, layer.intermediate_size)
     arguments = ExpertsArguments(
         layer.addresses.data_ptr(), top_experts.data_ptr(), top_weights.data_ptr(), prepared, activations,
         out.data_ptr(), *layer.offsets, layer.addresses.numel(), top_experts.element_size(), tokens, per_token,
-        layer.hidden_size, layer.intermediate_size, int(not FORMATS[down.format].is_float),
+        layer.hidden_size, layer.intermediate_size, int(not FORMATS[layer.formats[2]].is_float),
     )  # fmt: skip
     size = _SMALL_TOKENS * _eights(tokens)
     strips, out_strips = _strips(layer.intermediate_size), _strips(layer.hidden_size)
@@ -243,10 +203,10 @@ def plan_linear(
     assert out.shape == (tokens, matrix.rows), f"{out.shape} does not fit {matrix}"
     assert hidden.is_contiguous(), "activations lie in order"
     assert out.is_contiguous(), "results lie in order"
-    program = Program.of(matrix.format.name)
-    ready, prepared = _prepare(program, hidden, workspace)
+    program = matrix_program(matrix.format.name)
+    ready, prepared = _prepare(matrix.format.name, program, hidden, workspace)
     arguments = LinearArguments(
-        matrix.data.data_ptr(), prepared, out.data_ptr(), tokens, matrix.rows, matrix.columns, _TYPES[out.dtype]
+        matrix.data.data_ptr(), prepared, out.data_ptr(), tokens, matrix.rows, matrix.columns, TYPES[out.dtype]
     )
     kernel = f"linear_{_SMALL_TOKENS * _eights(tokens)}"
     return (*ready, Launch(program, kernel, (_strips(matrix.rows), 1), arguments))
@@ -262,22 +222,24 @@ def plan_unpack(matrix: PackedMatrix, out: torch.Tensor) -> Launch:
     assert not matrix.format.is_float, f"{matrix.format.name} is not packed"
     assert out.shape == (matrix.rows, matrix.columns), f"{out.shape} does not fit {matrix}"
     assert out.is_contiguous(), "results lie in order"
-    assert out.data_ptr() % _LOAD_BYTES == 0, "four floats are written at once"
+    assert out.data_ptr() % LOAD_BYTES == 0, "four floats are written at once"
     units = _strips(matrix.rows) * -(-matrix.columns // _UNIT_COLUMNS)
-    arguments = UnpackArguments(matrix.data.data_ptr(), out.data_ptr(), matrix.rows, matrix.columns, _TYPES[out.dtype])
-    return Launch(Program.of(matrix.format.name), "unpack_tiles", (-(-units // _WARPS), 1), arguments)
+    arguments = UnpackArguments(matrix.data.data_ptr(), out.data_ptr(), matrix.rows, matrix.columns, TYPES[out.dtype])
+    return Launch(matrix_program(matrix.format.name), "unpack_tiles", (-(-units // WARPS), 1), arguments)
 
 
-def _prepare(program: Program, hidden: torch.Tensor, workspace: torch.Tensor) -> tuple[tuple[Launch, ...], int]:
-    """What brings activations into the form that a program's format reads, and where they are then."""
-    as_int8 = not FORMATS[program.format].is_float
-    assert hidden.data_ptr() % _LOAD_BYTES == workspace.data_ptr() % _LOAD_BYTES == 0, "activations lie on no boundary"
+def _prepare(
+    weight_format: str, program: Program, hidden: torch.Tensor, workspace: torch.Tensor
+) -> tuple[tuple[Launch, ...], int]:
+    """What brings activations into the form that products with a format read, and where they are then."""
+    as_int8 = not FORMATS[weight_format].is_float
+    assert hidden.data_ptr() % LOAD_BYTES == workspace.data_ptr() % LOAD_BYTES == 0, "activations lie on no boundary"
     if not as_int8 and hidden.dtype == torch.float32:
         return (), hidden.data_ptr()
     rows, columns = hidden.shape
     assert workspace.nbytes >= linear_workspace_bytes(rows, columns), f"{workspace.nbytes} bytes are too few"
     arguments = PrepareArguments(
-        hidden.data_ptr(), workspace.data_ptr(), rows, columns, _TYPES[hidden.dtype], int(as_int8)
+        hidden.data_ptr(), workspace.data_ptr(), rows, columns, TYPES[hidden.dtype], int(as_int8)
     )
     blocks = (-(-rows * columns // THREADS), 1)
     return (Launch(program, "prepare", blocks, arguments),), workspace.data_ptr()
@@ -291,14 +253,3 @@ def _eights(tokens: int) -> int:
 def _strips(rows: int) -> int:
     """Strips of a matrix."""
     return -(-rows // TILE_ROWS)
-
-
-def _aligned(size_bytes: int) -> int:
-    """Up to the next boundary."""
-    return -(-size_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
-
-
-@cache
-def _files() -> dict[str, str]:
-    """The sources by name."""
-    return {path.name: path.read_text() for path in sorted(_FOLDER.iterdir()) if path.suffix in {".cu", ".cuh"}}

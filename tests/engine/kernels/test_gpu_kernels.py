@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +12,13 @@ import torch
 
 from engine.kernels import gpu_self_test
 from engine.kernels.gpu_kernels import DriverLauncher, GpuKernels, GpuKernelsUnavailableError
+from engine.kernels.gpu_launch import Launch
 from engine.kernels.gpu_plans import (
     MAX_TOKENS,
-    Launch,
     LayerTable,
-    Program,
     experts_workspace_bytes,
     linear_workspace_bytes,
+    matrix_program,
     plan_experts,
     plan_linear,
     runs_experts,
@@ -31,26 +29,13 @@ from engine.kernels.gpu_self_test import EXPERTS_ERROR, LINEAR_ERROR, as_seen, r
 from engine.kernels.packed import PackedMatrix
 from engine.quant.formats import FORMATS, WeightFormat
 from engine.quant.reference import decode
-from tests.engine.kernels.cuda_emulation.launcher import EmulatedLauncher, EmulationError, build
+from tests.engine.kernels.cuda_emulation.launcher import EmulatedLauncher, EmulationError
 
 BLOCK_FORMATS = [name for name, entry in FORMATS.items() if not entry.is_float]
 CPU = torch.device("cpu")
 
 # What int8 activations lose, of a result's length: of one product, and of an expert's three.
 INT8_LINEAR, INT8_EXPERTS = 1e-2, 3e-2
-
-
-@pytest.fixture(scope="session")
-def emulation(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("g++")
-    if compiler is None or sys.platform != "linux":
-        pytest.skip("there is no Linux with g++ to build the emulation")
-    return build(compiler, tmp_path_factory.mktemp("cuda_emulation"))
-
-
-@pytest.fixture
-def launcher(emulation: Path) -> EmulatedLauncher:
-    return EmulatedLauncher(emulation)
 
 
 def error(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -300,7 +285,7 @@ class TestPlans:
         assert launch.arguments.activations == hidden.data_ptr()
 
     def test_the_source_is_complete(self) -> None:
-        source = Program.of("BF16").source()
+        source = matrix_program("BF16").source()
         assert source.name in source.files
         assert source.macros == {"FORMAT": "BF16", "UP_FORMAT": "BF16", "ROOFTOP_FLOATS": "1"}
 
@@ -371,4 +356,4 @@ class TestOnAGpu:
     def test_a_kernel_that_is_not_there(self, kernels: GpuKernels) -> None:
         assert isinstance(kernels._launcher, DriverLauncher)
         with pytest.raises(GpuKernelsUnavailableError, match="does not compile"):
-            kernels._launcher.load(Program("Q8_0", "NO_FORMAT"))
+            kernels._launcher.load(matrix_program("Q8_0", "NO_FORMAT"))

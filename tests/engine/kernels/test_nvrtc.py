@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from engine.kernels.gpu_plans import Program
+from engine.kernels.gpu_decoder_plans import decoder_programs
+from engine.kernels.gpu_plans import matrix_program
 from engine.kernels.nvrtc import KernelCache, Nvrtc, NvrtcError, Source, find_nvrtc
 from engine.quant.formats import FORMATS
 
@@ -35,10 +37,21 @@ class TestCompiling:
     def test_every_format_and_every_generation(self, nvrtc: Nvrtc, name: str, capability: tuple[int, int]) -> None:
         target = nvrtc.target(capability)
         assert target == "sm_{}{}".format(*capability)
-        assert nvrtc.compile(Program.of(name).source(), target).startswith(ELF)
+        assert nvrtc.compile(matrix_program(name).source(), target).startswith(ELF)
 
     def test_gate_and_up_of_two_formats(self, nvrtc: Nvrtc) -> None:
-        assert nvrtc.compile(Program("Q4_K", "Q6_K").source(), "sm_86").startswith(ELF)
+        assert nvrtc.compile(matrix_program("Q4_K", "Q6_K").source(), "sm_86").startswith(ELF)
+
+    @pytest.mark.parametrize("capability", CAPABILITIES)
+    @pytest.mark.parametrize("cache_type", [torch.float32, torch.float16, torch.bfloat16])
+    def test_the_rest_of_a_layer(self, nvrtc: Nvrtc, cache_type: torch.dtype, capability: tuple[int, int]) -> None:
+        for program in decoder_programs(80, cache_type):
+            assert nvrtc.compile(program.source(), nvrtc.target(capability)).startswith(ELF)
+
+    @pytest.mark.parametrize("head_dim", [8, 64, 96, 128, 192, 256])
+    def test_every_head_width(self, nvrtc: Nvrtc, head_dim: int) -> None:
+        _, attention = decoder_programs(head_dim, torch.bfloat16)
+        assert nvrtc.compile(attention.source(), "sm_86").startswith(ELF)
 
     def test_a_newer_gpu_gets_ptx(self, nvrtc: Nvrtc) -> None:
         target = nvrtc.target((99, 0))

@@ -6,8 +6,11 @@
 #include <string>
 #include <vector>
 
+#include "attention.cuh"
 #include "experts.cuh"
 #include "matrices.cuh"
+#include "router.cuh"
+#include "rows.cuh"
 
 namespace emulation {
 
@@ -217,3 +220,41 @@ using emulation::call;
 #include "program.h"
 #define FORMAT BF16
 #include "program.h"
+
+#define HEAD_DIM 64
+#define CACHE Bfloat16
+#include "attention_program.h"
+#define HEAD_DIM 64
+#define CACHE Bfloat16ByHand
+#include "attention_program.h"
+#define HEAD_DIM 80
+#define CACHE Float16
+#include "attention_program.h"
+#define HEAD_DIM 96
+#define CACHE Bfloat16
+#include "attention_program.h"
+#define HEAD_DIM 128
+#define CACHE Bfloat16
+#include "attention_program.h"
+#define HEAD_DIM 128
+#define CACHE Float32
+#include "attention_program.h"
+#define HEAD_DIM 256
+#define CACHE Float16
+#include "attention_program.h"
+#define HEAD_DIM 256
+#define CACHE Float32
+#include "attention_program.h"
+#define HEAD_DIM 24
+#define CACHE Float32
+#include "attention_program.h"
+#define HEAD_DIM 24
+#define CACHE Float16
+#include "attention_program.h"
+
+namespace decoder {
+#include "decoder.cu"
+
+#define ROOFTOP_DECODER(kernel) {"decoder.cu/" #kernel, call<&kernel>}
+const emulation::Listed listed{ROOFTOP_DECODER(join_norm), ROOFTOP_DECODER(rotate_store), ROOFTOP_DECODER(route)};
+}  // namespace decoder

@@ -12,10 +12,15 @@
 #define __device__
 #define __global__
 #define __shared__ static  // one block at a time
-#define ROOFTOP_KERNEL [[maybe_unused]] static void
+#define ROOFTOP_KERNEL_OF(blocks) [[maybe_unused]] static void
+#define ROOFTOP_KERNEL ROOFTOP_KERNEL_OF(2)
+#define ROOFTOP_MULTIPLIES_BF16
 
 struct uint2 {
   unsigned x, y;
+};
+struct uint4 {
+  unsigned x, y, z, w;
 };
 struct float2 {
   float x, y;
@@ -75,6 +80,7 @@ inline unsigned __float_as_uint(float value) { return emulation::bits<unsigned>(
 inline int __float2int_rn(float value) { return std::isfinite(value) ? static_cast<int>(std::nearbyintf(value)) : 0; }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fadd_rn(float a, float b) { return a + b; }
+inline float rsqrtf(float value) { return 1 / std::sqrt(value); }
 inline int min(int a, int b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a > b ? a : b; }
 inline int __popc(unsigned value) { return __builtin_popcount(value); }
@@ -106,6 +112,12 @@ inline T __shfl_xor_sync(unsigned mask, T value, int step) {
   if (mask != 0xFFFFFFFF) emulation::fault("a shuffle of a part of a warp");
   const auto words = emulation::exchange(16 + step, emulation::bits<unsigned>(value));
   return emulation::bits<T>(words[emulation::lane() ^ step][0]);
+}
+
+template <class T>
+inline T __shfl_sync(unsigned mask, T value, int lane) {
+  if (mask != 0xFFFFFFFF) emulation::fault("a shuffle of a part of a warp");
+  return emulation::bits<T>(emulation::exchange(3, emulation::bits<unsigned>(value))[lane][0]);
 }
 
 inline float half_to_float(unsigned short bits) {
@@ -140,4 +152,35 @@ inline void multiply_int8(int (&sums)[4], unsigned a0, unsigned a1, unsigned b) 
       sums[i] += x * y;
     }
   }
+}
+
+namespace emulation {
+
+// As the PTX manual lays out m16n8k16 in 16 bits: `value` makes a number of a pair's half.
+template <class Value>
+inline void multiply_pairs(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2], const Value& value) {
+  unsigned words[32][6];
+  const auto first = exchange(4, a[0], a[1], a[2]);
+  for (int lane = 0; lane < 32; lane++) std::memcpy(words[lane], first[lane], 12);
+  const auto second = exchange(5, a[3], b[0], b[1]);
+  for (int lane = 0; lane < 32; lane++) std::memcpy(words[lane] + 3, second[lane], 12);
+  for (int i = 0; i < 4; i++) {
+    const int row = lane() / 4 + i / 2 * 8, column = lane() % 4 * 2 + i % 2;
+    for (int k = 0; k < 16; k++) {
+      const int quad = k % 8 / 2, shift = k % 2 * 16;
+      const unsigned x = words[row % 8 * 4 + quad][k / 8 * 2 + row / 8], y = words[column * 4 + quad][4 + k / 8];
+      sums[i] += value(static_cast<uint16_t>(x >> shift)) * value(static_cast<uint16_t>(y >> shift));
+    }
+  }
+}
+
+}  // namespace emulation
+
+inline void multiply_fp16(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+  emulation::multiply_pairs(sums, a, b, [](uint16_t bits) { return half_to_float(bits); });
+}
+inline void multiply_bf16(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+  emulation::multiply_pairs(sums, a, b, [](uint16_t bits) {
+    return emulation::bits<float>(static_cast<unsigned>(bits) << 16);
+  });
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 import engine.kernels
-from engine.kernels.gpu_plans import Launch, Program
+from engine.kernels.gpu_launch import Launch, Program
 
 _HERE = Path(__file__).parent
 _SOURCES = Path(engine.kernels.__path__[0]) / "cuda"
@@ -46,6 +46,7 @@ class EmulatedLauncher:
         writable: What they may also change.
         backwards: Whether threads take turns in the opposite order.
         launched: The kernels so far.
+        by_hand: Whether bf16 is multiplied as where the matrix unit does not know it.
     """
 
     def __init__(self, library: Path) -> None:
@@ -54,7 +55,7 @@ class EmulatedLauncher:
         self._emulate.argtypes = (c_char_p, c_int, c_int, c_void_p, c_void_p, c_int64, c_int)
         self.readable: list[torch.Tensor] = []
         self.writable: list[torch.Tensor] = []
-        self.backwards = False
+        self.backwards, self.by_hand = False, False
         self.launched: list[str] = []
 
     def load(self, program: Program) -> None:
@@ -63,7 +64,12 @@ class EmulatedLauncher:
     def launch(self, launch: Launch) -> None:
         held = [(tensor, 0) for tensor in self.readable] + [(tensor, 1) for tensor in self.writable]
         ranges = (Range * len(held))(*(Range(tensor.data_ptr(), tensor.nbytes, flag) for tensor, flag in held))
-        name = f"{launch.program.format}/{launch.program.up_format}/{launch.kernel}"
+        macros = [
+            f"{text}ByHand" if self.by_hand and text == "Bfloat16" else text
+            for name, text in launch.program.macros
+            if name != "ROOFTOP_FLOATS"
+        ]
+        name = "/".join([launch.program.main, *macros, launch.kernel])
         arguments = ctypes.addressof(launch.arguments)
         fault = self._emulate(name.encode(), *launch.blocks, arguments, ranges, len(held), int(self.backwards))
         if fault:

@@ -10,7 +10,8 @@
 namespace ROOFTOP_JOIN(program_, FORMAT, UP_FORMAT) {
 #include "kernels.cu"
 
-#define ROOFTOP_ENTRY(kernel) {ROOFTOP_TEXT(FORMAT) "/" ROOFTOP_TEXT(UP_FORMAT) "/" #kernel, call<&kernel>}
+#define ROOFTOP_ENTRY(kernel) \
+  {"kernels.cu/" ROOFTOP_TEXT(FORMAT) "/" ROOFTOP_TEXT(UP_FORMAT) "/" #kernel, call<&kernel>}
 const emulation::Listed listed{
     ROOFTOP_ENTRY(prepare),
     ROOFTOP_ENTRY(gate_up_8),
