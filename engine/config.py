@@ -26,6 +26,7 @@ SIMULATED_LAUNCH_S = 20e-6  # what a launch or a copy costs on the simulated GPU
 # Settings that shape the device itself: changing one needs the model to be loaded again.
 DEVICE_FIELDS = (
     "device",
+    "gpu_index",
     "isa",
     "experts_on_disk",
     "simulated_vram_bytes",
@@ -160,6 +161,7 @@ class EngineConfig:
 
     Attributes:
         device: Where the dense part lives; "auto" takes CUDA if there is one, else the CPU.
+        gpu_index: Which NVIDIA GPU, as the driver counts them; None takes the one with the most VRAM.
         vram_budget_bytes: VRAM that the engine may use; None takes what is free, less a margin.
         context_tokens: Tokens that the KV cache holds (cut to the model's own limit).
         cpu_threads: Threads for CPU experts; None takes the physical cores.
@@ -196,6 +198,7 @@ class EngineConfig:
     prefill_chunk_tokens: int = 512
     cost_cache_dir: str | None = None
     popularity_dir: str | None = None
+    gpu_index: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
@@ -207,6 +210,8 @@ class EngineConfig:
         _between("prefill_chunk_tokens", self.prefill_chunk_tokens, 1, 8192)
         if self.cpu_threads is not None:
             _between("cpu_threads", self.cpu_threads, 1, 1024)
+        if self.gpu_index is not None:
+            _between("gpu_index", self.gpu_index, 0, 255)
         if self.vram_budget_bytes is not None:
             _between("vram_budget_bytes", self.vram_budget_bytes, 0, 1 << 50)
         _between("simulated_vram_bytes", self.simulated_vram_bytes, 1, 1 << 50)

@@ -25,9 +25,11 @@ from numpy.typing import NDArray
 from engine.checkpoint.catalog import resolve_model
 from engine.checkpoint.checkpoint import open_checkpoint
 from engine.config import DEVICE_FIELDS, EngineConfig, ModelConfig, SamplingParams
+from engine.devices import device_faults, why_unusable
 from engine.errors import ConfigurationError, PromptTooLongError
 from engine.experts.calibration import calibrate
 from engine.experts.cost_model import assumed_costs, planned_threads
+from engine.experts.memory import planned_device
 from engine.experts.placement import check_fits, in_force, make_plan
 from engine.hardware import HardwareProfile, probe_hardware
 from engine.loading import Cancelled, LoadedModel, LoadProgress, OnEvent, load_model
@@ -98,7 +100,8 @@ class Engine:
         """Use `Engine.load`."""
         on_event(Loading("checking", 0, 0))
         self._path, self._config = path, config
-        self._hardware, self._kernels = probe_hardware(), planned_kernels(config)
+        self._hardware, self._kernels, self._gpu_note = probe_hardware(config.gpu_index), planned_kernels(config), ""
+        self._check_gpu()
         with open_checkpoint(path) as checkpoint:
             self.model: ModelConfig = checkpoint.config
             self._tokenizer = ChatTokenizer.open(path) if require_tokenizer else None
@@ -112,6 +115,7 @@ class Engine:
             )
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
+            self._gpu_note = self._gpu_note or self._loaded.device.limitation
             if known is None:
                 self._measure(on_event, cancelled)
             self._settle(self._plan(config, self._loaded.record.costs))
@@ -141,7 +145,8 @@ class Engine:
         self._hardware = self._hardware_without_us()
         plan = self._plan(config, self._loaded.record.costs)
         check_fits(plan)
-        self._loaded.place(plan)
+        with device_faults():
+            self._loaded.place(plan)
         self._config = config
         self._loaded.record.policy, self._loaded.record.adaptive = config.policy, config.adaptive
         self._loaded.use_threads(planned_threads(self.model, self._hardware, config))
@@ -198,13 +203,15 @@ class Engine:
         Raises:
             PromptTooLongError: The prompt leaves no room in the context.
             CheckpointError: The model has no usable tokenizer or chat template.
+            GpuLostError: The GPU broke off; the tokens so far stand.
         """
         prompt, tokenizer = self._tokenised(messages)
         self._check_prompt(prompt, room=1)
         sampling, chunk_tokens = sampling or SamplingParams(), self._config.prefill_chunk_tokens
         loaded, shortages = self._loaded, self._loaded.memory_shortages
         try:
-            yield from Reply(loaded, tokenizer, prompt, sampling, chunk_tokens, cancelled).events()
+            with device_faults():
+                yield from Reply(loaded, tokenizer, prompt, sampling, chunk_tokens, cancelled).events()
         finally:
             self._settle_shortages(loaded, shortages)
             keep_popularity(self._path, self.model, self._config, self._popularity)
@@ -246,13 +253,30 @@ class Engine:
 
     # ---- planning and measuring ---------------------------------------------------------------------------------
 
+    def _check_gpu(self) -> None:
+        """Leave a GPU that torch cannot use out of all plans, where nobody asked for it by name.
+
+        Raises:
+            ConfigurationError: Somebody did.
+        """
+        config, gpu = self._config, self._hardware.gpu
+        if gpu is None or planned_device(config, self._hardware) != "cuda":
+            return
+        reason = why_unusable(gpu)
+        if reason and config.device == "cuda":
+            raise ConfigurationError(reason, "Install or update the NVIDIA driver, or choose the CPU.")
+        if reason:
+            self._hardware, self._gpu_note = dataclasses.replace(self._hardware, gpu=None), reason
+
     def _plan(self, config: EngineConfig, costs: CostModel) -> PlacementPlan:
         """The placement for some settings and costs."""
         return make_plan(self._planning_inputs(costs), config)
 
     def _planning_inputs(self, costs: CostModel) -> PlanningInputs:
         """What a plan is made from."""
-        return PlanningInputs(self.model, self._hardware, costs, self._popularity.shares(), self._kernels)
+        return PlanningInputs(
+            self.model, self._hardware, costs, self._popularity.shares(), self._kernels, self._gpu_note
+        )
 
     def _settle(self, plan: PlacementPlan) -> None:
         """Make `ready` tell what is in force now: the plan, less what the device had no memory for."""
@@ -287,14 +311,15 @@ class Engine:
             lambda: calibrate(self.model, loaded.device, loaded.residency, loaded.cpu, dtype, dense_seconds, check)
         )
         loaded.record.costs = costs
-        if loaded.device.has_gpu == (costs.gpu_expert is not None):
+        # What a GPU without our kernels takes says nothing about the start that has them.
+        if loaded.device.has_gpu == (costs.gpu_expert is not None) and not loaded.device.limitation:
             keep_costs(self.model, self._hardware, self._config, costs)
 
     def _hardware_without_us(self) -> HardwareProfile:
         """The machine now, as if this engine held nothing: its own bytes are free for a new plan."""
-        hardware, device = probe_hardware(), self._loaded.device
+        hardware, device = probe_hardware(self._config.gpu_index), self._loaded.device
         host_bytes = self.plan.host_bytes["total"]
-        gpu = hardware.gpu
+        gpu = hardware.gpu if self._hardware.gpu else None  # one that was of no use stays out of the plans
         if gpu is not None and device.kind == "cuda":
             gpu = dataclasses.replace(gpu, used_bytes=max(0, gpu.used_bytes - device.allocated_bytes))
         available = min(hardware.ram_total_bytes, hardware.ram_available_bytes + host_bytes)

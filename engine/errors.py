@@ -10,6 +10,7 @@
     +-- OperationCancelledError    the user stopped a load or a measurement (exit code 1)
     +-- EngineFailure              something broke while running (exit code 1)
         +-- DeviceOutOfMemoryError an allocation passed the device's budget
+        +-- GpuLostError           the GPU broke off its work, and this process cannot use it any more
         +-- EngineStoppedError     the engine process ended without being asked to
 
 A message names the offending value and its limit; a remedy is one sentence in the imperative.
@@ -98,6 +99,12 @@ class DeviceOutOfMemoryError(EngineFailure):
     """An allocation passed the device's budget."""
 
     code = "out-of-memory"
+
+
+class GpuLostError(EngineFailure):
+    """The GPU broke off its work, and this process cannot use it any more."""
+
+    code = "gpu-lost"
 
 
 class EngineStoppedError(EngineFailure):

@@ -23,11 +23,13 @@ class GpuProfile:
         name: Product name.
         total_bytes: Its VRAM.
         used_bytes: VRAM in use by every program together.
+        uuid: NVML's name of this very card; "" where it is not known.
     """
 
     name: str
     total_bytes: int
     used_bytes: int
+    uuid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class HardwareProfile:
         physical_cores: Cores without SMT.
         ram_total_bytes: Installed memory.
         ram_available_bytes: Memory that can be had without swapping.
-        gpu: The first NVIDIA GPU, None without one or without a working driver.
+        gpu: The NVIDIA GPU that was asked for, else the one with the most VRAM; None without a working driver.
     """
 
     cpu_name: str
@@ -49,33 +51,47 @@ class HardwareProfile:
     gpu: GpuProfile | None
 
 
-def probe_hardware() -> HardwareProfile:
-    """Look at the machine now; takes a few milliseconds and never raises for a missing GPU."""
+def probe_hardware(gpu_index: int | None = None) -> HardwareProfile:
+    """Look at the machine now; takes a few milliseconds and never raises for a missing GPU.
+
+    Args:
+        gpu_index: Of the GPU to look at, as NVML counts; None for the one with the most VRAM.
+    """
     memory = psutil.virtual_memory()
     return HardwareProfile(
         cpu_name=_cpu_name(),
         physical_cores=psutil.cpu_count(logical=False) or os.cpu_count() or 1,
         ram_total_bytes=int(memory.total),
         ram_available_bytes=int(memory.available),
-        gpu=probe_gpu(),
+        gpu=probe_gpu(gpu_index),
     )
 
 
-def probe_gpu() -> GpuProfile | None:
-    """The first NVIDIA GPU, or None where NVML is missing or fails."""
+def probe_gpu(gpu_index: int | None = None) -> GpuProfile | None:
+    """An NVIDIA GPU, or None where NVML is missing or fails, or counts fewer.
+
+    Args:
+        gpu_index: As NVML counts; None for the one with the most VRAM, the first of several.
+    """
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
         return None
     try:
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-        name = pynvml.nvmlDeviceGetName(handle)
-        return GpuProfile(str(name), int(memory.total), int(memory.used))
+        indices = range(pynvml.nvmlDeviceGetCount()) if gpu_index is None else (gpu_index,)
+        return max(map(_gpu_profile, indices), key=lambda gpu: gpu.total_bytes, default=None)
     except pynvml.NVMLError:
         return None
     finally:
         pynvml.nvmlShutdown()
+
+
+def _gpu_profile(index: int) -> GpuProfile:
+    """One GPU; NVMLError where it cannot be asked."""
+    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    name, uuid = pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetUUID(handle)
+    return GpuProfile(str(name), int(memory.total), int(memory.used), str(uuid))
 
 
 def _cpu_name() -> str:

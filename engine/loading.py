@@ -17,8 +17,8 @@ import torch
 
 from engine.checkpoint.checkpoint import Checkpoint
 from engine.config import EngineConfig, IsaName, ModelConfig, PolicyName
-from engine.devices import Device, open_device
-from engine.errors import DeviceOutOfMemoryError, OperationCancelledError
+from engine.devices import Device, device_faults, open_device
+from engine.errors import DeviceOutOfMemoryError, GpuLostError, OperationCancelledError
 from engine.experts.cost_model import planned_threads
 from engine.experts.cpu_experts import CpuExperts, TorchCpuExperts
 from engine.experts.executor import ExpertExecutor
@@ -187,7 +187,8 @@ class LoadedModel:
         """
         while True:
             try:
-                return work()
+                with device_faults():
+                    return work()
             except OUT_OF_MEMORY as error:
                 self.make_room(error)
 
@@ -239,10 +240,12 @@ class LoadedModel:
         )
 
     def close(self) -> None:
-        """Give back what does not go with the last reference."""
-        self.residency.close()
+        """Give back what does not go with the last reference; a GPU that was lost has nothing to give."""
+        with contextlib.suppress(GpuLostError), device_faults():
+            self.residency.close()
         self.store.close()
-        self.device.close()
+        with contextlib.suppress(GpuLostError), device_faults():
+            self.device.close()
         if self.pool:
             self.pool.close()
 
@@ -275,15 +278,17 @@ def load_model(
         CheckpointError: A file is truncated, unreadable or holds NaN.
         DoesNotFitError: The system does not give the memory, or the drive has no room for experts on disk.
         DeviceOutOfMemoryError: The device does not hold what was planned.
+        GpuLostError: The GPU broke off.
         OperationCancelledError: `cancelled` said so.
     """
     model = checkpoint.config
     progress = LoadProgress(checkpoint_bytes(checkpoint), on_event, cancelled)
     threads = planned_threads(model, hardware, config)
     readers = min(threads, MAX_READERS)
-    with contextlib.ExitStack() as undo:
+    with device_faults(), contextlib.ExitStack() as undo:
         device = open_device(plan.device, config, hardware, plan.vram_budget_bytes)
         undo.callback(device.close)
+        device.prepare(model, config.cost_cache_dir)
         pool = undo.enter_context(CpuPool(kernels, threads)) if kernels != TORCH_KERNELS else None
         torch.set_num_threads(threads)
         store = ExpertStore(model, device, _disk_folder(config) if config.experts_on_disk else None)

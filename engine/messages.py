@@ -119,6 +119,7 @@ class PlanningInputs:
         costs: What an expert costs here.
         popularity: Per layer and expert, the share of the layer's visits (rows sum to 1).
         kernels: What computes on the CPU: "torch", or the instructions that our own library uses, e.g. "avx2".
+        gpu_note: A sentence: why the GPU is not used, or not as well as it could be; "" where there is nothing to say.
     """
 
     model: ModelConfig
@@ -126,6 +127,7 @@ class PlanningInputs:
     costs: CostModel
     popularity: tuple[tuple[float, ...], ...]
     kernels: str = TORCH_KERNELS
+    gpu_note: str = ""
 
 
 # ---- what ran -------------------------------------------------------------------------------------------------------
@@ -163,7 +165,8 @@ class LayerTrace:
         predicted_cpu_s: Predicted time of the CPU side.
         predicted_gpu_s: Predicted time of the GPU side.
         measured_cpu_s: Measured time of the CPU side.
-        measured_gpu_s: Measured (or, simulated GPU: simulated) time of the GPU side.
+        measured_gpu_s: Measured (or, simulated GPU: simulated) time of the GPU side. It is known when the GPU is done:
+            until then, a layer or a token later, the trace of the pass before stands.
         activation_s: Predicted time to bring activations to the CPU and back, which its side begins with.
     """
 

@@ -33,7 +33,7 @@ def plan_model(name: str, config: EngineConfig) -> tuple[PlanningInputs, Placeme
         InputError: The model cannot be found, read or run.
     """
     path = resolve_model(name)
-    model, hardware, kernels = read_config(path), probe_hardware(), planned_kernels(config)
+    model, hardware, kernels = read_config(path), probe_hardware(config.gpu_index), planned_kernels(config)
     costs = kept_costs(model, hardware, config) or assumed_costs(model, hardware, config, kernels)
     inputs = PlanningInputs(model, hardware, costs, kept_popularity(path, model, config).shares(), kernels)
     return inputs, make_plan(inputs, config)

@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 
 from engine.config import SamplingParams
+from engine.devices import device_faults
 from engine.loading import OUT_OF_MEMORY, LoadedModel
 from engine.messages import Event, Finished, FinishReason, PromptProgress, Timings, Token, Usage
 from engine.sampling import Sampler, StopWatcher
@@ -109,7 +110,8 @@ class Reply:
         while True:
             counters = replace(loaded.record.counters)
             try:
-                return (yield from self._pass(tokens))
+                with device_faults():
+                    return (yield from self._pass(tokens))
             except OUT_OF_MEMORY as error:
                 loaded.make_room(error)
                 loaded.record.counters = counters

@@ -151,5 +151,4 @@ def _device_timed(device: Device, work: Callable[[], object]) -> float:
     """Seconds on the device's own clock."""
     device.begin_layer()
     work()
-    device.end_layer()
-    return device.seconds()
+    return device.end_layer().wait()

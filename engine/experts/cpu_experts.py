@@ -33,10 +33,6 @@ class Routing:
         first, end = self.spans[expert]
         return self.rows[first:end], self.scales[first:end]
 
-    def to(self, device: str) -> Routing:
-        """The same on another device."""
-        return Routing(self.spans, self.rows.to(device), self.scales.to(device))
-
 
 class CpuExperts(Protocol):
     """Runs experts beside their weights in RAM."""

@@ -1,29 +1,51 @@
 """Runs the experts of one layer where the planner says, both sides at the same time, and keeps the trace.
 
-The order of one call: routing to the host -> plan -> activations to the host if the CPU has a part -> copies of
-streamed experts start -> the GPU's experts are launched and run on -> the CPU computes its own -> both sums are joined
--> uploads of experts that shall live in VRAM begin, and are met again as residents when they are done.
-All policies and devices share everything but the plan.
+The order of one call, with a single hand-off between the two sides:
+
+    hidden states and routing start for the host
+    all residents are launched, without waiting to know who visits them
+    the host waits for the routing, and for nothing else
+    it plans; copies of streamed experts start, and the experts follow them; the CPU computes its own
+    the CPU's sum goes back and is added
+    uploads of experts that shall live in VRAM begin, and are met again as residents when they are done
+
+A pass of many tokens, or a device that cannot launch all residents at once, runs them one by one after the plan. What
+the GPU took is read when it is known: in the next layer, which cannot begin before. All policies and devices share
+everything but the plan.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
 from engine.config import ModelConfig, PolicyName
 from engine.devices import Device
+from engine.devices.pending import Span
 from engine.experts.cost_model import with_correction
 from engine.experts.cpu_experts import Check, CpuExperts, Routing
-from engine.experts.planner import LayerPlan, plan_layer
+from engine.experts.planner import LayerPlan, plan_layer, residents_run
 from engine.experts.popularity import Popularity
 from engine.experts.record import ExecutionRecord
 from engine.experts.replacement import Replacement
 from engine.experts.residency import Residency
 from engine.experts.store import ExpertStore
-from engine.messages import CostModel, LayerTrace
+from engine.messages import CostModel, ExpertRun, LayerTrace
+
+
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    """A layer that ran, or still runs on the GPU."""
+
+    layer: int
+    tokens: int
+    plan: LayerPlan
+    cpu_s: float
+    span: Span
+    disturbed: bool  # an upload held up what was streamed, which says nothing about what streaming costs
 
 
 class ExpertExecutor(ExecutionRecord):
@@ -45,7 +67,11 @@ class ExpertExecutor(ExecutionRecord):
         self._device, self._store, self._residency, self._cpu = device, store, residency, cpu
         self._expert_bytes = tuple(model.layer_expert_bytes(layer) for layer in range(model.layers))
         self._replacement = Replacement(model)
-        self._row_zero = torch.zeros(model.experts_per_token, dtype=torch.long, device=device.torch_device)
+        places = (torch.device("cpu"), device.torch_device)
+        self._row_zero = {
+            place: torch.zeros(model.experts_per_token, dtype=torch.long, device=place) for place in places
+        }
+        self._unread: _Ran | None = None
 
     def reset_counters(self) -> None:
         """Begin a new reply, with what is known of the experts' popularity by now."""
@@ -64,6 +90,12 @@ class ExpertExecutor(ExecutionRecord):
         """See `ExecutionRecord`."""
         return self._replacement.pause_reason if self.adaptive else "It is switched off in the settings."
 
+    @property
+    def traces(self) -> Sequence[LayerTrace | None]:
+        """See `ExecutionRecord`; of a layer that still runs, the trace of the pass before."""
+        self._unread = self._read(self._unread)
+        return self._traces
+
     def run(
         self, layer: int, hidden: torch.Tensor, top_weights: torch.Tensor, top_experts: torch.Tensor, check: Check
     ) -> torch.Tensor:
@@ -79,74 +111,85 @@ class ExpertExecutor(ExecutionRecord):
         Returns:
             The weighted sum of the experts' outputs [T, H], on the device.
         """
-        routing = self._sort(top_weights, top_experts)
-        counts = [(expert, end - first) for expert, (first, end) in routing.spans.items()]
+        device, tokens = self._device, hidden.shape[0]
+        unread, self._unread = self._unread, None
         for arrival in self._residency.land():
             self._replacement.arrived(*arrival)
-        plan = plan_layer(
-            counts, self._residency.resident[layer], self.costs, self.policy,
-            staging_slots=self._residency.staging_slots, pass_tokens=hidden.shape[0],
-        )  # fmt: skip
-        on_cpu = [run.expert for run in plan.runs if run.place == "cpu"]
-        if self._store.on_disk:
-            self._store.expect(layer, [run.expert for run in plan.runs if run.place != "gpu"])
-        out = torch.zeros_like(hidden)
-        # Fetched before the GPU gets its work: a copy to the host waits for all that was launched before it.
-        on_host = (hidden.to("cpu"), routing.to("cpu")) if on_cpu else None
-
-        device = self._device
+        handed = device.hand_over(hidden, top_weights, top_experts)
+        out = torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device)
         device.begin_layer()
-        self._launch_gpu(layer, plan, hidden, routing, out, check)
-        device.end_layer()
-        cpu_s = 0.0
-        if on_host is not None:
-            started = time.perf_counter()
-            cpu_out = self._cpu.run(layer, on_cpu, *on_host, check)
-            cpu_s = time.perf_counter() - started
-            out += cpu_out.to(device.torch_device)
-        self._record(layer, plan, hidden.shape[0], counts, cpu_s)
+        launched = self._launch_residents(layer, hidden, top_weights, top_experts, out)
+        span = device.end_layer()
+        host_hidden, host_weights, host_experts = handed.wait()
+        self._read(unread)
+
+        spans, order = _sort(host_experts)
+        counts = [(expert, end - first) for expert, (first, end) in spans.items()]
+        plan = self._plan(layer, counts, tokens)
+        on_gpu = [run for run in plan.runs if run.place == "stream" or (run.place == "gpu" and not launched)]
+        if on_gpu:
+            order_there = None if order is None else device.send("order", order)
+            self._launch(layer, on_gpu, hidden, self._routing(spans, order_there, top_weights), out, check)
+            span = device.end_layer()
+        cpu_s = self._run_on_cpu(layer, plan, host_hidden, self._routing(spans, order, host_weights), out, check)
+        self._record(layer, tokens, plan, cpu_s, span)
         if self.adaptive:
-            self._adapt(layer, hidden.shape[0], counts)
-        return out
+            self._adapt(layer, tokens, counts)
+        return out.to(hidden.dtype)
 
-    def _sort(self, top_weights: torch.Tensor, top_experts: torch.Tensor) -> Routing:
-        """Group visits by expert; the one place where the host waits for the router."""
-        tokens, per_token = top_experts.shape
-        flat = top_experts.reshape(-1)
-        if tokens == 1:  # decode: each visit is its own group
-            spans = {expert: (visit, visit + 1) for visit, expert in enumerate(flat.tolist())}
-            return Routing(spans, self._row_zero, top_weights.reshape(-1, 1))
-        order = torch.argsort(flat, stable=True)
-        experts = flat[order].tolist()
-        spans = {}
-        first = 0
-        for position in range(1, len(experts) + 1):
-            if position == len(experts) or experts[position] != experts[first]:
-                spans[experts[first]] = (first, position)
-                first = position
-        return Routing(spans, order // per_token, top_weights.reshape(-1)[order, None])
-
-    def _launch_gpu(
+    def _launch_residents(
         self,
         layer: int,
-        plan: LayerPlan,
+        hidden: torch.Tensor,
+        top_weights: torch.Tensor,
+        top_experts: torch.Tensor,
+        out: torch.Tensor,
+    ) -> bool:
+        """Start the residents of all visits, where the device can do so at once; returns whether it did."""
+        table = self._residency.table(layer)
+        at_once = residents_run(self.costs, self.policy) and self._device.runs_at_once(table, *top_experts.shape)
+        if at_once and self._residency.resident[layer]:
+            self._device.resident_experts(table, hidden, top_experts, top_weights, out)
+        return at_once
+
+    def _plan(self, layer: int, counts: Sequence[tuple[int, int]], tokens: int) -> LayerPlan:
+        """Decide, and have what will be read from disk read ahead."""
+        plan = plan_layer(
+            counts, self._residency.resident[layer], self.costs, self.policy,
+            staging_slots=self._residency.staging_slots, pass_tokens=tokens,
+        )  # fmt: skip
+        if self._store.on_disk:
+            self._store.expect(layer, [run.expert for run in plan.runs if run.place != "gpu"])
+        return plan
+
+    def _routing(
+        self, spans: dict[int, tuple[int, int]], order: torch.Tensor | None, top_weights: torch.Tensor
+    ) -> Routing:
+        """Visits sorted by expert, on the side where their order and the weights are; one token needs no order."""
+        if order is None:
+            return Routing(spans, self._row_zero[top_weights.device], top_weights.reshape(-1, 1))
+        return Routing(spans, order // top_weights.shape[1], top_weights.reshape(-1)[order, None])
+
+    def _launch(
+        self,
+        layer: int,
+        runs: Sequence[ExpertRun],
         hidden: torch.Tensor,
         routing: Routing,
         out: torch.Tensor,
         check: Check,
     ) -> None:
-        """Start the GPU's experts, residents first, and add their outputs to `out` on its compute stream."""
-        device = self._device
-        streamed = [run.expert for run in plan.runs if run.place == "stream"]
-        slots = self._residency.staging_slots
+        """Start experts one by one, residents first, and add their outputs to `out` on the compute stream."""
+        device, slots = self._device, self._residency.staging_slots
+        streamed = [run.expert for run in runs if run.place == "stream"]
         staging = [self._residency.staged(slot, layer) for slot in range(slots)] if streamed else []
         for turn, expert in enumerate(streamed[:slots]):
             device.copy_in(turn, staging[turn].flat, self._store.weights(layer, expert).flat)
-        for run in plan.runs:
+        for run in runs:
             if run.place == "gpu":
                 rows, scales = routing.visits(run.expert)
                 expert_out = device.run_expert(hidden[rows], self._residency.weights(layer, run.expert))
-                out.index_add_(0, rows, (expert_out * scales).to(out.dtype))
+                out.index_add_(0, rows, expert_out * scales)
         for turn, expert in enumerate(streamed):
             check()
             slot = turn % slots
@@ -156,15 +199,23 @@ class ExpertExecutor(ExecutionRecord):
             following = turn + slots
             if following < len(streamed):
                 device.copy_in(slot, staging[slot].flat, self._store.weights(layer, streamed[following]).flat)
-            out.index_add_(0, rows, (expert_out * scales).to(out.dtype))
+            out.index_add_(0, rows, expert_out * scales)
 
-    def _record(
-        self, layer: int, plan: LayerPlan, tokens: int, counts: Sequence[tuple[int, int]], cpu_s: float
-    ) -> None:
-        """Keep the trace, count, and let the cost model learn from what it took."""
-        gpu_s = self._device.seconds() if plan.predicted_gpu_s > 0 else 0.0
-        self._device.elapse(max(cpu_s, gpu_s) + self.costs.dense_layer_s)
-        self._popularity.observe(layer, counts)
+    def _run_on_cpu(
+        self, layer: int, plan: LayerPlan, hidden: torch.Tensor, routing: Routing, out: torch.Tensor, check: Check
+    ) -> float:
+        """Compute the CPU's experts and send their sum to `out`; returns the seconds of computing."""
+        experts = [run.expert for run in plan.runs if run.place == "cpu"]
+        if not experts:
+            return 0.0
+        started = time.perf_counter()
+        cpu_out = self._cpu.run(layer, experts, hidden, routing, check)
+        cpu_s = time.perf_counter() - started
+        out += self._device.send("experts", cpu_out)
+        return cpu_s
+
+    def _record(self, layer: int, tokens: int, plan: LayerPlan, cpu_s: float, span: Span) -> None:
+        """Count what ran, and read its time if that is known already."""
         counters = self.counters
         for run in plan.runs:
             counters.visits += run.tokens
@@ -173,17 +224,29 @@ class ExpertExecutor(ExecutionRecord):
             elif run.place == "stream":
                 counters.streamed += 1
                 counters.streamed_bytes += self._expert_bytes[layer]
-        self._traces[layer] = LayerTrace(
-            layer, tokens, plan.runs, plan.predicted_cpu_s, plan.predicted_gpu_s, cpu_s, gpu_s, plan.activation_s
-        )
-        # An upload holds up what is streamed meanwhile, which says nothing about what streaming costs.
+        self._popularity.observe(layer, [(run.expert, run.tokens) for run in plan.runs])
         disturbed = self._residency.uploading and any(run.place == "stream" for run in plan.runs)
+        self._unread = self._read(_Ran(layer, tokens, plan, cpu_s, span, disturbed))
+
+    def _read(self, ran: _Ran | None) -> _Ran | None:
+        """Keep a layer's trace and let the cost model learn from it, if its time is known; else give it back."""
+        gpu_s = ran.span.seconds() if ran else None
+        if ran is None or gpu_s is None:
+            return ran
+        plan, cpu_s = ran.plan, ran.cpu_s
+        gpu_s = gpu_s if plan.predicted_gpu_s > 0 else 0.0
+        self._device.elapse(max(cpu_s, gpu_s) + self.costs.dense_layer_s)
+        self._traces[ran.layer] = LayerTrace(
+            ran.layer, ran.tokens, plan.runs, plan.predicted_cpu_s, plan.predicted_gpu_s, cpu_s, gpu_s,
+            plan.activation_s,
+        )  # fmt: skip
         predicted_cpu_s = sum(run.cpu_s for run in plan.runs if run.place == "cpu")  # without the activations' copies
         self.costs = with_correction(
             self.costs,
             cpu_ratio=cpu_s / predicted_cpu_s if predicted_cpu_s > 0 else None,
-            gpu_ratio=gpu_s / plan.predicted_gpu_s if plan.predicted_gpu_s > 0 and not disturbed else None,
+            gpu_ratio=gpu_s / plan.predicted_gpu_s if plan.predicted_gpu_s > 0 and not ran.disturbed else None,
         )
+        return None
 
     def _adapt(self, layer: int, tokens: int, counts: Sequence[tuple[int, int]]) -> None:
         """Tell the replacement what was used, and begin the swaps that it wants."""
@@ -193,3 +256,22 @@ class ExpertExecutor(ExecutionRecord):
         for swap in self._replacement.step(layer, [expert for expert, _ in counts], self.costs, self.policy):
             self.counters.uploads += 1
             self.counters.uploaded_bytes += self._residency.begin_swap(layer, swap.leaving, swap.coming)
+
+
+def _sort(top_experts: torch.Tensor) -> tuple[dict[int, tuple[int, int]], torch.Tensor | None]:
+    """Group visits by expert, on the host: expert -> (first, end) in the sorted visits, and their order [T * A].
+
+    The visits of a single token are sorted as they are.
+    """
+    flat = top_experts.reshape(-1)
+    if top_experts.shape[0] == 1:
+        return {expert: (visit, visit + 1) for visit, expert in enumerate(flat.tolist())}, None
+    order = torch.argsort(flat, stable=True)
+    experts = flat[order].tolist()
+    spans = {}
+    first = 0
+    for position in range(1, len(experts) + 1):
+        if position == len(experts) or experts[position] != experts[first]:
+            spans[experts[first]] = (first, position)
+            first = position
+    return spans, order

@@ -17,6 +17,7 @@ PlannedDevice = Literal["cuda", "cpu", "simulated"]
 # Unpacked at once (`engine.kernels.packed` does it), and what a weight takes meanwhile besides its float.
 UNPACKED_WEIGHTS: dict[PlannedDevice, int] = {"cpu": 1 << 21, "simulated": 1 << 21, "cuda": 1 << 24}
 UNPACKING_BYTES_PER_WEIGHT = 8
+LAUNCHED_TOKENS = 16  # at most, of one launch of GPU kernels
 
 
 def has_blocks(model: ModelConfig) -> bool:
@@ -30,6 +31,17 @@ def unpacking_bytes(model: ModelConfig, device: PlannedDevice, kernels: str) -> 
         return 0
     weights = min(UNPACKED_WEIGHTS[device], model.hidden_size * model.intermediate_size)
     return weights * (model.dtype_bytes + UNPACKING_BYTES_PER_WEIGHT)
+
+
+def launching_bytes(model: ModelConfig, device: PlannedDevice) -> int:
+    """What launches of few tokens work in on a GPU, all taken as fp32: hidden states, and the inside of each visit."""
+    visits = LAUNCHED_TOKENS * model.experts_per_token
+    return 0 if device == "cpu" else 4 * (LAUNCHED_TOKENS * model.hidden_size + visits * model.intermediate_size)
+
+
+def table_bytes(model: ModelConfig, device: PlannedDevice) -> int:
+    """What a GPU looks its residents up in: an address for each expert."""
+    return 0 if device == "cpu" else 8 * model.total_experts
 
 
 def held_dense_bytes(model: ModelConfig, device: PlannedDevice, kernels: str) -> int:

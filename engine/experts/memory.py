@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.config import EngineConfig, ModelConfig
-from engine.experts.footprint import PlannedDevice, held_dense_bytes, unpacking_bytes
+from engine.experts.footprint import PlannedDevice, held_dense_bytes, launching_bytes, table_bytes, unpacking_bytes
 from engine.experts.planner import STAGING_SLOTS
 from engine.hardware import HardwareProfile
 from engine.messages import TORCH_KERNELS
@@ -56,7 +56,7 @@ class Needs:
     Attributes:
         dense: Weights outside the experts.
         kv: The KV cache.
-        workspace: Activations, and weights that are unpacked for the moment.
+        workspace: Activations, weights that are unpacked for the moment, and the GPU's table of its residents.
         expert: The largest expert, which a slot for streaming holds.
         experts: All experts, each as large as it is.
         on_disk: Whether they are kept in a file instead of RAM.
@@ -85,10 +85,12 @@ class Needs:
             device: Where the dense part lives.
             kernels: As in `PlanningInputs`.
         """
+        # One buffer serves both: nothing is unpacked while a launch works.
+        moment = max(unpacking_bytes(model, device, kernels), launching_bytes(model, device))
         return cls(
             dense=held_dense_bytes(model, device, kernels),
             kv=model.kv_bytes_per_token * planned_context_tokens(model, config),
-            workspace=workspace_bytes(model, config) + unpacking_bytes(model, device, kernels),
+            workspace=workspace_bytes(model, config) + table_bytes(model, device) + moment,
             expert=model.expert_bytes,
             experts=model.experts_bytes,
             on_disk=config.experts_on_disk,

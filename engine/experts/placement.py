@@ -355,7 +355,7 @@ def _longest_context(situation: _Situation, fits: Callable[[_Situation], bool]) 
 def _reasons(situation: _Situation) -> list[str]:
     """What decided the numbers of a plan that fits."""
     model, asked = situation.inputs.model, situation.config.context_tokens
-    reasons = []
+    reasons = [situation.inputs.gpu_note] if situation.inputs.gpu_note else []
     if situation.context_tokens < asked:
         reasons.append(f"The context is cut from {asked} to {situation.context_tokens} tokens, the model's own limit.")
     if situation.device == "cpu":

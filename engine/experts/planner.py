@@ -104,6 +104,16 @@ def plan_layer(
     return LayerPlan(tuple(runs), split.cpu_s, split.gpu_s, split.activation_s)
 
 
+def residents_run(costs: CostModel, policy: PolicyName) -> bool:
+    """Whether all active residents run on the GPU: known before the routing is, and what `plan_layer` then says.
+
+    Args:
+        costs: As for `plan_layer`.
+        policy: As for `plan_layer`.
+    """
+    return policy != "cpu_only" and costs.gpu_expert is not None and costs.weight_copy is not None
+
+
 def layer_seconds(
     counts: Sequence[tuple[int, int]],
     resident: Container[int],
@@ -143,7 +153,7 @@ def _split(
         return _Split([], [], priced, sum(item[2] for item in priced), 0.0, 0.0)
     copy_s = predict(copy_curve, 1) * costs.gpu_correction
     activation_s = _activation_seconds(costs.activation_copy, pass_tokens or max(item[1] for item in priced))
-    if policy == "cpu_only":
+    if not residents_run(costs, policy):
         return _Split([], [], priced, activation_s + sum(item[2] for item in priced), 0.0, copy_s, activation_s)
     residents: list[_Priced] = []
     others: list[_Priced] = []

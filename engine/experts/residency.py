@@ -6,6 +6,9 @@ Slots for streaming hold the largest expert, as any layer may use them.
 A swap takes three steps and never waits: the leaving expert is resident no more, its slot is filled beside the running
 work, and when that is done, which `land` asks for, the new expert is resident. Where the device has less memory than
 was promised, what does not fit stays out: fewer residents, then fewer slots for streaming.
+
+Each layer has a table on the device with the addresses of its residents, for kernels that find them by themselves. It
+is written where residency changes, in the order of the work: what was launched before sees it as it was.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from engine.devices import Device
 from engine.errors import DeviceOutOfMemoryError
 from engine.experts.planner import STAGING_SLOTS
 from engine.experts.store import ExpertStore
+from engine.kernels.gpu_plans import LayerTable
 from engine.kernels.torch_expert import ExpertWeights
 from engine.uploads import Upload
 
@@ -54,6 +58,11 @@ class Residency:
         self._slots: list[dict[int, torch.Tensor]] = [{} for _ in range(model.layers)]
         self._weights: list[dict[int, ExpertWeights]] = [{} for _ in range(model.layers)]
         self.resident: list[set[int]] = [set() for _ in range(model.layers)]
+        addresses = torch.zeros(model.layers, model.experts, dtype=torch.int64, device=device.torch_device)
+        self._tables = tuple(
+            LayerTable(addresses[layer], formats, model.hidden_size, model.intermediate_size)
+            for layer, formats in enumerate(self._formats)
+        )
         self._spare: dict[int, list[torch.Tensor]] = {size: [] for size in self._sizes}
         self._arrivals: deque[_Arrival] = deque()
         self._staging: list[torch.Tensor] = []
@@ -67,6 +76,10 @@ class Residency:
     def weights(self, layer: int, expert: int) -> ExpertWeights:
         """Views of one resident in VRAM."""
         return self._weights[layer][expert]
+
+    def table(self, layer: int) -> LayerTable:
+        """Where a layer's residents lie, on the device."""
+        return self._tables[layer]
 
     def staged(self, slot: int, layer: int) -> ExpertWeights:
         """Views of a slot for streaming, as an expert of some layer."""
@@ -184,9 +197,7 @@ class Residency:
             leaving: A resident, which is none from now on.
             coming: An expert that is neither resident nor under way.
         """
-        del self._weights[layer][leaving]
-        self.resident[layer].discard(leaving)
-        slot, source = self._slots[layer].pop(leaving), self._store.weights(layer, coming).flat
+        slot, source = self._move_out(layer, leaving), self._store.weights(layer, coming).flat
         self._arrivals.append(_Arrival(layer, coming, slot, self._device.begin_upload(slot, source)))
         return source.nbytes
 
@@ -215,13 +226,19 @@ class Residency:
         """Have an expert live in a slot that holds its bytes."""
         self._slots[layer][expert] = slot
         self._weights[layer][expert] = self._store.view(layer, slot)
+        self._tables[layer].addresses[expert] = slot.data_ptr()
         self.resident[layer].add(expert)
+
+    def _move_out(self, layer: int, expert: int) -> torch.Tensor:
+        """Have an expert live in VRAM no more; returns its slot."""
+        self.resident[layer].discard(expert)
+        self._tables[layer].addresses[expert] = 0
+        del self._weights[layer][expert]
+        return self._slots[layer].pop(expert)
 
     def _evict(self, layer: int, expert: int) -> None:
         """Keep the slot as a spare one."""
-        self.resident[layer].discard(expert)
-        del self._weights[layer][expert]
-        self._spare[self._sizes[layer]].append(self._slots[layer].pop(expert))
+        self._spare[self._sizes[layer]].append(self._move_out(layer, expert))
 
     def _finish_uploads(self) -> None:
         """Wait for what is under way."""

@@ -8,12 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from engine import Engine, EngineConfig, SamplingParams
 from engine.checkpoint.model_config import read_model_config
-from engine.devices import SimulatedDevice
-from engine.experts.executor import ExpertExecutor
 from engine.messages import Snapshot
 from tests.checkpoints import write_mixtral
 from tests.engine.shapes import simulated_budget
@@ -98,36 +95,3 @@ def test_the_simulated_gpu_takes_what_the_planner_predicted(model: Path, residen
         engine.logits(TOKENS)
         for trace in engine.snapshot().layers:
             assert trace.measured_gpu_s == pytest.approx(trace.predicted_gpu_s, rel=0.1)
-
-
-def test_nothing_is_fetched_from_the_gpu_once_it_has_work(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A copy to the host waits for all that was launched before it: then the two sides would take turns."""
-    working = False
-    fetched = 0
-    begin, record, fetch = SimulatedDevice.begin_layer, ExpertExecutor._record, torch.Tensor.to
-
-    def begin_layer(self: SimulatedDevice) -> None:
-        nonlocal working
-        working = True
-        begin(self)
-
-    def record_layer(self: ExpertExecutor, *args: Any) -> None:
-        nonlocal working
-        working = False
-        record(self, *args)
-
-    def to(self: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        nonlocal fetched
-        if args == ("cpu",):
-            fetched += 1
-            assert not working
-        return fetch(self, *args, **kwargs)
-
-    config = replace(SIMULATED, policy="cpu_only", vram_budget_bytes=budget_for(model, 7))
-    with Engine.load(str(model), config) as engine:
-        monkeypatch.setattr(SimulatedDevice, "begin_layer", begin_layer)
-        monkeypatch.setattr(ExpertExecutor, "_record", record_layer)
-        monkeypatch.setattr(torch.Tensor, "to", to)
-        engine.logits(TOKENS)
-        monkeypatch.undo()
-    assert fetched > 0

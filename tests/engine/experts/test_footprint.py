@@ -6,16 +6,19 @@ from dataclasses import replace
 
 import pytest
 
-from engine.config import EngineConfig
+from engine.config import EngineConfig, ModelConfig
 from engine.experts.footprint import (
+    LAUNCHED_TOKENS,
     UNPACKED_WEIGHTS,
     UNPACKING_BYTES_PER_WEIGHT,
     PlannedDevice,
     has_blocks,
     held_dense_bytes,
+    launching_bytes,
     unpacking_bytes,
 )
 from engine.experts.memory import Needs, workspace_bytes
+from engine.kernels.gpu_plans import MAX_TOKENS, experts_workspace_bytes
 from engine.kernels.packed import CPU_SLICE_WEIGHTS, GPU_SLICE_WEIGHTS
 from tests.engine.experts.shapes import MIXTRAL, QWEN, QWEN_Q4_K_M
 
@@ -44,7 +47,19 @@ def test_only_torch_unpacks(device: PlannedDevice, kernels: str, weights: int) -
     assert unpacking_bytes(QWEN_Q4_K_M, device, kernels) == expected
     assert unpacking_bytes(QWEN, device, kernels) == 0
     needs = Needs.of(QWEN_Q4_K_M, EngineConfig(), device, kernels)
-    assert needs.workspace == workspace_bytes(QWEN_Q4_K_M, EngineConfig()) + expected
+    table = 0 if device == "cpu" else 8 * QWEN.total_experts
+    assert needs.workspace == workspace_bytes(QWEN_Q4_K_M, EngineConfig()) + expected + table
+
+
+@pytest.mark.parametrize("model", [QWEN, MIXTRAL], ids=lambda model: model.name)
+def test_launches_of_few_tokens_are_planned_for_as_they_are_done(model: ModelConfig) -> None:
+    assert LAUNCHED_TOKENS == MAX_TOKENS
+    sizes = model.hidden_size, model.intermediate_size
+    assert launching_bytes(model, "cuda") == experts_workspace_bytes(MAX_TOKENS, model.experts_per_token, *sizes)
+    needs = Needs.of(model, EngineConfig(), "cuda")
+    extra = launching_bytes(model, "cuda") + 8 * model.total_experts
+    assert needs.workspace == workspace_bytes(model, EngineConfig()) + extra
+    assert Needs.of(model, EngineConfig(), "cpu").workspace == workspace_bytes(model, EngineConfig())
 
 
 def test_a_large_matrix_is_unpacked_in_slices() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from engine.devices import SimulatedDevice
 from engine.experts.planner import STAGING_SLOTS
 from engine.experts.residency import Residency
 from engine.experts.store import ExpertStore
+from engine.uploads import Upload
 from tests.engine.shapes import TINY
 
 PLACEMENTS = st.lists(
@@ -23,6 +25,19 @@ PLACEMENTS = st.lists(
 
 
 Q4, Q6, Q8 = ("Q4_K", "Q4_K", "Q4_K"), ("Q4_K", "Q4_K", "Q6_K"), ("Q8_0", "Q8_0", "F16")
+
+
+def check_tables(residency: Residency) -> None:
+    """The tables say where every resident is, and of nobody else."""
+    for layer, resident in enumerate(residency.resident):
+        table = residency.table(layer)
+        expected = [
+            residency.weights(layer, expert).flat.data_ptr() if expert in resident else 0
+            for expert in range(table.addresses.numel())
+        ]
+        assert table.addresses.tolist() == expected
+
+
 MIXED = replace(TINY, hidden_size=256, intermediate_size=256, expert_formats=(Q4, Q6, Q8))
 
 
@@ -45,7 +60,9 @@ def test_any_row_of_placements_ends_in_the_last(placements: list[list[set[int]]]
         for layer, experts in enumerate(wanted):
             for expert in experts:
                 assert bool((residency.weights(layer, expert).flat == layer * 60 + expert).all())
+        check_tables(residency)
     residency.close()
+    check_tables(residency)
     assert device.allocated_bytes == 0
 
 
@@ -110,15 +127,33 @@ def test_a_swap_leaves_at_once_and_arrives_when_its_upload_is_done() -> None:
     assert residency.begin_swap(0, leaving=1, coming=3) == TINY.expert_bytes
     residency.begin_swap(1, leaving=2, coming=0)
     assert residency.by_layer() == ((0,), (), ())
+    check_tables(residency)
     assert residency.uploading
     assert residency.land() == []
     device.elapse(1.0)
     assert residency.land() == [(0, 3), (1, 0)]
     assert residency.by_layer() == ((0, 3), (0,), ())
+    check_tables(residency)
     assert not residency.uploading
     assert device.allocated == {"experts": 3 * TINY.expert_bytes}
     for layer, expert in ((0, 0), (0, 3), (1, 0)):
         assert torch.equal(residency.weights(layer, expert).flat, store.weights(layer, expert).flat)
+
+
+def test_a_table_forgets_the_leaving_expert_before_its_slot_is_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU both happen in the order they were asked for."""
+    device, _, residency = a_residency(1)
+    residency.place([(1,), (), ()], staging=False)
+    seen = []
+    begin = device.begin_upload
+
+    def begin_upload(target: torch.Tensor, source: torch.Tensor) -> Upload:
+        seen.append(residency.table(0).addresses.tolist())
+        return begin(target, source)
+
+    monkeypatch.setattr(device, "begin_upload", begin_upload)
+    residency.begin_swap(0, 1, 2)
+    assert seen == [[0, 0, 0, 0]]
 
 
 def test_uploads_arrive_in_their_order() -> None:
@@ -143,9 +178,11 @@ def test_a_plan_in_the_middle_of_swaps_loses_no_slot(placements: list[list[set[i
             swapping = data.draw(st.booleans())
             if experts and absent and swapping:
                 residency.begin_swap(layer, min(experts), min(absent))
+        check_tables(residency)
         if data.draw(st.booleans()):
             device.elapse(1.0)
             residency.land()
+            check_tables(residency)
     last = placements[0]
     residency.place([sorted(layer) for layer in last], staging=True)
     assert residency.by_layer() == tuple(tuple(sorted(layer)) for layer in last)
@@ -181,6 +218,7 @@ def test_shrinking_gives_up_the_least_popular_then_streaming_then_says_no() -> N
     shares = [[0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.3, 0.4], [0.25] * 4]
     seen = []
     while residency.shrink(shares):
+        check_tables(residency)
         seen.append((residency.by_layer(), residency.staging_slots))
     assert seen == [
         (((0,), (2, 3), ()), 2),

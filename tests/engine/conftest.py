@@ -1,4 +1,4 @@
-"""The GPU kernels' emulation, built once for all that use it."""
+"""The emulation of our GPU kernels, built once."""
 
 from __future__ import annotations
 

@@ -1,0 +1,48 @@
+"""What a GPU raises when it breaks or runs out of memory outside of torch's allocator, as errors of our own tree.
+
+A CUDA error is found by whatever call comes next, wherever it is, and spoils the process's context for good: whoever
+sees it once sees it at every call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from engine.errors import DeviceOutOfMemoryError, GpuLostError
+from engine.kernels.cuda_driver import CudaDriverError
+
+_MARKS = ("CUDA error", "CUDA driver error", "cuDNN error")
+_MEMORY_MARKS = ("out of memory", "OUT_OF_MEMORY", "ALLOC_FAILED")
+
+
+@contextmanager
+def device_faults() -> Iterator[None]:
+    """Turn what the GPU raises into errors of ours; all else passes, `torch.OutOfMemoryError` too.
+
+    Raises:
+        GpuLostError: The GPU cannot go on.
+        DeviceOutOfMemoryError: A library around torch found no memory.
+    """
+    try:
+        yield
+    except (CudaDriverError, RuntimeError) as error:
+        said = str(error).partition("\n")[0].strip().rstrip(".")
+        if isinstance(error, torch.OutOfMemoryError) or not _is_fault(error, said):
+            raise
+        if any(mark in said for mark in _MEMORY_MARKS):
+            raise DeviceOutOfMemoryError(
+                f"The GPU has no memory left ({said}).", "Lower the VRAM budget or close other programs that use it."
+            ) from error
+        raise GpuLostError(
+            f"The GPU stopped working ({said}).",
+            "Start Rooftop again to use it; until then, load the model again and it runs on the CPU.",
+        ) from error
+
+
+def _is_fault(error: Exception, said: str) -> bool:
+    """Whether an error came from the GPU."""
+    from_gpu = isinstance(error, (CudaDriverError, torch.AcceleratorError))
+    return from_gpu or any(mark in said for mark in _MARKS)

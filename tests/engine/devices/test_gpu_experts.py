@@ -1,0 +1,102 @@
+"""Experts by our own kernels are torch's, with few tokens and with many; the kernels are emulated on the CPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from engine.config import ExpertFormats
+from engine.devices import gpu_experts
+from engine.devices.gpu_experts import GpuExperts
+from engine.experts.footprint import unpacking_bytes
+from engine.kernels.gpu_kernels import GpuKernels
+from engine.kernels.gpu_plans import LayerTable
+from engine.kernels.gpu_self_test import random_weights
+from engine.kernels.packed import GPU_SLICE_WEIGHTS, slice_rows
+from engine.kernels.torch_expert import ExpertWeights, expert_forward
+from engine.quant.formats import FORMATS
+from tests.engine.experts.shapes import MIXTRAL
+from tests.engine.kernels.cuda_emulation.launcher import EmulatedLauncher
+
+HIDDEN, INTERMEDIATE = 256, 256
+Q4_K, MIXED, PLAIN = ("Q4_K",) * 3, ("Q4_0", "Q4_0", "BF16"), ("F32",) * 3
+INT8 = 3e-2  # what int8 activations lose of an expert's output
+
+
+@pytest.fixture
+def experts(launcher: EmulatedLauncher) -> GpuExperts:
+    return GpuExperts(GpuKernels(launcher))
+
+
+def an_expert(formats: ExpertFormats, seed: int = 0) -> ExpertWeights:
+    random = np.random.default_rng(seed)
+    shapes = ((INTERMEDIATE, HIDDEN), (INTERMEDIATE, HIDDEN), (HIDDEN, INTERMEDIATE))
+    parts = [random_weights(FORMATS[name], *shape, random) for name, shape in zip(formats, shapes, strict=True)]
+    return ExpertWeights.view(torch.cat(parts), formats, HIDDEN, INTERMEDIATE)
+
+
+def loss(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize("formats", [Q4_K, MIXED, PLAIN])
+def test_few_tokens_multiply_packed_weights(
+    experts: GpuExperts, launcher: EmulatedLauncher, formats: ExpertFormats
+) -> None:
+    weights, hidden = an_expert(formats), torch.randn(3, HIDDEN)
+    assert loss(experts.run(hidden, weights), expert_forward(hidden, weights)) < INT8
+    assert launcher.launched[-2:] == ["gate_up_8", "down_8"]
+
+
+def test_many_tokens_share_the_unpacking(
+    experts: GpuExperts, launcher: EmulatedLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights, hidden = an_expert(Q4_K), torch.randn(40, HIDDEN)
+    expected = expert_forward(hidden, weights)
+    torch.testing.assert_close(experts.run(hidden, weights), expected)
+    assert launcher.launched == ["unpack_tiles"] * 3
+    monkeypatch.setattr(gpu_experts, "GPU_SLICE_WEIGHTS", 64 * HIDDEN)
+    torch.testing.assert_close(experts.run(hidden, weights), expected, atol=1e-4, rtol=1e-4)
+    assert launcher.launched[3:] == ["unpack_tiles"] * 12
+
+
+def test_the_type_of_the_activations_is_that_of_the_result(experts: GpuExperts) -> None:
+    for tokens in (2, 20):
+        hidden, weights = torch.randn(tokens, HIDDEN).bfloat16(), an_expert(MIXED)
+        out = experts.run(hidden, weights)
+        assert out.dtype == torch.bfloat16
+        assert loss(out.float(), expert_forward(hidden.float(), weights)) < INT8
+
+
+def test_plain_floats_are_multiplied_as_they_lie(experts: GpuExperts, launcher: EmulatedLauncher) -> None:
+    hidden, weights = torch.randn(20, HIDDEN), an_expert(PLAIN)
+    assert torch.equal(experts.run(hidden, weights), expert_forward(hidden, weights))
+    assert launcher.launched == []
+
+
+def test_unpacking_takes_no_more_than_the_plan_has_counted(experts: GpuExperts) -> None:
+    experts.run(torch.randn(20, HIDDEN).bfloat16(), an_expert(Q4_K))
+    assert experts._buffer.nbytes == HIDDEN * INTERMEDIATE * 2
+    large = slice_rows(MIXTRAL.hidden_size, GPU_SLICE_WEIGHTS) * MIXTRAL.hidden_size
+    packed = replace(MIXTRAL, expert_formats=(Q4_K,) * MIXTRAL.layers)
+    assert 2 * large <= unpacking_bytes(packed, "cuda", "torch")
+
+
+@pytest.mark.parametrize("tokens", [1, 9])
+def test_residents_are_those_of_the_table_and_no_others(experts: GpuExperts, tokens: int) -> None:
+    there = {0: an_expert(Q4_K, 0), 2: an_expert(Q4_K, 2)}
+    addresses = torch.tensor([there[expert].flat.data_ptr() if expert in there else 0 for expert in range(4)])
+    table = LayerTable(addresses, Q4_K, HIDDEN, INTERMEDIATE)
+    hidden, weights = torch.randn(tokens, HIDDEN), torch.rand(tokens, 3)
+    chosen = torch.stack([torch.randperm(4)[:3] for _ in range(tokens)])
+    out, expected = torch.zeros(tokens, HIDDEN), torch.zeros(tokens, HIDDEN)
+    for expert, held in there.items():
+        rows, choices = (chosen == expert).nonzero(as_tuple=True)
+        expected.index_add_(0, rows, expert_forward(hidden[rows], held) * weights[rows, choices, None])
+    assert experts.runs_at_once(table, tokens, 3)
+    experts.add_residents(table, hidden, chosen, weights, out)
+    assert loss(out, expected) < INT8
+    assert not experts.runs_at_once(table, 17, 3)
