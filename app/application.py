@@ -41,7 +41,7 @@ MOST_SIMULATED_BYTES = 8 << 30
 PORTABLE_NOTICE = "The CPU computes with portable kernels, which are slower. "
 
 # What a loaded model can take on, and can refuse.
-LIVE_SETTINGS = ("vram_budget_bytes", "context_tokens", "cpu_threads")
+LIVE_SETTINGS = ("vram_budget_bytes", "context_tokens", "kv_precision", "cpu_threads")
 
 
 class Application(QObject):
@@ -195,9 +195,13 @@ class Application(QObject):
         self.settings_refused.emit(error, self.settings)
 
     def _on_ready(self, ready: Ready) -> None:
-        self._ready, self._accepted = ready, self._settings
-        self.chat.composer.setFocus()
-        self.chat.banners.dismiss("settings")
+        self._ready = ready
+        if ready.because:
+            self.chat.banners.show_banner("memory", ready.because)
+        else:
+            self._accepted = self._settings
+            self.chat.composer.setFocus()
+            self.chat.banners.dismiss("settings")
         name = GUIDE_NAME if self._settings.model == GUIDE_MODEL else ready.model.name
         self.window.top_bar.show_ready(ready, name)
         if self._panel is not None:

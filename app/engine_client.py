@@ -1,6 +1,7 @@
 """The window's side of the engine: requests out, events in, as Qt signals. The only file that starts the engine.
 
-One request is under way at a time; the others wait here. A request is answered by `Ready`, `Finished` or `Failed`.
+One request is under way at a time; the others wait here. A request is answered by `Ready`, `Finished` or `Failed`; a
+`Ready` that says what it is `because` of answers none.
 
     STOPPED --load--> STARTING --first event--> LOADING --Ready--> READY <--Finished-- GENERATING
                                                                      '---generate------^
@@ -272,8 +273,7 @@ class EngineClient(QObject):
                 if not self._cancelling:
                     self.loading.emit(event)
             case Ready():
-                self._model_ready = True
-                self._answered(lambda: self.ready.emit(event))
+                self._on_ready(event)
             case PromptProgress():
                 if self._state is EngineState.GENERATING:
                     self.prompt_progress.emit(event)
@@ -283,6 +283,13 @@ class EngineClient(QObject):
                 self._failed(error)
             case _:
                 log.warning("An event of an unknown kind: %s", type(event).__name__)
+
+    def _on_ready(self, event: Ready) -> None:
+        if not event.because:
+            self._model_ready = True
+            self._answered(lambda: self.ready.emit(event))
+        elif self._model_ready:  # else another model is wanted already
+            self.ready.emit(event)
 
     def _failed(self, error: ErrorReport) -> None:
         log.warning("The engine reports %s: %s %s", error.code, error.message, error.remedy)

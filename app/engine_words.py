@@ -1,4 +1,4 @@
-"""What the engine says, in the window's words: file names, weight formats, kernels, phases, and settings for flags.
+"""What the engine says, in the window's words: files, formats, kernels, phases, settings in force and for flags.
 
 Knows no widgets and imports no torch.
 """
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from app.settings import GUIDE_MODEL
 from engine.config import DTYPE_FORMATS
-from engine.experts.explain import human_bytes
+from engine.experts.explain import human_bytes, human_speed
 from engine.messages import TORCH_KERNELS
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ _KERNELS = {
     "scalar": "scalar kernels",
     TORCH_KERNELS: "portable kernels (slower)",
 }
+_KV_WORDS = {"F32": "32 bits", "F16": "16 bits", "BF16": "16 bits (bfloat16)", "Q8_0": "8 bits"}
 _NO_COMPILER = (
     "No C++ compiler was there when Rooftop was installed. "
     "Install one (Linux: sudo apt install g++), then run make setup."
@@ -122,6 +123,25 @@ def residents_text(snapshot: Snapshot) -> str:
     elif not uploads:
         sentences.append("The experts in VRAM follow the conversation where that pays.")
     return " ".join(sentences)
+
+
+def in_force_texts(ready: Ready) -> tuple[str, ...]:
+    """What the engine says about budget, context, its precision, threads, experts on disk, simulated GPU and costs."""
+    plan, effective = ready.plan, ready.effective
+    budget = f"in force: {human_bytes(plan.vram_budget_bytes)}" if plan.device != "cpu" else ""
+    limit = ready.model.max_position_embeddings
+    context = f"in force: {plan.context_tokens:,} tokens"
+    context += ", all that this model can take" if plan.context_tokens >= limit else ""
+    kv_bytes = {**plan.host_bytes, **plan.vram_bytes}["kv"]
+    precision = f"in force: {_KV_WORDS[ready.model.kv_format(plan.kv_precision)]}, {human_bytes(kv_bytes)} of memory"
+    threads = f"in force: {effective.cpu_threads}" if effective.cpu_threads is not None else ""
+    on_disk = plan.host_bytes.get("experts_on_disk", 0)
+    speed = human_speed(plan.predicted_decode_tokens_per_s)
+    disk = f"in force: {human_bytes(on_disk)} on disk, predicted {speed}" if on_disk else ""
+    simulated = f"in force: {human_bytes(effective.simulated_vram_bytes)}, simulated" if ready.simulated else ""
+    cpu = ready.planning.costs.cpu_expert
+    costs = f"costs {ready.planning.costs.source}, fit error {cpu.fit_error:.0%} on the CPU"
+    return budget, context, precision, threads, disk, simulated or f"in force: {ready.device_name}", costs
 
 
 def offers_disk(remedy: str) -> bool:

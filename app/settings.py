@@ -13,11 +13,11 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import platformdirs
 
-from engine.config import MAX_CONTEXT_TOKENS, MIN_CONTEXT_TOKENS, EngineConfig
+from engine.config import MAX_CONTEXT_TOKENS, MIN_CONTEXT_TOKENS, EngineConfig, KvPrecision
 from engine.errors import ConfigurationError, RooftopError
 
 APP_NAME = "rooftop"
@@ -42,6 +42,7 @@ class Settings:
         model: Folder, file or id of the model used last; "guide" is the bundled one.
         vram_budget_bytes: VRAM for the model; None is automatic.
         context_tokens: Tokens that the KV cache holds.
+        kv_precision: What it holds of them: the model's own type, 16 bits or 8.
         cpu_threads: Threads for CPU experts; None is one per physical core.
         simulate_gpu_bytes: VRAM of a simulated GPU; None uses the real hardware.
         experts_on_disk: Whether experts are kept in a file, for a model larger than RAM.
@@ -58,6 +59,7 @@ class Settings:
     model: str = GUIDE_MODEL
     vram_budget_bytes: int | None = None
     context_tokens: int = 8192
+    kv_precision: KvPrecision = "auto"
     cpu_threads: int | None = None
     simulate_gpu_bytes: int | None = None
     experts_on_disk: bool = False
@@ -79,6 +81,8 @@ class Settings:
         _require_whole("context_tokens", self.context_tokens, MIN_CONTEXT_TOKENS, MAX_CONTEXT_TOKENS)
         _require_whole("cpu_threads", self.cpu_threads, 1, 1024, optional=True)
         _require_whole("simulate_gpu_bytes", self.simulate_gpu_bytes, 1, MAX_BYTES, optional=True)
+        if self.kv_precision not in get_args(KvPrecision):
+            raise ConfigurationError(f"The KV precision {self.kv_precision!r} does not exist.", "Restore the default.")
         if self.theme not in THEME_MODES:
             raise ConfigurationError(f"The theme {self.theme!r} does not exist.", "Choose system, light or dark.")
         for name in ("experts_on_disk", "panel_visible"):
@@ -104,6 +108,7 @@ def to_engine_config(settings: Settings) -> EngineConfig:
         device="simulated" if simulated else "auto",
         vram_budget_bytes=settings.vram_budget_bytes,
         context_tokens=settings.context_tokens,
+        kv_precision=settings.kv_precision,
         cpu_threads=settings.cpu_threads,
         experts_on_disk=settings.experts_on_disk,
         simulated_vram_bytes=settings.simulate_gpu_bytes or EngineConfig().simulated_vram_bytes,

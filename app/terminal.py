@@ -169,6 +169,8 @@ class TerminalChat:
                     sys.stdout.write(event.text.translate(_CONTROLS))
                     sys.stdout.flush()
                     answer += event.text
+                elif isinstance(event, Ready):
+                    self._ready = event
                 elif isinstance(event, Failed):
                     sys.stdout.write("\n" if answer else "")
                     self._complain(event.error)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Never, TextIO, get_args
 
 import platformdirs
 
-from engine.config import EngineConfig, IsaName, SamplingParams
+from engine.config import EngineConfig, IsaName, KvPrecision, SamplingParams
 from engine.errors import ConfigurationError, InputError, RooftopError
 from engine.experts.explain import human_bytes
 from engine.messages import ChatMessage, Event, Finished, Loading, PlacementPlan, PlanningInputs, PromptProgress, Token
@@ -292,6 +292,7 @@ def _shared_options() -> _Parser:
     add("--vram-budget", type=_size, metavar="SIZE", help="VRAM that may be used, e.g. 8GiB")
     add("--simulated-vram", type=_size, default=EngineConfig().simulated_vram_bytes, metavar="SIZE")
     add("--context-tokens", type=int, default=EngineConfig().context_tokens, metavar="N")
+    add("--kv-precision", choices=get_args(KvPrecision), default="auto", help="of the KV cache; q8 halves it")
     add("--cpu-threads", type=int, metavar="N")
     add("--isa", choices=get_args(IsaName), default="auto", help="instructions of the CPU kernels; torch for none")
     add("--experts-on-disk", action="store_true", help="for a model larger than RAM: slow, read as it is used")
@@ -305,6 +306,7 @@ def _config(options: argparse.Namespace) -> EngineConfig:
         device=options.device,
         vram_budget_bytes=options.vram_budget,
         context_tokens=options.context_tokens,
+        kv_precision=options.kv_precision,
         cpu_threads=options.cpu_threads,
         policy=options.policy,
         isa=options.isa,

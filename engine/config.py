@@ -17,11 +17,14 @@ PolicyName = Literal["fiddler", "gpu_stream", "cpu_only"]
 PlacementName = Literal["popularity", "uniform"]
 DTypeName = Literal["float32", "bfloat16", "float16"]
 
+KvPrecision = Literal["auto", "f16", "q8"]
 IsaName = Literal["auto", "scalar", "avx2", "avxvnni", "avx512", "torch"]
 ExpertFormats = tuple[str, str, str]  # of gate, up and down: names in `engine.quant.formats`
 
 DTYPE_FORMATS: dict[DTypeName, str] = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 DTYPE_BYTES: dict[DTypeName, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
+KV_GROUP = 32  # numbers of a key or value that share a scale; all of them where 32 does not divide their number
+KV_SCALE_BYTES = 2
 SIMULATED_LAUNCH_S = 20e-6  # what a launch or a copy costs on the simulated GPU, whatever its size
 # Settings that shape the device itself: changing one needs the model to be loaded again.
 DEVICE_FIELDS = (
@@ -59,7 +62,7 @@ class ModelConfig:
         rope_theta: Base of the rotary embedding.
         sliding_window: Tokens that attention looks back on, None for all.
         tie_word_embeddings: Whether lm_head shares the embedding's weights.
-        dtype: Type of the KV cache, of torch's activations, and of every weight that no format below names.
+        dtype: Type of torch's activations, of every weight that no format below names, and by default of the KV cache.
         query_key_norm: Whether queries and keys are normed per head (Qwen3).
         normalise_top_k: Whether the weights of the chosen experts are scaled to sum to 1.
         quantization: What a quantised file calls its mix of formats, e.g. "Q4_K_M"; None for plain floats.
@@ -143,10 +146,24 @@ class ModelConfig:
         """Bytes of the weights outside the experts where they are held in `dtype`, as torch does."""
         return self.dense_parameters * self.dtype_bytes
 
+    def kv_format(self, precision: KvPrecision) -> str:
+        """Format of the KV cache, a name in `engine.quant.formats`; as Q8_0 its rows are `KVCache`'s own."""
+        return {"auto": DTYPE_FORMATS[self.dtype], "f16": "F16", "q8": "Q8_0"}[precision]
+
     @property
-    def kv_bytes_per_token(self) -> int:
+    def kv_group(self) -> int:
+        """Numbers of one head's key or value that share a scale where the KV cache is int8."""
+        return self.head_dim if self.head_dim % KV_GROUP else KV_GROUP
+
+    def kv_row_bytes(self, precision: KvPrecision) -> int:
+        """Bytes of one token's key, or value, of one head in the KV cache."""
+        if precision == "q8":
+            return self.head_dim + KV_SCALE_BYTES * (self.head_dim // self.kv_group)
+        return self.head_dim * (2 if precision == "f16" else self.dtype_bytes)
+
+    def kv_bytes_per_token(self, precision: KvPrecision) -> int:
         """Bytes that one token adds to the KV cache, all layers."""
-        return self.layers * 2 * self.kv_heads * self.head_dim * self.dtype_bytes
+        return self.layers * 2 * self.kv_heads * self.kv_row_bytes(precision)
 
     @property
     def fingerprint(self) -> str:
@@ -164,6 +181,7 @@ class EngineConfig:
         gpu_index: Which NVIDIA GPU, as the driver counts them; None takes the one with the most VRAM.
         vram_budget_bytes: VRAM that the engine may use; None takes what is free, less a margin.
         context_tokens: Tokens that the KV cache holds (cut to the model's own limit).
+        kv_precision: What the KV cache holds: "auto" the model's own type, "q8" int8 with scales, half of 16 bits.
         cpu_threads: Threads for CPU experts; None takes the physical cores.
         placement: How the first residents are ranked.
         policy: Who decides where an expert runs.
@@ -185,6 +203,7 @@ class EngineConfig:
     device: DeviceName = "auto"
     vram_budget_bytes: int | None = None
     context_tokens: int = 8192
+    kv_precision: KvPrecision = "auto"
     cpu_threads: int | None = None
     placement: PlacementName = "popularity"
     policy: PolicyName = "fiddler"
@@ -206,6 +225,7 @@ class EngineConfig:
         _one_of("placement", self.placement, ("popularity", "uniform"))
         _one_of("policy", self.policy, ("fiddler", "gpu_stream", "cpu_only"))
         _one_of("isa", self.isa, get_args(IsaName))
+        _one_of("kv_precision", self.kv_precision, get_args(KvPrecision))
         _between("context_tokens", self.context_tokens, MIN_CONTEXT_TOKENS, MAX_CONTEXT_TOKENS)
         _between("prefill_chunk_tokens", self.prefill_chunk_tokens, 1, 8192)
         if self.cpu_threads is not None:

@@ -29,8 +29,9 @@ from engine.devices import device_faults, why_unusable
 from engine.errors import ConfigurationError, PromptTooLongError
 from engine.experts.calibration import calibrate
 from engine.experts.cost_model import assumed_costs, planned_threads
-from engine.experts.memory import planned_device
-from engine.experts.placement import check_fits, in_force, make_plan
+from engine.experts.explain import make_way_words
+from engine.experts.memory import Vram, planned_device
+from engine.experts.placement import budget_range, check_fits, in_force, make_plan
 from engine.hardware import HardwareProfile, probe_hardware
 from engine.loading import Cancelled, LoadedModel, LoadProgress, OnEvent, load_model
 from engine.messages import (
@@ -47,6 +48,7 @@ from engine.model.weights import TORCH_DTYPES
 from engine.planning import keep_costs, keep_popularity, kept_costs, kept_popularity, planned_kernels
 from engine.reply import Reply
 from engine.tokenizer import ChatTokenizer
+from engine.vram_watch import OtherPrograms, Reader
 
 Prompt = Sequence[ChatMessage | Mapping[str, str]] | Sequence[int] | str
 
@@ -66,6 +68,7 @@ class Engine:
     Attributes:
         model: Its shape.
         ready: The plan and settings in force, with all that a preview of others needs.
+        other_programs: Reads what other programs hold of the GPU; None where there is nothing to watch.
     """
 
     @classmethod
@@ -113,6 +116,12 @@ class Engine:
             self._loaded: LoadedModel = load_model(
                 checkpoint, plan, config, self._hardware, costs, self._popularity, self._kernels, on_event, cancelled
             )
+        device, gpu = self._loaded.device, self._hardware.gpu
+        self.other_programs: Reader | None = None
+        if device.kind == "cuda" and gpu is not None:
+            self.other_programs = OtherPrograms(
+                partial(torch.cuda.memory_reserved, device.torch_device), gpu.used_bytes, gpu.uuid
+            )
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
             self._gpu_note = self._gpu_note or self._loaded.device.limitation
@@ -131,7 +140,7 @@ class Engine:
     def reconfigure(self, config: EngineConfig) -> None:
         """Take other settings while the model stays loaded; `ready` then tells what is in force.
 
-        A changed context length gives up the cached conversation.
+        A changed context length or KV precision gives up the cached conversation.
 
         Raises:
             ConfigurationError: A setting changed that needs the model to be loaded again.
@@ -151,6 +160,37 @@ class Engine:
         self._loaded.record.policy, self._loaded.record.adaptive = config.policy, config.adaptive
         self._loaded.use_threads(planned_threads(self.model, self._hardware, config))
         self._settle(plan)
+
+    @property
+    def vram(self) -> Vram:
+        """What the GPU offered when the plan in force was made."""
+        return Vram.of(self._config, self._hardware)
+
+    def make_way(self, others_bytes: int) -> bool:
+        """Plan anew because other programs hold more VRAM, or less: residents leave or come back, all else goes on.
+
+        May be called between any two events of a reply. Where there is too little room for what must be in VRAM, that
+        stays, and every resident leaves.
+
+        Args:
+            others_bytes: What other programs hold now.
+
+        Returns:
+            Whether that changed the budget; `ready.because` then says why.
+        """
+        before, vram, held = self._hardware, self.vram, self._loaded.residency.by_layer()
+        costs = self._loaded.record.costs
+        self._hardware = self._with_others(before, 0)
+        least = budget_range(self._planning_inputs(costs), self._config)[0]
+        self._hardware = self._with_others(before, max(0, min(others_bytes, vram.total - least)))
+        plan = make_plan(self._planning_inputs(costs), self._config, held)
+        if not plan.fits or plan.vram_budget_bytes == self.plan.vram_budget_bytes:
+            self._hardware = before
+            return False
+        self._loaded.place(plan)
+        came = sum(map(len, self._loaded.residency.by_layer())) - sum(map(len, held))
+        self._settle(plan, make_way_words(others_bytes - vram.used, came))
+        return True
 
     def recalibrate(self, on_event: OnEvent = _ignore, cancelled: Cancelled = _never) -> None:
         """Measure the cost model again and plan with it.
@@ -177,13 +217,12 @@ class Engine:
         prompt = list(tokens)
         self._check_prompt(prompt, room=0)
         loaded, decoder, chunk = self._loaded, self._loaded.decoder, self._config.prefill_chunk_tokens
-        shortages = loaded.memory_shortages
         decoder.cache.tokens.clear()
         rows = []
         for first in range(0, len(prompt), chunk):
             hidden = loaded.with_room(partial(decoder.forward_at_once, prompt[first : first + chunk]))
             rows.append(loaded.with_room(partial(decoder.logits, hidden)).cpu())
-        self._settle_shortages(loaded, shortages)
+        self._settle_shortages(loaded)
         return np.asarray(torch.cat(rows).numpy(), dtype=np.float32)
 
     def generate(
@@ -208,12 +247,12 @@ class Engine:
         prompt, tokenizer = self._tokenised(messages)
         self._check_prompt(prompt, room=1)
         sampling, chunk_tokens = sampling or SamplingParams(), self._config.prefill_chunk_tokens
-        loaded, shortages = self._loaded, self._loaded.memory_shortages
+        loaded = self._loaded
         try:
             with device_faults():
                 yield from Reply(loaded, tokenizer, prompt, sampling, chunk_tokens, cancelled).events()
         finally:
-            self._settle_shortages(loaded, shortages)
+            self._settle_shortages(loaded)
             keep_popularity(self._path, self.model, self._config, self._popularity)
 
     @property
@@ -278,28 +317,31 @@ class Engine:
             self.model, self._hardware, costs, self._popularity.shares(), self._kernels, self._gpu_note
         )
 
-    def _settle(self, plan: PlacementPlan) -> None:
+    def _settle(self, plan: PlacementPlan, because: str = "") -> None:
         """Make `ready` tell what is in force now: the plan, less what the device had no memory for."""
         loaded, device = self._loaded, self._loaded.device
+        self._settled_shortages = loaded.memory_shortages
         planning = self._planning_inputs(loaded.record.costs)
         plan = in_force(
             plan, planning, self._config, loaded.residency.by_layer(), device.allocated if device.has_gpu else {},
-            loaded.decoder.cache.capacity,
+            loaded.decoder.cache.capacity, loaded.decoder.cache.precision,
         )  # fmt: skip
         effective = dataclasses.replace(
             self._config,
             device=plan.device,
             vram_budget_bytes=plan.vram_budget_bytes if device.has_gpu else None,
             context_tokens=plan.context_tokens,
+            kv_precision=plan.kv_precision,
             cpu_threads=self._loaded.threads,
         )
-        self.ready = Ready(self.model, device.name, device.simulated, plan, effective, planning)
+        self.ready = Ready(self.model, device.name, device.simulated, plan, effective, planning, because)
 
-    def _settle_shortages(self, loaded: LoadedModel, before: int) -> None:
-        """Make `ready` tell what memory ran out for, if it did since a count of shortages was taken."""
+    def _settle_shortages(self, loaded: LoadedModel) -> None:
+        """Make `ready` tell what memory ran out for, if it did since it was made."""
         still_loaded = self.__dict__.get("_loaded") is loaded  # a reply may outlive its engine, unread
-        if still_loaded and loaded.memory_shortages != before:
+        if still_loaded and loaded.memory_shortages != self._settled_shortages:
             self._settle(self.plan)
+            self.ready = dataclasses.replace(self.ready, because=self.plan.reasons[-1])
 
     def _measure(self, on_event: OnEvent, cancelled: Cancelled) -> None:
         """Measure the cost model and keep it."""
@@ -317,13 +359,24 @@ class Engine:
 
     def _hardware_without_us(self) -> HardwareProfile:
         """The machine now, as if this engine held nothing: its own bytes are free for a new plan."""
-        hardware, device = probe_hardware(self._config.gpu_index), self._loaded.device
-        host_bytes = self.plan.host_bytes["total"]
-        gpu = hardware.gpu if self._hardware.gpu else None  # one that was of no use stays out of the plans
-        if gpu is not None and device.kind == "cuda":
-            gpu = dataclasses.replace(gpu, used_bytes=max(0, gpu.used_bytes - device.allocated_bytes))
+        hardware, host_bytes = probe_hardware(self._config.gpu_index), self.plan.host_bytes["total"]
+        if self._hardware.gpu is None:  # one that was of no use stays out of the plans
+            hardware = dataclasses.replace(hardware, gpu=None)
         available = min(hardware.ram_total_bytes, hardware.ram_available_bytes + host_bytes)
-        return dataclasses.replace(hardware, ram_available_bytes=available, gpu=gpu)
+        others_bytes = self.other_programs() if self.other_programs else None
+        return self._with_others(
+            dataclasses.replace(hardware, ram_available_bytes=available),
+            self.vram.used if others_bytes is None else others_bytes,
+        )
+
+    def _with_others(self, hardware: HardwareProfile, others_bytes: int) -> HardwareProfile:
+        """The machine where other programs hold so much of our GPU's memory."""
+        device, gpu = self._loaded.device, hardware.gpu
+        if device.simulated:
+            return dataclasses.replace(hardware, simulated_used_bytes=others_bytes)
+        if not device.has_gpu or gpu is None:
+            return hardware
+        return dataclasses.replace(hardware, gpu=dataclasses.replace(gpu, used_bytes=others_bytes))
 
     # ---- giving back --------------------------------------------------------------------------------------------
 

@@ -42,6 +42,7 @@ class HardwareProfile:
         ram_total_bytes: Installed memory.
         ram_available_bytes: Memory that can be had without swapping.
         gpu: The NVIDIA GPU that was asked for, else the one with the most VRAM; None without a working driver.
+        simulated_used_bytes: VRAM of the simulated GPU that other programs, simulated too, hold.
     """
 
     cpu_name: str
@@ -49,6 +50,7 @@ class HardwareProfile:
     ram_total_bytes: int
     ram_available_bytes: int
     gpu: GpuProfile | None
+    simulated_used_bytes: int = 0
 
 
 def probe_hardware(gpu_index: int | None = None) -> HardwareProfile:

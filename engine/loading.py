@@ -16,7 +16,7 @@ from typing import TypeVar
 import torch
 
 from engine.checkpoint.checkpoint import Checkpoint
-from engine.config import EngineConfig, IsaName, ModelConfig, PolicyName
+from engine.config import EngineConfig, IsaName, KvPrecision, ModelConfig, PolicyName
 from engine.devices import Device, device_faults, open_device
 from engine.errors import DeviceOutOfMemoryError, GpuLostError, OperationCancelledError
 from engine.experts.cost_model import planned_threads
@@ -34,7 +34,7 @@ from engine.model.decoder import Decoder
 from engine.model.kv_cache import KVCache
 from engine.model.native_decoder import NativeDecoder
 from engine.model.native_weights import NativeWeights, load_native_dense
-from engine.model.weights import TORCH_DTYPES, DenseWeights, checkpoint_bytes, load_dense, load_experts
+from engine.model.weights import DenseWeights, checkpoint_bytes, load_dense, load_experts
 
 LOADING_INTERVAL_S = 0.05
 MAX_READERS = 4  # threads that read and pack: faster than any drive, and each holds a buffer of one tensor
@@ -129,10 +129,10 @@ class LoadedModel:
         torch.set_num_threads(1 if isinstance(self.decoder, NativeDecoder) else threads)
 
     def place(self, plan: PlacementPlan) -> None:
-        """Bring residents and context in line with a plan; another context length gives up the cached sequence.
+        """Bring residents and KV cache in line with a plan; another context length or precision gives up the sequence.
 
         Where the device has less memory than was planned there are fewer residents, then no streaming, then the
-        context length from before.
+        cache as it was before.
 
         Raises:
             DeviceOutOfMemoryError: It does not even hold that.
@@ -144,35 +144,36 @@ class LoadedModel:
         self.residency.vacate(residents, staging=streaming)
         if device.has_gpu:
             device.release("workspace", device.allocated.get("workspace", 0))
-        if plan.context_tokens != cache.capacity:
-            self._replace_cache(plan.context_tokens)
+        if (plan.context_tokens, plan.kv_precision) != (cache.capacity, cache.precision):
+            self._replace_cache(plan.context_tokens, plan.kv_precision)
         complete = True
         if device.has_gpu:
             self.with_room(lambda: device.reserve("workspace", plan.vram_bytes["workspace"]))
             complete = self.residency.fill(residents, staging=streaming, shares=self.popularity.shares())
             device.budget_bytes = plan.vram_budget_bytes
-        as_planned = complete and self.decoder.cache.capacity == plan.context_tokens
+        cache = self.decoder.cache
+        as_planned = complete and (plan.context_tokens, plan.kv_precision) == (cache.capacity, cache.precision)
         self.memory_shortages = 0 if as_planned else 1
         self.record.placed()
 
-    def _replace_cache(self, context_tokens: int) -> None:
-        """Another, empty KV cache; of the old length where there is no memory for a new one.
+    def _replace_cache(self, context_tokens: int, precision: KvPrecision) -> None:
+        """Another, empty KV cache; one like the old where there is no memory for a new one.
 
         Raises:
             DeviceOutOfMemoryError: There is not even memory for that.
         """
         old = self.decoder.cache
-        lengths, dtype = (context_tokens, old.capacity), old.keys.dtype
+        before = old.capacity, old.precision
         old.close()
 
-        def open_cache(tokens: int) -> KVCache:
+        def open_cache(tokens: int, precision: KvPrecision) -> KVCache:
             """One try."""
-            return self.with_room(lambda: KVCache(self.model, self.device, tokens, dtype))
+            return self.with_room(lambda: KVCache(self.model, self.device, tokens, precision))
 
         try:
-            self.decoder.cache = open_cache(lengths[0])
+            self.decoder.cache = open_cache(context_tokens, precision)
         except DeviceOutOfMemoryError:
-            self.decoder.cache = open_cache(lengths[1])
+            self.decoder.cache = open_cache(*before)
 
     # ---- when memory runs out -----------------------------------------------------------------------------------
 
@@ -300,7 +301,7 @@ def load_model(
             dense = load_native_dense(checkpoint, device, progress.phase("dense"), readers)
         else:
             dense = load_dense(checkpoint, device, progress.phase("dense"))
-        cache = KVCache(model, device, plan.context_tokens, TORCH_DTYPES[model.dtype])
+        cache = KVCache(model, device, plan.context_tokens, plan.kv_precision)
         load_experts(checkpoint, store, progress.phase("experts"), readers)
         store.pin()
         loaded = _wire(model, device, store, dense, cache, pool, popularity, costs, config.policy)

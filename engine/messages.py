@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from engine.config import DeviceName, EngineConfig, ModelConfig, SamplingParams
+from engine.config import DeviceName, EngineConfig, KvPrecision, ModelConfig, SamplingParams
 from engine.errors import RooftopError
 from engine.hardware import HardwareProfile
 
@@ -86,6 +86,7 @@ class PlacementPlan:
         remedy: What to change when it does not fit, else "".
         needed_bytes: What a plan that does not fit would need, else 0.
         available_bytes: What there was for it, else 0.
+        kv_precision: What the KV cache holds, as in `EngineConfig`.
     """
 
     fits: bool
@@ -102,6 +103,7 @@ class PlacementPlan:
     remedy: str = ""
     needed_bytes: int = 0
     available_bytes: int = 0
+    kv_precision: KvPrecision = "auto"
 
     @property
     def resident_experts(self) -> int:
@@ -244,7 +246,7 @@ class Loading:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The model is loaded, or a `Reconfigure` or `Recalibrate` took effect.
+    """The model is loaded, a `Reconfigure` or `Recalibrate` took effect, or memory changed what is in force.
 
     Attributes:
         model: Its shape and name.
@@ -253,6 +255,7 @@ class Ready:
         plan: The placement now in force.
         effective: The settings now in force, with every "automatic" resolved.
         planning: For previews of other budgets.
+        because: A sentence: what changed of itself, also in the middle of a reply; "" where this answers a request.
     """
 
     model: ModelConfig
@@ -261,6 +264,7 @@ class Ready:
     plan: PlacementPlan
     effective: EngineConfig
     planning: PlanningInputs
+    because: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,9 @@ Run as `python -m engine.worker` it is the engine's own process. Its protocol:
 
 `Cancel` concerns what was submitted before it, and never what comes after. A queued reply or load that it meets is
 answered without being started. `Reconfigure` is never cancelled.
+
+While a model is loaded, a watch asks what other programs take of its GPU. Between any two events of a reply, and at
+once where there is none, the engine makes way; a `Ready` with `because` tells of it, as of memory that ran out.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import queue
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -36,6 +40,7 @@ from engine.messages import (
     Finished,
     Generate,
     Load,
+    Ready,
     Recalibrate,
     Reconfigure,
     Request,
@@ -44,6 +49,7 @@ from engine.messages import (
     Usage,
 )
 from engine.pipe import BrokenFrameError, read_message, write_message
+from engine.vram_watch import VramWatch, WatchPolicy
 
 if TYPE_CHECKING:
     from engine.engine import Engine
@@ -64,6 +70,10 @@ def load_engine(model: str, config: EngineConfig, emit: Emit, cancelled: Callabl
     return Engine.load(model, config, emit, cancelled, require_tokenizer=True)
 
 
+class _MakeWay:
+    """The watch's own request: it wakes the engine thread, which looks for itself how much to leave to others."""
+
+
 class EngineWorker:
     """Owns the engine on a thread of its own.
 
@@ -77,7 +87,10 @@ class EngineWorker:
         self._emit = emit
         self._load = load
         self._engine: Engine | None = None
-        self._requests: queue.SimpleQueue[tuple[int, Request]] = queue.SimpleQueue()
+        self._told: Ready | None = None
+        self._watch: VramWatch | None = None
+        self._others_bytes: deque[int] = deque(maxlen=1)  # what to leave to other programs, until that is done
+        self._requests: queue.SimpleQueue[tuple[int, Request | _MakeWay]] = queue.SimpleQueue()
         self._numbers = itertools.count(1)
         self._submitting = threading.Lock()
         self._last_submitted = 0
@@ -116,7 +129,7 @@ class EngineWorker:
             self._answer(number, request)
         self._answer(0, request)
 
-    def _answer(self, number: int, request: Request) -> None:
+    def _answer(self, number: int, request: Request | _MakeWay) -> None:
         """Carry out one request; whatever goes wrong becomes a `Failed`."""
         try:
             self._carry_out(request, lambda: number <= self._cancelled_through)
@@ -126,8 +139,10 @@ class EngineWorker:
             _log.exception("Unexpected error in the engine")
             self._emit(Failed(_internal(error)))
 
-    def _carry_out(self, request: Request, cancelled: Callable[[], bool]) -> None:
+    def _carry_out(self, request: Request | _MakeWay, cancelled: Callable[[], bool]) -> None:
         match request:
+            case _MakeWay():
+                self._make_way()
             case Load():
                 self._load_model(request, cancelled)
             case Generate():
@@ -147,7 +162,10 @@ class EngineWorker:
     def _load_model(self, request: Load, cancelled: Callable[[], bool]) -> None:
         _check(cancelled)
         self._close()
-        self._engine = self._load(request.model, request.config, self._emit, cancelled)
+        self._engine = engine = self._load(request.model, request.config, self._emit, cancelled)
+        if engine.other_programs is not None:
+            policy = WatchPolicy(engine.vram.total, engine.vram.used)
+            self._watch = VramWatch(engine.other_programs, policy, self._others_changed)
         self._tell_ready()
 
     def _generate(self, request: Generate, cancelled: Callable[[], bool]) -> None:
@@ -155,11 +173,27 @@ class EngineWorker:
         if cancelled():
             self._emit(Finished("cancelled", Usage(0, 0, 0), Timings(0.0, 0.0, 0.0)))
             return
-        for event in engine.generate(request.messages, request.sampling, cancelled):
-            self._emit(event)
-            if isinstance(event, Finished):
-                return
-        raise AssertionError("a reply ended without Finished")
+        finished = False
+        try:
+            for event in engine.generate(request.messages, request.sampling, cancelled):
+                self._emit(event)
+                finished = isinstance(event, Finished)
+                if not finished:
+                    self._make_way()
+            assert finished, "a reply ends with Finished"
+        finally:
+            if engine.ready != self._told:
+                self._tell_ready()
+
+    def _others_changed(self, others_bytes: int) -> None:
+        """On the watch's thread: other programs hold more VRAM, or less."""
+        self._others_bytes.append(others_bytes)
+        self._requests.put((0, _MakeWay()))
+
+    def _make_way(self) -> None:
+        """Leave to other programs what the watch asked for, if that was not done yet."""
+        if self._others_bytes and self._loaded().make_way(self._others_bytes.popleft()):
+            self._tell_ready()
 
     def _loaded(self) -> Engine:
         if self._engine is None:
@@ -169,10 +203,17 @@ class EngineWorker:
     def _tell_ready(self) -> None:
         engine = self._loaded()
         ready, snapshot = engine.ready, engine.snapshot()
+        self._told = ready
+        if self._watch is not None:
+            self._watch.replanned(engine.vram.used)
         self._emit(ready)
         self._emit(snapshot)
 
     def _close(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.stop()
+        self._others_bytes.clear()
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.close()

@@ -28,19 +28,24 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from app.engine_words import in_force_texts
 from app.settings import Settings
 from app.theme import SPACE_L, SPACE_S, SPACE_XS
 from app.widgets.budget_editor import AFTER_RELOAD, NO_GPU, NO_MODEL, BudgetEditor, PreviewContext
 from app.widgets.form_parts import GIB, CheckBox, SizeSpin, plain_spin
 from app.widgets.panel_parts import DimLabel
-from engine.config import MAX_CONTEXT_TOKENS, MIN_CONTEXT_TOKENS
-from engine.experts.explain import human_bytes, human_speed
+from engine.config import MAX_CONTEXT_TOKENS, MIN_CONTEXT_TOKENS, KvPrecision
 
 if TYPE_CHECKING:
     from engine.messages import ErrorReport, Ready
 
 ThemeName = Literal["system", "light", "dark"]
 _THEMES: tuple[tuple[str, ThemeName], ...] = (("As the system", "system"), ("Light", "light"), ("Dark", "dark"))
+_PRECISIONS: tuple[tuple[str, KvPrecision], ...] = (
+    ("Automatic: as the model", "auto"),
+    ("16 bits", "f16"),
+    ("8 bits: half the memory", "q8"),
+)
 _TITLE_BAR_PX = 48
 _RELOADING = ("experts_on_disk", "simulate_gpu_bytes")
 _SIMULATED_BYTES = 8 * GIB
@@ -93,6 +98,9 @@ class SettingsDialog(QDialog):
         self.context.setSuffix(" tokens")
         self.context.setGroupSeparatorShown(True)
         plain_spin(self.context)
+        self.precision = QComboBox()
+        for text, precision in _PRECISIONS:
+            self.precision.addItem(text, precision)
         self.automatic_threads = CheckBox("A&utomatic: by cores and size of the experts")
         self.threads = QSpinBox()
         plain_spin(self.threads)
@@ -106,6 +114,7 @@ class SettingsDialog(QDialog):
             self.theme.addItem(label, theme)
         names = {
             self.context: "Context length",
+            self.precision: "KV cache precision",
             self.automatic_threads: "Automatic CPU threads",
             self.threads: "CPU threads",
             self.on_disk: "Keep experts on disk",
@@ -116,7 +125,7 @@ class SettingsDialog(QDialog):
         }
         for widget, name in names.items():
             widget.setAccessibleName(name)
-        self.budget_in_force, self.context_in_force = DimLabel(), DimLabel()
+        self.budget_in_force, self.context_in_force, self.precision_in_force = DimLabel(), DimLabel(), DimLabel()
         self.threads_in_force, self.simulated_in_force = DimLabel(), DimLabel()
         self.disk_in_force, self.costs_in_force = DimLabel(), DimLabel()
         self.status = DimLabel(lines=2)
@@ -133,6 +142,7 @@ class SettingsDialog(QDialog):
         form.setVerticalSpacing(SPACE_L)
         _add_row(form, "&VRAM budget", self.budget.slider, self.budget, self.budget_in_force)
         _add_row(form, "&Context length", self.context, _in_a_row(self.context), self.context_in_force)
+        _add_row(form, "KV cac&he", self.precision, _in_a_row(self.precision), self.precision_in_force)
         threads = _in_a_row(self.automatic_threads, self.threads)
         _add_row(form, "CPU &threads", self.automatic_threads, threads, self.threads_in_force)
         on_disk = _in_a_row(self.on_disk, _reload_mark())
@@ -183,6 +193,7 @@ class SettingsDialog(QDialog):
     def _connect(self) -> None:
         self.budget.changed.connect(self._edited)
         self.context.valueChanged.connect(self._edited_with_preview)
+        self.precision.currentIndexChanged.connect(self._edited_with_preview)
         self.automatic_threads.toggled.connect(self._edited_with_preview)
         self.threads.valueChanged.connect(self._edited_with_preview)
         self.on_disk.toggled.connect(self._edited_with_preview)
@@ -210,6 +221,7 @@ class SettingsDialog(QDialog):
             self._settings,
             vram_budget_bytes=self.budget.budget_bytes,
             context_tokens=self.context.value(),
+            kv_precision=cast("KvPrecision", self.precision.currentData()),
             cpu_threads=None if self.automatic_threads.isChecked() else self.threads.value(),
             experts_on_disk=self.on_disk.isChecked(),
             simulate_gpu_bytes=simulated if self.simulate.isChecked() else None,
@@ -220,6 +232,7 @@ class SettingsDialog(QDialog):
         """Fill the fields."""
         self.budget.set_budget(settings.vram_budget_bytes)
         self.context.setValue(settings.context_tokens)
+        self.precision.setCurrentIndex(self.precision.findData(settings.kv_precision))
         self.automatic_threads.setChecked(settings.cpu_threads is None)
         self.threads.setValue(settings.cpu_threads or self._threads_in_force())
         self.on_disk.setChecked(settings.experts_on_disk)
@@ -237,7 +250,7 @@ class SettingsDialog(QDialog):
         """Read the values in force back from the engine; None when the model was unloaded."""
         self._ready = ready
         self._refresh_in_force()
-        if self._waiting and ready is not None:
+        if self._waiting and ready is not None and not ready.because:
             self._waiting = False
             self.status.setText("Applied; the values in force are up to date.")
 
@@ -259,12 +272,13 @@ class SettingsDialog(QDialog):
         labels = (
             self.budget_in_force,
             self.context_in_force,
+            self.precision_in_force,
             self.threads_in_force,
             self.disk_in_force,
             self.simulated_in_force,
             self.costs_in_force,
         )
-        texts = _in_force_texts(ready) if ready is not None else ("",) * len(labels)
+        texts = in_force_texts(ready) if ready is not None else ("",) * len(labels)
         self.measure.setEnabled(ready is not None)
         for label, text in zip(labels, texts, strict=True):
             label.setText(text)
@@ -288,6 +302,7 @@ class SettingsDialog(QDialog):
             config = replace(
                 ready.effective,
                 context_tokens=pending.context_tokens,
+                kv_precision=pending.kv_precision,
                 cpu_threads=pending.cpu_threads or ready.effective.cpu_threads,
                 experts_on_disk=pending.experts_on_disk,
                 simulated_vram_bytes=pending.simulate_gpu_bytes or ready.effective.simulated_vram_bytes,
@@ -312,7 +327,8 @@ class SettingsDialog(QDialog):
             return ""
         if any(getattr(pending, name) != getattr(self._settings, name) for name in _RELOADING):
             return "Applying reloads the model."
-        if pending.context_tokens != self._settings.context_tokens:
+        before = self._settings
+        if (pending.context_tokens, pending.kv_precision) != (before.context_tokens, before.kv_precision):
             return "Applying keeps the model loaded; the next reply reads the whole chat again."
         return "Applying keeps the model loaded."
 
@@ -341,23 +357,6 @@ class SettingsDialog(QDialog):
     def _accept(self) -> None:
         self._apply()
         self.accept()
-
-
-def _in_force_texts(ready: Ready) -> tuple[str, ...]:
-    """What the engine says about budget, context, threads, experts on disk, simulated GPU and costs."""
-    plan, effective = ready.plan, ready.effective
-    budget = f"in force: {human_bytes(plan.vram_budget_bytes)}" if plan.device != "cpu" else ""
-    limit = ready.model.max_position_embeddings
-    context = f"in force: {plan.context_tokens:,} tokens"
-    context += ", all that this model can take" if plan.context_tokens >= limit else ""
-    threads = f"in force: {effective.cpu_threads}" if effective.cpu_threads is not None else ""
-    on_disk = plan.host_bytes.get("experts_on_disk", 0)
-    speed = human_speed(plan.predicted_decode_tokens_per_s)
-    disk = f"in force: {human_bytes(on_disk)} on disk, predicted {speed}" if on_disk else ""
-    simulated = f"in force: {human_bytes(effective.simulated_vram_bytes)}, simulated" if ready.simulated else ""
-    cpu = ready.planning.costs.cpu_expert
-    costs = f"costs {ready.planning.costs.source}, fit error {cpu.fit_error:.0%} on the CPU"
-    return budget, context, threads, disk, simulated or f"in force: {ready.device_name}", costs
 
 
 def _add_row(form: QFormLayout, name: str, buddy: QWidget, *fields: QWidget) -> None:

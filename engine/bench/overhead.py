@@ -96,7 +96,7 @@ def _torch_layer_seconds() -> float:
 def _decoder() -> Decoder:
     """A random decoder without experts."""
     device = CpuDevice(probe_hardware())
-    cache = KVCache(SHAPE, device, SHAPE.max_position_embeddings, torch.float32)
+    cache = KVCache(SHAPE, device, SHAPE.max_position_embeddings, "auto")
     return Decoder(SHAPE, _decoder_weights(), cast("ExpertExecutor", _NoExperts()), cache)
 
 
@@ -141,7 +141,7 @@ def _native_decoder(pool: CpuPool) -> NativeDecoder:
     weights = NativeWeights(embedding, layers, plain.norm, embedding)
     costs = assumed_costs(SHAPE, hardware, EngineConfig(), pool.isa)
     record = CpuRecord(SHAPE, Popularity(SHAPE), costs, "fiddler")
-    cache = KVCache(SHAPE, device, SHAPE.max_position_embeddings, torch.float32)
+    cache = KVCache(SHAPE, device, SHAPE.max_position_embeddings, "auto")
     return NativeDecoder(SHAPE, weights, ExpertStore(SHAPE, device), record, cache, pool)
 
 

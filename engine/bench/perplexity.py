@@ -13,7 +13,7 @@ import argparse
 import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import get_args
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from engine.bench.guide_gguf import MIXED, PLAIN, guide_file
 from engine.checkpoint.catalog import GUIDE, guide_path, resolve_model
 from engine.checkpoint.checkpoint import open_checkpoint
-from engine.config import EngineConfig, IsaName
+from engine.config import EngineConfig, IsaName, KvPrecision
 from engine.engine import Engine
 from engine.errors import InputError, RooftopError
 from engine.tokenizer import ChatTokenizer
@@ -194,8 +194,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = EngineConfig(device="cpu", isa=options.isa, context_tokens=WINDOW_TOKENS)
         windows = list(islice(held_out_windows(), options.windows))
         base = measure(GUIDE, "bundled", windows, config)
-        formats = options.formats or DEFAULT_FORMATS
-        rows = [measure(str(guide_file(options.models, name)), name, windows, config) for name in formats]
+        rows, formats = [], options.formats or DEFAULT_FORMATS
+        if options.kv_precision:
+            config, formats = replace(config, kv_precision=options.kv_precision), options.formats
+            rows = [measure(GUIDE, f"KV {options.kv_precision}", windows, config)]
+        rows += [measure(str(guide_file(options.models, name)), name, windows, config) for name in formats]
     except RooftopError as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
@@ -210,6 +213,11 @@ def _parser() -> argparse.ArgumentParser:
     add("formats", nargs="*", type=_one_of(known), metavar="FORMAT", help=f"any of {', '.join(known)}")
     add("--windows", type=int, default=WINDOWS, metavar="N", help=f"of {WINDOW_TOKENS} tokens; there are about 100")
     add("--isa", choices=get_args(IsaName), default="auto", help="instructions of the CPU kernels")
+    add(
+        "--kv-precision",
+        choices=get_args(KvPrecision),
+        help="of the KV cache; of the guide itself where no format is named",
+    )
     add("--models", type=Path, default=Path("build/bench"), metavar="DIR", help="where the files are kept")
     return parser
 

@@ -49,6 +49,21 @@ def human_speed(tokens_per_s: float) -> str:
     return f"{tokens_per_s:.2g} tokens/s" if tokens_per_s < 99.5 else f"{tokens_per_s:.0f} tokens/s"
 
 
+def make_way_words(taken_bytes: int, came: int) -> str:
+    """One sentence: what other programs' use of VRAM did to the residents.
+
+    Args:
+        taken_bytes: What they hold more than before; negative where they hold less.
+        came: Experts that are in VRAM now and were not; negative for those that left.
+    """
+    experts = f"{abs(came)} expert{'' if abs(came) == 1 else 's'}"
+    if taken_bytes > 0:
+        moved = f"{experts} moved to RAM" if came < 0 else "no expert had to move"
+        return f"Another program took {human_bytes(taken_bytes)} of VRAM: {moved}."
+    moved = f"{experts} came back" if came > 0 else "no expert had room to come back"
+    return f"{human_bytes(-taken_bytes)} of VRAM became free: {moved}."
+
+
 def explain_run(run: ExpertRun, trace: LayerTrace, *, has_gpu: bool) -> str:
     """One sentence: where an expert ran and why.
 

@@ -49,6 +49,14 @@ def workspace_bytes(model: ModelConfig, config: EngineConfig) -> int:
     return FLOAT_BYTES * states + max(FLOAT_BYTES * heads + mask_bytes, FLOAT_BYTES * expert)
 
 
+def cache_slice_bytes(model: ModelConfig, config: EngineConfig, device: PlannedDevice, kernels: str) -> int:
+    """What one layer's keys and values take as torch attends to them, where the KV cache holds another type."""
+    as_it_is = model.kv_format(config.kv_precision) == model.kv_format("auto")
+    if as_it_is or (device == "cpu" and kernels != TORCH_KERNELS):
+        return 0
+    return 2 * model.kv_heads * model.kv_row_bytes("auto") * planned_context_tokens(model, config)
+
+
 @dataclass(frozen=True, slots=True)
 class Needs:
     """Bytes of the parts, before any expert is placed.
@@ -56,7 +64,8 @@ class Needs:
     Attributes:
         dense: Weights outside the experts.
         kv: The KV cache.
-        workspace: Activations, weights that are unpacked for the moment, and the GPU's table of its residents.
+        workspace: Activations, what is unpacked for the moment (weights, keys and values), and the GPU's table of its
+            residents.
         expert: The largest expert, which a slot for streaming holds.
         experts: All experts, each as large as it is.
         on_disk: Whether they are kept in a file instead of RAM.
@@ -89,8 +98,11 @@ class Needs:
         moment = max(unpacking_bytes(model, device, kernels), launching_bytes(model, device))
         return cls(
             dense=held_dense_bytes(model, device, kernels),
-            kv=model.kv_bytes_per_token * planned_context_tokens(model, config),
-            workspace=workspace_bytes(model, config) + table_bytes(model, device) + moment,
+            kv=model.kv_bytes_per_token(config.kv_precision) * planned_context_tokens(model, config),
+            workspace=workspace_bytes(model, config)
+            + table_bytes(model, device)
+            + moment
+            + cache_slice_bytes(model, config, device, kernels),
             expert=model.expert_bytes,
             experts=model.experts_bytes,
             on_disk=config.experts_on_disk,
@@ -151,7 +163,8 @@ class Vram:
         asked = config.vram_budget_bytes
         device = planned_device(config, hardware)
         if device == "simulated":
-            return cls(total=config.simulated_vram_bytes, used=0, asked=asked, simulated=True)
+            total, used = config.simulated_vram_bytes, hardware.simulated_used_bytes
+            return cls(total=total, used=used, asked=asked, simulated=True)
         if device == "cpu" or hardware.gpu is None:
             return cls(total=0, used=0, asked=asked)
         return cls(total=hardware.gpu.total_bytes, used=hardware.gpu.used_bytes, asked=asked)

@@ -6,13 +6,12 @@ follow a slider. Every expert keeps its copy in RAM, residents too, so that the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from engine.config import MIN_CONTEXT_TOKENS, EngineConfig, ModelConfig
+from engine.config import MIN_CONTEXT_TOKENS, EngineConfig, KvPrecision
 from engine.errors import DoesNotFitError
 from engine.experts.disk import from_disk
 from engine.experts.explain import human_bytes, human_speed
@@ -26,11 +25,10 @@ from engine.experts.memory import (
     planned_device,
     ram_room,
 )
+from engine.experts.ranking import Mask, as_mask, choose_residents, layer_expert_bytes
 from engine.messages import PlacementPlan, PlanningInputs
 
 CONTEXT_STEP_TOKENS = MIN_CONTEXT_TOKENS
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,7 @@ class _Situation:
     resident: Mask
 
     @classmethod
-    def of(cls, inputs: PlanningInputs, config: EngineConfig) -> _Situation:
+    def of(cls, inputs: PlanningInputs, config: EngineConfig, held: Sequence[Sequence[int]] = ()) -> _Situation:
         """Work it out."""
         model, hardware, device = inputs.model, inputs.hardware, planned_device(config, inputs.hardware)
         needs, vram = Needs.of(model, config, device, inputs.kernels), Vram.of(config, hardware)
@@ -58,7 +56,7 @@ class _Situation:
             context_tokens=planned_context_tokens(model, config),
             needs=needs,
             vram=vram,
-            resident=_residents(inputs, config, room),
+            resident=choose_residents(inputs, config.placement, room, held),
         )
 
     @property
@@ -69,7 +67,7 @@ class _Situation:
     @property
     def resident_bytes(self) -> int:
         """Bytes of the experts that live in VRAM."""
-        return int(self.resident.sum(axis=1) @ _layer_expert_bytes(self.inputs.model))
+        return int(self.resident.sum(axis=1) @ layer_expert_bytes(self.inputs.model))
 
     @property
     def vram_bytes(self) -> dict[str, int]:
@@ -100,19 +98,20 @@ class _Shortage:
 # ---- the plan -------------------------------------------------------------------------------------------------------
 
 
-def make_plan(inputs: PlanningInputs, config: EngineConfig) -> PlacementPlan:
+def make_plan(inputs: PlanningInputs, config: EngineConfig, held: Sequence[Sequence[int]] = ()) -> PlacementPlan:
     """Place a model on a machine; pure, a few milliseconds for the largest models.
 
     Args:
         inputs: The model, the machine as it is without this engine, costs and popularity.
         config: The settings.
+        held: Per layer experts that shall stay in VRAM before others come; () to rank all alike.
 
     Returns:
         A plan; where it does not fit, `fits` is False, and `reasons`, `remedy`, `needed_bytes` and `available_bytes`
         say why and what to do. No byte is promised twice: the VRAM terms of a plan that fits add up to at most the
         budget.
     """
-    situation = _Situation.of(inputs, config)
+    situation = _Situation.of(inputs, config, held)
     shortage = _shortage(situation)
     if shortage is not None:
         return _refused(situation, shortage)
@@ -129,6 +128,7 @@ def make_plan(inputs: PlanningInputs, config: EngineConfig) -> PlacementPlan:
         predicted_prefill_tokens_per_s=speed.prefill_tokens_per_s,
         predicted_hit_rate=speed.hit_rate,
         reasons=(*_reasons(situation), speed.limit),
+        kv_precision=config.kv_precision,
     )
 
 
@@ -150,6 +150,7 @@ def in_force(
     resident_by_layer: tuple[tuple[int, ...], ...],
     vram_bytes: dict[str, int],
     context_tokens: int,
+    kv_precision: KvPrecision,
 ) -> PlacementPlan:
     """A plan after it was carried out: the same, unless the GPU had less memory than it promised.
 
@@ -160,17 +161,17 @@ def in_force(
         resident_by_layer: The experts that live in VRAM now.
         vram_bytes: Term -> bytes really allocated; {} without a GPU.
         context_tokens: Tokens that the KV cache holds now.
+        kv_precision: What it holds now.
 
     Returns:
         What is really there, with its own predictions, and a sentence about what is missing.
     """
     no_streaming = bool(vram_bytes) and vram_bytes.get("staging", 0) < plan.vram_bytes["staging"]
-    if (resident_by_layer, context_tokens, no_streaming) == (plan.resident_by_layer, plan.context_tokens, False):
+    real = (resident_by_layer, context_tokens, kv_precision, no_streaming)
+    if real == (plan.resident_by_layer, plan.context_tokens, plan.kv_precision, False):
         return plan
-    situation = _Situation.of(inputs, replace(config, context_tokens=context_tokens))
-    resident = np.zeros((inputs.model.layers, inputs.model.experts), dtype=np.bool_)
-    for layer, experts in enumerate(resident_by_layer):
-        resident[layer, list(experts)] = True
+    situation = _Situation.of(inputs, replace(config, context_tokens=context_tokens, kv_precision=kv_precision))
+    resident = as_mask(inputs.model, resident_by_layer)
     speed = _forecast(situation, resident)
     terms = _real_terms(plan, vram_bytes) if vram_bytes else {}
     return replace(
@@ -182,7 +183,8 @@ def in_force(
         predicted_decode_tokens_per_s=speed.decode_tokens_per_s,
         predicted_prefill_tokens_per_s=speed.prefill_tokens_per_s,
         predicted_hit_rate=speed.hit_rate,
-        reasons=(*plan.reasons, _shortage_reason(plan, int(resident.sum()), context_tokens)),
+        kv_precision=kv_precision,
+        reasons=(*plan.reasons, _shortage_reason(plan, int(resident.sum()), context_tokens, kv_precision)),
     )
 
 
@@ -221,31 +223,6 @@ def budget_range(inputs: PlanningInputs, config: EngineConfig) -> tuple[int, int
     return min(most, vram.budget_for(needs.least)), most
 
 
-def _residents(inputs: PlanningInputs, config: EngineConfig, room: int) -> Mask:
-    """Which experts live in so many bytes of VRAM [L, E]: as many of a ranking as fit, each as large as it is.
-
-    "popularity" ranks all (layer, expert) pairs together, ties by expert, then layer, so that before anything is known
-    every layer gets its share; "uniform" knows nothing of popularity and gives every layer the same number. What a hit
-    saves grows with the expert's bytes, so the share of visits is also what a byte of VRAM is worth.
-    """
-    model = inputs.model
-    if config.placement == "uniform":
-        ranking = np.arange(model.total_experts)
-    else:
-        ranking = np.argsort(-np.array(inputs.popularity).T.ravel(), kind="stable")
-    ends = np.cumsum(np.tile(_layer_expert_bytes(model), model.experts)[ranking])
-    chosen = np.zeros(model.total_experts, dtype=np.bool_)
-    chosen[ranking[: np.searchsorted(ends, room, side="right")]] = True
-    return chosen.reshape(model.experts, model.layers).T
-
-
-def _layer_expert_bytes(model: ModelConfig) -> NDArray[np.int64]:
-    """Bytes of one expert of each layer [L]."""
-    if not model.expert_formats:
-        return np.full(model.layers, model.expert_bytes)
-    return np.array([model.layer_expert_bytes(layer) for layer in range(model.layers)])
-
-
 def _refused(situation: _Situation, shortage: _Shortage) -> PlacementPlan:
     """A plan that does not fit: what it would need, no residents, no promises."""
     return PlacementPlan(
@@ -263,6 +240,7 @@ def _refused(situation: _Situation, shortage: _Shortage) -> PlacementPlan:
         remedy=shortage.remedy,
         needed_bytes=shortage.needed,
         available_bytes=shortage.available,
+        kv_precision=situation.config.kv_precision,
     )
 
 
@@ -374,16 +352,17 @@ def _budget_reason(vram: Vram) -> str:
     return f"Budget {human_bytes(vram.budget)}, as set, of {have}."
 
 
-def _shortage_reason(plan: PlacementPlan, residents: int, context_tokens: int) -> str:
+def _shortage_reason(plan: PlacementPlan, residents: int, context_tokens: int, precision: KvPrecision) -> str:
     """What the GPU's memory did not allow."""
     context = f", and the context holds {context_tokens} tokens" if context_tokens != plan.context_tokens else ""
+    context += f", and the KV precision is {precision}" if precision != plan.kv_precision else ""
     return f"The GPU ran out of memory: {residents} of {plan.resident_experts} planned experts live in VRAM{context}."
 
 
 def _experts_reason(situation: _Situation) -> str:
     """How many experts fit, and why not more."""
     model, residents = situation.inputs.model, int(situation.resident.sum())
-    sizes, total = _layer_expert_bytes(model), model.total_experts
+    sizes, total = layer_expert_bytes(model), model.total_experts
     mixed = f"{human_bytes(int(sizes.min()))} to " if sizes.min() < sizes.max() else ""
     each = mixed + human_bytes(int(sizes.max()))
     if residents == total:

@@ -125,18 +125,13 @@ class Decoder:
         qkv = F.linear(self._norm(hidden, layer.attention_norm), layer.qkv)
         qkv = qkv.view(tokens, rotated_heads + model.kv_heads, model.head_dim)
         rotated = self._rotate(index, qkv[:, :rotated_heads], rotation)
-        end = start + tokens
-        keys, values = self.cache.keys[index], self.cache.values[index]
-        keys[:, start:end] = rotated[:, model.heads :].transpose(0, 1)
-        values[:, start:end] = qkv[:, rotated_heads:].transpose(0, 1)
+        self.cache.write(index, start, rotated[:, model.heads :], qkv[:, rotated_heads:])
         # A query head group attends as G * T queries of its key head, so keys are never repeated.
         groups = model.heads // model.kv_heads
         queries = rotated[:, : model.heads].view(tokens, model.kv_heads, groups, model.head_dim)
         queries = queries.permute(1, 2, 0, 3).reshape(1, model.kv_heads, groups * tokens, model.head_dim)
-        first = self._first_key(start)
-        attended = F.scaled_dot_product_attention(
-            queries, keys[None, :, first:end], values[None, :, first:end], attn_mask=mask
-        )
+        keys, values = self.cache.read(index, self._first_key(start), start + tokens, queries.dtype)
+        attended = F.scaled_dot_product_attention(queries, keys[None], values[None], attn_mask=mask)
         attended = attended.view(model.kv_heads, groups, tokens, model.head_dim).permute(2, 0, 1, 3)
         return hidden + F.linear(attended.reshape(tokens, model.heads * model.head_dim), layer.output)
 

@@ -25,8 +25,6 @@ from engine.quant.formats import FORMATS
 
 Check = Callable[[], None]
 
-_CACHE_FORMATS = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
-
 
 class NativeDecoder:
     """A decoder over one KV cache, all of it on the CPU.
@@ -192,7 +190,7 @@ class NativeDecoder:
             layers=model.layers,
             normalise_top_k=model.normalise_top_k,
             window=model.sliding_window or 0,
-            cache_format=FORMATS[_CACHE_FORMATS[self.cache.keys.dtype]].native_id,
+            cache_format=FORMATS[self.cache.format].native_id,
             capacity=self.cache.capacity,
             epsilon=model.rms_norm_eps,
             inverse_frequencies=self._inverse_frequencies.data_ptr(),

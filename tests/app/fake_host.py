@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from engine.messages import (
     Cancel,
@@ -123,6 +123,10 @@ class FakeHost:
         if self._loading:
             self._finish_load()
         self.hold_load = self.hold_reply = False
+
+    def tell(self, because: str) -> None:
+        """Say that something changed of itself."""
+        self._events.append(replace(self.ready, because=because))
 
     def die(self) -> None:
         """The process ends unasked."""

@@ -362,6 +362,14 @@ def test_measuring_again_reaches_the_engine_and_its_answer_the_dialog(
     dialog.reject()
 
 
+def test_what_other_programs_took_is_said_once_in_a_banner(rooftop: Application, host: FakeHost, qtbot: QtBot) -> None:
+    for because in ("Another program took 3.1 GiB of VRAM: 21 experts moved to RAM.", "3.1 GiB of VRAM became free."):
+        host.tell(because)
+        qtbot.waitUntil(lambda: "memory" in rooftop.chat.banners.banners)
+        assert rooftop.chat.banners.banners["memory"].text == because
+        rooftop.chat.banners.dismiss("memory")
+
+
 def test_settings_that_the_engine_refuses_are_not_kept(rooftop: Application, host: FakeHost, qtbot: QtBot) -> None:
     host.settings_error = ErrorReport("does-not-fit", "Needs 40 MiB, 35 MiB available.", "Raise the budget.")
     rooftop.open_settings()

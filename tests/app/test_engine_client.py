@@ -82,6 +82,36 @@ def test_one_request_at_a_time(client: EngineClient, qtbot: QtBot, host: FakeHos
     wait_for(client, qtbot, EngineState.READY)
 
 
+@pytest.mark.parametrize("hold", [True, False])
+def test_a_ready_that_answers_nothing_changes_no_state(
+    client: EngineClient, qtbot: QtBot, host: FakeHost, hold: bool
+) -> None:
+    load(client, qtbot)
+    host.hold_reply = hold
+    client.generate(QUESTION, SamplingParams())
+    client.reconfigure(EngineConfig(context_tokens=512))
+    heard: list[Any] = []
+    client.ready.connect(heard.append)
+    host.tell("Another program took 3.1 GiB of VRAM: 21 experts moved to RAM.")
+    qtbot.waitUntil(lambda: bool(heard))
+    assert heard[0].because
+    assert client.state is EngineState.GENERATING
+    assert isinstance(host.requests[-1], Generate), "the settings wait for the reply's own end"
+    host.release()
+    qtbot.waitUntil(lambda: isinstance(host.requests[-1], Reconfigure))
+
+
+def test_what_a_model_that_is_given_up_still_says_is_not_heard(
+    client: EngineClient, qtbot: QtBot, host: FakeHost
+) -> None:
+    load(client, qtbot)
+    heard: list[Any] = []
+    client.ready.connect(heard.append)
+    host.tell("Another program took 3.1 GiB of VRAM: 21 experts moved to RAM.")
+    load(client, qtbot)
+    assert [ready.because for ready in heard] == [""]
+
+
 def test_loading_another_model_ends_the_reply_first(
     client: EngineClient, said: Recorder, qtbot: QtBot, host: FakeHost
 ) -> None:

@@ -9,8 +9,9 @@ from app.settings import Settings, SettingsError, load_settings, save_settings, 
 from engine.errors import ConfigurationError
 
 CHANGED = Settings(
-    model="/models/x", vram_budget_bytes=6 << 30, cpu_threads=4, experts_on_disk=True, theme="dark", zoom=1.3
-)
+    model="/models/x", vram_budget_bytes=6 << 30, kv_precision="q8", cpu_threads=4, experts_on_disk=True, theme="dark",
+    zoom=1.3,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -95,9 +96,17 @@ def test_a_full_disk_keeps_the_old_file(path: Path, monkeypatch: pytest.MonkeyPa
     assert [entry.name for entry in path.parent.iterdir()] == ["settings.json"]
 
 
+def test_settings_of_before_there_was_a_kv_precision_take_the_models_own(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text(json.dumps({"version": 1, "context_tokens": 4096}))
+    assert load_settings(path) == (Settings(context_tokens=4096, kv_precision="auto"), "")
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("kv_precision", "q4"),
+        ("kv_precision", None),
         ("context_tokens", 1),
         ("context_tokens", True),
         ("cpu_threads", 0),
@@ -123,6 +132,7 @@ def test_the_engines_part() -> None:
     config = to_engine_config(dataclasses.replace(CHANGED, simulate_gpu_bytes=8 << 30))
     assert (config.device, config.simulated_vram_bytes) == ("simulated", 8 << 30)
     assert (config.vram_budget_bytes, config.cpu_threads) == (6 << 30, 4)
+    assert config.kv_precision == "q8"
     assert config.popularity_dir
     assert config.cost_cache_dir != config.popularity_dir
     assert config.experts_on_disk

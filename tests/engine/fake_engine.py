@@ -58,14 +58,15 @@ class FakeEngine:
     """Stands in for `engine.engine.Engine`."""
 
     open_engines = 0
+    other_programs = None
 
     def __init__(self, config: EngineConfig) -> None:
-        self.config = config
+        self.config, self.because = config, ""
         FakeEngine.open_engines += 1
 
     @property
     def ready(self) -> Ready:
-        return Ready(MODEL, "Test processor", not _YES, PLAN, self.config, PLANNING)
+        return Ready(MODEL, "Test processor", not _YES, PLAN, self.config, PLANNING, self.because)
 
     def snapshot(self) -> Snapshot:
         return SNAPSHOT
@@ -86,6 +87,8 @@ class FakeEngine:
     ) -> Iterator[Event]:
         prompt = messages[-1].content
         yield PromptProgress(1, 1)
+        if prompt.startswith("short of memory"):
+            self.because = "The GPU ran out of memory."
         yield from _BEHAVIOURS.get(prompt, _echo)(prompt, cancelled)
         reason = "cancelled" if cancelled() else "stop"
         yield Finished("stop" if reason == "stop" else "cancelled", Usage(1, 0, 3), Timings(0.1, 10.0, 20.0))
@@ -166,6 +169,7 @@ _BEHAVIOURS: dict[str, Callable[[str, Callable[[], bool]], Iterator[Event]]] = {
     "crash": _crash,
     "exit": _exit,
     "fail": _fail,
+    "short of memory, then fail": _fail,
     "bug": _bug,
     "print": _print,
     "not plain": _not_plain,

@@ -74,6 +74,14 @@ def test_plan_without_a_gpu_has_an_empty_vram_total(capsys: pytest.CaptureFixtur
     assert plan["context_tokens"] == 64
 
 
+def test_plan_with_a_smaller_kv_cache(capsys: pytest.CaptureFixture[str], model: str) -> None:
+    options = ("plan", "--model", model, "--device", "simulated")
+    sixteen = _json(capsys, *options)
+    eight = _json(capsys, *options, "--kv-precision", "q8")
+    assert (sixteen["kv_precision"], eight["kv_precision"]) == ("auto", "q8")
+    assert eight["vram_bytes"]["kv"] < 0.6 * sixteen["vram_bytes"]["kv"]
+
+
 def test_plan_as_a_table(capsys: pytest.CaptureFixture[str], model: str) -> None:
     assert main(["plan", "--model", model, "--device", "simulated", "--vram-budget", "512MiB"]) == 0
     out = capsys.readouterr().out

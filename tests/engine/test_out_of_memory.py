@@ -78,7 +78,7 @@ def tokens_of(engine: Engine, prompt: list[int]) -> list[int]:
 
 
 def live_a_life(model: str) -> tuple[list[list[int]], int]:
-    """Load, reply, lower the budget, reply, raise it with another context, reply; and how often memory ran out."""
+    """Load, reply, lower the budget, reply, raise it with another cache, reply; and how often memory ran out."""
     shortages = 0
     with Engine.load(model, ROOMY) as engine:
         replies = [tokens_of(engine, PROMPTS[0])]
@@ -86,7 +86,7 @@ def live_a_life(model: str) -> tuple[list[list[int]], int]:
         small = simulated_budget(engine.model, ROOMY, residents=3)
         for config, prompt in (
             (replace(ROOMY, vram_budget_bytes=small), PROMPTS[1]),
-            (replace(ROOMY, context_tokens=64), PROMPTS[2]),
+            (replace(ROOMY, context_tokens=64, kv_precision="q8"), PROMPTS[2]),
         ):
             engine.reconfigure(config)
             check_books(engine)
@@ -115,6 +115,7 @@ def check_books(engine: Engine) -> int:
     assert engine.plan.vram_bytes["staging"] == there["staging"]
     assert engine.plan.resident_experts == len(slots)
     assert engine.plan.context_tokens == engine.ready.effective.context_tokens == cache.capacity
+    assert engine.plan.kv_precision == engine.ready.effective.kv_precision == cache.precision
     assert sum(engine.plan.vram_bytes.values()) == 2 * engine.plan.vram_bytes["total"]
     assert snapshot.vram_bytes == device.allocated
     short = any("ran out of memory" in reason for reason in engine.plan.reasons)
@@ -211,7 +212,7 @@ def test_a_context_that_the_device_cannot_hold_leaves_the_one_from_before(model:
         reserve(self, term, size_bytes)
 
     with Engine.load(model, ROOMY) as engine, pytest.MonkeyPatch.context() as patch:
-        kv_bytes = engine.model.kv_bytes_per_token
+        kv_bytes = engine.model.kv_bytes_per_token("auto")
         expected = tokens_of(engine, PROMPTS[0])
         patch.setattr(SimulatedDevice, "reserve", no_longer_cache)
         engine.reconfigure(replace(ROOMY, context_tokens=128))

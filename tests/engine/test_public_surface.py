@@ -70,6 +70,7 @@ def test_errors_and_settings_cross_a_pipe() -> None:
         (EngineConfig, "context_tokens", 3),
         (EngineConfig, "context_tokens", float("nan")),
         (EngineConfig, "cpu_threads", 0),
+        (EngineConfig, "kv_precision", "q4"),
         (EngineConfig, "vram_budget_bytes", -1),
         (EngineConfig, "policy", ""),
         (EngineConfig, "simulated_flops", 0.0),
@@ -88,4 +89,5 @@ def test_model_arithmetic_agrees_with_mixtrals_published_size() -> None:
     mixtral = config.ModelConfig("m", "mixtral", 4096, 14336, 32, 32, 8, 128, 8, 2, 32000, 32768)
     assert mixtral.expert_parameters == 176_160_768
     assert mixtral.dense_parameters + mixtral.total_experts * mixtral.expert_parameters == 46_702_792_704
-    assert mixtral.kv_bytes_per_token == 131_072
+    assert mixtral.kv_bytes_per_token("auto") == mixtral.kv_bytes_per_token("f16") == 131_072
+    assert mixtral.kv_bytes_per_token("q8") == 131_072 * 136 // 256

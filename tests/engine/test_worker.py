@@ -145,6 +145,16 @@ def test_recalibration_is_announced(loaded: Worker) -> None:
     assert [type(event) for event in loaded.until(Snapshot)] == [Loading, Ready, Snapshot]
 
 
+@pytest.mark.parametrize("prompt", ["short of memory", "short of memory, then fail"])
+def test_memory_that_ran_out_in_a_reply_is_told_once(loaded: Worker, prompt: str) -> None:
+    loaded.worker.submit(ask(prompt))
+    loaded.worker.submit(ask("hello"))
+    events = [*loaded.until(Finished, Failed), *loaded.until(Finished, Failed)]
+    told = [event for event in events if isinstance(event, Ready)]
+    assert [ready.because for ready in told] == ["The GPU ran out of memory."]
+    assert isinstance(events[events.index(told[0]) + 1], Snapshot)
+
+
 # ---- cancel ----
 
 

@@ -12,19 +12,44 @@ using rooftop::AttentionTask;
 
 constexpr int kKeyBlock = 64;
 
-inline V::F cached(const uint8_t* base, int format, size_t index) {
-  if (format == rooftop::kF32) return V::load(reinterpret_cast<const float*>(base) + index);
-  return format == rooftop::kF16 ? V::half(base + 2 * index) : V::bfloat(base + 2 * index);
+// Numbers i .. i + 15 of a row of floats.
+inline V::F cached(const uint8_t* row, int format, int i) {
+  if (format == rooftop::kF32) return V::load(reinterpret_cast<const float*>(row) + i);
+  return format == rooftop::kF16 ? V::half(row + 2 * i) : V::bfloat(row + 2 * i);
 }
 
-inline void read_cached(const void* base, int format, size_t index, int n, float* out) {
-  const uint8_t* bytes = static_cast<const uint8_t*>(base);
-  if (format == rooftop::kF32)
-    read_float_row<Float32>(bytes + 4 * index, n, out);
+inline void read_codes(const uint8_t* row, int dim, float* out) {
+  const int group = rooftop::cache_group(dim);
+  for (int first = 0, g = 0; first < dim; first += group, g++) {
+    const V::F scale = V::set1(V::half1(row + dim + 2 * g));
+    each16(group, [&](int i, int count) {
+      uint8_t part[16] = {};
+      __builtin_memcpy(part, row + first + i, size_t(count));
+      store_part(out + first + i, V::mul(V::to_float(V::signed_bytes(part)), scale), count);
+    });
+  }
+}
+
+// The same for 16 * Vectors numbers.
+template <int Vectors>
+inline void read_codes(const uint8_t* row, float* out) {
+  static_assert(Vectors % 2 == 0 && rooftop::cache_group(16 * Vectors) == 32, "two vectors share a scale");
+  V::F scale[Vectors / 2];
+  for (int g = 0; g < Vectors / 2; g++) scale[g] = V::set1(V::half1(row + 16 * Vectors + 2 * g));
+  for (int i = 0; i < Vectors; i++)
+    V::store(out + 16 * i, V::mul(V::to_float(V::signed_bytes(row + 16 * i)), scale[i / 2]));
+}
+
+inline void read_cached(const uint8_t* base, int format, int index, int dim, float* out) {
+  const uint8_t* row = base + size_t(index) * rooftop::cache_row_bytes(format, dim);
+  if (format == rooftop::kQ8_0)
+    read_codes(row, dim, out);
+  else if (format == rooftop::kF32)
+    read_float_row<Float32>(row, dim, out);
   else if (format == rooftop::kF16)
-    read_float_row<Float16>(bytes + 2 * index, n, out);
+    read_float_row<Float16>(row, dim, out);
   else
-    read_float_row<BFloat16>(bytes + 2 * index, n, out);
+    read_float_row<BFloat16>(row, dim, out);
 }
 
 inline float dot_row(const float* a, const float* b, int n) {
@@ -39,7 +64,7 @@ void attend_one(const AttentionTask& t, int first, int end) {
   float* scores = t.scratch;                     // [heads, keys]
   float* row = t.scratch + size_t(t.heads) * keys;  // [dim]
   for (int k = 0; k < keys; k++) {
-    read_cached(t.keys, t.cache_format, size_t(first + k) * t.dim, t.dim, row);
+    read_cached(t.keys, t.cache_format, first + k, t.dim, row);
     for (int h = 0; h < t.heads; h++)
       scores[size_t(h) * keys + k] = scale * dot_row(t.queries + size_t(h) * t.dim, row, t.dim);
   }
@@ -48,7 +73,7 @@ void attend_one(const AttentionTask& t, int first, int end) {
     for (int d = 0; d < t.dim; d++) t.out[size_t(h) * t.dim + d] = 0;
   }
   for (int k = 0; k < keys; k++) {
-    read_cached(t.values, t.cache_format, size_t(first + k) * t.dim, t.dim, row);
+    read_cached(t.values, t.cache_format, first + k, t.dim, row);
     for (int h = 0; h < t.heads; h++)
       add_scaled(t.out + size_t(h) * t.dim, row, scores[size_t(h) * keys + k], t.dim);
   }
@@ -62,10 +87,15 @@ void attend_one_fast(const AttentionTask& t, int first, int end) {
   const V::F scale = V::set1(1.0f / __builtin_sqrtf(float(dim)));
   float* scores = t.scratch;                          // [heads, keys]
   float* block = t.scratch + size_t(t.heads) * keys;  // [16, dim]
-  const auto read_block = [&](const void* from, int at, int count) {
-    const uint8_t* bytes = static_cast<const uint8_t*>(from);
-    for (int i = 0; i < count * Vectors; i++)
-      V::store(block + 16 * i, cached(bytes, t.cache_format, size_t(first + at) * dim + 16 * size_t(i)));
+  const size_t row_bytes = rooftop::cache_row_bytes(t.cache_format, dim);
+  const auto read_block = [&](const uint8_t* from, int at, int count) {
+    const uint8_t* row = from + size_t(first + at) * row_bytes;
+    for (int k = 0; k < count; k++, row += row_bytes) {
+      if (t.cache_format == rooftop::kQ8_0)
+        read_codes<Vectors>(row, block + k * dim);
+      else
+        for (int i = 0; i < Vectors; i++) V::store(block + k * dim + 16 * i, cached(row, t.cache_format, 16 * i));
+    }
   };
   for (int at = 0; at < keys; at += kBlock) {
     const int count = keys - at < kBlock ? keys - at : kBlock;
@@ -205,8 +235,8 @@ void attend_many(const AttentionTask& t) {
       float* value = values + size_t(k) * (t.dim + 32);
       for (int d = 0; d < t.dim + 32; d++) line[d] = value[d] = 0;
       if (block + k < last) {
-        read_cached(t.keys, t.cache_format, size_t(block + k) * t.dim, t.dim, line);
-        read_cached(t.values, t.cache_format, size_t(block + k) * t.dim, t.dim, value);
+        read_cached(t.keys, t.cache_format, block + k, t.dim, line);
+        read_cached(t.values, t.cache_format, block + k, t.dim, value);
       }
       for (int d = 0; d < t.dim; d++) keys[size_t(d) * kKeyBlock + k] = line[d];
     }

@@ -39,7 +39,7 @@ typedef struct {
   const float* expert_norm;  // [hidden]
   rooftop_matrix router;     // [experts, hidden]
   rooftop_experts experts;
-  uint8_t* keys;    // [kv_heads, capacity, dim]
+  uint8_t* keys;    // [kv_heads, capacity] rows of dim numbers in cache_format
   uint8_t* values;
 } rooftop_layer;
 

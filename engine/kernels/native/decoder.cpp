@@ -147,8 +147,8 @@ class Forward {
 
   // One token's key and value of one head go into the cache.
   void write_cache(const rooftop_layer& w, int token, int head) {
-    const size_t size = m_.cache_format == kF32 ? 4 : 2;
-    const size_t at = (size_t(head) * m_.capacity + size_t(start_ + token)) * m_.dim * size;
+    const size_t row_bytes = cache_row_bytes(m_.cache_format, m_.dim);
+    const size_t at = (size_t(head) * m_.capacity + size_t(start_ + token)) * row_bytes;
     const float* key = mixed_ + size_t(token) * width_ + size_t(m_.heads + head) * m_.dim;
     k_.store_as(key, m_.dim, m_.cache_format, w.keys + at);
     k_.store_as(key + size_t(m_.kv_heads) * m_.dim, m_.dim, m_.cache_format, w.values + at);
@@ -156,7 +156,7 @@ class Forward {
 
   void attend(int thread, const rooftop_layer& w, int head, int first, int count) {
     const int group = m_.heads / m_.kv_heads, end = start_ + first + count;
-    const size_t size = m_.cache_format == kF32 ? 4 : 2, at = size_t(head) * m_.capacity * m_.dim * size;
+    const size_t at = size_t(head) * m_.capacity * cache_row_bytes(m_.cache_format, m_.dim);
     AttentionTask task;
     task.queries = mixed_ + size_t(first) * width_ + size_t(head) * group * m_.dim;
     task.query_stride = size_t(width_);

@@ -29,4 +29,11 @@ static inline constexpr size_t row_bytes(int format, int columns) {
   return size_t(columns) / kBlocks[format].columns * kBlocks[format].bytes;
 }
 
+// A cache holds rows of a float format, or as kQ8_0: `dim` int8 codes, then an fp16 scale for each cache_group of them.
+static inline constexpr int cache_group(int dim) { return dim % 32 ? dim : 32; }
+
+static inline constexpr size_t cache_row_bytes(int format, int dim) {
+  return format == kQ8_0 ? size_t(dim) + 2 * size_t(dim / cache_group(dim)) : row_bytes(format, dim);
+}
+
 }  // namespace rooftop

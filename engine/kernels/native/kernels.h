@@ -42,9 +42,9 @@ struct AttentionTask {
   size_t query_stride;
   float* out;            // the same shape
   size_t out_stride;
-  const void* keys;      // [capacity, dim]
-  const void* values;    // [capacity, dim]
-  int cache_format;      // kF32, kF16 or kBF16
+  const uint8_t* keys;    // capacity rows of `dim` numbers in the cache's format
+  const uint8_t* values;
+  int cache_format;      // kF32, kF16, kBF16 or kQ8_0, see cache_row_bytes
   int heads, dim;
   int start;             // position of the first token
   int tokens;
@@ -65,7 +65,7 @@ struct Kernels {
   void (*add_scaled)(float* out, const float* x, float scale, int n);
   // Rotates pairs (x[i], x[i + dim/2]) by cosines and sines [dim/2].
   void (*rotate)(float* x, const float* cosines, const float* sines, int dim);
-  // fp32 -> a float format
+  // fp32 -> a row of a cache, or of a matrix in a float format
   void (*store_as)(const float* x, int n, int format, void* out);
   // One row of a matrix of any format as fp32.
   void (*read_row)(const uint8_t* matrix, int format, int columns, int row, float* out);

@@ -121,8 +121,33 @@ inline uint16_t to_bfloat(float value) {  // to nearest even; NaN stays NaN
   return uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+// A row of a cache as int8; see cache_group.
+void store_codes(const float* x, int dim, uint8_t* row) {
+  const int group = rooftop::cache_group(dim);
+  for (int first = 0, g = 0; first < dim; first += group, g++) {
+    V::F most = V::zero();
+    each16(group, [&](int i, int count) { most = V::maximum(most, V::absolute(load_part(x + first + i, count))); });
+    // Rounded to a bfloat16 first, so that every 16-bit type holds it as it is; the largest that fp16 holds is 65280.
+    float scale = V::largest(most) / 127.0f;
+    const uint32_t bits = uint32_t(to_bfloat(scale < 65280.0f ? scale : 65280.0f)) << 16;
+    __builtin_memcpy(&scale, &bits, 4);
+    uint16_t half[16];
+    V::store_half(half, V::set1(scale));
+    __builtin_memcpy(row + dim + 2 * g, half, 2);
+    scale = V::half1(half);
+    const V::F inverse = V::set1(scale > 0 ? 1.0f / scale : 0.0f), limit = V::set1(127.0f);
+    each16(group, [&](int i, int count) {
+      int8_t codes[16];
+      const V::F code = V::mul(load_part(x + first + i, count), inverse);
+      V::store_int8(codes, V::maximum(V::minimum(code, limit), V::sub(V::zero(), limit)));
+      __builtin_memcpy(row + first + i, codes, size_t(count));
+    });
+  }
+}
+
 void store_as(const float* x, int n, int format, void* out) {
   uint8_t* bytes = static_cast<uint8_t*>(out);
+  if (format == rooftop::kQ8_0) return store_codes(x, n, bytes);
   if (format == rooftop::kF32) {
     __builtin_memcpy(out, x, size_t(n) * 4);
   } else if (format == rooftop::kF16) {

@@ -96,6 +96,11 @@ struct V {
     std::memcpy(bits, p, sizeof bits);
     ROOFTOP_EACH(F, half_to_float(bits[i]));
   }
+  static inline float half1(const void* p) {
+    uint16_t bits;
+    std::memcpy(&bits, p, sizeof bits);
+    return half_to_float(bits);
+  }
   static inline F bfloat(const void* p) {
     uint16_t bits[16];
     std::memcpy(bits, p, sizeof bits);

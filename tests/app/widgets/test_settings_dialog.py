@@ -85,6 +85,26 @@ def test_a_longer_context_costs_experts_in_the_preview(qtbot: QtBot) -> None:
     assert "keeps the model loaded; the next reply reads the whole chat" in dialog.status.text()
 
 
+def test_the_kv_cache_in_8_bits_leaves_room_for_experts_in_the_preview(qtbot: QtBot) -> None:
+    dialog = open_dialog(qtbot, ready=make_ready("mixtral", "cuda", context_tokens=32768))
+    dialog.context.setValue(32768)
+    assert dialog.precision_in_force.text() == "in force: 16 bits (bfloat16), 4.0 GiB of memory"
+    before = preview(dialog)
+    dialog.precision.setCurrentIndex(dialog.precision.findData("q8"))
+    assert preview(dialog) != before
+    assert dialog.pending.kv_precision == "q8"
+    assert "keeps the model loaded; the next reply reads the whole chat" in dialog.status.text()
+
+
+def test_a_ready_that_answers_nothing_does_not_count_as_applied(qtbot: QtBot) -> None:
+    ready = make_ready("mixtral", "cuda")
+    dialog = open_dialog(qtbot, ready=ready)
+    dialog.context.setValue(4096)
+    QTest.mouseClick(dialog.button("Apply"), Qt.MouseButton.LeftButton)
+    dialog.show_ready(replace(ready, because="Another program took 3.1 GiB of VRAM: 21 experts moved to RAM."))
+    assert "waiting for the engine" in dialog.status.text()
+
+
 def test_without_a_model_there_is_no_preview(qtbot: QtBot) -> None:
     dialog = open_dialog(qtbot)
     assert preview(dialog) == NO_MODEL
@@ -172,8 +192,8 @@ def test_ok_without_changes_applies_nothing(qtbot: QtBot) -> None:
 
 def test_defaults_are_filled_in_but_not_applied(qtbot: QtBot) -> None:
     settings = Settings(
-        model="mine", vram_budget_bytes=3 * GIB, context_tokens=2048, cpu_threads=1, simulate_gpu_bytes=GIB,
-        experts_on_disk=True, theme="dark",
+        model="mine", vram_budget_bytes=3 * GIB, context_tokens=2048, kv_precision="f16", cpu_threads=1,
+        simulate_gpu_bytes=GIB, experts_on_disk=True, theme="dark",
     )  # fmt: skip
     dialog = open_dialog(qtbot, settings)
     assert dialog.pending == settings

@@ -102,6 +102,12 @@ def test_the_command_prints_a_line_per_format(tmp_path: Path, capsys: pytest.Cap
     assert {path.name for path in tmp_path.iterdir()} == {"guide-F32.gguf", "guide-Q8_0.gguf"}
 
 
+def test_the_command_measures_the_kv_cache_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert perplexity.main(["--kv-precision", "q8", "--windows", "1"]) == 0
+    names = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert names == [["bundled", "16.00"], ["KV", "q8"]]
+
+
 def test_the_command_refuses_what_is_no_format(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         perplexity.main(["Q9"])

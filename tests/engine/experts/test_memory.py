@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.config import EngineConfig, ModelConfig
+from engine.config import EngineConfig, KvPrecision, ModelConfig
 from engine.experts.memory import (
     MIB,
     Needs,
@@ -17,7 +17,8 @@ from engine.experts.memory import (
     ram_room,
     workspace_bytes,
 )
-from tests.engine.experts.shapes import GIB, MIXTRAL, QWEN, QWEN_Q4_K_M, TINY, machine
+from engine.experts.placement import make_plan
+from tests.engine.experts.shapes import GIB, MIXTRAL, QWEN, QWEN_Q4_K_M, TINY, machine, pc_costs, planning
 
 SIMULATED = EngineConfig(device="simulated")
 
@@ -57,7 +58,7 @@ def test_terms_add_up() -> None:
     assert terms["total"] == sum(size for term, size in terms.items() if term != "total")
     assert terms["experts"] == 10 * MIXTRAL.expert_bytes
     assert terms["staging"] == 2 * MIXTRAL.expert_bytes
-    assert terms["kv"] == 8192 * MIXTRAL.kv_bytes_per_token
+    assert terms["kv"] == 8192 * MIXTRAL.kv_bytes_per_token("auto")
     assert needs.terms(MIXTRAL.experts_bytes, 0)["staging"] == 0
 
 
@@ -136,3 +137,24 @@ def test_experts_are_as_large_as_they_are_and_slots_for_streaming_as_the_largest
 @pytest.mark.parametrize(("available", "kept"), [(4 * GIB, 512 * MIB), (20 * GIB, GIB), (200 * GIB, 2 * GIB)])
 def test_ram_kept_free(available: int, kept: int) -> None:
     assert ram_room(machine(ram_available=available)) == available - kept
+
+
+@pytest.mark.parametrize(("precision", "row"), [("auto", 256), ("f16", 256), ("q8", 128 + 8)])
+def test_int8_in_the_cache_makes_room_for_experts(precision: KvPrecision, row: int) -> None:
+    inputs, config = planning(MIXTRAL), EngineConfig(context_tokens=32768, kv_precision=precision)
+    plan, auto = make_plan(inputs, config), make_plan(inputs, EngineConfig(context_tokens=32768))
+    assert plan.kv_precision == precision
+    assert plan.vram_bytes["kv"] == 32 * 2 * 8 * row * 32768
+    slice_bytes = 0 if MIXTRAL.kv_format(precision) == "BF16" else 2 * 8 * 256 * 32768
+    assert plan.vram_bytes["workspace"] == auto.vram_bytes["workspace"] + slice_bytes
+    freed = auto.vram_bytes["kv"] - plan.vram_bytes["kv"] - slice_bytes
+    gained = (plan.resident_experts - auto.resident_experts) * MIXTRAL.expert_bytes
+    assert abs(gained - freed) < MIXTRAL.expert_bytes
+
+
+def test_only_torch_unpacks_a_slice_of_the_cache() -> None:
+    q8 = EngineConfig(device="cpu", kv_precision="q8")
+    for kernels, more in (("torch", 2 * 8 * 256 * 8192), ("avx2", 0)):
+        inputs = replace(planning(MIXTRAL, machine(gpu=None), pc_costs(MIXTRAL, gpu=False)), kernels=kernels)
+        workspace = [make_plan(inputs, replace(q8, kv_precision=p)).host_bytes["workspace"] for p in ("auto", "q8")]
+        assert workspace[1] - workspace[0] == more

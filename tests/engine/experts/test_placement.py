@@ -60,6 +60,7 @@ CONFIGS = st.builds(
     device=st.sampled_from(["auto", "cuda", "cpu", "simulated"]),
     vram_budget_bytes=st.none() | st.integers(0, 120 * GIB),
     context_tokens=st.sampled_from([16, 100, 4096, 1 << 20]),
+    kv_precision=st.sampled_from(["auto", "f16", "q8"]),
     placement=st.sampled_from(["popularity", "uniform"]),
     policy=st.sampled_from(["fiddler", "gpu_stream", "cpu_only"]),
     simulated_vram_bytes=st.integers(MIB, 64 * GIB),
@@ -359,7 +360,7 @@ def test_a_plan_that_came_true_is_in_force_as_it_is(case: Case) -> None:
     plan = make_plan(inputs, config)
     assume(plan.fits)
     held = {term: size for term, size in plan.vram_bytes.items() if term not in ("margin", "total")}
-    assert in_force(plan, inputs, config, plan.resident_by_layer, held, plan.context_tokens) is plan
+    assert in_force(plan, inputs, config, plan.resident_by_layer, held, plan.context_tokens, plan.kv_precision) is plan
 
 
 def test_what_the_gpu_had_no_memory_for_is_not_in_force() -> None:
@@ -368,23 +369,24 @@ def test_what_the_gpu_had_no_memory_for_is_not_in_force() -> None:
     there = tuple(layer[:1] for layer in plan.resident_by_layer)
     count = sum(map(len, there))
     held = {"dense": 5, "kv": 7, "workspace": 11, "experts": count * MIXTRAL.expert_bytes}
-    real = in_force(plan, inputs, config, there, held, 4096)
+    real = in_force(plan, inputs, config, there, held, 4096, "q8")
     assert real.resident_by_layer == there
     assert real.vram_bytes == {
         **held, "staging": 0, "margin": plan.vram_bytes["margin"],
         "total": sum(held.values()) + plan.vram_bytes["margin"],
     }  # fmt: skip
-    assert real.context_tokens == 4096
+    assert (real.context_tokens, real.kv_precision) == (4096, "q8")
     assert real.predicted_hit_rate < plan.predicted_hit_rate
     assert real.predicted_decode_tokens_per_s < plan.predicted_decode_tokens_per_s
-    words = f"{count} of {plan.resident_experts} planned experts live in VRAM, and the context holds 4096 tokens."
+    words = f"{count} of {plan.resident_experts} planned experts live in VRAM, and the context holds 4096 tokens"
+    words += ", and the KV precision is q8."
     assert real.reasons == (*plan.reasons, f"The GPU ran out of memory: {words}")
 
 
 def test_a_context_that_the_cpu_cannot_hold_is_not_in_force() -> None:
     inputs, config = planning(MIXTRAL, machine(gpu=None), pc_costs(MIXTRAL, gpu=False)), EngineConfig()
     plan = make_plan(inputs, config)
-    real = in_force(plan, inputs, config, plan.resident_by_layer, {}, 4096)
+    real = in_force(plan, inputs, config, plan.resident_by_layer, {}, 4096, "auto")
     assert (real.vram_bytes, real.context_tokens) == ({}, 4096)
     assert real.host_bytes["kv"] == plan.host_bytes["kv"] // 2
 

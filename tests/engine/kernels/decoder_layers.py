@@ -53,7 +53,7 @@ def a_decoder(model: ModelConfig, capacity: int = 8) -> tuple[Decoder, LayerWeig
         key_norm=a_random(width, seed=7) if model.query_key_norm else None,
     )
     embedding = a_random(model.vocab_size, hidden, seed=8)
-    cache = KVCache(model, CpuDevice(probe_hardware()), capacity, FP32)
+    cache = KVCache(model, CpuDevice(probe_hardware()), capacity, "auto")
     cache.keys.copy_(a_random(*cache.keys.shape, seed=9))
     cache.values.copy_(a_random(*cache.values.shape, seed=10))
     weights = DenseWeights(embedding, (layer,), a_random(hidden, seed=11), embedding)

@@ -1,0 +1,56 @@
+"""Which experts live in so many bytes of VRAM: as many of a ranking as fit, each as large as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.config import ModelConfig, PlacementName
+from engine.messages import PlanningInputs
+
+Mask = NDArray[np.bool_]
+
+
+def layer_expert_bytes(model: ModelConfig) -> NDArray[np.int64]:
+    """Bytes of one expert of each layer [L]."""
+    if not model.expert_formats:
+        return np.full(model.layers, model.expert_bytes)
+    return np.array([model.layer_expert_bytes(layer) for layer in range(model.layers)])
+
+
+def as_mask(model: ModelConfig, by_layer: Sequence[Sequence[int]]) -> Mask:
+    """Experts by layer as a mask [L, E]."""
+    mask = np.zeros((model.layers, model.experts), dtype=np.bool_)
+    for layer, experts in enumerate(by_layer):
+        mask[layer, list(experts)] = True
+    return mask
+
+
+def choose_residents(
+    inputs: PlanningInputs, placement: PlacementName, room: int, held: Sequence[Sequence[int]]
+) -> Mask:
+    """Which experts live in so many bytes of VRAM [L, E].
+
+    "popularity" ranks all (layer, expert) pairs together, ties by expert, then layer, so that before anything is known
+    every layer gets its share; "uniform" knows nothing of popularity and gives every layer the same number. What a hit
+    saves grows with the expert's bytes, so the share of visits is also what a byte of VRAM is worth.
+
+    Args:
+        inputs: The model, and its experts' popularity.
+        placement: How to rank.
+        room: Bytes.
+        held: Per layer experts that come before all others, in the same ranking: none is moved without need.
+    """
+    model = inputs.model
+    if placement == "uniform":
+        ranking = np.arange(model.total_experts)
+    else:
+        ranking = np.argsort(-np.array(inputs.popularity).T.ravel(), kind="stable")
+    if held:
+        ranking = ranking[np.argsort(~as_mask(model, held).T.ravel()[ranking], kind="stable")]
+    ends = np.cumsum(np.tile(layer_expert_bytes(model), model.experts)[ranking])
+    chosen = np.zeros(model.total_experts, dtype=np.bool_)
+    chosen[ranking[: np.searchsorted(ends, room, side="right")]] = True
+    return chosen.reshape(model.experts, model.layers).T
