@@ -155,7 +155,12 @@ def test_the_processs_own_part_is_taken_from_nvml_where_it_tells(monkeypatch: py
 def test_the_card_is_found_by_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
     Nvml([6 * GIB], [(os.getpid(), GIB)]).install(monkeypatch)
     asked: list[str] = []
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda uuid: asked.append(uuid) or "handle")
+
+    def by_uuid(uuid: str) -> str:
+        asked.append(uuid)
+        return "handle"
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", by_uuid)
     assert OtherPrograms(lambda: 0, 0, "GPU-2")() == 5 * GIB
     assert asked == ["GPU-2"]
 
