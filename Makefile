@@ -7,7 +7,7 @@ NATIVE := $(VENV)/.native
 CMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" cmake
 COMPILERS := g++ clang++ x86_64-w64-mingw32-g++-posix
 
-.PHONY: setup run test check format bench bench-window guide native native-check native-sanitize clean
+.PHONY: setup run test check format bench bench-gpu bench-window guide native native-check native-sanitize clean
 
 setup: $(STAMP) $(NATIVE)
 
@@ -41,6 +41,9 @@ format: setup
 
 bench: setup
 	$(BIN)/python -m engine bench --model guide
+
+bench-gpu: setup
+	$(BIN)/python -m engine bench --suite gpu
 
 bench-window: setup
 	$(BIN)/python -m app.bench

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Never, TextIO, get_args
 
 import platformdirs
 
+from engine.bench.gpu.command import add_suite_options, run_suite
 from engine.config import EngineConfig, IsaName, KvPrecision, SamplingParams
 from engine.errors import ConfigurationError, InputError, RooftopError
 from engine.experts.explain import human_bytes
@@ -127,6 +128,10 @@ def _logits(options: argparse.Namespace, out: TextIO) -> int:
 
 
 def _bench(options: argparse.Namespace, out: TextIO) -> int:
+    if options.suite:
+        return _bench_suite(options, out)
+    if options.model is None:
+        raise ConfigurationError("bench needs --model, or --suite.", "See `python -m engine bench --help`.")
     from engine.bench.scenarios import run
 
     counts = {"prompt_tokens": options.prompt_tokens, "new_tokens": options.new_tokens, "repeat": options.repeat}
@@ -138,6 +143,15 @@ def _bench(options: argparse.Namespace, out: TextIO) -> int:
             if not isinstance(value, (list, dict)):
                 print(f"{name:36} {value:.4g}" if isinstance(value, float) else f"{name:36} {value}")
     return DONE
+
+
+def _bench_suite(options: argparse.Namespace, out: TextIO) -> int:
+    report = run_suite(options, _note)
+    if options.json:
+        _print_json(out, report)
+    else:
+        print(f"{'Done' if report['complete'] else 'Not complete, run it again'}: {report['markdown']}")
+    return FAILED if report["checks_failed"] else DONE
 
 
 def _compare(options: argparse.Namespace, out: TextIO) -> int:
@@ -255,9 +269,12 @@ def _parser() -> _Parser:
     logits.add_argument("--out", required=True, metavar="FILE")
     logits.set_defaults(run=_logits)
 
-    bench = commands.add_parser("bench", parents=[shared], help="measure prefill and decode")
+    bench = commands.add_parser(
+        "bench", parents=[_shared_options(needs_model=False)], help="measure prefill and decode"
+    )
     for name, default in (("prompt-tokens", 128), ("new-tokens", 32), ("repeat", 3)):
         bench.add_argument(f"--{name}", type=_at_least_one, default=default, metavar="N")
+    add_suite_options(bench)
     bench.set_defaults(run=_bench)
 
     compare = commands.add_parser("compare", parents=[_compare_options()], help="measure beside llama.cpp")
@@ -278,12 +295,12 @@ def _compare_options() -> _Parser:
     return options
 
 
-def _shared_options() -> _Parser:
+def _shared_options(*, needs_model: bool = True) -> _Parser:
     shared = _Parser(add_help=False)
     add = shared.add_argument
     add(
         "--model",
-        required=True,
+        required=needs_model,
         metavar="M",
         help="a folder with safetensors, a .gguf file, or `guide` for the bundled model",
     )

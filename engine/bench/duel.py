@@ -89,7 +89,7 @@ def compare_file(path: Path, shape: Shape, mix: str, course: Course) -> FileResu
 
 def _compare_avx2(best: PeerProcess, path: Path, prompts: Prompts, course: Course) -> Pairs:
     """Our decode without AVX-512 against the best that this CPU has."""
-    with PeerProcess("rooftop", path, course.threads, course.context_tokens, "avx2") as narrow:
+    with PeerProcess("rooftop", path, course.threads, course.context_tokens, isa="avx2") as narrow:
         narrow_samples, best_samples = Duel(narrow, best, prompts).measure(AVX2_DECODE, course.repeat)
     return Pairs(AVX2_DECODE.name, narrow_samples, best_samples, goal_of(AVX2_DECODE.name, "", ""))
 

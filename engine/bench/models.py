@@ -7,7 +7,7 @@ written under another name and renamed at the end: one that is there is whole, a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -17,15 +17,20 @@ import numpy as np
 
 from engine.bench.mixes import MIXES, Place, tensor_format
 from engine.bench.random_weights import Bytes, RandomWeights
+from engine.bench.routing import BRANCH_GAIN, ROUTINGS, Floats, Routing, Topics
+from engine.config import ModelConfig
 from engine.quant.formats import FORMATS
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
 
 FIRST_WORD_ID = 3 + 256  # after the special tokens and the bytes
+EMBEDDING, HEAD, ROUTER = "token_embd.weight", "output.weight", "ffn_gate_inp.weight"
 
 _ROUTER_GAIN = 4.0  # clear choices, so that rounding does not send a token elsewhere
 _NORM_SPREAD = 0.1
+_ROUTED_FORMAT = "Q8_0"  # of embedding and head, where they carry the routing
+_PART_ROWS = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ class Shape:
         head_dim: Width of one head.
         vocabulary: Tokens, at least 259.
         context_tokens: Longest context that the file declares.
+        routing: How it shall route; None leaves that to chance.
     """
 
     name: str
@@ -59,10 +65,36 @@ class Shape:
     head_dim: int
     vocabulary: int = 32000
     context_tokens: int = 4096
+    routing: Routing | None = None
 
     def place(self, layer: int) -> Place:
         """Where the tensors of one layer stand."""
         return Place(layer, self.layers, self.experts, self.heads // self.kv_heads)
+
+    def config(self, mix: str) -> ModelConfig:
+        """What the engine will read of a file of it, as far as placement cares."""
+        kinds = ("ffn_gate_exps", "ffn_up_exps", "ffn_down_exps")
+        columns = (self.hidden, self.hidden, self.width)
+        formats = [
+            [tensor_format(mix, kind, size, self.place(layer)) for kind, size in zip(kinds, columns, strict=True)]
+            for layer in range(self.layers)
+        ]
+        return ModelConfig(
+            name=self.name,
+            family={"llama": "mixtral", "qwen3moe": "qwen3_moe"}[self.architecture],
+            hidden_size=self.hidden,
+            intermediate_size=self.width,
+            layers=self.layers,
+            heads=self.heads,
+            kv_heads=self.kv_heads,
+            head_dim=self.head_dim,
+            experts=self.experts,
+            experts_per_token=self.experts_per_token,
+            vocab_size=self.vocabulary,
+            max_position_embeddings=self.context_tokens,
+            query_key_norm=self.architecture == "qwen3moe",
+            expert_formats=tuple((gate, up, down) for gate, up, down in formats),
+        )
 
 
 SHAPES: Mapping[str, Shape] = MappingProxyType(
@@ -74,6 +106,24 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
         )
     }
 )
+
+# The real models' own shapes, and small ones of the same kind; experts of an exact multiple of every block.
+SIZES: Mapping[str, tuple[Shape, ...]] = MappingProxyType(
+    {
+        "full": (
+            Shape("mixtral-8x7b", "llama", 4096, 14336, 32, 8, 2, heads=32, kv_heads=8, head_dim=128,
+                  context_tokens=32768, routing=ROUTINGS["mixtral"]),
+            Shape("qwen3-30b-a3b", "qwen3moe", 2048, 768, 48, 128, 8, heads=32, kv_heads=4, head_dim=128,
+                  vocabulary=151936, context_tokens=32768, routing=ROUTINGS["qwen3"]),
+        ),
+        "small": (
+            Shape("small-mixtral", "llama", 256, 768, 4, 8, 2, heads=4, kv_heads=2, head_dim=64,
+                  vocabulary=4096, context_tokens=8192, routing=ROUTINGS["mixtral"]),
+            Shape("small-qwen3", "qwen3moe", 256, 256, 4, 32, 4, heads=4, kv_heads=2, head_dim=64,
+                  vocabulary=4096, context_tokens=8192, routing=ROUTINGS["qwen3"]),
+        ),
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +155,8 @@ class Tensor:
 
 def model_path(folder: Path, shape: Shape, mix: str) -> Path:
     """Where the file of a shape in a mix of formats lies."""
-    return folder / f"{shape.name}-{mix}.gguf"
+    routed = f"-{shape.routing.label}" if shape.routing else ""
+    return folder / f"{shape.name}-{mix}{routed}.gguf"
 
 
 def model_file(folder: Path, shape: Shape, mix: str, seed: int = 0) -> Path:
@@ -139,11 +190,13 @@ def model_bytes(shape: Shape, mix: str) -> int:
 
 def tensors(shape: Shape, mix: str) -> Iterator[Tensor]:
     """Every tensor of a file, in the order in which they are written."""
-    yield _matrix(shape, mix, 0, "token_embd.weight", (shape.vocabulary, shape.hidden), 1.0)
+    words = (shape.vocabulary, shape.hidden)
+    routed = _ROUTED_FORMAT if shape.routing else None
+    yield _matrix(shape, mix, 0, EMBEDDING, words, 1.0, routed)
     for layer in range(shape.layers):
         yield from _layer(shape, mix, layer)
     yield _norm("output_norm.weight", shape.hidden)
-    yield _matrix(shape, mix, 0, "output.weight", (shape.vocabulary, shape.hidden))
+    yield _matrix(shape, mix, 0, HEAD, words, None, routed)
 
 
 def _layer(shape: Shape, mix: str, layer: int) -> Iterator[Tensor]:
@@ -163,17 +216,28 @@ def _layer(shape: Shape, mix: str, layer: int) -> Iterator[Tensor]:
     if shape.architecture == "qwen3moe":
         yield _norm(f"blk.{layer}.attn_q_norm.weight", shape.head_dim)
         yield _norm(f"blk.{layer}.attn_k_norm.weight", shape.head_dim)
+    gain = BRANCH_GAIN * shape.layers**-0.5 if shape.routing else 1.0
     for kind, sizes in matrices.items():
-        yield _matrix(shape, mix, layer, f"blk.{layer}.{kind}.weight", sizes)
+        rms = gain * sizes[-1] ** -0.5 if kind in ("attn_output", "ffn_down_exps") else None
+        yield _matrix(shape, mix, layer, f"blk.{layer}.{kind}.weight", sizes, rms)
     yield _norm(f"blk.{layer}.ffn_norm.weight", hidden)
-    router, gain = f"blk.{layer}.ffn_gate_inp.weight", _ROUTER_GAIN / math.sqrt(hidden)
-    yield _matrix(shape, mix, layer, router, (experts, hidden), gain)
+    rms = _ROUTER_GAIN / math.sqrt(hidden)
+    yield _matrix(shape, mix, layer, f"blk.{layer}.{ROUTER}", (experts, hidden), rms)
 
 
-def _matrix(shape: Shape, mix: str, layer: int, name: str, sizes: tuple[int, ...], rms: float | None = None) -> Tensor:
-    """A matrix, or one per expert; by default its products are as large as its inputs."""
+def _matrix(
+    shape: Shape,
+    mix: str,
+    layer: int,
+    name: str,
+    sizes: tuple[int, ...],
+    rms: float | None = None,
+    weight_format: str | None = None,
+) -> Tensor:
+    """A matrix, or one per expert; by default its products are as large as its inputs, its format the mix's."""
     columns = sizes[-1]
-    return Tensor(name, tensor_format(mix, name, columns, shape.place(layer)), sizes, rms or columns**-0.5)
+    chosen = weight_format or tensor_format(mix, name, columns, shape.place(layer))
+    return Tensor(name, chosen, sizes, rms or columns**-0.5)
 
 
 def _norm(name: str, columns: int) -> Tensor:
@@ -199,10 +263,33 @@ def _write(path: Path, shape: Shape, mix: str, seed: int) -> None:
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         weights = RandomWeights(seed)
+        topics = Topics(shape.routing, shape.hidden, seed) if shape.routing else None
         for tensor in contents:
-            writer.write_tensor_data(_content(weights, tensor))
+            routed = _routed_content(topics, tensor) if topics else None
+            writer.write_tensor_data(_content(weights, tensor) if routed is None else routed)
     finally:
         writer.close()
+
+
+def _routed_content(topics: Topics, tensor: Tensor) -> Bytes | None:
+    """The bytes of a tensor that has to do with routing, None for any other."""
+    if tensor.name.endswith(ROUTER):
+        experts, _ = tensor.shape
+        return topics.router(int(tensor.name.split(".")[1]), experts).astype("<f4").view(np.uint8)
+    rows: Mapping[str, Callable[[int, int], Floats]] = {EMBEDDING: topics.embedding, HEAD: topics.head}
+    return _in_parts(rows[tensor.name], tensor) if tensor.name in rows else None
+
+
+def _in_parts(rows: Callable[[int, int], Floats], tensor: Tensor) -> Bytes:
+    """Rows in the tensor's format; only some of them are floats at a time."""
+    import gguf
+
+    kind = gguf.GGMLQuantizationType(FORMATS[tensor.format].gguf_id)
+    parts = [
+        gguf.quants.quantize(rows(first, min(first + _PART_ROWS, tensor.rows)), kind)
+        for first in range(0, tensor.rows, _PART_ROWS)
+    ]
+    return np.concatenate(parts)
 
 
 def _content(weights: RandomWeights, tensor: Tensor) -> Bytes:

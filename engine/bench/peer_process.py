@@ -2,7 +2,7 @@
 
 The protocol is one JSON object per line, a request and its answer:
 
-    {"do": "load", "path": ..., "threads": ..., "context_tokens": ..., "isa": ...}  {"load_s": ..., "details": ...}
+    {"do": "load", "path": ..., "threads": ..., "context_tokens": ..., **options}   {"load_s": ..., "details": ...}
     {"do": "prefill", "tokens": [...]}                                              {"tokens_per_s": ...}
     {"do": "decode", "prompt": [...], "tokens": [...]}                              {"tokens_per_s": ...}
     {"do": "logits", "tokens": [...]}                                               {"logits": [...]}
@@ -22,17 +22,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self
 
 import psutil
 
+from engine.bench.accelerated import Accelerated
 from engine.bench.peers import LlamaCpp, Peer, Rooftop
 from engine.errors import EngineFailure, EngineStoppedError, RooftopError
 
-PeerName = Literal["rooftop", "llama.cpp"]
+PeerName = Literal["rooftop", "llama.cpp", "accelerate"]
 PATIENCE_S = 900.0
 
 _STOP_TIMEOUT_S = 10.0
@@ -46,7 +47,7 @@ class PeerProcess:
         path: The file to load.
         threads: CPU threads.
         context_tokens: Length of the context.
-        isa: As `EngineConfig.isa`; this engine only.
+        options: What else the peer's own class takes, such as `isa` or `cpu_layers`.
 
     Attributes:
         name: Which engine.
@@ -57,7 +58,7 @@ class PeerProcess:
         EngineFailure: It refused the file, or its process ended.
     """
 
-    def __init__(self, name: PeerName, path: Path, threads: int, context_tokens: int, isa: str = "auto") -> None:
+    def __init__(self, name: PeerName, path: Path, threads: int, context_tokens: int, **options: str | int) -> None:
         """Start the child and load the file."""
         self.name = name
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close
@@ -72,8 +73,8 @@ class PeerProcess:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))},
         )
         try:
-            fields = {"path": str(path), "threads": threads, "context_tokens": context_tokens, "isa": isa}
-            answer = self._ask("load", **fields)
+            fields = {"path": str(path), "threads": threads, "context_tokens": context_tokens}
+            answer = self._ask("load", **fields, **options)
         except BaseException:
             self.close()
             raise
@@ -206,10 +207,9 @@ def peak_rss_bytes() -> int:
 
 
 def _load(name: str, request: dict[str, Any]) -> Peer:
-    path, threads, context_tokens = request["path"], request["threads"], request["context_tokens"]
-    if name == "llama.cpp":
-        return LlamaCpp(path, threads, context_tokens)
-    return Rooftop(path, threads, context_tokens, request["isa"])
+    """The peer, with everything that the request says."""
+    peers: dict[str, Callable[..., Peer]] = {"rooftop": Rooftop, "llama.cpp": LlamaCpp, "accelerate": Accelerated}
+    return peers[name](**{field: value for field, value in request.items() if field != "do"})
 
 
 def _answer(peer: Peer, request: dict[str, Any]) -> dict[str, object]:

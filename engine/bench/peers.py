@@ -2,7 +2,8 @@
 
 Both are measured as they are used: this engine by `Engine.generate`, drawing and events included; llama.cpp as its own
 `llama-bench` does, batches of 512 tokens, decoding tokens that are given, nothing drawn. llama.cpp runs as it was built
-and with its default settings: memory-mapped file, weights repacked where it has a better layout for this CPU.
+and with its default settings: memory-mapped file, weights repacked where it has a better layout for this CPU. Beside a
+GPU it keeps the experts of some layers on the CPU, as its own `--n-cpu-moe` does.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import cast
+from pathlib import Path
+from typing import Any, cast
 
 from engine.config import EngineConfig, IsaName, SamplingParams
 from engine.errors import EngineFailure
 from engine.messages import Finished, Timings
 
 BATCH_TOKENS = 512
+
+_ALL_LAYERS = 999
 
 
 class Peer(ABC):
@@ -106,22 +110,38 @@ class LlamaCpp(Peer):
         path: A GGUF file.
         threads: CPU threads, for prefill and decode.
         context_tokens: Length of the context.
+        cpu_layers: Layers whose experts stay on the CPU while all else is on the GPU; None uses no GPU.
+        batch_tokens: Prompt tokens that it computes at once.
 
     Raises:
-        EngineFailure: It cannot load the file.
+        EngineFailure: It cannot load the file, or was built without the GPU that is asked for.
     """
 
-    def __init__(self, path: str, threads: int, context_tokens: int) -> None:
+    def __init__(
+        self,
+        path: str,
+        threads: int,
+        context_tokens: int,
+        cpu_layers: int | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+    ) -> None:
         """Load the file."""
         import llama_cpp
 
         self._api = llama_cpp
         llama_cpp.llama_backend_init()
-        self._model = llama_cpp.llama_model_load_from_file(os.fsencode(path), llama_cpp.llama_model_default_params())
+        if cpu_layers is not None and not llama_cpp.llama_supports_gpu_offload():
+            raise EngineFailure("llama.cpp was built without a GPU.", "Install llama-cpp-python with CUDA.")
+        how = llama_cpp.llama_model_default_params()
+        how.n_gpu_layers = 0 if cpu_layers is None else _ALL_LAYERS
+        self._overrides = _experts_on_cpu(llama_cpp, cpu_layers or 0)  # held while llama.cpp reads it
+        if cpu_layers:
+            how.tensor_buft_overrides = ctypes.cast(self._overrides, ctypes.c_void_p)
+        self._model = llama_cpp.llama_model_load_from_file(os.fsencode(path), how)
         if self._model is None:
             raise EngineFailure(f"llama.cpp cannot load {path}.", "Build the file again.")
         settings = llama_cpp.llama_context_default_params()
-        settings.n_ctx, settings.n_batch, settings.n_ubatch = context_tokens, BATCH_TOKENS, BATCH_TOKENS
+        settings.n_ctx, settings.n_batch, settings.n_ubatch = context_tokens, batch_tokens, batch_tokens
         settings.n_threads = settings.n_threads_batch = threads
         self._context = llama_cpp.llama_init_from_model(self._model, settings)
         if self._context is None:
@@ -179,3 +199,21 @@ class LlamaCpp(Peer):
             if code != 0:
                 raise EngineFailure(f"llama.cpp stopped with code {code}.", "Give it a longer context.")
         self._api.llama_synchronize(self._context)
+
+
+class _BufferOverride(ctypes.Structure):
+    """`llama_model_tensor_buft_override`: where tensors go whose names match."""
+
+    _fields_ = (("pattern", ctypes.c_char_p), ("buffer_type", ctypes.c_void_p))
+
+
+def _experts_on_cpu(api: Any, layers: int) -> ctypes.Array[_BufferOverride]:  # noqa: ANN401 - a module without types
+    """The experts of the first layers, kept in the CPU's buffers; ends with an empty entry, as llama.cpp wants it."""
+    from llama_cpp._ctypes_extensions import load_shared_library
+
+    library = load_shared_library("ggml-base", Path(api.__file__).parent / "lib")
+    library.ggml_backend_cpu_buffer_type.restype = ctypes.c_void_p
+    where = library.ggml_backend_cpu_buffer_type()
+    patterns = [rf"blk\.{layer}\.ffn_(up|down|gate|gate_up)_(ch|)exps".encode() for layer in range(layers)]
+    entries = [_BufferOverride(pattern, where) for pattern in patterns]
+    return (_BufferOverride * (layers + 1))(*entries, _BufferOverride(None, None))

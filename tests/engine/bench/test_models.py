@@ -9,8 +9,10 @@ import pytest
 
 from engine.bench import models
 from engine.bench.mixes import MIXES
-from engine.bench.models import SHAPES, Shape, model_bytes, model_file, model_path, tensors
+from engine.bench.models import SHAPES, SIZES, Shape, model_bytes, model_file, model_path, tensors
 from engine.bench.random_weights import Bytes, RandomWeights
+from engine.bench.routing import Topics
+from engine.checkpoint.checkpoint import read_config
 from tests.engine.bench.tiny import MIXTRAL, QWEN3
 
 gguf = pytest.importorskip("gguf")
@@ -77,3 +79,38 @@ def test_the_real_shapes_are_of_the_sizes_that_are_measured() -> None:
         for mix in ("Q4_0", "Q8_0", "Q4_K_M", "Q6_K"):
             assert 1.5e9 < model_bytes(shape, mix) < 4.5e9
             assert {tensor.format for tensor in tensors(shape, mix)} >= {"F32"}
+
+
+@pytest.mark.parametrize("shape", SIZES["small"], ids=lambda shape: shape.name)
+def test_the_engine_reads_what_a_shape_says_of_its_file(tmp_path: Path, shape: Shape) -> None:
+    read, said = read_config(model_file(tmp_path, shape, "Q4_K_M")), shape.config("Q4_K_M")
+    assert read.fingerprint == said.fingerprint
+    assert read.expert_formats == said.expert_formats
+    assert read.dense_parameters == said.dense_parameters
+    assert read.kv_bytes_per_token("auto") == said.kv_bytes_per_token("auto")
+    assert (read.layers, read.experts_per_token) == (said.layers, said.experts_per_token)
+
+
+def test_a_routed_file_carries_its_routing(tmp_path: Path) -> None:
+    shape = SIZES["small"][1]
+    assert shape.routing is not None
+    path = model_file(tmp_path, shape, "Q4_K_M")
+    assert shape.routing.label in path.name
+    held = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
+    topics = Topics(shape.routing, shape.hidden)
+    router = held["blk.2.ffn_gate_inp.weight"].data
+    assert np.array_equal(router, topics.router(2, shape.experts))
+    for name, rows in ((models.EMBEDDING, topics.embedding), (models.HEAD, topics.head)):
+        decoded = gguf.quants.dequantize(held[name].data, held[name].tensor_type)
+        expected = rows(0, shape.vocabulary)
+        assert np.linalg.norm(decoded - expected) < 0.02 * np.linalg.norm(expected)
+
+
+def test_the_full_shapes_are_as_large_as_the_real_models() -> None:
+    mixtral, qwen3 = (model_bytes(shape, "Q4_K_M") for shape in SIZES["full"])
+    assert mixtral == pytest.approx(28.4e9, rel=0.02)
+    assert qwen3 == pytest.approx(18.6e9, rel=0.02)
+    for shape, billions in zip(SIZES["full"], (46.7, 30.5), strict=True):
+        config = shape.config("Q4_K_M")
+        weights = config.dense_parameters + config.total_experts * config.expert_parameters
+        assert weights == pytest.approx(billions * 1e9, rel=0.01)

@@ -82,3 +82,28 @@ def test_llama_cpp_says_what_it_cannot_do(tmp_path: Path, file: str) -> None:
     with pytest.raises(EngineFailure, match="stopped with code 1"):
         peer.prefill([5] * 600)
     peer.close()
+
+
+def test_llama_cpp_without_a_gpu_refuses_to_use_one(file: str) -> None:
+    llama_cpp = pytest.importorskip("llama_cpp")
+    if llama_cpp.llama_supports_gpu_offload():
+        pytest.skip("it was built with one")
+    with pytest.raises(EngineFailure, match="built without a GPU"):
+        LlamaCpp(file, 1, 64, cpu_layers=1)
+
+
+def test_experts_that_stay_on_the_cpu_change_no_result(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    llama_cpp = pytest.importorskip("llama_cpp")
+    plain = LlamaCpp(file, 1, 64)
+    expected = plain.last_logits(PROMPT)
+    plain.close()
+    # Without a GPU, llama.cpp reads the same overrides and finds the CPU's buffers in all of them.
+    monkeypatch.setattr(llama_cpp, "llama_supports_gpu_offload", lambda: True)
+    peer = LlamaCpp(file, 1, 64, cpu_layers=2, batch_tokens=64)
+    patterns = [entry.pattern for entry in peer._overrides]
+    assert patterns[0] == rb"blk\.0\.ffn_(up|down|gate|gate_up)_(ch|)exps"
+    assert [pattern is None for pattern in patterns] == [False, False, True]
+    assert all(entry.buffer_type for entry in peer._overrides[:2])
+    found = np.array(peer.last_logits(PROMPT))
+    peer.close()
+    assert found @ np.array(expected) / np.linalg.norm(found) / np.linalg.norm(expected) > 0.999
