@@ -136,11 +136,11 @@ def test_interrupts_leave_a_stuck_reply_and_the_prompt(prompt: str, code: int) -
         seen += _read_until(ours, b"stuck", 2)  # its echo, and the reply
         process.send_signal(signal.SIGINT)
         seen += _read_until(ours, b"again leaves", 1)
-    answer = b""
-    while not answer:  # readline misses a signal that comes just before it waits
-        process.send_signal(signal.SIGINT)
-        answer = _read(ours)
+    answer, deadline = b"", time.monotonic() + PATIENCE_S
     while process.poll() is None:
+        assert time.monotonic() < deadline, seen + answer
+        if not answer:  # readline misses a signal that comes just before it waits
+            process.send_signal(signal.SIGINT)
         answer += _read(ours)
     seen += answer
     os.close(ours)
