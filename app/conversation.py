@@ -10,6 +10,19 @@ from engine.messages import ChatMessage, ErrorReport, Finished, FinishReason, Ti
 MessageState = Literal["complete", "partial", "stopped", "failed"]
 
 
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file whose text goes to the model with a message.
+
+    Attributes:
+        name: The file's name, without its folder.
+        text: What was read from it.
+    """
+
+    name: str
+    text: str
+
+
 @dataclass(slots=True, eq=False)
 class Message:
     """One turn.
@@ -22,6 +35,7 @@ class Message:
         usage: Token counts of a reply.
         timings: Speed of a reply.
         error: What went wrong, for a failed one.
+        attachments: Files that the user sent along.
     """
 
     role: Literal["user", "assistant"]
@@ -31,6 +45,7 @@ class Message:
     usage: Usage | None = None
     timings: Timings | None = None
     error: ErrorReport | None = None
+    attachments: tuple[Attachment, ...] = ()
 
 
 @dataclass(slots=True)
