@@ -12,12 +12,13 @@ import json
 import platform
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from engine.bench.duel import Course, compare_file
-from engine.bench.limits import measure_limits
+from engine.bench.limits import MachineLimits, open_meter
 from engine.bench.mixes import MIXES
 from engine.bench.models import SHAPES, Shape, model_bytes, model_file, model_path
 from engine.bench.plot import write_plot
@@ -64,8 +65,9 @@ def run(
     check_packages()
     threads = threads or probe_hardware().physical_cores
     on_note("the machine's limits")
-    limits, wide = measure_limits(threads), {"avx2", "avx512"} <= set(available_isas())
-    return compare(*chosen, models, out, Course(threads, repeat, limits=limits, avx2=wide, on_note=on_note))
+    wide = {"avx2", "avx512"} <= set(available_isas())
+    with open_meter(threads) or nullcontext() as meter:
+        return compare(*chosen, models, out, Course(threads, repeat, meter=meter, avx2=wide, on_note=on_note))
 
 
 def check_packages() -> None:
@@ -92,7 +94,7 @@ def compare(shapes: Sequence[Shape], mixes: Sequence[str], models: Path, out: Pa
         ConfigurationError: There is no room for a file, or it cannot be written.
         EngineFailure: An engine refused a file, or its process ended.
     """
-    report = _empty_report(course)
+    report = _empty_report(course, course.meter.measure() if course.meter else None)
     ours = [model_path(models, shape, mix) for shape in shapes for mix in mixes]
     for shape in shapes:
         for mix in mixes:
@@ -146,7 +148,7 @@ def _made(models: Path, shape: Shape, mix: str, removable: Sequence[Path]) -> Pa
         ) from error
 
 
-def _empty_report(course: Course) -> Report:
+def _empty_report(course: Course, limits: MachineLimits | None) -> Report:
     """A report of nothing yet."""
     return Report(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -154,8 +156,8 @@ def _empty_report(course: Course) -> Report:
         threads=course.threads,
         repeat=course.repeat,
         versions={"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in _VERSIONS},
-        read_bytes_per_s=course.limits.read_bytes_per_s if course.limits else None,
-        int8_operations_per_s=course.limits.int8_operations_per_s if course.limits else None,
+        read_bytes_per_s=limits.read_bytes_per_s if limits else None,
+        int8_operations_per_s=limits.int8_operations_per_s if limits else None,
         files=(),
     )
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.bench.limits import MachineLimits, Work, work_of
+from engine.bench.limits import LimitMeter, MachineLimits, Work, work_of
 from engine.bench.models import FIRST_WORD_ID, Shape
 from engine.bench.peer_process import PeerProcess
 from engine.bench.results import AVX2_DECODE, METRICS, FileResult, Metric, Pairs, PeerFacts, goal_of
@@ -37,7 +37,7 @@ class Course:
         threads: CPU threads of each engine.
         repeat: Counted pairs per metric, at least 1.
         metrics: What to measure.
-        limits: What the machine does at most; None where that is not known.
+        meter: Measures what the machine does at most; None where that cannot be known.
         avx2: Whether to measure our decode without AVX-512 too.
         on_note: Hears what is being done.
     """
@@ -45,7 +45,7 @@ class Course:
     threads: int
     repeat: int
     metrics: tuple[Metric, ...] = METRICS
-    limits: MachineLimits | None = None
+    meter: LimitMeter | None = None
     avx2: bool = True
     on_note: Callable[[str], None] = no_note
 
@@ -77,9 +77,7 @@ def compare_file(path: Path, shape: Shape, mix: str, course: Course) -> FileResu
             pairs = []
             for metric in course.metrics:
                 course.on_note(f"{shape.name} {mix}: {metric.name}")
-                ours_samples, theirs_samples = duel.measure(metric, course.repeat)
-                goal, limit = goal_of(metric.name, shape.name, mix), _limit(work, course.limits, metric)
-                pairs.append(Pairs(metric.name, ours_samples, theirs_samples, goal, limit))
+                pairs.append(_compare_metric(duel, metric, work, course, goal_of(metric.name, shape.name, mix)))
             facts = duel.facts()
         if course.avx2:
             course.on_note(f"{shape.name} {mix}: {AVX2_DECODE.name}")
@@ -94,10 +92,17 @@ def _compare_avx2(best: PeerProcess, path: Path, prompts: Prompts, course: Cours
     return Pairs(AVX2_DECODE.name, narrow_samples, best_samples, goal_of(AVX2_DECODE.name, "", ""))
 
 
-def _limit(work: Work, limits: MachineLimits | None, metric: Metric) -> float | None:
+def _compare_metric(duel: Duel, metric: Metric, work: Work, course: Course, goal: float | None) -> Pairs:
+    """One metric, the machine's limit measured before every pair; what precedes the first pair is not counted."""
+    limits: list[float] = []
+    meter = course.meter
+    take = None if meter is None else lambda: limits.append(_limit(work, meter.measure(), metric))
+    ours, theirs = duel.measure(metric, course.repeat, take)
+    return Pairs(metric.name, ours, theirs, goal, tuple(limits[1:]))
+
+
+def _limit(work: Work, limits: MachineLimits, metric: Metric) -> float:
     """Tokens/s that the machine allows."""
-    if limits is None:
-        return None
     return work.decode_limit(limits) if metric.new_tokens else work.prefill_limit(limits, metric.prompt_tokens)
 
 
@@ -134,10 +139,14 @@ class Duel:
         self._peers, self._prompts = (left, right), prompts
         self._idle_cpu_s, self._idle_s = [0.0, 0.0], [0.0, 0.0]
 
-    def measure(self, metric: Metric, repeat: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Tokens/s of both, pair by pair, the first pair left out."""
+    def measure(
+        self, metric: Metric, repeat: int, before_pair: Callable[[], None] | None = None
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Tokens/s of both, pair by pair, the first pair left out; `before_pair` is called before that one too."""
         samples = []
         for _ in range(repeat + 1):
+            if before_pair is not None:
+                before_pair()
             prompt, tokens = self._prompts.draw(metric.prompt_tokens), self._prompts.draw(metric.new_tokens + 1)[1:]
             samples.append((self._turn(0, prompt, tokens), self._turn(1, prompt, tokens)))
         left, right = zip(*samples[1:], strict=True)

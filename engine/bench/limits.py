@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from engine.kernels.cpu_library import CpuPool, available_isas
 
 MEMORY_BYTES = 1 << 30  # far more than any cache
 ROUNDS = 3
-ROUND_S = 0.3
+ROUND_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,48 @@ class Work:
         return tokens / max(read_s, tokens * operations / limits.int8_operations_per_s)
 
 
+class LimitMeter:
+    """Measures what this machine does at its best, as often as asked: a shared one changes from minute to minute.
+
+    Args:
+        threads: CPU threads.
+    """
+
+    def __init__(self, threads: int) -> None:
+        """See the class."""
+        from engine.experts.arena import Arena
+
+        self._arena = Arena(MEMORY_BYTES)
+        self._arena.data.fill_(1)
+        self._pool = CpuPool(available_isas()[-1], threads)
+
+    def measure(self) -> MachineLimits:
+        """The best of some rounds, in about half a second."""
+        reads = [self._pool.measure_bandwidth(self._arena.data.data_ptr(), MEMORY_BYTES) for _ in range(ROUNDS)]
+        rates = [self._pool.measure_int8(ROUND_S) for _ in range(ROUNDS)]
+        return MachineLimits(max(reads), max(rates))
+
+    def close(self) -> None:
+        """Give the memory and the threads back."""
+        self._pool.close()
+        self._arena.close()
+
+    def __enter__(self) -> Self:
+        """For `with`."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """See `close`."""
+        self.close()
+
+
+def open_meter(threads: int) -> LimitMeter | None:
+    """A meter for so many threads; None where our native library is missing."""
+    return LimitMeter(threads) if available_isas() else None
+
+
 def measure_limits(threads: int) -> MachineLimits | None:
-    """Measure what this machine does at its best, in a few seconds.
+    """Measure what this machine does at its best, once.
 
     Args:
         threads: CPU threads.
@@ -68,18 +109,11 @@ def measure_limits(threads: int) -> MachineLimits | None:
     Returns:
         The limits, None where our native library is missing.
     """
-    isas = available_isas()
-    if not isas:
+    meter = open_meter(threads)
+    if meter is None:
         return None
-    from engine.experts.arena import Arena
-
-    arena = Arena(MEMORY_BYTES)
-    arena.data.fill_(1)
-    with CpuPool(isas[-1], threads) as pool:
-        reads = [pool.measure_bandwidth(arena.data.data_ptr(), MEMORY_BYTES) for _ in range(ROUNDS)]
-        rates = [pool.measure_int8(ROUND_S) for _ in range(ROUNDS)]
-    arena.close()
-    return MachineLimits(max(reads), max(rates))
+    with meter:
+        return meter.measure()
 
 
 def work_of(path: Path, active_share: float) -> Work:

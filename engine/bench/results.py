@@ -82,14 +82,14 @@ class Pairs:
         ours: Tokens/s of the first engine.
         theirs: Tokens/s of the second.
         goal: The least ratio that is wanted, None for no goal.
-        limit: Tokens/s that the machine allows, None where that was not measured.
+        limits: Tokens/s that the machine allowed right before each pair; empty where that was not measured.
     """
 
     metric: str
     ours: tuple[float, ...]
     theirs: tuple[float, ...]
     goal: float | None = None
-    limit: float | None = None
+    limits: tuple[float, ...] = ()
 
     @property
     def ratios(self) -> tuple[float, ...]:
@@ -100,6 +100,22 @@ class Pairs:
     def ratio(self) -> float:
         """The median of the ratios."""
         return statistics.median(self.ratios)
+
+    @property
+    def limit(self) -> float | None:
+        """The median of the limits, None without any."""
+        return statistics.median(self.limits) if self.limits else None
+
+    @property
+    def shares(self) -> tuple[float, float] | None:
+        """The shares of the limit that ours and theirs reach, each the median of the pairs' own; None without one."""
+        if not self.limits:
+            return None
+        ours, theirs = (
+            statistics.median(speed / limit for speed, limit in zip(speeds, self.limits, strict=True))
+            for speeds in (self.ours, self.theirs)
+        )
+        return ours, theirs
 
     @property
     def reached(self) -> bool | None:
@@ -121,9 +137,9 @@ class Pairs:
             "ratio_max": max(self.ratios),
             "goal": self.goal,
             "reached": self.reached,
-            "limit_tokens_per_s": self.limit,
-            "ours_share_of_limit": ours / self.limit if self.limit else None,
-            "theirs_share_of_limit": theirs / self.limit if self.limit else None,
+            "limits_tokens_per_s": list(self.limits),
+            "ours_share_of_limit": self.shares[0] if self.shares else None,
+            "theirs_share_of_limit": self.shares[1] if self.shares else None,
         }
 
 
@@ -205,8 +221,8 @@ class Report:
         threads: Threads of each engine.
         repeat: Pairs per metric.
         versions: Package versions by name.
-        read_bytes_per_s: Measured memory bandwidth, None where it was not measured.
-        int8_operations_per_s: Measured arithmetic, None where it was not measured.
+        read_bytes_per_s: Memory bandwidth measured at the beginning, None where it was not.
+        int8_operations_per_s: Arithmetic measured at the beginning, None where it was not.
         files: What was found.
     """
 

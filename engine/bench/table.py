@@ -23,8 +23,8 @@ def _lines(report: Report) -> Iterator[str]:
     yield ", ".join(f"{name} {version}" for name, version in report.versions.items())
     if report.read_bytes_per_s and report.int8_operations_per_s:
         yield (
-            f"this machine reads {report.read_bytes_per_s / _GB:.1f} GB/s "
-            f"and does {report.int8_operations_per_s / _GB:.0f} int8 GOPS"
+            f"this machine read {report.read_bytes_per_s / _GB:.1f} GB/s and did "
+            f"{report.int8_operations_per_s / _GB:.0f} int8 GOPS at the beginning; limits are measured before each pair"
         )
     for name, details in _details(report):
         yield f"{name}: {details}"
@@ -61,8 +61,8 @@ def _row(pairs: Pairs) -> str:
     row = f"{pairs.metric:14.13}{ours:9.1f}{theirs:11.1f}{pairs.ratio:7.2f}x  {spread:14}"
     goal = "-" if pairs.goal is None else f"{pairs.goal:.2f}{'' if pairs.reached else ' !'}"
     row += f"{goal:>7}"
-    if pairs.limit:
-        row += f"{pairs.limit:10.1f}{ours / pairs.limit:7.0%}{theirs / pairs.limit:8.0%}"
+    if pairs.limit and pairs.shares:
+        row += f"{pairs.limit:10.1f}{pairs.shares[0]:7.0%}{pairs.shares[1]:8.0%}"
     return row
 
 

@@ -7,7 +7,8 @@ import json
 import shutil
 from collections import namedtuple
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -15,7 +16,7 @@ from engine.__main__ import main
 from engine.bench import comparison
 from engine.bench.comparison import DISK_RESERVE_BYTES, compare, make_room, run
 from engine.bench.duel import Course
-from engine.bench.limits import MachineLimits
+from engine.bench.limits import LimitMeter, MachineLimits
 from engine.bench.results import Report
 from engine.errors import ConfigurationError
 from engine.kernels.cpu_library import available_isas
@@ -36,7 +37,8 @@ def _need_packages() -> None:
 def test_both_engines_run_on_the_same_files(tmp_path: Path) -> None:
     _need_packages()
     notes: list[str] = []
-    course = Course(1, 2, METRICS, MachineLimits(33e9, 680e9), avx2=False, on_note=notes.append)
+    meter = cast("LimitMeter", SimpleNamespace(measure=lambda: MachineLimits(33e9, 680e9)))
+    course = Course(1, 2, METRICS, meter, avx2=False, on_note=notes.append)
     models, out = tmp_path / "models", tmp_path / "out"
     report = compare([MIXTRAL, QWEN3], ["Q4_K_M"], models, out, course)
     assert [file.name for file in report.files] == ["tiny-mixtral Q4_K_M", "tiny-qwen3 Q4_K_M"]
@@ -44,7 +46,7 @@ def test_both_engines_run_on_the_same_files(tmp_path: Path) -> None:
         assert [pairs.metric for pairs in file.pairs] == ["decode", "prefill 512", "prefill 32"]
         assert all(len(pairs.ours) == len(pairs.theirs) == 2 for pairs in file.pairs)
         assert all(sample > 0 for pairs in file.pairs for sample in (*pairs.ours, *pairs.theirs))
-        assert all(pairs.limit for pairs in file.pairs)
+        assert all(len(pairs.limits) == 2 for pairs in file.pairs)
         assert file.agreement > 0.98
         assert file.ours.idle_share < 0.5
         assert file.theirs.idle_share < 0.5
@@ -127,13 +129,13 @@ def test_the_names_choose_shapes_and_mixes(monkeypatch: pytest.MonkeyPatch, tmp_
 
     monkeypatch.setattr(comparison, "compare", fake)
     monkeypatch.setattr(comparison, "check_packages", lambda: None)
-    monkeypatch.setattr(comparison, "measure_limits", lambda threads: MachineLimits(threads, threads))
+    monkeypatch.setattr(comparison, "open_meter", lambda _threads: None)
     run("qwen3", "Q8_0, Q4_0,Q8_0", threads=None, repeat=3, models=tmp_path, out=tmp_path, on_note=print)
     ((shapes, mixes, _, _, course),) = asked
     assert [shape.name for shape in shapes] == ["qwen3"]
     assert mixes == ["Q8_0", "Q4_0"]
     assert course.threads >= 1
-    assert course.limits == MachineLimits(course.threads, course.threads)
+    assert course.meter is None
     assert course.repeat == 3
 
 

@@ -57,6 +57,13 @@ def test_turns_alternate_and_the_first_pair_warms_up() -> None:
     assert diary == [("left", "decode", 32, 8), ("right", "decode", 32, 8)] * 3
 
 
+def test_every_pair_is_announced() -> None:
+    diary: list[tuple[str, str, int, int]] = []
+    left, right = _FakePeer("left", diary, [1, 1]), _FakePeer("right", diary, [1, 1])
+    _duel(left, right).measure(Metric("m", 4), 1, lambda: diary.append(("", "before", 0, 0)))
+    assert [(name, what) for name, what, *_ in diary] == [("", "before"), ("left", "prefill"), ("right", "prefill")] * 2
+
+
 def test_a_pair_has_the_same_prompt_and_the_next_another() -> None:
     left, right = (_FakePeer(name, [], [1, 1, 1]) for name in ("left", "right"))
     _duel(left, right).measure(Metric("m", 16), 2)
