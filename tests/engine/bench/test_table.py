@@ -20,7 +20,7 @@ def test_each_metric_has_its_line() -> None:
     assert "A processor, 2 threads, pairs per metric: 3" in table
     assert "llama_cpp_python 0.3.36" in table
     assert "Rooftop: CPU, avx512 kernels\nllama.cpp: CPU : AVX512 = 1" in table
-    assert "reads 33.0 GB/s and does 680 int8 GOPS" in table
+    assert "read 33.0 GB/s and did 680 int8 GOPS" in table
 
 
 def test_a_missed_goal_is_marked() -> None:
