@@ -1,7 +1,8 @@
 """Breaks GGUF files at random for a while and opens them: `python -m tests.fuzz_gguf --minutes 10`.
 
-Each execution has a number of its own, from which its file is made; `--seed N --executions 1` makes it again. An escape
-is anything but success or a typed error in one short sentence: another exception, more than a second, more than 500 MB.
+Each execution has a number of its own, from which its file, or the files of its split model, are made; `--seed N
+--executions 1` makes them again. An escape is anything but success or a typed error in one short sentence: another
+exception, more than a second, more than 500 MB.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from tests.gguf_files import (
     Shape,
     Value,
     gguf_model,
+    split,
 )
 
 MAX_SECONDS = 1.0
@@ -122,13 +124,50 @@ def break_bytes(raw: bytearray, header_bytes: int, draw: random.Random) -> None:
                 del raw[place:]
 
 
-def broken_file(seed: int) -> bytes:
-    """The file of one execution."""
+def broken_files(seed: int) -> dict[str, bytes]:
+    """The files of one execution by name, the one to open first; a third of the models are split."""
     draw = random.Random(seed)
     source = draw.choice(sources())
     model = replace(source, metadata=list(source.metadata), tensors=[replace(tensor) for tensor in source.tensors])
+    count = draw.choice((1, 1, 1, 1, 2, 3))
+    parts = split(model, count) if count > 1 else [model]
+    files = [_broken_file(part, draw) for part in parts]
+    names = [f"m-{number:05d}-of-{count:05d}.gguf" if count > 1 else "m.gguf" for number in range(1, count + 1)]
+    if count > 1 and draw.random() < 0.2:
+        break_set(names, files, draw)
+    first = draw.randrange(len(names))
+    order = [first, *(index for index in range(len(names)) if index != first)]
+    return {names[index]: files[index] for index in order}
+
+
+def break_set(names: list[str], files: list[bytes], draw: random.Random) -> None:
+    """Lose, exchange or repeat a file of a split model."""
+    left, right = draw.sample(range(len(names)), 2)
+    match draw.randrange(4):
+        case 0:
+            del names[left], files[left]
+        case 1:
+            files[left], files[right] = files[right], files[left]
+        case 2:
+            files[left] = files[right]
+        case _:
+            names[left] = names[left].replace("-of-0000", f"-of-{draw.choice(('0001', '9999', '0000'))}")
+
+
+def write_broken(folder: Path, seed: int) -> Path:
+    """Write the files of one execution into a folder that is emptied before; the one to open."""
+    for old in folder.iterdir():
+        old.unlink()
+    files = broken_files(seed)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder / next(iter(files))
+
+
+def _broken_file(model: Gguf, draw: random.Random) -> bytes:
+    """One file, broken in its parts and then in its bytes."""
     for _ in range(draw.choice((0, 0, 1, 1, 2, 4))):
-        if model.tensors:
+        if model.tensors and model.metadata:
             break_parts(model, draw)
     raw = bytearray(model.encode())
     header_bytes = len(model.header())
@@ -178,9 +217,8 @@ def main() -> int:
     outcomes: dict[str, int] = {}
     in_memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=in_memory if in_memory.is_dir() else None) as folder:
-        path = Path(folder) / "m.gguf"
         while time.monotonic() < end and seed < arguments.seed + arguments.executions:
-            path.write_bytes(broken_file(seed))
+            path = write_broken(Path(folder), seed)
             try:
                 outcome = open_and_read(path)
             except Exception:  # noqa: BLE001 - whatever escapes is what this command looks for

@@ -21,7 +21,7 @@ from engine.checkpoint import gguf_file
 from engine.checkpoint.catalog import resolve_model
 from engine.checkpoint.checkpoint import open_checkpoint
 from engine.errors import CheckpointError, UnsupportedModelError
-from tests.fuzz_gguf import MAX_EXTRA_BYTES, MAX_MESSAGE_CHARS, MAX_SECONDS, SMALL, broken_file, open_and_read
+from tests.fuzz_gguf import MAX_EXTRA_BYTES, MAX_MESSAGE_CHARS, MAX_SECONDS, SMALL, open_and_read, write_broken
 from tests.gguf_files import (
     ARRAY,
     BOOL,
@@ -317,9 +317,9 @@ def test_a_file_cut_while_the_model_is_open(tmp_path: Path) -> None:
 @given(seed=st.integers(1 << 40, 1 << 50))
 def test_a_broken_file(tmp_path: Path, seed: int) -> None:
     """As `python -m tests.fuzz_gguf --seed ...` runs it for longer."""
-    path = tmp_path / "m.gguf"
-    path.write_bytes(broken_file(seed))
-    open_and_read(path)
+    folder = tmp_path / "broken"
+    folder.mkdir(exist_ok=True)
+    open_and_read(write_broken(folder, seed))
 
 
 @pytest.fixture(scope="module")
