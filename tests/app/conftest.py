@@ -7,13 +7,22 @@ from pathlib import Path
 
 import pytest
 import shiboken6
+from PySide6.QtCore import QLocale
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
 from app.application import Application
 from app.engine_client import EngineState
+from app.language import install_language
 from app.theme import ThemeManager
 from tests.app.fake_host import FakeHost
+
+
+@pytest.fixture(autouse=True, scope="session")
+def english(qapp: QApplication) -> None:
+    """Texts and numbers as the tests expect them, whatever this machine's language."""
+    install_language(qapp, "en")
+    QLocale.setDefault(QLocale("en_US"))
 
 
 @pytest.fixture
@@ -49,7 +58,7 @@ def make_rooftop(
 
     yield make
     for rooftop in made:
-        rooftop.window.close()
+        rooftop.window.quit()
         shiboken6.delete(rooftop.window)
         shiboken6.delete(rooftop.themes)
         shiboken6.delete(rooftop)

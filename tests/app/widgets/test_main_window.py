@@ -15,7 +15,8 @@ from PySide6.QtWidgets import (
 from pytestqt.qtbot import QtBot
 
 from app.application import Application
-from app.widgets.help_dialogs import AboutDialog, ShortcutsDialog
+from app.widgets.about_dialog import AboutDialog
+from app.widgets.shortcuts_dialog import ShortcutsDialog
 
 
 def action(rooftop: Application, keys: str) -> QAction:
