@@ -24,7 +24,7 @@ from app.theme import SPACE_L, SPACE_S, SPACE_XL, mono_font
 
 LOGO_PX = 64
 WORDS_WIDTH = 400
-LICENCES_SIZE = (820, 560)
+LICENCES_SIZE = (960, 620)
 LIST_WIDTH = 240
 
 
@@ -92,6 +92,9 @@ class AboutDialog(QDialog):
         copy = buttons.addButton(tr("&Copy versions"), QDialogButtonBox.ButtonRole.ActionRole)
         copy.setAccessibleName(tr("Copy versions"))
         copy.clicked.connect(lambda: QGuiApplication.clipboard().setText(self.version_text))
+        for button in (licences, copy):
+            button.setAutoDefault(False)
+        buttons.button(QDialogButtonBox.StandardButton.Close).setDefault(True)
         buttons.rejected.connect(self.reject)
         return buttons
 

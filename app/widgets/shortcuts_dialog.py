@@ -48,6 +48,9 @@ class ShortcutsDialog(QDialog):
         for shortcut in shortcuts:
             row = grid.rowCount()
             if shortcut.section != section:
+                if section:
+                    grid.setRowMinimumHeight(row, SPACE_S)
+                    row += 1
                 section = shortcut.section
                 grid.addWidget(_label(section, "dim"), row, 0, 1, 2)
                 row += 1
@@ -91,8 +94,8 @@ def message_keys() -> list[Shortcut]:
     """The keys of the message field, which are no actions."""
     section = tr("In the message field")
     table = (
-        ("Return", tr("Send the message")),
-        ("Shift+Return", tr("Start a new line")),
+        ("Enter", tr("Send the message")),
+        ("Shift+Enter", tr("Start a new line")),
         ("PgUp", tr("Scroll the chat up by a page")),
         ("PgDown", tr("Scroll the chat down by a page")),
     )
