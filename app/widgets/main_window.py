@@ -17,6 +17,7 @@ from app.engine_words import is_gguf, model_label
 from app.icons import app_icon
 from app.language import tr
 from app.theme import ZOOM_STEP
+from app.widgets.focus_order import move_focus
 from app.widgets.top_bar import TopBar
 
 if TYPE_CHECKING:
@@ -176,6 +177,10 @@ class MainWindow(QMainWindow):
         super().resizeEvent(event)
         self._place_panel()
 
+    def focusNextPrevChild(self, forward: bool) -> bool:
+        """Tab goes through the window as it is to be seen."""
+        return move_focus(self, forward=forward)
+
     def closeEvent(self, event: QCloseEvent) -> None:
         """Disappear at once; the engine is ended behind, or works on where the window is kept in the tray."""
         self.hide()
@@ -247,9 +252,9 @@ class MainWindow(QMainWindow):
         self._add(menu, tr("&Quit"), "Ctrl+Q", self.quit)
 
     def _fill_view_menu(self, menu: QMenu) -> None:
-        self._panel_action = self._add(menu, tr("&Live panel"), "Ctrl+B", None)
-        self._panel_action.setCheckable(True)
-        self._panel_action.triggered.connect(self.show_panel)
+        self.panel_action = self._add(menu, tr("&Live panel"), "Ctrl+B", None)
+        self.panel_action.setCheckable(True)
+        self.panel_action.triggered.connect(self.show_panel)
         themes = menu.addMenu(tr("&Theme"))
         self._theme_group = QActionGroup(self)
         for mode, text in (("system", tr("As the &system")), ("light", tr("&Light")), ("dark", tr("&Dark"))):
@@ -296,7 +301,7 @@ class MainWindow(QMainWindow):
         shown = self._panel_visible and self.width() >= self._width_with_panel()
         if self._panel is not None:
             self._panel.setVisible(shown)
-        self._panel_action.setChecked(shown)
+        self.panel_action.setChecked(shown)
         self.top_bar.show_panel_state(visible=shown)
 
     def _restyle(self) -> None:
@@ -328,8 +333,11 @@ def bring_into_view(window: QWidget) -> None:
     screens = [screen.availableGeometry() for screen in QGuiApplication.screens()]
     if not any(screen.intersected(grip).width() >= GRIP_PX for screen in screens):
         room = QGuiApplication.primaryScreen().availableGeometry()
-        window.resize(window.size().boundedTo(room.size()))
-        window.move(room.center() - window.rect().center())
+        frame = window.frameGeometry().size() - window.size()
+        window.resize(window.size().boundedTo(room.size() - frame))
+        outside = window.frameGeometry()
+        outside.moveCenter(room.center())
+        window.move(outside.topLeft())
 
 
 def _encode(data: QByteArray) -> str:

@@ -43,15 +43,17 @@ def themes(qapp: QApplication) -> Iterator[ThemeManager]:
 def make_rooftop(
     qtbot: QtBot, qapp: QApplication, host: FakeHost, tmp_path: Path
 ) -> Iterator[Callable[..., Application]]:
-    """Makes and shows an application on `host`; arguments as `Application` takes them."""
+    """Makes and shows an application on `host`; arguments as `Application` takes them, and `keep_size` for its own."""
     made: list[Application] = []
 
     def make(**arguments: object) -> Application:
+        keep_size = arguments.pop("keep_size", False)
         path = arguments.pop("settings_path", tmp_path / "config" / "settings.json")
         rooftop = Application(qapp, lambda: host, path, **arguments)  # type: ignore[arg-type]
         made.append(rooftop)
         rooftop.themes.set_mode("light")
-        rooftop.window.resize(1100, 700)
+        if not keep_size:
+            rooftop.window.resize(1100, 700)
         with qtbot.waitSignal(rooftop.panel_ready, timeout=5000):
             rooftop.show()
         return rooftop
