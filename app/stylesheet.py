@@ -103,7 +103,8 @@ QComboBox::down-arrow { image: url("$icon_folder/combo-arrow.svg"); width: 12px;
 QListWidget, QTreeWidget, QTableWidget, QDialog QPlainTextEdit { background: $surface; border: 1px solid $border;
     border-radius: 7px; padding: 3px; }
 QListWidget:focus, QTreeWidget:focus, QTableWidget:focus, QDialog QPlainTextEdit:focus { border: 1px solid $accent; }
-QListWidget::item { padding: 4px 6px; border-radius: 5px; }
+QListWidget { outline: none; }
+QListWidget::item { border-radius: 5px; }
 QListWidget::item:hover { background: $surface_alt; }
 QListWidget::item:selected { background: $accent; color: $accent_text; }
 QCheckBox:focus, QRadioButton:focus, QSlider:focus { border: 1px solid $accent; border-radius: 5px; }

@@ -60,7 +60,10 @@ class AboutDialog(QDialog):
         layout.setContentsMargins(SPACE_XL, SPACE_XL, SPACE_XL, SPACE_L)
         layout.setSpacing(SPACE_XL)
         layout.addLayout(row)
-        layout.addWidget(self._buttons())
+        buttons = self._buttons()
+        layout.addWidget(buttons)
+        buttons.button(QDialogButtonBox.StandardButton.Close).setFocus()
+        layout.setSizeConstraint(QVBoxLayout.SizeConstraint.SetFixedSize)  # Qt would squeeze it on a small screen
 
     @property
     def version_text(self) -> str:
@@ -109,6 +112,7 @@ class LicencesDialog(QDialog):
         self._parts = parts
         self.list = QListWidget()
         self.list.setAccessibleName(tr("Parts"))
+        self.list.setSpacing(2)
         self.list.addItems([f"{part.name} {part.version}".strip() for part in parts])
         self.text = QPlainTextEdit()
         self.text.setReadOnly(True)
