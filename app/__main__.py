@@ -32,7 +32,8 @@ examples:
   rooftop --model mixtral.gguf     open the window with this model; a window that is open already takes it
   rooftop chat --model guide       chat with the bundled model in this terminal
 
-Settings are in {config}, the log is in {log}.
+Settings: {config}
+Log:      {log}
 Started a second time, Rooftop brings its open window to the front. Exit codes: 0 done, 1 failed, 2 bad usage."""
 CHAT_HINT = "`{program} chat` starts the same engine in this terminal"
 
@@ -63,7 +64,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="rooftop",
         description="Chat with Mixture-of-Experts models larger than your graphics card.",
-        epilog=EPILOG.format(config=_config_folder(), log=_log_path()),
+        epilog=EPILOG.format(config=_settings_path(), log=_log_path()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"rooftop {metadata.version('rooftop')}")
@@ -220,10 +221,10 @@ def _log_path() -> Path:
     return platformdirs.user_log_path("rooftop", appauthor=False) / "rooftop.log"
 
 
-def _config_folder() -> Path:
+def _settings_path() -> Path:
     import platformdirs
 
-    return platformdirs.user_config_path("rooftop", appauthor=False)
+    return platformdirs.user_config_path("rooftop", appauthor=False) / "settings.json"
 
 
 def _tell_unexpected(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:

@@ -13,7 +13,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QLockFile, QObject, Signal
+from PySide6.QtCore import QDeadlineTimer, QLockFile, QObject, QThread, Signal
 from PySide6.QtNetwork import QLocalServer, QLocalSocket
 
 from app.language import tr
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 ANSWER = b"ok\n"
 ANSWER_TIMEOUT_MS = 3000
+RETRY_MS = 50
 MAX_LINE = 1 << 16
 MAX_MODEL_CHARS = 4096
 MAX_SOCKET_PATH = 90  # the system takes 103 to 107 bytes, and Qt adds some while it makes one
@@ -84,15 +85,13 @@ class SingleInstance(QObject):
         """
         tokens = {name: os.environ[name] for name in TOKEN_NAMES if name in os.environ}
         line = json.dumps({"model": model or "", "tokens": tokens}).encode() + b"\n"
-        socket = QLocalSocket()
-        socket.connectToServer(socket_name(self._folder))
-        if socket.waitForConnected(timeout_ms):
-            socket.write(line)
-            socket.flush()
-            while not socket.canReadLine() and socket.waitForReadyRead(timeout_ms):
-                pass
-            if socket.readLine().data() == ANSWER:
+        deadline = QDeadlineTimer(timeout_ms)
+        while True:
+            if _send(socket_name(self._folder), line, deadline):
                 return
+            if deadline.hasExpired():
+                break
+            QThread.msleep(RETRY_MS)  # it may have the lock and not listen yet
         pid = self._lock.getLockInfo()[0]
         raise NotAnsweringError(
             tr("Rooftop is already running (process {pid}) but does not answer.").format(pid=pid),
@@ -132,6 +131,20 @@ class SingleInstance(QObject):
             if isinstance(tokens.get(name), str):
                 os.environ[name] = tokens[name]
         self.asked.emit(model)
+
+
+def _send(name: str, line: bytes, deadline: QDeadlineTimer) -> bool:
+    """Say one line to whoever listens there; returns whether it was understood in time."""
+    socket = QLocalSocket()
+    socket.connectToServer(name)
+    if not socket.waitForConnected(deadline.remainingTime()):
+        return False
+    socket.write(line)
+    socket.flush()
+    while not socket.canReadLine():
+        if not socket.waitForReadyRead(deadline.remainingTime()):
+            return False
+    return bytes(socket.readLine().data()) == ANSWER
 
 
 def socket_name(folder: Path) -> str:

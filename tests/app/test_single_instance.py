@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import QLockFile
+from PySide6.QtCore import QLockFile, QTimer
 from PySide6.QtNetwork import QLocalServer, QLocalSocket
 from pytestqt.qtbot import QtBot
 
@@ -99,6 +99,20 @@ def test_one_that_hangs_is_named(make: Make, tmp_path: Path) -> None:
     deaf.close()
     with pytest.raises(NotAnsweringError):
         second.hand_over(None, timeout_ms=200)
+
+
+def test_one_that_has_the_lock_and_does_not_listen_yet_is_waited_for(make: Make, qtbot: QtBot, tmp_path: Path) -> None:
+    first = make()
+    assert first.claim()
+    first._server.close()
+    QTimer.singleShot(1500, lambda: first._server.listen(socket_name(tmp_path / "config")))
+    command = [sys.executable, "-c", SECOND, str(tmp_path / "config"), ""]
+    with (
+        qtbot.waitSignal(first.asked, timeout=20_000),
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as second,
+    ):
+        qtbot.waitUntil(lambda: second.poll() is not None, timeout=20_000)
+    assert second.returncode == 0
 
 
 @pytest.mark.parametrize(
