@@ -7,7 +7,7 @@ NATIVE := $(VENV)/.native
 CMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" cmake
 COMPILERS := g++ clang++ x86_64-w64-mingw32-g++-posix
 
-.PHONY: setup run test check format bench bench-gpu bench-window guide native native-check native-sanitize clean
+.PHONY: setup run test check format bench bench-gpu bench-window translations guide native native-check native-sanitize clean
 
 setup: $(STAMP) $(NATIVE)
 
@@ -47,6 +47,9 @@ bench-gpu: setup
 
 bench-window: setup
 	$(BIN)/python -m app.bench
+
+translations: setup
+	$(BIN)/python -m resources.translations.update
 
 guide: setup
 	$(BIN)/python -m resources.guide_training.train --out build/guide

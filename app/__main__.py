@@ -26,6 +26,15 @@ log = logging.getLogger("app")
 DONE, FAILED, BAD_USAGE = 0, 1, 2
 LOG_FILE_BYTES = 1 << 20
 LOG_FILES = 3
+EPILOG = """\
+examples:
+  rooftop                          open the window with the model used last
+  rooftop --model mixtral.gguf     open the window with this model; a window that is open already takes it
+  rooftop chat --model guide       chat with the bundled model in this terminal
+
+Settings: {config}
+Log:      {log}
+Started a second time, Rooftop brings its open window to the front. Exit codes: 0 done, 1 failed, 2 bad usage."""
 CHAT_HINT = "`{program} chat` starts the same engine in this terminal"
 
 
@@ -53,7 +62,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="rooftop", description="Chat with Mixture-of-Experts models larger than your graphics card."
+        prog="rooftop",
+        description="Chat with Mixture-of-Experts models larger than your graphics card.",
+        epilog=EPILOG.format(config=_settings_path(), log=_log_path()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"rooftop {metadata.version('rooftop')}")
     parser.add_argument("command", nargs="?", choices=["chat"], help="chat in this terminal instead of a window")
@@ -110,10 +122,14 @@ def _run_window(options: argparse.Namespace, gpu_bytes: int | None, log_path: Pa
 
 
 def _open_window(app: QApplication, options: argparse.Namespace, gpu_bytes: int | None, log_path: Path | None) -> int:
+    from PySide6.QtCore import Qt
+
     from app.application import Application
     from app.engine_client import Host
+    from app.language import install_language
     from app.quit_signals import QuitSignals
-    from app.settings import default_settings_path
+    from app.settings import default_settings_path, load_settings
+    from app.single_instance import NotAnsweringError, SingleInstance
 
     def start_host() -> Host:
         from engine.host import start_host
@@ -122,13 +138,36 @@ def _open_window(app: QApplication, options: argparse.Namespace, gpu_bytes: int 
         return start_host(in_process=options.in_process, log_path=engine_log)
 
     sys.excepthook = _tell_unexpected
+    path = default_settings_path()
+    install_language(app, load_settings(path)[0].language)
     model = None if options.model is None else _absolute(options.model)
-    rooftop = Application(app, start_host, default_settings_path(), model, gpu_bytes, options.experts_on_disk)
-    QuitSignals(rooftop.window.close, app)
+    instance = SingleInstance(path.parent, app)
+    if not instance.claim():
+        try:
+            instance.hand_over(model)
+        except NotAnsweringError as error:
+            if not sys.stderr.isatty():
+                _show_sentence(str(error))
+            raise
+        return DONE
+    rooftop = Application(app, start_host, path, model, gpu_bytes, options.experts_on_disk)
+    instance.asked.connect(rooftop.asked_again)
+    app.setQuitOnLastWindowClosed(False)  # the window may be in the tray
+    rooftop.ended.connect(app.quit, Qt.ConnectionType.QueuedConnection)
+    app.commitDataRequest.connect(rooftop.window.quit)  # the desktop's session ends: no hiding in the tray
+    QuitSignals(rooftop.window.quit, app)
     rooftop.show()
     code = app.exec()
     rooftop.shutdown()
+    instance.release()
     return code
+
+
+def _show_sentence(sentence: str) -> None:
+    """For those who started Rooftop from an icon and see no terminal."""
+    from PySide6.QtWidgets import QMessageBox
+
+    QMessageBox.warning(None, "Rooftop", sentence)
 
 
 def _absolute(model: str) -> str:
@@ -159,9 +198,7 @@ def _say(sentence: str, code: int) -> int:
 
 def _start_logging() -> Path | None:
     """Log to a rotating file; a folder that cannot be written costs the log, not the start."""
-    import platformdirs
-
-    path = platformdirs.user_log_path("rooftop", appauthor=False) / "rooftop.log"
+    path = _log_path()
     handler: logging.Handler
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -176,6 +213,18 @@ def _start_logging() -> Path | None:
     logging.getLogger("app").setLevel(logging.INFO)
     logging.getLogger("engine").setLevel(logging.INFO)
     return path
+
+
+def _log_path() -> Path:
+    import platformdirs
+
+    return platformdirs.user_log_path("rooftop", appauthor=False) / "rooftop.log"
+
+
+def _settings_path() -> Path:
+    import platformdirs
+
+    return platformdirs.user_config_path("rooftop", appauthor=False) / "settings.json"
 
 
 def _tell_unexpected(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
+from app.announcer import Announcer
 from app.chat_session import ChatSession
 from app.engine_client import EngineClient, EngineState, Host
-from app.engine_words import GUIDE_NAME, model_label, why_portable
+from app.engine_words import GUIDE_NAME, facts, model_label, why_portable
+from app.language import tr
 from app.settings import GUIDE_MODEL, Settings, SettingsError, load_settings, save_settings, to_engine_config
 from app.theme import ThemeManager
+from app.tray import Tray, tray_problem
 from app.widgets.banner import Action
 from app.widgets.chat_pane import ChatPane
 from app.widgets.main_window import MainWindow
@@ -38,7 +41,6 @@ log = logging.getLogger(__name__)
 # The simulated GPU that is offered: enough for two experts in five, so that there is something to see, and no more RAM.
 TRY_SIMULATED_SHARE = 0.4
 MOST_SIMULATED_BYTES = 8 << 30
-PORTABLE_NOTICE = "The CPU computes with portable kernels, which are slower. "
 
 # What a loaded model can take on, and can refuse.
 LIVE_SETTINGS = ("vram_budget_bytes", "context_tokens", "kv_precision", "cpu_threads")
@@ -57,10 +59,13 @@ class Application(QObject):
 
     Signals:
         panel_ready(): The live panel is in the window and the engine has been asked to load.
+        settings_refused(ErrorReport, Settings): The engine did not take the settings; these are in force.
+        ended(): Everything has been taken down; nothing is left to wait for.
     """
 
     panel_ready = Signal()
     settings_refused = Signal(object, object)
+    ended = Signal()
 
     def __init__(
         self,
@@ -91,7 +96,10 @@ class Application(QObject):
         self.session = ChatSession(self.client, self)
         self.chat = ChatPane(self.client, self.session)
         self.window = MainWindow(self.chat, self.themes, self._settings)
+        self._announcer = Announcer(self.chat, self.session, self.chat.banners)
+        self._tray: Tray | None = None
         self._wire()
+        self._show_tray()
         if notice:
             log.warning(notice)
             self.chat.banners.show_banner("settings-file", notice)
@@ -107,6 +115,12 @@ class Application(QObject):
         self.window.show()
         QTimer.singleShot(0, self._after_show)
 
+    def asked_again(self, model: str) -> None:
+        """Rooftop was started a second time: come to the front, with another model if it was given one."""
+        self.window.bring_forward()
+        if model and model != self._settings.model:
+            self.open_model(model)
+
     def open_model(self, model: str) -> None:
         """Load another model and remember it."""
         self._settings = dataclasses.replace(self._settings, model=model)
@@ -119,6 +133,7 @@ class Application(QObject):
         before, self._settings = self.settings, settings
         self._session.clear()
         self.themes.set_mode(settings.theme)
+        self._show_tray()
         self._save()
         old, new = to_engine_config(before), to_engine_config(settings)
         if not self.client.model_ready or any(getattr(old, name) != getattr(new, name) for name in DEVICE_FIELDS):
@@ -136,6 +151,9 @@ class Application(QObject):
         if self._telemetry is not None:
             self._telemetry.stop()
         self.client.shutdown()
+        if self._tray is not None:
+            self._tray.remove()
+        self.ended.emit()
 
     # ---- wiring -------------------------------------------------------------------------------------------------
 
@@ -146,6 +164,9 @@ class Application(QObject):
         window.model_chosen.connect(self.open_model)
         window.settings_requested.connect(self.open_settings)
         window.closing.connect(self.shutdown)
+        window.kept_in_tray.connect(self._kept_in_tray)
+        window.tray_wanted.connect(self._want_tray)
+        window.about_requested.connect(self._open_about)
         self.chat.disk_requested.connect(self._keep_on_disk)
         client.ready.connect(self._on_ready)
         client.snapshot.connect(self._on_snapshot)
@@ -208,7 +229,8 @@ class Application(QObject):
             self._panel.show_ready(ready)
         if ready.planning.kernels == TORCH_KERNELS and not self._told_kernels:
             self._told_kernels = True
-            self.chat.banners.show_banner("kernels", f"{PORTABLE_NOTICE}{why_portable()}")
+            slower = tr("The CPU computes with portable kernels, which are slower.")
+            self.chat.banners.show_banner("kernels", f"{slower} {why_portable()}")
 
     def _on_snapshot(self, snapshot: Snapshot) -> None:
         if self.client.state is EngineState.GENERATING:
@@ -244,6 +266,39 @@ class Application(QObject):
         self._load()
         self._save()
 
+    # ---- the tray -----------------------------------------------------------------------------------------------
+
+    def _want_tray(self, wanted: bool) -> None:
+        self._settings = dataclasses.replace(self._settings, tray=wanted)
+        self._show_tray()
+        self._save()
+
+    def _show_tray(self) -> None:
+        """Put the icon there or take it away, as the settings and the desktop say."""
+        problem = tray_problem()
+        on = self._settings.tray and not problem
+        if on and self._tray is None:
+            self._tray = Tray(self.window)
+            self._tray.show_requested.connect(self.window.bring_forward)
+            self._tray.new_chat_requested.connect(self._new_chat_in_front)
+            self._tray.quit_requested.connect(self.window.quit)
+        elif not on and self._tray is not None:
+            self._tray.remove()
+            self._tray = None
+        self.window.show_tray_state(on=self._settings.tray, problem=problem)
+
+    def _new_chat_in_front(self) -> None:
+        self.window.bring_forward()
+        self.window.new_chat_requested.emit()
+
+    def _kept_in_tray(self) -> None:
+        """Said once in the life of these settings."""
+        if self._tray is not None and not self._settings.tray_told:
+            self._tray.say_kept()
+            self._settings = dataclasses.replace(self._settings, tray_told=True)
+        self._keep_window_state()
+        self._save()
+
     # ---- settings -----------------------------------------------------------------------------------------------
 
     def open_settings(self) -> None:
@@ -256,6 +311,12 @@ class Application(QObject):
         self.settings_refused.connect(dialog.show_refused)
         dialog.measure_requested.connect(self.client.recalibrate)
         self.client.ready.connect(dialog.show_ready)
+
+    def _open_about(self) -> None:
+        from app.widgets.about_dialog import AboutDialog
+
+        known = facts(self._ready)[0] if self._ready is not None else ""
+        self.window.show_dialog(lambda parent: AboutDialog(known, parent))
 
     def _make_settings_dialog(self, parent: QWidget) -> SettingsDialog:
         from app.widgets.settings_dialog import SettingsDialog
@@ -277,7 +338,7 @@ class Application(QObject):
             save_settings(self._settings, self._settings_path)
         except SettingsError as error:
             log.warning("%s", error)
-            retry = Action("Try again", self._save)
+            retry = Action(tr("Try again"), self._save)
             self.chat.banners.show_banner("settings-file", str(error), "notice", (retry,))
         else:
             self.chat.banners.dismiss("settings-file")

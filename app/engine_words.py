@@ -8,9 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.language import tr
 from app.settings import GUIDE_MODEL
+from app.units import bytes_text, number_text, percent_text, speed_text
 from engine.config import DTYPE_FORMATS
-from engine.experts.explain import human_bytes, human_speed
 from engine.messages import TORCH_KERNELS
 
 if TYPE_CHECKING:
@@ -21,25 +22,8 @@ GUIDE_NAME = "Rooftop guide"
 DISK_FLAG = "--experts-on-disk"  # as the engine's remedies name the setting
 DISK_SETTING = "in Settings"
 
-_PHASES = {
-    "checking": "Checking the model",
-    "dense": "Loading the dense weights",
-    "experts": "Loading the experts",
-    "measuring": "Measuring how fast this computer is",
-}
-_KERNELS = {
-    "avx512": "AVX-512 kernels",
-    "avxvnni": "AVX-VNNI kernels",
-    "avx2": "AVX2 kernels",
-    "scalar": "scalar kernels",
-    TORCH_KERNELS: "portable kernels (slower)",
-}
-_KV_WORDS = {"F32": "32 bits", "F16": "16 bits", "BF16": "16 bits (bfloat16)", "Q8_0": "8 bits"}
-_NO_COMPILER = (
-    "No C++ compiler was there when Rooftop was installed. "
-    "Install one (Linux: sudo apt install g++), then run make setup."
-)
-_NOT_LOADABLE = "The native library is there but cannot be loaded here. Run make native to build it anew."
+_KERNELS = {"avx512": "AVX-512", "avxvnni": "AVX-VNNI", "avx2": "AVX2", "scalar": "scalar"}
+_KV_BITS = {"F32": 32, "F16": 16, "Q8_0": 8}
 
 
 def model_label(model: str) -> str:
@@ -68,15 +52,22 @@ def is_gguf(path: Path) -> bool:
 
 def phase_text(phase: str) -> str:
     """What a load is doing; a phase that is not known here speaks for itself."""
-    return _PHASES.get(phase, phase.capitalize())
+    words = {
+        "checking": tr("Checking the model"),
+        "dense": tr("Loading the dense weights"),
+        "experts": tr("Loading the experts"),
+        "measuring": tr("Measuring how fast this computer is"),
+    }
+    return words.get(phase, phase.capitalize())
 
 
 def weights_text(model: ModelConfig) -> str:
     """How the weights are stored, e.g. "Q4_K_M, 4.8 bits"; the bits are those of the whole model on average."""
     weights = model.total_experts * model.expert_parameters + model.dense_parameters
     size_bytes = model.experts_bytes + (model.dense_packed_bytes or model.dense_bytes)
-    bits = f"{8 * size_bytes / weights:.1f}".removesuffix(".0")
-    return f"{model.quantization or DTYPE_FORMATS[model.dtype]}, {bits} bits"
+    bits = round(8 * size_bytes / weights, 1)
+    number = number_text(bits, 0 if bits.is_integer() else 1)
+    return tr("{format}, {number} bits").format(format=model.quantization or DTYPE_FORMATS[model.dtype], number=number)
 
 
 def kernels_text(kernels: str) -> str:
@@ -85,25 +76,32 @@ def kernels_text(kernels: str) -> str:
     Args:
         kernels: As in `PlanningInputs`.
     """
-    return _KERNELS.get(kernels, f"{kernels} kernels")
+    if kernels == TORCH_KERNELS:
+        return tr("portable kernels (slower)")
+    return tr("{instructions} kernels").format(instructions=_KERNELS.get(kernels, kernels))
 
 
 def why_portable() -> str:
     """Why torch does the work of our own kernels, and what to do about it."""
     from engine.kernels.library_path import find_library
 
-    return _NO_COMPILER if find_library() is None else _NOT_LOADABLE
+    if find_library() is not None:
+        return tr("The native library is there but cannot be loaded here. Run make native to build it anew.")
+    return tr(
+        "No C++ compiler was there when Rooftop was installed. "
+        "Install one (Linux: sudo apt install g++), then run make setup."
+    )
 
 
 def facts(ready: Ready) -> tuple[str, str]:
     """How a loaded model is stored and computed: one line, and the sentences that explain it."""
     model, kernels = ready.model, ready.planning.kernels
-    parts = [weights_text(model), f"CPU: {kernels_text(kernels)}"]
-    sentences = ["How the weights are stored, and what computes on the CPU."]
+    parts = [weights_text(model), tr("CPU: {kernels}").format(kernels=kernels_text(kernels))]
+    sentences = [tr("How the weights are stored, and what computes on the CPU.")]
     if kernels == TORCH_KERNELS:
         sentences.append(why_portable())
     if ready.effective.experts_on_disk:
-        parts.append("experts on disk")
+        parts.append(tr("experts on disk"))
         sentences.append(ready.plan.reasons[-1])
     return " \N{MIDDLE DOT} ".join(parts), " ".join(sentences)
 
@@ -113,35 +111,60 @@ def residents_text(snapshot: Snapshot) -> str:
     uploads, shortages = snapshot.uploads, snapshot.memory_shortages
     sentences = []
     if shortages:
-        times = "once" if shortages == 1 else f"{shortages} times"
-        sentences.append(f"VRAM ran out {times}: fewer experts live there than planned.")
+        sentences.append(tr("VRAM ran out %n times: fewer experts live there than planned.", shortages))
     if uploads:
-        what = "expert was" if uploads == 1 else "experts were"
-        sentences.append(f"{uploads} {what} exchanged in this reply, {human_bytes(snapshot.uploaded_bytes)}.")
+        moved = tr("%n experts were exchanged in this reply, {size}.", uploads)
+        sentences.append(moved.format(size=bytes_text(snapshot.uploaded_bytes)))
     if snapshot.not_adapting:
-        sentences.append(f"The experts in VRAM stay as they are. {snapshot.not_adapting}")
+        sentences.append(f"{tr('The experts in VRAM stay as they are.')} {snapshot.not_adapting}")
     elif not uploads:
-        sentences.append("The experts in VRAM follow the conversation where that pays.")
+        sentences.append(tr("The experts in VRAM follow the conversation where that pays."))
     return " ".join(sentences)
 
 
 def in_force_texts(ready: Ready) -> tuple[str, ...]:
     """What the engine says about budget, context, its precision, threads, experts on disk, simulated GPU and costs."""
     plan, effective = ready.plan, ready.effective
-    budget = f"in force: {human_bytes(plan.vram_budget_bytes)}" if plan.device != "cpu" else ""
-    limit = ready.model.max_position_embeddings
-    context = f"in force: {plan.context_tokens:,} tokens"
-    context += ", all that this model can take" if plan.context_tokens >= limit else ""
+    budget = _in_force(bytes_text(plan.vram_budget_bytes)) if plan.device != "cpu" else ""
     kv_bytes = {**plan.host_bytes, **plan.vram_bytes}["kv"]
-    precision = f"in force: {_KV_WORDS[ready.model.kv_format(plan.kv_precision)]}, {human_bytes(kv_bytes)} of memory"
-    threads = f"in force: {effective.cpu_threads}" if effective.cpu_threads is not None else ""
-    on_disk = plan.host_bytes.get("experts_on_disk", 0)
-    speed = human_speed(plan.predicted_decode_tokens_per_s)
-    disk = f"in force: {human_bytes(on_disk)} on disk, predicted {speed}" if on_disk else ""
-    simulated = f"in force: {human_bytes(effective.simulated_vram_bytes)}, simulated" if ready.simulated else ""
-    cpu = ready.planning.costs.cpu_expert
-    costs = f"costs {ready.planning.costs.source}, fit error {cpu.fit_error:.0%} on the CPU"
-    return budget, context, precision, threads, disk, simulated or f"in force: {ready.device_name}", costs
+    precision = tr("{precision}, {size} of memory")
+    precision = precision.format(
+        precision=_precision_text(ready.model.kv_format(plan.kv_precision)), size=bytes_text(kv_bytes)
+    )
+    threads = _in_force(str(effective.cpu_threads)) if effective.cpu_threads is not None else ""
+    device = ready.device_name
+    if ready.simulated:
+        device = tr("{size}, simulated").format(size=bytes_text(effective.simulated_vram_bytes))
+    costs = ready.planning.costs
+    fit = tr("costs {source}, fit error {error} on the CPU")
+    fit = fit.format(source=costs.source, error=percent_text(costs.cpu_expert.fit_error))
+    return budget, _context_text(ready), _in_force(precision), threads, _disk_text(ready), _in_force(device), fit
+
+
+def _in_force(what: str) -> str:
+    return tr("in force: {what}").format(what=what)
+
+
+def _context_text(ready: Ready) -> str:
+    if ready.plan.context_tokens >= ready.model.max_position_embeddings:
+        words = tr("{number} tokens, all that this model can take")
+    else:
+        words = tr("{number} tokens")
+    return _in_force(words.format(number=number_text(ready.plan.context_tokens)))
+
+
+def _precision_text(stored: str) -> str:
+    if stored == "BF16":
+        return tr("16 bits (bfloat16)")
+    return tr("{number} bits").format(number=_KV_BITS[stored])
+
+
+def _disk_text(ready: Ready) -> str:
+    on_disk = ready.plan.host_bytes.get("experts_on_disk", 0)
+    if not on_disk:
+        return ""
+    words = tr("{size} on disk, predicted {speed}")
+    return _in_force(words.format(size=bytes_text(on_disk), speed=speed_text(ready.plan.predicted_decode_tokens_per_s)))
 
 
 def offers_disk(remedy: str) -> bool:

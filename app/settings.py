@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 
 import platformdirs
 
+from app.language import Language
 from engine.config import MAX_CONTEXT_TOKENS, MIN_CONTEXT_TOKENS, EngineConfig, KvPrecision
 from engine.errors import ConfigurationError, RooftopError
 
@@ -26,6 +27,7 @@ MAX_FILE_BYTES = 1 << 20
 MAX_TEXT = 1 << 16
 MAX_BYTES = 1 << 50
 THEME_MODES = ("system", "light", "dark")
+LANGUAGES = ("system", "en", "de")
 
 
 class SettingsError(RooftopError):
@@ -47,7 +49,10 @@ class Settings:
         simulate_gpu_bytes: VRAM of a simulated GPU; None uses the real hardware.
         experts_on_disk: Whether experts are kept in a file, for a model larger than RAM.
         theme: Light, dark or as the system.
+        language: English, German or as the system.
         zoom: Text size relative to the default.
+        tray: Whether closing the window keeps the program in the tray.
+        tray_told: Whether the user has been told so.
         panel_visible: Whether the live panel is shown.
         window_geometry: Qt's saved geometry, base64.
         splitter_state: Qt's saved splitter, base64.
@@ -64,7 +69,10 @@ class Settings:
     simulate_gpu_bytes: int | None = None
     experts_on_disk: bool = False
     theme: Literal["system", "light", "dark"] = "system"
+    language: Language = "system"
     zoom: float = 1.0
+    tray: bool = False
+    tray_told: bool = False
     panel_visible: bool = True
     window_geometry: str = ""
     splitter_state: str = ""
@@ -85,7 +93,9 @@ class Settings:
             raise ConfigurationError(f"The KV precision {self.kv_precision!r} does not exist.", "Restore the default.")
         if self.theme not in THEME_MODES:
             raise ConfigurationError(f"The theme {self.theme!r} does not exist.", "Choose system, light or dark.")
-        for name in ("experts_on_disk", "panel_visible"):
+        if self.language not in LANGUAGES:
+            raise ConfigurationError(f"The language {self.language!r} is not there.", "Choose system, en or de.")
+        for name in ("experts_on_disk", "panel_visible", "tray", "tray_told"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(f"The setting {name} is neither true nor false.", "Restore the default.")
         if isinstance(self.zoom, bool) or not isinstance(self.zoom, int | float) or not 0.5 <= self.zoom <= 3.0:

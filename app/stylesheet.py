@@ -37,14 +37,18 @@ QLabel#figure { font-weight: 600; }
 QDialogButtonBox { dialogbuttonbox-buttons-have-icons: 0; }
 QPushButton { background: $surface; border: 1px solid $border; border-radius: 7px; padding: 6px 14px; }
 QPushButton:hover { background: $surface_alt; }
-QPushButton:pressed { background: $border; }
+QPushButton:pressed { background: $pressed; }
 QPushButton:focus, QToolButton:focus { border: 1px solid $accent; }
 QPushButton:disabled { color: $text_dim; }
 QPushButton:default, QPushButton#primary { background: $accent; border: 1px solid $accent; color: $accent_text; }
-QPushButton#primary:hover, QPushButton:default:hover { background: $accent_hover; border-color: $accent_hover; }
+QPushButton#primary:hover, QPushButton:default:hover { background: $accent_hover; border-color: $accent_hover;
+    color: $accent_text; }
+QPushButton#primary:pressed, QPushButton:default:pressed, QPushButton#send:pressed { background: $accent_pressed;
+    color: $accent_text; }
 QPushButton#quiet { background: transparent; border: 1px solid transparent; color: $text_dim; padding: 3px 8px;
     font-size: ${small}pt; border-radius: 6px; }
 QPushButton#quiet:hover { background: $surface_alt; color: $text; }
+QPushButton#quiet:pressed, QToolButton:pressed { background: $pressed; }
 QPushButton#quiet:focus { border: 1px solid $accent; }
 QPushButton#question { background: $surface; border: 1px solid $border; border-radius: 10px; padding: 10px 16px;
     text-align: left; }
@@ -53,9 +57,10 @@ QPushButton#question:focus { border: 1px solid $accent; }
 QPushButton#jump { background: $surface; border: 1px solid $border; border-radius: 15px; padding: 6px 14px;
     font-size: ${small}pt; }
 QPushButton#jump:hover { background: $surface_alt; }
-QPushButton#send { background: $accent; border: 1px solid $accent; border-radius: 18px; padding: 0; }
-QPushButton#send:hover { background: $accent_hover; border-color: $accent_hover; }
-QPushButton#send:focus { border: 2px solid $text; }
+QPushButton#send { background: $accent; border: 1px solid $accent; color: $accent_text; border-radius: 18px;
+    padding: 0; }
+QPushButton#send:hover { background: $accent_hover; border-color: $accent_hover; color: $accent_text; }
+QPushButton:default:focus, QPushButton#primary:focus, QPushButton#send:focus { border: 2px solid $text; }
 QPushButton#send:disabled { background: $surface_alt; border-color: $surface_alt; }
 QToolButton { background: transparent; border: 1px solid transparent; border-radius: 7px; padding: 5px; }
 QToolButton:hover { background: $surface_alt; }
@@ -95,6 +100,15 @@ QComboBox { background: $surface; border: 1px solid $border; border-radius: 7px;
 QComboBox:focus { border: 1px solid $accent; }
 QComboBox::drop-down { border: none; width: 26px; }
 QComboBox::down-arrow { image: url("$icon_folder/combo-arrow.svg"); width: 12px; height: 12px; }
+QListWidget, QTreeWidget, QTableWidget, QDialog QPlainTextEdit { background: $surface; border: 1px solid $border;
+    border-radius: 7px; padding: 3px; }
+QListWidget:focus, QTreeWidget:focus, QTableWidget:focus, QDialog QPlainTextEdit:focus { border: 1px solid $accent; }
+QListWidget { outline: none; }
+QListWidget::item { border-radius: 5px; }
+QListWidget::item:hover { background: $surface_alt; }
+QListWidget::item:selected { background: $accent; color: $accent_text; }
+QCheckBox:focus, QRadioButton:focus, QSlider:focus { border: 1px solid $accent; border-radius: 5px; }
+QLineEdit:disabled, QSpinBox:disabled, QDoubleSpinBox:disabled, QComboBox:disabled { color: $text_dim; }
 QLineEdit:focus, QSpinBox:focus, QDoubleSpinBox:focus { border: 1px solid $accent; }
 """)
 
@@ -105,6 +119,8 @@ def build_stylesheet(theme: Theme, zoom: float = 1.0) -> str:
         {name: getattr(theme, name) for name in theme.__slots__},
         icon_folder=ICON_FOLDER.as_posix(),
         accent_hover=mix(theme.accent, theme.text, 0.12),
+        accent_pressed=mix(theme.accent, theme.text, 0.2),
+        pressed=mix(theme.surface_alt, theme.text, 0.1),
         scroll=mix(theme.border, theme.text_dim, 0.35),
         small=round(FONT_BASE_PT * FONT_SMALL * zoom, 2),
         large=round(FONT_BASE_PT * FONT_LARGE * zoom, 2),

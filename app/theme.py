@@ -7,7 +7,7 @@ The colours of places (GPU, STREAM, CPU) are from Okabe and Ito's colour-blind-s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -148,6 +148,13 @@ DARK = Theme(
 _THEMES = {theme.name: theme for theme in (LIGHT, DARK)}
 
 
+def high_contrast(theme: Theme) -> Theme:
+    """A theme for those who asked their system for more contrast: no grey text, and every edge is to be seen."""
+    text = "#000000" if theme.name == "light" else "#ffffff"
+    ground = "#ffffff" if theme.name == "light" else "#000000"
+    return replace(theme, window=ground, surface=ground, border=theme.text_dim, text=text, text_dim=text)
+
+
 def current_theme() -> Theme:
     """The theme in force; the light one before a `ThemeManager` exists."""
     manager = theme_manager()
@@ -181,6 +188,9 @@ class ThemeManager(QObject):
         app.setStyle("Fusion")
         _load_fonts()
         app.styleHints().colorSchemeChanged.connect(self._system_changed)
+        self._hints = app.styleHints()  # held: PySide invalidates what it hands out with it
+        self._accessibility = self._hints.accessibility()
+        self._accessibility.contrastPreferenceChanged.connect(self._apply)
         self._apply_mode()
 
     @property
@@ -228,7 +238,8 @@ class ThemeManager(QObject):
 
         dark_system = self._app.styleHints().colorScheme() == Qt.ColorScheme.Dark
         name = self._mode if self._mode != "system" else ("dark" if dark_system else "light")
-        self._theme = _THEMES[name]
+        more = self._accessibility.contrastPreference() == Qt.ContrastPreference.HighContrast
+        self._theme = high_contrast(_THEMES[name]) if more else _THEMES[name]
         self._app.setFont(sans_font(self._zoom))
         self._app.setPalette(build_palette(self._theme))
         self._app.setStyleSheet(build_stylesheet(self._theme, self._zoom))

@@ -1,21 +1,68 @@
-"""Rates and durations as short texts that never say NaN; sizes are `engine.experts.explain.human_bytes`."""
+"""Numbers with their units as short texts in the user's language, which never say NaN.
+
+Qt is imported when a text is made: the terminal chat shares the words of this package but works without it.
+"""
 
 from __future__ import annotations
 
 import math
+import re
+from typing import TYPE_CHECKING
+
+from app.language import tr
+from engine.experts.explain import human_bytes, human_speed
+
+if TYPE_CHECKING:
+    from engine.experts.explain import Rounding
+
+DASH = "\N{EN DASH}"
+_DECIMAL_POINT = re.compile(r"(?<=\d)\.(?=\d)")
+
+
+def number_text(value: float, decimals: int = 0) -> str:
+    """A number as the user writes them, e.g. "1,234.5", in German "1.234,5"."""
+    from PySide6.QtCore import QLocale
+
+    return QLocale().toString(float(value), "f", decimals)
+
+
+def bytes_text(size_bytes: int, rounding: Rounding = "nearest") -> str:
+    """A size, e.g. "5.2 GiB"; rounded as `human_bytes` says."""
+    if size_bytes < 1024:
+        return tr("%n bytes", size_bytes)
+    return _localised(human_bytes(size_bytes, rounding))
+
+
+def speed_text(tokens_per_s: float) -> str:
+    """A predicted speed to two digits, e.g. "0.37 tokens/s"."""
+    return tr("{number} tokens/s").format(number=_localised(human_speed(tokens_per_s).split()[0]))
 
 
 def rate_text(tokens_per_s: float) -> str:
-    """A speed, e.g. "8.4 tokens/s"; a dash when there is none yet."""
+    """A measured speed, e.g. "8.4 tokens/s"; a dash when there is none yet."""
     if not math.isfinite(tokens_per_s) or tokens_per_s <= 0:
-        return "\N{EN DASH} tokens/s"
-    return f"{tokens_per_s:.0f} tokens/s" if tokens_per_s >= 100 else f"{tokens_per_s:.1f} tokens/s"
+        return tr("{number} tokens/s").format(number=DASH)
+    return tr("{number} tokens/s").format(number=number_text(tokens_per_s, 0 if tokens_per_s >= 100 else 1))
 
 
 def seconds_text(seconds: float) -> str:
     """A duration, e.g. "240 ms" or "3.2 s"."""
     if not math.isfinite(seconds) or seconds < 0:
-        return "\N{EN DASH}"
+        return DASH
     if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms"
-    return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds // 60)} min {int(seconds % 60)} s"
+        return tr("{number} ms").format(number=number_text(seconds * 1000))
+    if seconds < 60:
+        return tr("{number} s").format(number=number_text(seconds, 1))
+    return tr("{minutes} min {seconds} s").format(minutes=int(seconds // 60), seconds=int(seconds % 60))
+
+
+def percent_text(share: float) -> str:
+    """A share of 1, e.g. "12%", in German "12 %"."""
+    return tr("{number}%").format(number=number_text(share * 100))
+
+
+def _localised(text: str) -> str:
+    """The engine's number with the user's decimal point."""
+    from PySide6.QtCore import QLocale
+
+    return _DECIMAL_POINT.sub(QLocale().decimalPoint(), text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from PySide6.QtCore import QSize, Qt
+from PySide6.QtCore import QSize, Qt, Signal
 from PySide6.QtWidgets import (
     QBoxLayout,
     QFrame,
@@ -18,6 +18,7 @@ from PySide6.QtWidgets import (
 )
 
 from app.icons import icon
+from app.language import tr
 from app.theme import SPACE_M, SPACE_S, SPACE_XS, current_theme
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ class Banner(QFrame):
         self._label.setWordWrap(True)
         self._label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._close = QToolButton()
-        self._close.setAccessibleName("Dismiss")
-        self._close.setToolTip("Dismiss")
+        self._close.setAccessibleName(tr("Dismiss"))
+        self._close.setToolTip(tr("Dismiss"))
         self._close.clicked.connect(close)
         self.buttons: list[QPushButton] = []
         layout = QHBoxLayout(self)
@@ -108,7 +109,13 @@ class Banner(QFrame):
 
 
 class BannerArea(QWidget):
-    """A column of banners, at most one per key."""
+    """A column of banners, at most one per key.
+
+    Signals:
+        shown(str): A sentence is shown.
+    """
+
+    shown = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -130,6 +137,7 @@ class BannerArea(QWidget):
         self._banners[key] = banner
         self._layout.addWidget(banner)
         self.show()
+        self.shown.emit(text)
 
     def dismiss(self, key: str) -> None:
         """Take a banner away, if it is there."""

@@ -10,7 +10,9 @@ from PySide6.QtWidgets import QMessageBox, QVBoxLayout, QWidget
 
 from app.engine_client import EngineState
 from app.engine_words import in_window, offers_disk
+from app.language import tr
 from app.theme import SPACE_M, SPACE_S
+from app.units import number_text
 from app.widgets.banner import Action, BannerArea
 from app.widgets.composer import HINT, Composer, ComposerMode
 from app.widgets.loading_bar import LoadingBar
@@ -25,10 +27,6 @@ if TYPE_CHECKING:
     from engine.messages import ErrorReport, Loading
 
 COLUMN_WIDTH = 784
-QUEUED_HINT = "The model is still loading. Your message is sent as soon as it is ready; Esc takes it back"
-WRITING_HINT = "Esc stops the reply; you can already write your next message"
-NO_MODEL_HINT = "No model is loaded: open one with Ctrl+O"
-LOADING_HINT = "The model is loading; you can already write"
 
 
 class ChatPane(QWidget):
@@ -74,9 +72,9 @@ class ChatPane(QWidget):
         if not is_safe_link(url):
             return
         box = QMessageBox(self)
-        box.setWindowTitle("Open link")
+        box.setWindowTitle(tr("Open link"))
         box.setTextFormat(box.textFormat().PlainText)
-        box.setText("Open this address in your web browser?")
+        box.setText(tr("Open this address in your web browser?"))
         box.setInformativeText(url)
         box.setStandardButtons(QMessageBox.StandardButton.Open | QMessageBox.StandardButton.Cancel)
         box.setDefaultButton(QMessageBox.StandardButton.Cancel)
@@ -159,7 +157,8 @@ class ChatPane(QWidget):
         self.transcript.views[-1].append(text)
 
     def _prompt_progress(self, done_tokens: int, total_tokens: int) -> None:
-        text = f"Reading the prompt: {done_tokens:,} of {total_tokens:,} tokens"
+        text = tr("Reading the prompt: {done} of {total} tokens")
+        text = text.format(done=number_text(done_tokens), total=number_text(total_tokens))
         self.transcript.views[-1].show_progress(text if done_tokens < total_tokens else "")
 
     def _reply_changed(self, message: Message) -> None:
@@ -180,28 +179,30 @@ class ChatPane(QWidget):
 
     def _update_composer(self) -> None:
         if self._session.queued:
-            self.composer.set_mode(ComposerMode.QUEUED, QUEUED_HINT)
+            hint = tr("The model is still loading. Your message is sent as soon as it is ready; Esc takes it back")
+            self.composer.set_mode(ComposerMode.QUEUED, hint)
         elif self._session.busy:
-            self.composer.set_mode(ComposerMode.STOP, WRITING_HINT)
+            hint = tr("Esc stops the reply; you can already write your next message")
+            self.composer.set_mode(ComposerMode.STOP, hint)
         elif self._client.state in (EngineState.STARTING, EngineState.LOADING):
-            self.composer.set_mode(ComposerMode.SEND, LOADING_HINT)
+            self.composer.set_mode(ComposerMode.SEND, tr("The model is loading; you can already write"))
         elif self._client.state in (EngineState.FAILED, EngineState.STOPPED):
-            self.composer.set_mode(ComposerMode.SEND, NO_MODEL_HINT)
+            self.composer.set_mode(ComposerMode.SEND, tr("No model is loaded: open one with Ctrl+O"))
         else:
             self.composer.set_mode(ComposerMode.SEND, HINT)
 
     def _failed(self, error: ErrorReport, what: str) -> None:
         sentence = f"{error.message} {in_window(error.remedy)}".strip()
-        restart = Action("Restart engine", self._client.restart)
-        other = Action("Open another model", self.open_model_requested.emit)
-        settings = Action("Settings", self.settings_requested.emit)
+        restart = Action(tr("Restart engine"), self._client.restart)
+        other = Action(tr("Open another model"), self.open_model_requested.emit)
+        settings = Action(tr("Settings"), self.settings_requested.emit)
         if what == "engine":
             self.banners.show_banner("engine", sentence, "error", (restart,))
         elif what == "load" and error.code == "cancelled":
-            actions = (Action("Load again", self._client.restart), other)
-            self.banners.show_banner("engine", "Loading was cancelled.", "notice", actions)
+            actions = (Action(tr("Load again"), self._client.restart), other)
+            self.banners.show_banner("engine", tr("Loading was cancelled."), "notice", actions)
         elif what == "load" and offers_disk(error.remedy):
-            disk = Action("Keep experts on disk and load", self.disk_requested.emit)
+            disk = Action(tr("Keep experts on disk and load"), self.disk_requested.emit)
             self.banners.show_banner("engine", sentence, "error", (disk, other))
         elif what == "load":
             self.banners.show_banner("engine", sentence, "error", (other, settings))

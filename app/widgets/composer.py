@@ -66,8 +66,8 @@ class Composer(QWidget):
         self._hint.setTextFormat(Qt.TextFormat.PlainText)
         self._hint.setAlignment(Qt.AlignmentFlag.AlignHCenter)
         self._arrange()
-        self.setFocusProxy(self._edit)
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)  # the frame around the text belongs to it
+        self.setFocusProxy(self._edit)  # last: a policy is handed on to the proxy, which Tab would then pass by
         self._update_button()
 
     @property

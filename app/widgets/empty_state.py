@@ -6,23 +6,17 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from app.icons import app_icon
+from app.language import tr
 from app.theme import SPACE_L, SPACE_S, SPACE_XL
 
 LOGO_PX = 56
 BUTTON_WIDTH = 380
-GUIDE_QUESTIONS = (
+GUIDE_QUESTIONS = (  # the guide speaks English only
     "What is an expert?",
     "What does the map show?",
     "How do I get Mixtral?",
     "Why is an expert on the CPU?",
 )
-GENERAL_QUESTIONS = (
-    "Explain mixture of experts in three sentences.",
-    "Write a Python function that merges two sorted lists.",
-    "Give me five names for a rooftop garden.",
-)
-GUIDE_SENTENCE = "The built-in guide answers questions about this app.\nWatch its experts at work in the live panel."
-GENERAL_SENTENCE = "Ask anything, and watch in the live panel where each expert runs."
 
 
 class EmptyState(QWidget):
@@ -39,10 +33,10 @@ class EmptyState(QWidget):
         self._logo = QLabel()
         self._logo.setPixmap(app_icon().pixmap(LOGO_PX, LOGO_PX))
         self._logo.setAccessibleName("Rooftop")
-        title = QLabel("What would you like to know?")
+        title = QLabel(tr("What would you like to know?"))
         title.setObjectName("title")
         title.setTextFormat(Qt.TextFormat.PlainText)
-        self._sentence = QLabel(GUIDE_SENTENCE)
+        self._sentence = QLabel()
         self._sentence.setObjectName("dim")
         self._sentence.setTextFormat(Qt.TextFormat.PlainText)
         self._sentence.setAlignment(Qt.AlignmentFlag.AlignHCenter)
@@ -64,21 +58,36 @@ class EmptyState(QWidget):
 
     def show_questions(self, *, for_guide: bool) -> None:
         """Offer questions that the model can answer."""
-        self._sentence.setText(GUIDE_SENTENCE if for_guide else GENERAL_SENTENCE)
+        self._sentence.setText(_sentence(for_guide=for_guide))
         for button in self._buttons:
             self._layout.removeWidget(button)
             button.hide()
             button.deleteLater()
-        self._buttons = [self._make_button(text) for text in (GUIDE_QUESTIONS if for_guide else GENERAL_QUESTIONS)]
+        self._buttons = [self._make_button(text) for text in (GUIDE_QUESTIONS if for_guide else general_questions())]
         for button in self._buttons:
             self._layout.insertWidget(self._layout.count() - 1, button, 0, Qt.AlignmentFlag.AlignHCenter)
 
     def _make_button(self, text: str) -> QPushButton:
         button = QPushButton(text)
         button.setObjectName("question")
-        button.setAccessibleName(f"Ask: {text}")
+        button.setAccessibleName(tr("Ask: {question}").format(question=text))
         button.setMinimumWidth(BUTTON_WIDTH)
         button.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         button.setCursor(Qt.CursorShape.PointingHandCursor)
         button.clicked.connect(lambda: self.question_chosen.emit(text))
         return button
+
+
+def general_questions() -> tuple[str, ...]:
+    """Questions that any model can answer, in the user's language."""
+    return (
+        tr("Explain mixture of experts in three sentences."),
+        tr("Write a Python function that merges two sorted lists."),
+        tr("Give me five names for a rooftop garden."),
+    )
+
+
+def _sentence(*, for_guide: bool) -> str:
+    if for_guide:
+        return tr("The built-in guide answers questions about this app.\nWatch its experts at work in the live panel.")
+    return tr("Ask anything, and watch in the live panel where each expert runs.")

@@ -8,8 +8,9 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from app.engine_words import phase_text
+from app.language import tr
 from app.theme import SPACE_M, SPACE_S
-from engine.experts.explain import human_bytes
+from app.units import bytes_text
 
 if TYPE_CHECKING:
     from engine.messages import Loading
@@ -36,9 +37,9 @@ class LoadingBar(QFrame):
         self._bytes.setTextFormat(Qt.TextFormat.PlainText)
         self._progress = QProgressBar()
         self._progress.setTextVisible(False)
-        self._progress.setAccessibleName("Loading progress")
-        self._cancel = QPushButton("Cancel")
-        self._cancel.setAccessibleName("Cancel loading")
+        self._progress.setAccessibleName(tr("Loading progress"))
+        self._cancel = QPushButton(tr("Cancel"))
+        self._cancel.setAccessibleName(tr("Cancel loading"))
         self._cancel.clicked.connect(self.cancel_requested)
         words = QHBoxLayout()
         words.setSpacing(SPACE_S)
@@ -62,7 +63,7 @@ class LoadingBar(QFrame):
 
     def show_starting(self, model: str) -> None:
         """The engine has been asked, nothing is known yet."""
-        self._phase.setText(f"Starting the engine for {model}")
+        self._phase.setText(tr("Starting the engine for {model}").format(model=model))
         self._bytes.clear()
         self._progress.setRange(0, 0)
         self._cancel.setEnabled(True)
@@ -73,7 +74,9 @@ class LoadingBar(QFrame):
         self._phase.setText(phase_text(loading.phase))
         if loading.total_bytes > 0:
             done = min(loading.done_bytes, loading.total_bytes)
-            self._bytes.setText(f"{human_bytes(done)} of {human_bytes(loading.total_bytes)}")
+            self._bytes.setText(
+                tr("{done} of {total}").format(done=bytes_text(done), total=bytes_text(loading.total_bytes))
+            )
             self._progress.setRange(0, PROGRESS_STEPS)
             self._progress.setValue(PROGRESS_STEPS * done // loading.total_bytes)
         else:
@@ -83,6 +86,6 @@ class LoadingBar(QFrame):
 
     def show_cancelling(self) -> None:
         """Cancel has been heard."""
-        self._phase.setText("Cancelling")
+        self._phase.setText(tr("Cancelling"))
         self._bytes.clear()
         self._cancel.setEnabled(False)

@@ -9,13 +9,15 @@ import base64
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QByteArray, QEvent, Qt, Signal
-from PySide6.QtGui import QAction, QActionGroup, QKeySequence
+from PySide6.QtCore import QByteArray, QEvent, QRect, Qt, Signal
+from PySide6.QtGui import QAction, QActionGroup, QGuiApplication, QKeySequence
 from PySide6.QtWidgets import QDialog, QFileDialog, QMainWindow, QSplitter, QVBoxLayout, QWidget
 
 from app.engine_words import is_gguf, model_label
 from app.icons import app_icon
+from app.language import tr
 from app.theme import ZOOM_STEP
+from app.widgets.focus_order import move_focus
 from app.widgets.top_bar import TopBar
 
 if TYPE_CHECKING:
@@ -31,9 +33,8 @@ if TYPE_CHECKING:
 DEFAULT_SIZE = (1240, 800)
 MINIMUM_SIZE = (440, 400)
 CHAT_MIN_WIDTH = 380
+GRIP_PX = 40
 PANEL_WIDTH = 400
-FILE_TITLE = "Open a model: a .gguf file, or any .safetensors file of its folder"
-FILE_FILTER = "Models (*.gguf *.safetensors)"
 
 
 class MainWindow(QMainWindow):
@@ -48,15 +49,21 @@ class MainWindow(QMainWindow):
         new_chat_requested(): Begin anew.
         model_chosen(str): A model folder or file.
         settings_requested(): Open the settings.
+        about_requested(): Tell versions and licences.
         panel_shown(bool): The live panel was shown or hidden.
-        closing(): The window goes away now.
+        closing(): The window goes away now, and the program with it.
+        kept_in_tray(): The window was closed and the program goes on.
+        tray_wanted(bool): The tray icon was switched on or off.
     """
 
     new_chat_requested = Signal()
     model_chosen = Signal(str)
     settings_requested = Signal()
+    about_requested = Signal()
     panel_shown = Signal(bool)
     closing = Signal()
+    kept_in_tray = Signal()
+    tray_wanted = Signal(bool)
 
     def __init__(self, chat: ChatPane, themes: ThemeManager, settings: Settings) -> None:
         super().__init__()
@@ -64,6 +71,7 @@ class MainWindow(QMainWindow):
         self._panel: QWidget | None = None
         self._panel_visible = settings.panel_visible
         self._splitter_state = settings.splitter_state
+        self.keeps_running = self._quitting = False
         self.chat = chat
         self.top_bar = TopBar()
         self.setWindowTitle("Rooftop")
@@ -83,6 +91,7 @@ class MainWindow(QMainWindow):
         self.resize(*DEFAULT_SIZE)
         if settings.window_geometry:
             self.restoreGeometry(_decode(settings.window_geometry))
+            bring_into_view(self)
         self._place_panel()
         chat.composer.setFocus()
 
@@ -123,15 +132,24 @@ class MainWindow(QMainWindow):
         self._place_panel()
         self.panel_shown.emit(visible)
 
+    def show_tray_state(self, *, on: bool, problem: str) -> None:
+        """Whether closing keeps the window in the tray; where there is no tray, why it cannot."""
+        self.keeps_running = on and not problem
+        self._tray_action.setChecked(self.keeps_running)
+        self._tray_action.setEnabled(not problem)
+        self._tray_action.setToolTip(problem)
+
     def choose_file(self) -> None:
         """Ask for a model's file; any safetensors file stands for its folder."""
-        name, _ = QFileDialog.getOpenFileName(self, FILE_TITLE, filter=FILE_FILTER)
+        title = tr("Open a model: a .gguf file, or any .safetensors file of its folder")
+        kinds = tr("Models ({patterns})").format(patterns="*.gguf *.safetensors")
+        name, _ = QFileDialog.getOpenFileName(self, title, filter=kinds)
         if name:
             self.model_chosen.emit(_model_at(Path(name)) or name)
 
     def choose_folder(self) -> None:
         """Ask for a model's folder."""
-        folder = QFileDialog.getExistingDirectory(self, "Open model folder")
+        folder = QFileDialog.getExistingDirectory(self, tr("Open model folder"))
         if folder:
             self.model_chosen.emit(folder)
 
@@ -142,14 +160,34 @@ class MainWindow(QMainWindow):
         dialog.open()
         return dialog
 
+    def bring_forward(self) -> None:
+        """Come to the front because the user asked for it: out of the tray, out of the task bar."""
+        self.setWindowState(self.windowState() & ~Qt.WindowState.WindowMinimized)
+        self.show()
+        self.raise_()
+        self.activateWindow()
+
+    def quit(self) -> None:
+        """Close, also where closing would keep the window in the tray."""
+        self._quitting = True
+        self.close()
+
     def resizeEvent(self, event: QResizeEvent) -> None:
         """A window too narrow for both keeps the chat."""
         super().resizeEvent(event)
         self._place_panel()
 
+    def focusNextPrevChild(self, forward: bool) -> bool:
+        """Tab goes through the window as it is to be seen."""
+        return move_focus(self, forward=forward)
+
     def closeEvent(self, event: QCloseEvent) -> None:
-        """Disappear at once; the engine is ended behind."""
+        """Disappear at once; the engine is ended behind, or works on where the window is kept in the tray."""
         self.hide()
+        if self.keeps_running and not self._quitting:
+            self.kept_in_tray.emit()
+            event.ignore()
+            return
         self.closing.emit()
         event.accept()
 
@@ -191,59 +229,59 @@ class MainWindow(QMainWindow):
 
     def _build_menus(self) -> None:
         bar = self.menuBar()
-        bar.setAccessibleName("Menu")
-        self._fill_file_menu(bar.addMenu("&File"))
-        self._fill_view_menu(bar.addMenu("&View"))
-        self._fill_help_menu(bar.addMenu("&Help"))
-        for keys, run in (
-            (QKeySequence("Esc"), self.chat.composer.escape),
-            (QKeySequence("Ctrl+L"), self.chat.composer.setFocus),
+        bar.setAccessibleName(tr("Menu"))
+        self._fill_file_menu(bar.addMenu(tr("&File")))
+        self._fill_view_menu(bar.addMenu(tr("&View")))
+        self._fill_help_menu(bar.addMenu(tr("&Help")))
+        for keys, text, run in (
+            ("Esc", tr("Stop the reply, or take a waiting message back"), self.chat.composer.escape),
+            ("Ctrl+L", tr("Go to the message field"), self.chat.composer.setFocus),
         ):
-            action = QAction(self)
+            action = QAction(text, self)
             action.setShortcut(keys)
             action.triggered.connect(run)
             self.addAction(action)
 
     def _fill_file_menu(self, menu: QMenu) -> None:
-        self._add(menu, "&New chat", "Ctrl+N", self.new_chat_requested.emit)
-        self._add(menu, "&Open model file (.gguf)…", "Ctrl+O", self.choose_file)
-        self._add(menu, "Open model &folder…", "Ctrl+Shift+O", self.choose_folder)
+        self._add(menu, tr("&New chat"), "Ctrl+N", self.new_chat_requested.emit)
+        self._add(menu, tr("&Open model file (.gguf)…"), "Ctrl+O", self.choose_file)
+        self._add(menu, tr("Open model &folder…"), "Ctrl+Shift+O", self.choose_folder)
         menu.addSeparator()
-        self._add(menu, "&Settings…", "Ctrl+,", self.settings_requested.emit)
+        self._add(menu, tr("&Settings…"), "Ctrl+,", self.settings_requested.emit)
         menu.addSeparator()
-        self._add(menu, "&Quit", "Ctrl+Q", self.close)
+        self._add(menu, tr("&Quit"), "Ctrl+Q", self.quit)
 
     def _fill_view_menu(self, menu: QMenu) -> None:
-        self._panel_action = self._add(menu, "&Live panel", "Ctrl+B", None)
-        self._panel_action.setCheckable(True)
-        self._panel_action.triggered.connect(self.show_panel)
-        themes = menu.addMenu("&Theme")
+        self.panel_action = self._add(menu, tr("&Live panel"), "Ctrl+B", None)
+        self.panel_action.setCheckable(True)
+        self.panel_action.triggered.connect(self.show_panel)
+        themes = menu.addMenu(tr("&Theme"))
         self._theme_group = QActionGroup(self)
-        for mode, text in (("system", "As the &system"), ("light", "&Light"), ("dark", "&Dark")):
+        for mode, text in (("system", tr("As the &system")), ("light", tr("&Light")), ("dark", tr("&Dark"))):
             action = themes.addAction(text)
             action.setCheckable(True)
             action.setData(mode)
             action.setChecked(mode == self._themes.mode)
             self._theme_group.addAction(action)
         self._theme_group.triggered.connect(lambda action: self._themes.set_mode(action.data()))
+        self._tray_action = self._add(menu, tr("Keep in the &tray when closed"), "", None)
+        self._tray_action.setCheckable(True)
+        self._tray_action.triggered.connect(self.tray_wanted)
+        menu.setToolTipsVisible(True)
         menu.addSeparator()
-        self._add(menu, "L&arger text", "Ctrl++", lambda: self._themes.set_zoom(self._themes.zoom + ZOOM_STEP))
-        self._add(menu, "S&maller text", "Ctrl+-", lambda: self._themes.set_zoom(self._themes.zoom - ZOOM_STEP))
-        self._add(menu, "N&ormal text", "Ctrl+0", lambda: self._themes.set_zoom(1.0))
+        self._add(menu, tr("L&arger text"), "Ctrl++", lambda: self._themes.set_zoom(self._themes.zoom + ZOOM_STEP))
+        self._add(menu, tr("S&maller text"), "Ctrl+-", lambda: self._themes.set_zoom(self._themes.zoom - ZOOM_STEP))
+        self._add(menu, tr("N&ormal text"), "Ctrl+0", lambda: self._themes.set_zoom(1.0))
 
     def _fill_help_menu(self, menu: QMenu) -> None:
-        self._add(menu, "&Keyboard shortcuts", "F1", self._show_shortcuts)
-        self._add(menu, "&About Rooftop", "", self._show_about)
+        self._add(menu, tr("&Keyboard shortcuts"), "F1", self._show_shortcuts)
+        self._add(menu, tr("&About Rooftop"), "", self.about_requested.emit)
 
     def _show_shortcuts(self) -> None:
-        from app.widgets.help_dialogs import ShortcutsDialog
+        from app.widgets.shortcuts_dialog import ShortcutsDialog, shortcuts_of
 
-        self.show_dialog(ShortcutsDialog)
-
-    def _show_about(self) -> None:
-        from app.widgets.help_dialogs import AboutDialog
-
-        self.show_dialog(AboutDialog)
+        shortcuts = shortcuts_of(self)
+        self.show_dialog(lambda parent: ShortcutsDialog(shortcuts, parent))
 
     def _add(self, menu: QMenu, text: str, keys: str, run: Callable[[], object] | None) -> QAction:
         action = menu.addAction(text)
@@ -263,7 +301,7 @@ class MainWindow(QMainWindow):
         shown = self._panel_visible and self.width() >= self._width_with_panel()
         if self._panel is not None:
             self._panel.setVisible(shown)
-        self._panel_action.setChecked(shown)
+        self.panel_action.setChecked(shown)
         self.top_bar.show_panel_state(visible=shown)
 
     def _restyle(self) -> None:
@@ -287,6 +325,19 @@ def _model_at(path: Path) -> str | None:
     if path.is_dir() or is_gguf(path):
         return str(path)
     return str(path.parent) if path.suffix.lower() == ".safetensors" else None
+
+
+def bring_into_view(window: QWidget) -> None:
+    """Move a window whose title bar lies on no screen, perhaps because its screen is gone, onto the first one."""
+    grip = QRect(window.x(), window.y(), window.width(), GRIP_PX)
+    screens = [screen.availableGeometry() for screen in QGuiApplication.screens()]
+    if not any(screen.intersected(grip).width() >= GRIP_PX for screen in screens):
+        room = QGuiApplication.primaryScreen().availableGeometry()
+        frame = window.frameGeometry().size() - window.size()
+        window.resize(window.size().boundedTo(room.size() - frame))
+        outside = window.frameGeometry()
+        outside.moveCenter(room.center())
+        window.move(outside.topLeft())
 
 
 def _encode(data: QByteArray) -> str:

@@ -8,6 +8,7 @@ from PySide6.QtCore import QSize, Qt, Signal
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QWidget
 
 from app.icons import icon
+from app.language import tr
 from app.theme import SPACE_L, SPACE_M, SPACE_S, current_theme
 from app.units import rate_text, seconds_text
 
@@ -31,13 +32,13 @@ class TopBar(QFrame):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("topBar")
-        self._model = _plain_label("modelName", "Model")
-        self._badge = _plain_label("badge", "Device")
-        self._speed = _plain_label("figure", "Speed")
-        self._ttft = _plain_label("dim", "Time to first token")
-        self._new = self._make_button("New chat (Ctrl+N)")
+        self._model = _plain_label("modelName", tr("Model"))
+        self._badge = _plain_label("badge", tr("Device"))
+        self._speed = _plain_label("figure", tr("Speed"))
+        self._ttft = _plain_label("dim", tr("Time to first token"))
+        self._new = self._make_button(tr("New chat (Ctrl+N)"))
         self._new.clicked.connect(self.new_chat_requested)
-        self._panel = self._make_button("Live panel (Ctrl+B)")
+        self._panel = self._make_button(tr("Live panel (Ctrl+B)"))
         self._panel.setCheckable(True)
         self._panel.clicked.connect(self.panel_toggled)
         layout = QHBoxLayout(self)
@@ -72,7 +73,8 @@ class TopBar(QFrame):
         self._model.setText(name)
         self._badge.setText(ready.device_name)
         self._badge.setProperty("tone", "simulated" if ready.simulated else "")
-        tip = "This GPU is simulated: its speed is computed, not real." if ready.simulated else "Where the model runs"
+        simulated = tr("This GPU is simulated: its speed is computed, not real.")
+        tip = simulated if ready.simulated else tr("Where the model runs")
         self._badge.setToolTip(tip)
         self._badge.style().unpolish(self._badge)
         self._badge.style().polish(self._badge)
@@ -87,7 +89,7 @@ class TopBar(QFrame):
     def show_timings(self, timings: Timings) -> None:
         """The numbers of a complete reply."""
         self.show_speed(timings.decode_tokens_per_s)
-        self._ttft.setText(f"first token {seconds_text(timings.ttft_s)}")
+        self._ttft.setText(tr("first token {time}").format(time=seconds_text(timings.ttft_s)))
         self._ttft.show()
 
     def clear_speed(self) -> None:

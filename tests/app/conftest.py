@@ -7,13 +7,22 @@ from pathlib import Path
 
 import pytest
 import shiboken6
+from PySide6.QtCore import QLocale
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
 from app.application import Application
 from app.engine_client import EngineState
+from app.language import install_language
 from app.theme import ThemeManager
 from tests.app.fake_host import FakeHost
+
+
+@pytest.fixture(autouse=True, scope="session")
+def english(qapp: QApplication) -> None:
+    """Texts and numbers as the tests expect them, whatever this machine's language."""
+    install_language(qapp, "en")
+    QLocale.setDefault(QLocale("en_US"))
 
 
 @pytest.fixture
@@ -34,22 +43,24 @@ def themes(qapp: QApplication) -> Iterator[ThemeManager]:
 def make_rooftop(
     qtbot: QtBot, qapp: QApplication, host: FakeHost, tmp_path: Path
 ) -> Iterator[Callable[..., Application]]:
-    """Makes and shows an application on `host`; arguments as `Application` takes them."""
+    """Makes and shows an application on `host`; arguments as `Application` takes them, and `keep_size` for its own."""
     made: list[Application] = []
 
     def make(**arguments: object) -> Application:
+        keep_size = arguments.pop("keep_size", False)
         path = arguments.pop("settings_path", tmp_path / "config" / "settings.json")
         rooftop = Application(qapp, lambda: host, path, **arguments)  # type: ignore[arg-type]
         made.append(rooftop)
         rooftop.themes.set_mode("light")
-        rooftop.window.resize(1100, 700)
+        if not keep_size:
+            rooftop.window.resize(1100, 700)
         with qtbot.waitSignal(rooftop.panel_ready, timeout=5000):
             rooftop.show()
         return rooftop
 
     yield make
     for rooftop in made:
-        rooftop.window.close()
+        rooftop.window.quit()
         shiboken6.delete(rooftop.window)
         shiboken6.delete(rooftop.themes)
         shiboken6.delete(rooftop)

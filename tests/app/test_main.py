@@ -34,7 +34,7 @@ def test_without_a_display_one_sentence(tmp_path: Path, environment: dict[str, s
 def test_version_and_help(tmp_path: Path) -> None:
     assert run(tmp_path, "--version").stdout.startswith("rooftop 0.")
     words = run(tmp_path, "--help").stdout
-    for word in ("--simulate-gpu", ".gguf file", "--experts-on-disk"):
+    for word in ("--simulate-gpu", ".gguf file", "--experts-on-disk", "rooftop --model mixtral.gguf", "settings.json"):
         assert word in words
 
 
@@ -64,6 +64,23 @@ def test_the_terminal_gets_the_model_and_the_settings(
     monkeypatch.setattr(command, "_start_logging", lambda: None)
     assert command.main(["chat", "--model", "x.gguf", *arguments]) == 0
     assert heard == [("x.gguf", bool(arguments))]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="ends the first by a signal")
+def test_a_second_start_ends_at_once_and_leaves_the_first_alone(tmp_path: Path, qtbot: QtBot) -> None:
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "QT_QPA_PLATFORM": "offscreen"}
+    lock = tmp_path / ".config" / "rooftop" / "rooftop.lock"
+    command = [sys.executable, "-m", "app"]
+    with subprocess.Popen(command, env=environment, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE) as first:
+        try:
+            qtbot.waitUntil(lock.exists, timeout=30_000)
+            second = run(tmp_path, QT_QPA_PLATFORM="offscreen")
+            assert (second.returncode, second.stdout, second.stderr) == (0, "", "")
+            assert first.poll() is None
+        finally:
+            first.terminate()
+            first.communicate(timeout=30)
+    assert first.returncode == 0, "a polite kill closes the window"
 
 
 def test_bad_usage(tmp_path: Path) -> None:

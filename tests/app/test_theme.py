@@ -1,15 +1,21 @@
 import dataclasses
+import re
 
 import pytest
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QAccessibilityHints
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
 from app.highlight import CODE_COLOURS
 from app.stylesheet import build_stylesheet, document_css, mix
-from app.theme import DARK, LIGHT, MAX_ZOOM, MIN_ZOOM, Theme, ThemeManager, current_theme, mono_font
+from app.theme import DARK, LIGHT, MAX_ZOOM, MIN_ZOOM, Theme, ThemeManager, current_theme, high_contrast, mono_font
 
-THEMES = pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: theme.name)
+CONTRASTY = [high_contrast(LIGHT), high_contrast(DARK)]
+THEMES = pytest.mark.parametrize(
+    "theme", [LIGHT, DARK, *CONTRASTY], ids=["light", "dark", "light high contrast", "dark high contrast"]
+)
+RULE = re.compile(r"([^{}]+)\{([^}]*)\}")
 
 
 def contrast(first: str, second: str) -> float:
@@ -33,6 +39,71 @@ def test_text_is_readable_everywhere(theme: Theme) -> None:
         assert contrast(theme.error, ground) > 4.5
         assert contrast(theme.warning, ground) > 4.5
     assert contrast(theme.accent_text, theme.accent) > 4.5
+
+
+def declarations(body: str) -> dict[str, str]:
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in body.split(";"))}
+
+
+@THEMES
+def test_every_rule_that_colours_text_keeps_it_readable(theme: Theme) -> None:
+    """WCAG AA for text; where a rule sets no background, on each that may be below."""
+    checked = 0
+    for selector, body in RULE.findall(build_stylesheet(theme)):
+        said = declarations(body)
+        colour, ground = said.get("color", ""), said.get("background", "transparent")
+        if not colour.startswith("#") and not ground.startswith("#"):
+            continue
+        grounds = [ground] if ground.startswith("#") else [theme.window, theme.surface, theme.surface_alt]
+        if "::" in selector and not colour:
+            continue  # parts without text: handles, chunks, separators
+        for below in grounds:
+            text = colour or theme.text
+            assert contrast(text, below) >= 4.5, f"{selector.strip()}: {text} on {below}"
+            checked += 1
+    assert checked > 20
+
+
+@THEMES
+def test_selected_text_is_readable(theme: Theme) -> None:
+    for selector, body in RULE.findall(build_stylesheet(theme)):
+        said = declarations(body)
+        if "selection-color" in said:
+            assert contrast(said["selection-color"], said["selection-background-color"]) >= 4.5, selector
+
+
+@THEMES
+def test_the_focus_is_to_be_seen(theme: Theme) -> None:
+    """WCAG 1.4.11: 3:1 against what is beside it, on every kind of control that takes the focus."""
+    rings = {}
+    for selector, body in RULE.findall(build_stylesheet(theme)):
+        for part in selector.split(","):
+            if part.strip().endswith(":focus"):
+                rings[part.strip().removesuffix(":focus")] = declarations(body)["border"].split()[-1]
+    controls = (
+        "QPushButton QToolButton QLineEdit QSpinBox QDoubleSpinBox QComboBox QCheckBox QRadioButton QListWidget QSlider"
+    )
+    assert set(controls.split()) <= set(rings)
+    for colour in rings.values():
+        for ground in (theme.window, theme.surface, theme.surface_alt):
+            assert contrast(colour, ground) >= 3
+    assert contrast(rings["QPushButton#send"], theme.accent) >= 2, "the ring around the filled button"
+
+
+@THEMES
+def test_more_contrast_is_more(theme: Theme) -> None:
+    more = high_contrast(theme)
+    assert contrast(more.text, more.window) == pytest.approx(21)
+    assert contrast(more.border, more.window) >= 4.5
+
+
+def test_the_systems_wish_for_contrast_is_followed(
+    themes: ThemeManager, qapp: QApplication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(QAccessibilityHints, "contrastPreference", lambda _: Qt.ContrastPreference.HighContrast)
+    hints = qapp.styleHints()
+    hints.accessibility().contrastPreferenceChanged.emit(Qt.ContrastPreference.HighContrast)
+    assert themes.theme == high_contrast(LIGHT)
 
 
 @THEMES

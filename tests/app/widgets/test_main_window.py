@@ -1,7 +1,8 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from PySide6.QtCore import QMimeData, QPoint, QPointF, QSize, Qt, QUrl
 from PySide6.QtGui import QAction, QDragEnterEvent, QDropEvent, QKeySequence
 from PySide6.QtWidgets import (
     QAbstractButton,
@@ -15,7 +16,13 @@ from PySide6.QtWidgets import (
 from pytestqt.qtbot import QtBot
 
 from app.application import Application
-from app.widgets.help_dialogs import AboutDialog, ShortcutsDialog
+from app.widgets.about_dialog import AboutDialog
+from app.widgets.main_window import bring_into_view
+from app.widgets.shortcuts_dialog import ShortcutsDialog
+from engine.messages import Load
+from tests.app.fake_host import FakeHost
+
+Make = Callable[..., Application]
 
 
 def action(rooftop: Application, keys: str) -> QAction:
@@ -155,6 +162,69 @@ def test_a_dialog_that_is_cancelled_opens_nothing(
     with qtbot.assertNotEmitted(rooftop.window.model_chosen):
         action(rooftop, "Ctrl+O").trigger()
         action(rooftop, "Ctrl+Shift+O").trigger()
+
+
+def reopened(make_rooftop: Make, first: Application) -> Application:
+    """The window of the next start."""
+    first.window.quit()
+    return make_rooftop(settings_path=first._settings_path, keep_size=True)
+
+
+def test_a_maximised_window_comes_back_maximised(make_rooftop: Make, qtbot: QtBot) -> None:
+    first = make_rooftop()
+    first.window.resize(720, 520)
+    before = first.window.size()
+    first.window.showMaximized()
+    qtbot.waitUntil(first.window.isMaximized)
+    second = reopened(make_rooftop, first)
+    qtbot.waitUntil(second.window.isMaximized)
+    second.window.showNormal()
+    qtbot.waitUntil(lambda: second.window.size() == before)
+
+
+def test_size_and_place_come_back(make_rooftop: Make) -> None:
+    first = make_rooftop()
+    first.window.resize(720, 520)
+    first.window.move(30, 40)
+    second = reopened(make_rooftop, first)
+    assert (second.window.pos(), second.window.size()) == (QPoint(30, 40), QSize(720, 520))
+
+
+@pytest.mark.parametrize("place", [(5000, 100), (-3000, 40), (100, -900), (100, 4000)])
+def test_a_window_whose_screen_is_gone_comes_into_view(
+    make_rooftop: Make, monkeypatch: pytest.MonkeyPatch, place: tuple[int, int]
+) -> None:
+    first = make_rooftop()
+    first.window.resize(720, 520)
+    first.window.move(*place)
+    second = reopened(make_rooftop, first)
+    room = second.window.screen().availableGeometry()
+    assert room.contains(second.window.geometry().topLeft() + QPoint(5, 5))
+    assert room.contains(second.window.geometry().center())
+
+
+def test_a_window_too_large_for_the_screen_is_made_to_fit(rooftop: Application) -> None:
+    rooftop.window.setGeometry(9000, 9000, 5000, 5000)
+    bring_into_view(rooftop.window)
+    assert rooftop.window.screen().availableGeometry().contains(rooftop.window.frameGeometry())
+
+
+def test_a_window_in_view_stays(rooftop: Application) -> None:
+    rooftop.window.move(-20, 10)
+    bring_into_view(rooftop.window)
+    assert rooftop.window.pos() == QPoint(-20, 10)
+
+
+def test_a_second_start_brings_the_window_forward(rooftop: Application, host: FakeHost) -> None:
+    rooftop.window.showMinimized()
+    rooftop.asked_again("")
+    assert not rooftop.window.isMinimized()
+    assert rooftop.window.isVisible()
+    loads = sum(isinstance(request, Load) for request in host.requests)
+    rooftop.asked_again("/models/other.gguf")
+    assert sum(isinstance(request, Load) for request in host.requests) == loads + 1
+    rooftop.asked_again("/models/other.gguf")
+    assert sum(isinstance(request, Load) for request in host.requests) == loads + 1, "it is there already"
 
 
 def test_no_two_actions_share_a_shortcut(rooftop: Application) -> None:

@@ -8,7 +8,7 @@ from pytestqt.qtbot import QtBot
 
 from app.conversation import Message
 from app.theme import ThemeManager
-from app.widgets.empty_state import GENERAL_QUESTIONS
+from app.widgets.empty_state import general_questions
 from app.widgets.transcript import Transcript
 
 
@@ -47,7 +47,7 @@ def test_empty_chats_invite(transcript: Transcript, qtbot: QtBot) -> None:
         transcript.empty_state.buttons[2].click()
     assert blocker.args == ["How do I get Mixtral?"]
     transcript.empty_state.show_questions(for_guide=False)
-    assert [button.text() for button in transcript.empty_state.buttons] == list(GENERAL_QUESTIONS)
+    assert [button.text() for button in transcript.empty_state.buttons] == list(general_questions())
 
 
 def test_new_text_is_followed_at_the_bottom(transcript: Transcript, qtbot: QtBot) -> None:

@@ -1,0 +1,31 @@
+<?xml version="1.0" encoding="utf-8"?>
+<!DOCTYPE TS>
+<TS version="2.1" language="en" sourcelanguage="en">
+    <context>
+        <name>Rooftop</name>
+        <message numerus="yes">
+            <location filename="../../app/engine_words.py" />
+            <source>VRAM ran out %n times: fewer experts live there than planned.</source>
+            <translation>
+                <numerusform>VRAM ran out once: fewer experts live there than planned.</numerusform>
+                <numerusform>VRAM ran out %n times: fewer experts live there than planned.</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/engine_words.py" />
+            <source>%n experts were exchanged in this reply, {size}.</source>
+            <translation>
+                <numerusform>%n expert was exchanged in this reply, {size}.</numerusform>
+                <numerusform>%n experts were exchanged in this reply, {size}.</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/units.py" />
+            <source>%n bytes</source>
+            <translation>
+                <numerusform>%n byte</numerusform>
+                <numerusform>%n bytes</numerusform>
+            </translation>
+        </message>
+    </context>
+</TS>
