@@ -126,6 +126,7 @@ def _open_window(app: QApplication, options: argparse.Namespace, gpu_bytes: int 
 
     from app.application import Application
     from app.engine_client import Host
+    from app.history import default_history_path
     from app.language import install_language
     from app.quit_signals import QuitSignals
     from app.settings import default_settings_path, load_settings
@@ -150,7 +151,7 @@ def _open_window(app: QApplication, options: argparse.Namespace, gpu_bytes: int 
                 _show_sentence(str(error))
             raise
         return DONE
-    rooftop = Application(app, start_host, path, model, gpu_bytes, options.experts_on_disk)
+    rooftop = Application(app, start_host, path, model, gpu_bytes, options.experts_on_disk, default_history_path())
     instance.asked.connect(rooftop.asked_again)
     app.setQuitOnLastWindowClosed(False)  # the window may be in the tray
     rooftop.ended.connect(app.quit, Qt.ConnectionType.QueuedConnection)

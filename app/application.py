@@ -13,6 +13,7 @@ from PySide6.QtCore import QObject, QTimer, Signal
 
 from app.announcer import Announcer
 from app.chat_session import ChatSession
+from app.chats import Chats
 from app.engine_client import EngineClient, EngineState, Host
 from app.engine_words import GUIDE_NAME, facts, model_label, why_portable
 from app.language import tr
@@ -20,6 +21,7 @@ from app.settings import GUIDE_MODEL, Settings, SettingsError, load_settings, sa
 from app.theme import ThemeManager
 from app.tray import Tray, tray_problem
 from app.widgets.banner import Action
+from app.widgets.chat_desk import ChatDesk
 from app.widgets.chat_pane import ChatPane
 from app.widgets.main_window import MainWindow
 from engine.config import DEVICE_FIELDS
@@ -56,6 +58,7 @@ class Application(QObject):
         model: Model for this session, None for the one used last.
         simulate_gpu_bytes: Simulated GPU for this session, None for the setting.
         experts_on_disk: Keep experts on disk in this session; False for the setting.
+        history_path: The file of all chats; None keeps them in memory.
 
     Signals:
         panel_ready(): The live panel is in the window and the engine has been asked to load.
@@ -75,6 +78,7 @@ class Application(QObject):
         model: str | None = None,
         simulate_gpu_bytes: int | None = None,
         experts_on_disk: bool = False,
+        history_path: Path | None = None,
     ) -> None:
         super().__init__(app)
         self._settings_path = settings_path
@@ -94,12 +98,15 @@ class Application(QObject):
         self.themes = ThemeManager(app, self._settings.theme, self._settings.zoom)
         self.client = EngineClient(start_host, self)
         self.session = ChatSession(self.client, self)
+        self.chats = Chats(self.session, self)
+        self._history_path = history_path
         self.chat = ChatPane(self.client, self.session)
         self.window = MainWindow(self.chat, self.themes, self._settings)
         self._announcer = Announcer(self.chat, self.session, self.chat.banners)
         self._tray: Tray | None = None
         self._wire()
         self._show_tray()
+        self._desk = ChatDesk(self.chats, self.session, self.window)
         if notice:
             log.warning(notice)
             self.chat.banners.show_banner("settings-file", notice)
@@ -148,6 +155,8 @@ class Application(QObject):
         self._closed = True
         self._keep_window_state()
         self._save()
+        self.session.stop()
+        self.chats.close()
         if self._telemetry is not None:
             self._telemetry.stop()
         self.client.shutdown()
@@ -159,8 +168,6 @@ class Application(QObject):
 
     def _wire(self) -> None:
         window, client = self.window, self.client
-        window.new_chat_requested.connect(self.session.new_chat)
-        window.new_chat_requested.connect(self.chat.composer.setFocus)
         window.model_chosen.connect(self.open_model)
         window.settings_requested.connect(self.open_settings)
         window.closing.connect(self.shutdown)
@@ -178,6 +185,7 @@ class Application(QObject):
         if self._closed:
             return
         self._load()
+        self.chats.start(self._history_path)
         self._build_panel()
         self.panel_ready.emit()
 
@@ -328,6 +336,7 @@ class Application(QObject):
             self._settings,
             theme=self.themes.mode,
             zoom=self.themes.zoom,
+            sidebar_visible=self.window.sidebar_visible,
             panel_visible=self.window.panel_visible,
             window_geometry=self.window.geometry_text(),
             splitter_state=self.window.splitter_text(),

@@ -227,7 +227,7 @@ def _stream(app: QApplication, rooftop: Application, seconds: float) -> WindowTi
     recorder.on = True
     while (left_s := started_s + seconds - time.perf_counter()) > 0:
         if turns % TURNS_PER_CHAT == 0:  # a short model answers often: no chat may outgrow its context
-            rooftop.session.new_chat()
+            rooftop.chats.new()
         rooftop.session.submit(QUESTION)
         turns += 1
         _spin_until(app, lambda: rooftop.client.state.value == "ready", left_s)
@@ -251,7 +251,7 @@ def _stop(app: QApplication, rooftop: Application, times: WindowTimes) -> None:
     """Stop a few replies at their first words; keep the worst times."""
     shown, answered = [], []
     for _ in range(STOPS):
-        rooftop.session.new_chat()
+        rooftop.chats.new()
         rooftop.session.submit(QUESTION)
         _spin_until(app, lambda: _has_text(rooftop), READY_TIMEOUT_S)
         started_s = time.perf_counter()

@@ -159,9 +159,11 @@ class EngineClient(QObject):
         if self._ensure_host():
             self._request(self._load)
 
-    def generate(self, messages: tuple[ChatMessage, ...], sampling: SamplingParams) -> None:
-        """Answer a conversation; after a `cancel` as soon as the engine is free."""
-        self._request(Generate(messages, sampling))
+    def generate(
+        self, messages: tuple[ChatMessage, ...], sampling: SamplingParams, *, continue_reply: bool = False
+    ) -> None:
+        """Answer a conversation, or let its last reply go on; after a `cancel` as soon as the engine is free."""
+        self._request(Generate(messages, sampling, continue_reply))
 
     def reconfigure(self, config: EngineConfig) -> None:
         """Take other settings, after the reply in progress."""

@@ -53,6 +53,7 @@ class Settings:
         zoom: Text size relative to the default.
         tray: Whether closing the window keeps the program in the tray.
         tray_told: Whether the user has been told so.
+        sidebar_visible: Whether the list of chats is shown.
         panel_visible: Whether the live panel is shown.
         window_geometry: Qt's saved geometry, base64.
         splitter_state: Qt's saved splitter, base64.
@@ -73,6 +74,7 @@ class Settings:
     zoom: float = 1.0
     tray: bool = False
     tray_told: bool = False
+    sidebar_visible: bool = True
     panel_visible: bool = True
     window_geometry: str = ""
     splitter_state: str = ""
@@ -95,7 +97,7 @@ class Settings:
             raise ConfigurationError(f"The theme {self.theme!r} does not exist.", "Choose system, light or dark.")
         if self.language not in LANGUAGES:
             raise ConfigurationError(f"The language {self.language!r} is not there.", "Choose system, en or de.")
-        for name in ("experts_on_disk", "panel_visible", "tray", "tray_told"):
+        for name in ("experts_on_disk", "sidebar_visible", "panel_visible", "tray", "tray_told"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(f"The setting {name} is neither true nor false.", "Restore the default.")
         if isinstance(self.zoom, bool) or not isinstance(self.zoom, int | float) or not 0.5 <= self.zoom <= 3.0:

@@ -66,6 +66,14 @@ QToolButton { background: transparent; border: 1px solid transparent; border-rad
 QToolButton:hover { background: $surface_alt; }
 QToolButton:checked { background: $surface_alt; }
 
+QToolButton#action { border-radius: 6px; padding: 4px; color: $text_dim; font-size: ${small}pt; }
+QToolButton#action:focus { border: 1px solid $accent; }
+QFrame#sidebar { background: $window; border: none; }
+QFrame#sidebar[overlaid="true"] { border-right: 1px solid $border; }
+QListView#chats { background: transparent; border: none; outline: none; }
+QLineEdit#rename { border: 1px solid $accent; padding: 2px 6px; }
+QFrame#toast { background: $surface; border: 1px solid $border; border-radius: 9px; }
+QFrame#toast QPushButton#quiet { color: $accent; font-weight: 600; }
 QFrame#topBar { background: $window; border: none; border-bottom: 1px solid $border; }
 QFrame#bubble { background: $surface_alt; border-radius: 14px; }
 QFrame#bubble QTextEdit { background: transparent; }

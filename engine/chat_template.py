@@ -64,11 +64,12 @@ class ChatTemplate:
         except (SyntaxError, *_TEMPLATE_FAILURES) as error:
             raise _broken(_one_line(error)) from error
 
-    def render(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The prompt of a conversation, with the opening of the reply at its end.
+    def render(self, messages: Sequence[Mapping[str, str]], *, opens_reply: bool = True) -> str:
+        """The prompt of a conversation.
 
         Args:
             messages: Mappings with `role` and `content`.
+            opens_reply: Whether the opening of a reply follows at the end.
 
         Returns:
             The prompt's text; it holds its special tokens itself.
@@ -78,7 +79,8 @@ class ChatTemplate:
             CheckpointError: The template fails or passes a limit.
         """
         chat = [dict(message) for message in messages]
-        values = {**self._variables, "messages": chat, "tools": None, "documents": None, "add_generation_prompt": True}
+        fixed = {"tools": None, "documents": None, "add_generation_prompt": opens_reply}
+        values = {**self._variables, "messages": chat, **fixed}
         self._environment.start(weight_of(values, sys.maxsize))
         try:
             with _deadline(DEADLINE_S):

@@ -226,7 +226,12 @@ class Engine:
         return np.asarray(torch.cat(rows).numpy(), dtype=np.float32)
 
     def generate(
-        self, messages: Prompt, sampling: SamplingParams | None = None, cancelled: Cancelled = _never
+        self,
+        messages: Prompt,
+        sampling: SamplingParams | None = None,
+        cancelled: Cancelled = _never,
+        *,
+        continue_reply: bool = False,
     ) -> Iterator[Event]:
         """Answer a conversation.
 
@@ -235,6 +240,7 @@ class Engine:
                 token ids are continued without a tokenizer (texts stay empty then).
             sampling: How to draw tokens; None takes the defaults.
             cancelled: Asked before every layer and expert; True ends the reply.
+            continue_reply: The last message is a reply that goes on where it ended; only what is new is told.
 
         Yields:
             `PromptProgress`, then `Token`s, `Snapshot`s in between, and one `Finished` at the end.
@@ -244,13 +250,14 @@ class Engine:
             CheckpointError: The model has no usable tokenizer or chat template.
             GpuLostError: The GPU broke off; the tokens so far stand.
         """
-        prompt, tokenizer = self._tokenised(messages)
+        prompt, tokenizer = self._tokenised(messages, continue_reply=continue_reply)
         self._check_prompt(prompt, room=1)
         sampling, chunk_tokens = sampling or SamplingParams(), self._config.prefill_chunk_tokens
         loaded = self._loaded
         try:
             with device_faults():
-                yield from Reply(loaded, tokenizer, prompt, sampling, chunk_tokens, cancelled).events()
+                reply = Reply(loaded, tokenizer, prompt, sampling, chunk_tokens, cancelled, continues=continue_reply)
+                yield from reply.events()
         finally:
             self._settle_shortages(loaded)
             keep_popularity(self._path, self.model, self._config, self._popularity)
@@ -266,13 +273,14 @@ class Engine:
             self._tokenizer = ChatTokenizer.open(self._path)
         return self._tokenizer
 
-    def _tokenised(self, prompt: Prompt) -> tuple[list[int], ChatTokenizer | None]:
+    def _tokenised(self, prompt: Prompt, *, continue_reply: bool) -> tuple[list[int], ChatTokenizer | None]:
         """Ids of a conversation through the chat template, of a raw prompt, or as given; and what turns ids to text."""
         if isinstance(prompt, str):
             return self.tokenizer.encode(prompt), self.tokenizer
         if all(isinstance(item, int) for item in prompt):
             return [int(str(item)) for item in prompt], None
-        return self.tokenizer.encode_chat([_as_message(item) for item in prompt]), self.tokenizer
+        chat = [_as_message(item) for item in prompt]
+        return self.tokenizer.encode_chat(chat, continue_reply=continue_reply), self.tokenizer
 
     def _check_prompt(self, prompt: list[int], room: int) -> None:
         """Refuse a prompt that cannot be computed; `room` tokens must stay free after it."""

@@ -367,10 +367,14 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Generate:
-    """Answer a conversation. Answered by `PromptProgress`, `Token`, `Snapshot`..., then `Finished` or `Failed`."""
+    """Answer a conversation. Answered by `PromptProgress`, `Token`, `Snapshot`..., then `Finished` or `Failed`.
+
+    With `continue_reply` the last message is a reply that goes on where it ended, and only what is new is sent.
+    """
 
     messages: tuple[ChatMessage, ...]
     sampling: SamplingParams
+    continue_reply: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from engine.tokenizer import ChatTokenizer
 
 SNAPSHOT_INTERVAL_S = 0.06
 SPEED_WINDOW_TOKENS = 32
+TOKENS_BEFORE = 4  # enough for the decoder to know that a text goes on
 
 
 class _CancelledError(Exception):
@@ -34,6 +35,7 @@ class Reply:
         sampling: How to draw tokens.
         chunk_tokens: Prompt tokens per forward pass.
         cancelled: Asked before every layer and expert; True ends the reply.
+        continues: Whether the prompt ends within the reply, whose text goes on.
     """
 
     def __init__(
@@ -44,8 +46,11 @@ class Reply:
         sampling: SamplingParams,
         chunk_tokens: int,
         cancelled: Callable[[], bool],
+        *,
+        continues: bool = False,
     ) -> None:
         """See the class."""
+        self._before = prompt[-TOKENS_BEFORE:] if continues else []
         self._loaded, self._tokenizer, self._prompt = loaded, tokenizer, prompt
         self._sampling, self._chunk_tokens, self._cancelled = sampling, chunk_tokens, cancelled
         self._clock = ReplyClock()
@@ -80,7 +85,7 @@ class Reply:
         """Draw and compute token after token; returns why it ended."""
         sampling, tokenizer = self._sampling, self._tokenizer
         sampler = Sampler(sampling, tokenizer.vocab_size if tokenizer else None)
-        text, decoder, clock = _ReplyText(tokenizer, sampling), self._loaded.decoder, self._clock
+        text, decoder, clock = _ReplyText(tokenizer, sampling, self._before), self._loaded.decoder, self._clock
         eos_ids = tokenizer.eos_ids if tokenizer and not sampling.ignore_eos else frozenset()
         tokens = list(self._prompt)
         while True:
@@ -137,8 +142,8 @@ class Reply:
 class _ReplyText:
     """Ids in, text out: whole characters only, and nothing of a stop string."""
 
-    def __init__(self, tokenizer: ChatTokenizer | None, sampling: SamplingParams) -> None:
-        self._stream = tokenizer.decoder() if tokenizer else None
+    def __init__(self, tokenizer: ChatTokenizer | None, sampling: SamplingParams, before: list[int]) -> None:
+        self._stream = tokenizer.decoder(before) if tokenizer else None
         self._watcher = StopWatcher(sampling.stop)
 
     def push(self, token: int) -> tuple[str, bool]:

@@ -61,14 +61,15 @@ class TokenStream:
 
     Args:
         tokenizer: Whose tokens they are.
+        before: The tokens that a text goes on after; a word's space is lost at the beginning of a text.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, before: Sequence[int] = ()) -> None:
         """See the class."""
         self._tokenizer = tokenizer
-        self._window: list[int] = []
-        self._old_tokens = 0  # of the window, those of the piece before
-        self._shown_chars = 0  # of the window's text
+        self._window = list(before)
+        self._old_tokens = len(self._window)  # of the window, those of the piece before
+        self._shown_chars = len(self._decode(self._window))  # of the window's text
 
     def push(self, token: int) -> str:
         """The text that this token completes; empty while a character is incomplete."""
@@ -178,35 +179,61 @@ class ChatTokenizer:
         ids = list(self._tokenizer.encode(text, add_special_tokens=False).ids)
         return [self._bos_id, *ids] if bos and self._bos_id is not None else ids
 
-    def encode_chat(self, messages: Sequence[ChatMessage | Mapping[str, str]]) -> list[int]:
+    def encode_chat(
+        self, messages: Sequence[ChatMessage | Mapping[str, str]], *, continue_reply: bool = False
+    ) -> list[int]:
         """Ids of a conversation, up to where the reply begins; the template places the special tokens.
+
+        Args:
+            messages: `ChatMessage`s, or mappings with role and content.
+            continue_reply: The last message is a reply that goes on: the ids end where its text does.
 
         Raises:
             ConfigurationError: There is no message, or the template refuses the conversation.
             CheckpointError: The template fails or passes a limit.
         """
-        return self.encode(self.render_chat(messages), bos=False)
+        render = self.render_open_reply if continue_reply else self.render_chat
+        return self.encode(render(messages), bos=False)
 
     def render_chat(self, messages: Sequence[ChatMessage | Mapping[str, str]]) -> str:
         """The prompt's text of a conversation; errors as in `encode_chat`."""
+        return self._render([_as_mapping(message) for message in messages], opens_reply=True)
+
+    def render_open_reply(self, messages: Sequence[ChatMessage | Mapping[str, str]]) -> str:
+        """The prompt's text of a conversation whose last message, a reply, goes on; errors as in `encode_chat`.
+
+        The reply is rendered as any other and cut off after its text. A template that changes the text itself, e.g.
+        leaves out what a model thought, is asked for the opening of a reply instead, and the text put after it.
+        """
         chat = [_as_mapping(message) for message in messages]
+        if not chat or chat[-1].get("role") != "assistant":
+            raise ConfigurationError("The conversation does not end with a reply.", "Write a message instead.")
+        text = chat[-1].get("content", "")
+        core = text.strip()
+        whole = self._render(chat, opens_reply=False)
+        place = whole.rfind(core) if core else -1
+        if place < 0:
+            return self._render(chat[:-1], opens_reply=True) + text
+        return whole[: place + len(core)] + text[len(text.rstrip()) :]
+
+    def _render(self, chat: list[dict[str, str]], *, opens_reply: bool) -> str:
         if not chat:
             raise ConfigurationError("The conversation is empty.", "Write a message first.")
         try:
-            return self._template.render(chat)
+            return self._template.render(chat, opens_reply=opens_reply)
         except ConfigurationError:
             folded = _fold_system(chat)
             if folded is None:
                 raise
-            return self._template.render(folded)
+            return self._template.render(folded, opens_reply=opens_reply)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, special tokens left out."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
-    def decoder(self) -> TokenStream:
-        """A new stream that turns one reply's tokens into text."""
-        return TokenStream(self._tokenizer)
+    def decoder(self, before: Sequence[int] = ()) -> TokenStream:
+        """A new stream that turns one reply's tokens into text; `before` as in `TokenStream`."""
+        return TokenStream(self._tokenizer, before)
 
 
 # ---- reading the folder's files -------------------------------------------------------------------------------------

@@ -175,7 +175,9 @@ class EngineWorker:
             return
         finished = False
         try:
-            for event in engine.generate(request.messages, request.sampling, cancelled):
+            for event in engine.generate(
+                request.messages, request.sampling, cancelled, continue_reply=request.continue_reply
+            ):
                 self._emit(event)
                 finished = isinstance(event, Finished)
                 if not finished:

@@ -16,13 +16,14 @@ from app.units import number_text
 from app.widgets.banner import Action, BannerArea
 from app.widgets.composer import HINT, Composer, ComposerMode
 from app.widgets.loading_bar import LoadingBar
+from app.widgets.toast import Toast
 from app.widgets.transcript import Transcript
 
 if TYPE_CHECKING:
     from PySide6.QtGui import QResizeEvent
 
     from app.chat_session import ChatSession
-    from app.conversation import Message
+    from app.conversation import Conversation, Message, Removed
     from app.engine_client import EngineClient
     from engine.messages import ErrorReport, Loading
 
@@ -55,7 +56,9 @@ class ChatPane(QWidget):
         self.loading_bar = LoadingBar()
         self.transcript = Transcript()
         self.composer = Composer()
+        self.toast = Toast(self, self.composer)
         self._notices = QWidget()
+        self.transcript.set_versions_by(self._version_of)
         self._arrange()
         self._connect_widgets()
         self._connect_session()
@@ -115,6 +118,7 @@ class ChatPane(QWidget):
         self.transcript.question_chosen.connect(self._ask)
         self.transcript.link_clicked.connect(self.open_link)
         self.transcript.retry_requested.connect(self._session.regenerate)
+        self.transcript.acted.connect(self._act)
         self.loading_bar.cancel_requested.connect(self._cancel_loading)
 
     def _connect_session(self) -> None:
@@ -123,8 +127,10 @@ class ChatPane(QWidget):
         session.reply_text.connect(self._reply_text)
         session.reply_progress.connect(self._prompt_progress)
         session.reply_changed.connect(self._reply_changed)
-        session.reply_dropped.connect(self.transcript.remove_last)
-        session.cleared.connect(lambda: self.transcript.show_messages([]))
+        session.chat_shown.connect(self._show_chat)
+        session.path_changed.connect(self.transcript.show_from)
+        session.removed.connect(self._removed)
+        session.refused.connect(self.toast.show_text)
         session.queued_changed.connect(self._update_composer)
         session.busy_changed.connect(self._update_composer)
         client.state_changed.connect(self._state_changed)
@@ -142,11 +148,40 @@ class ChatPane(QWidget):
         self._send(question)
         self.composer.setFocus()
 
+    def _act(self, message: Message, what: str, text: str) -> None:
+        """Something is to be done with a message."""
+        session = self._session
+        if what == "continue":
+            session.continue_reply()
+        elif what == "delete":
+            session.delete_message(message)
+        elif what == "edit":
+            session.edit(message, text)
+        else:
+            session.choose_version(message, -1 if what == "previous" else 1)
+
     def _cancel_loading(self) -> None:
         self.loading_bar.show_cancelling()
         self._client.cancel()
 
     # ---- the session --------------------------------------------------------------------------------------------
+
+    def _show_chat(self, chat: Conversation) -> None:
+        self.transcript.show_messages(chat.messages)
+        self.composer.set_draft(chat.draft)
+        self._update_composer()
+
+    def _version_of(self, message: Message) -> tuple[int, int]:
+        versions = self._session.conversation.versions(message)
+        return versions.index(message) + 1, len(versions)
+
+    def _removed(self, removed: Removed) -> None:
+        chat = self._session.conversation
+        self.toast.show_text(
+            tr("%n messages deleted", len(removed.messages)) if len(removed.messages) > 1 else tr("Message deleted"),
+            tr("Undo"),
+            lambda: self._session.restore(chat, removed),
+        )
 
     def _message_added(self, message: Message) -> None:
         if message.role == "user" and self.composer.draft.strip() == message.text:
@@ -178,10 +213,13 @@ class ChatPane(QWidget):
         self.loading_bar.show_loading(loading)
 
     def _update_composer(self) -> None:
+        self.transcript.set_changeable(not self._session.writing_here)
         if self._session.queued:
             hint = tr("The model is still loading. Your message is sent as soon as it is ready; Esc takes it back")
+            if self._session.busy:
+                hint = tr("A reply is being written in another chat. Yours is sent after it; Esc takes it back")
             self.composer.set_mode(ComposerMode.QUEUED, hint)
-        elif self._session.busy:
+        elif self._session.writing_here:
             hint = tr("Esc stops the reply; you can already write your next message")
             self.composer.set_mode(ComposerMode.STOP, hint)
         elif self._client.state in (EngineState.STARTING, EngineState.LOADING):

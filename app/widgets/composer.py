@@ -38,12 +38,14 @@ class Composer(QWidget):
         stop_requested(): Stop the reply.
         withdraw_requested(): Take a queued draft back.
         paged(int): Scroll the chat by a page, -1 is up.
+        draft_changed(str): What is written has changed.
     """
 
     send_requested = Signal(str)
     stop_requested = Signal()
     withdraw_requested = Signal()
     paged = Signal(int)
+    draft_changed = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -56,6 +58,7 @@ class Composer(QWidget):
         self._edit.paged.connect(self.paged)
         self._edit.focus_changed.connect(self._show_focus)
         self._edit.textChanged.connect(self._update_button)
+        self._edit.textChanged.connect(lambda: self.draft_changed.emit(self.draft))
         self._button = QPushButton()
         self._button.setObjectName("send")
         self._button.setFixedSize(BUTTON_PX, BUTTON_PX)

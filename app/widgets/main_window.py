@@ -1,4 +1,4 @@
-"""The window: menu, top bar, the chat in the middle and the live panel on its right.
+"""The window: menu, top bar, the chats on the left, one in the middle and the live panel on its right.
 
 Holds no chat or engine logic: it announces what the user wants, and the application wires it.
 """
@@ -18,6 +18,9 @@ from app.icons import app_icon
 from app.language import tr
 from app.theme import ZOOM_STEP
 from app.widgets.focus_order import move_focus
+from app.widgets.sidebar import MIN_WIDTH as SIDEBAR_MIN_WIDTH
+from app.widgets.sidebar import WIDTH as SIDEBAR_WIDTH
+from app.widgets.sidebar import Sidebar
 from app.widgets.top_bar import TopBar
 
 if TYPE_CHECKING:
@@ -50,6 +53,11 @@ class MainWindow(QMainWindow):
         model_chosen(str): A model folder or file.
         settings_requested(): Open the settings.
         about_requested(): Tell versions and licences.
+        export_requested(bool): Write the shown chat to a file, or all of them.
+        import_requested(): Take chats in from files.
+        undo_delete_requested(): Bring the chat back that was deleted last.
+        step_requested(int): Show the chat above (-1) or below (1).
+        activated(): The user came back to the window.
         panel_shown(bool): The live panel was shown or hidden.
         closing(): The window goes away now, and the program with it.
         kept_in_tray(): The window was closed and the program goes on.
@@ -60,6 +68,11 @@ class MainWindow(QMainWindow):
     model_chosen = Signal(str)
     settings_requested = Signal()
     about_requested = Signal()
+    export_requested = Signal(bool)
+    import_requested = Signal()
+    undo_delete_requested = Signal()
+    step_requested = Signal(int)
+    activated = Signal()
     panel_shown = Signal(bool)
     closing = Signal()
     kept_in_tray = Signal()
@@ -72,6 +85,9 @@ class MainWindow(QMainWindow):
         self._panel_visible = settings.panel_visible
         self._splitter_state = settings.splitter_state
         self.keeps_running = self._quitting = False
+        self._sidebar_visible = settings.sidebar_visible
+        self._overlaid = False
+        self.sidebar = Sidebar()
         self.chat = chat
         self.top_bar = TopBar()
         self.setWindowTitle("Rooftop")
@@ -84,6 +100,10 @@ class MainWindow(QMainWindow):
         self._arrange()
         self._build_menus()
         self.top_bar.panel_toggled.connect(self.show_panel)
+        self.top_bar.sidebar_toggled.connect(self.toggle_sidebar)
+        self.sidebar.new_requested.connect(self.new_chat_requested)
+        self.sidebar.left.connect(self.close_overlay)
+        self.sidebar.left.connect(chat.composer.setFocus)
         self.top_bar.new_chat_requested.connect(self.new_chat_requested)
         chat.open_model_requested.connect(self.choose_file)
         chat.settings_requested.connect(self.settings_requested)
@@ -105,6 +125,11 @@ class MainWindow(QMainWindow):
         """Whether the live panel is to be seen."""
         return self._panel_visible
 
+    @property
+    def sidebar_visible(self) -> bool:
+        """Whether the list of chats is to be seen where there is room."""
+        return self._sidebar_visible
+
     def geometry_text(self) -> str:
         """Place and size, for the settings."""
         return _encode(self.saveGeometry())
@@ -117,12 +142,12 @@ class MainWindow(QMainWindow):
         """Put the live panel on the right."""
         self._panel = panel
         self._splitter.addWidget(panel)
-        self._splitter.setStretchFactor(0, 1)
-        self._splitter.setStretchFactor(1, 0)
+        for index, stretch in enumerate((0, 1, 0)):
+            self._splitter.setStretchFactor(index, stretch)
         self._place_panel()
         if not (self._splitter_state and self._splitter.restoreState(_decode(self._splitter_state))):
-            width = self._splitter.width()
-            self._splitter.setSizes([max(CHAT_MIN_WIDTH, width - PANEL_WIDTH), PANEL_WIDTH])
+            width = self._splitter.width() - SIDEBAR_WIDTH
+            self._splitter.setSizes([SIDEBAR_WIDTH, max(CHAT_MIN_WIDTH, width - PANEL_WIDTH), PANEL_WIDTH])
 
     def show_panel(self, visible: bool) -> None:
         """Show or hide the live panel."""
@@ -138,6 +163,28 @@ class MainWindow(QMainWindow):
         self._tray_action.setChecked(self.keeps_running)
         self._tray_action.setEnabled(not problem)
         self._tray_action.setToolTip(problem)
+
+    def toggle_sidebar(self) -> None:
+        """Show or hide the list of chats: beside the chat, or over it in a narrow window."""
+        if self._sidebar_fits():
+            self._sidebar_visible = not self._sidebar_visible
+        else:
+            self._overlaid = not self._overlaid
+        self._place_panel()
+        if self._overlaid:
+            self.sidebar.list.setFocus()
+
+    def close_overlay(self) -> None:
+        """Uncover the chat."""
+        if self._overlaid:
+            self._overlaid = False
+            self._place_panel()
+
+    def search_chats(self) -> None:
+        """Let the user look for a chat."""
+        if not self.sidebar.isVisible():
+            self.toggle_sidebar()
+        self.sidebar.focus_search()
 
     def choose_file(self) -> None:
         """Ask for a model's file; any safetensors file stands for its folder."""
@@ -194,8 +241,10 @@ class MainWindow(QMainWindow):
     def changeEvent(self, event: QEvent) -> None:
         """Back to the message field when the window becomes active again."""
         super().changeEvent(event)
-        if event.type() == QEvent.Type.ActivationChange and self.isActiveWindow() and self.focusWidget() is None:
-            self.chat.composer.setFocus()
+        if event.type() == QEvent.Type.ActivationChange and self.isActiveWindow():
+            self.activated.emit()
+            if self.focusWidget() is None:
+                self.chat.composer.setFocus()
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """A model may be dropped on the window."""
@@ -218,6 +267,7 @@ class MainWindow(QMainWindow):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
         layout.addWidget(self.chat)
+        self._splitter.addWidget(self.sidebar)
         self._splitter.addWidget(left)
         centre = QWidget()
         column = QVBoxLayout(centre)
@@ -236,6 +286,9 @@ class MainWindow(QMainWindow):
         for keys, text, run in (
             ("Esc", tr("Stop the reply, or take a waiting message back"), self.chat.composer.escape),
             ("Ctrl+L", tr("Go to the message field"), self.chat.composer.setFocus),
+            ("Ctrl+K", tr("Search chats"), self.search_chats),
+            ("Ctrl+PgUp", tr("The chat above"), lambda: self.step_requested.emit(-1)),
+            ("Ctrl+PgDown", tr("The chat below"), lambda: self.step_requested.emit(1)),
         ):
             action = QAction(text, self)
             action.setShortcut(keys)
@@ -247,12 +300,21 @@ class MainWindow(QMainWindow):
         self._add(menu, tr("&Open model file (.gguf)…"), "Ctrl+O", self.choose_file)
         self._add(menu, tr("Open model &folder…"), "Ctrl+Shift+O", self.choose_folder)
         menu.addSeparator()
+        self._add(menu, tr("&Import chats…"), "", self.import_requested.emit)
+        self._add(menu, tr("&Export this chat…"), "Ctrl+Shift+E", lambda: self.export_requested.emit(False))  # noqa: FBT003
+        self._add(menu, tr("Export &all chats…"), "", lambda: self.export_requested.emit(True))  # noqa: FBT003
+        self.undo_delete_action = self._add(menu, tr("&Undo delete chat"), "", self.undo_delete_requested.emit)
+        self.undo_delete_action.setEnabled(False)
+        menu.addSeparator()
         self._add(menu, tr("&Settings…"), "Ctrl+,", self.settings_requested.emit)
         menu.addSeparator()
         self._add(menu, tr("&Quit"), "Ctrl+Q", self.quit)
 
     def _fill_view_menu(self, menu: QMenu) -> None:
-        self.panel_action = self._add(menu, tr("&Live panel"), "Ctrl+B", None)
+        self._sidebar_action = self._add(menu, tr("&Chats"), "Ctrl+B", None)
+        self._sidebar_action.setCheckable(True)
+        self._sidebar_action.triggered.connect(lambda _checked=False: self.toggle_sidebar())
+        self.panel_action = self._add(menu, tr("&Live panel"), "Ctrl+Shift+B", None)
         self.panel_action.setCheckable(True)
         self.panel_action.triggered.connect(self.show_panel)
         themes = menu.addMenu(tr("&Theme"))
@@ -296,8 +358,31 @@ class MainWindow(QMainWindow):
     def _width_with_panel(self) -> int:
         return CHAT_MIN_WIDTH + (self._panel.minimumWidth() if self._panel is not None else 0) + 2
 
+    def _sidebar_fits(self) -> bool:
+        shown = self._panel_visible and self.width() >= self._width_with_panel()
+        return self.width() >= SIDEBAR_MIN_WIDTH + (self._width_with_panel() if shown else CHAT_MIN_WIDTH + 2)
+
+    def _place_sidebar(self) -> None:
+        """Beside the chat where there is room, else over it when it is asked for."""
+        fits = self._sidebar_fits()
+        self._overlaid = self._overlaid and not fits
+        centre = self.centralWidget()
+        if self._overlaid:
+            self.sidebar.setParent(centre)
+            self.sidebar.setProperty("overlaid", True)  # noqa: FBT003 - Qt's own signature
+            top = self.top_bar.height()
+            self.sidebar.setGeometry(0, top, min(SIDEBAR_WIDTH, self.width() - 80), self._splitter.height())
+            self.sidebar.raise_()
+        elif self._splitter.indexOf(self.sidebar) < 0:
+            self._splitter.insertWidget(0, self.sidebar)
+        shown = self._overlaid or (fits and self._sidebar_visible)
+        self.sidebar.setVisible(shown)
+        self._sidebar_action.setChecked(shown)
+        self.top_bar.show_sidebar_state(visible=shown)
+
     def _place_panel(self) -> None:
         """Show the panel where it is wanted and fits, and say so on its buttons."""
+        self._place_sidebar()
         shown = self._panel_visible and self.width() >= self._width_with_panel()
         if self._panel is not None:
             self._panel.setVisible(shown)
@@ -307,6 +392,7 @@ class MainWindow(QMainWindow):
     def _restyle(self) -> None:
         self.top_bar.restyle()
         self.chat.restyle()
+        self.sidebar.restyle()
         for action in self._theme_group.actions():
             action.setChecked(action.data() == self._themes.mode)
 

@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolBut
 
 from app.icons import icon
 from app.language import tr
-from app.theme import SPACE_L, SPACE_M, SPACE_S, current_theme
+from app.theme import SPACE_M, SPACE_S, current_theme
 from app.units import rate_text, seconds_text
 
 if TYPE_CHECKING:
@@ -22,10 +22,12 @@ class TopBar(QFrame):
     """Model, device, speed.
 
     Signals:
+        sidebar_toggled(): Show or hide the list of chats.
         panel_toggled(bool): Show or hide the live panel.
         new_chat_requested(): Begin a new chat.
     """
 
+    sidebar_toggled = Signal()
     panel_toggled = Signal(bool)
     new_chat_requested = Signal()
 
@@ -36,14 +38,18 @@ class TopBar(QFrame):
         self._badge = _plain_label("badge", tr("Device"))
         self._speed = _plain_label("figure", tr("Speed"))
         self._ttft = _plain_label("dim", tr("Time to first token"))
+        self._sidebar = self._make_button(tr("Chats (Ctrl+B)"))
+        self._sidebar.setCheckable(True)
+        self._sidebar.clicked.connect(lambda _checked=False: self.sidebar_toggled.emit())
         self._new = self._make_button(tr("New chat (Ctrl+N)"))
         self._new.clicked.connect(self.new_chat_requested)
-        self._panel = self._make_button(tr("Live panel (Ctrl+B)"))
+        self._panel = self._make_button(tr("Live panel (Ctrl+Shift+B)"))
         self._panel.setCheckable(True)
         self._panel.clicked.connect(self.panel_toggled)
         layout = QHBoxLayout(self)
-        layout.setContentsMargins(SPACE_L, SPACE_S, SPACE_M, SPACE_S)
+        layout.setContentsMargins(SPACE_M, SPACE_S, SPACE_M, SPACE_S)
         layout.setSpacing(SPACE_S)
+        layout.addWidget(self._sidebar)
         layout.addWidget(self._model)
         layout.addWidget(self._badge)
         layout.addStretch(1)
@@ -101,9 +107,14 @@ class TopBar(QFrame):
         """Whether the live panel is shown."""
         self._panel.setChecked(visible)
 
+    def show_sidebar_state(self, *, visible: bool) -> None:
+        """Whether the list of chats is shown."""
+        self._sidebar.setChecked(visible)
+
     def restyle(self) -> None:
         """Take the theme in force."""
         colour = current_theme().text
+        self._sidebar.setIcon(icon("sidebar", colour))
         self._new.setIcon(icon("new-chat", colour))
         self._panel.setIcon(icon("panel", colour))
 

@@ -17,6 +17,8 @@ from app.widgets.empty_state import EmptyState
 from app.widgets.message_view import MessageView
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from PySide6.QtGui import QResizeEvent
 
     from app.conversation import Message
@@ -34,15 +36,19 @@ class Transcript(QWidget):
         question_chosen(str): One of the example questions.
         link_clicked(str): The user wants to open an address; nothing has been opened.
         retry_requested(): Write the last reply anew.
+        acted(Message, str, str): What the user wants with a message, as `MessageView.acted`.
     """
 
     question_chosen = Signal(str)
     link_clicked = Signal(str)
     retry_requested = Signal()
+    acted = Signal(object, str, str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._views: list[MessageView] = []
+        self._version_of: Callable[[Message], tuple[int, int]] = lambda _message: (1, 1)
+        self._changeable = True
         self._following = True
         self._stack = QStackedLayout(self)
         self._empty = EmptyState(self)
@@ -77,13 +83,7 @@ class Transcript(QWidget):
 
     def show_messages(self, messages: list[Message]) -> None:
         """Replace all messages."""
-        for view in self._views:
-            self._column.removeWidget(view)
-            view.hide()
-            view.deleteLater()
-        self._views = []
-        for message in messages:
-            self._add_view(message)
+        self.show_from(0, messages)
         self._following = True
         self._stack.setCurrentWidget(self._scroll if messages else self._empty)
         self._build_timer.start()
@@ -98,12 +98,31 @@ class Transcript(QWidget):
         self.jump_to_latest()
         return view
 
-    def remove_last(self) -> None:
-        """Take the last message away."""
-        view = self._views.pop()
-        self._column.removeWidget(view)
-        view.hide()
-        view.deleteLater()
+    def show_from(self, index: int, messages: list[Message]) -> None:
+        """Replace the messages from a place on; what is above stays where it is."""
+        gone, self._views = self._views[index:], self._views[:index]
+        for view in gone:
+            self._column.removeWidget(view)
+            view.hide()
+            view.deleteLater()
+        for message in messages:
+            self._add_view(message)
+        if self._views:
+            self._update_retry()
+            self._build_timer.start()
+        else:
+            self._stack.setCurrentWidget(self._empty)
+        self._update_jump()
+
+    def set_versions_by(self, version_of: Callable[[Message], tuple[int, int]]) -> None:
+        """Ask this which version a message is, and of how many."""
+        self._version_of = version_of
+
+    def set_changeable(self, changeable: bool) -> None:
+        """Whether messages may be changed now."""
+        self._changeable = changeable
+        for view in self._views:
+            view.set_changeable(changeable)
 
     def jump_to_latest(self) -> None:
         """Scroll to the end and stay there."""
@@ -160,13 +179,16 @@ class Transcript(QWidget):
         view = MessageView(message)
         view.link_clicked.connect(self.link_clicked)
         view.retry_requested.connect(self.retry_requested)
+        view.acted.connect(lambda what, text: self.acted.emit(message, what, text))
+        view.set_changeable(self._changeable)
+        view.set_versions(*self._version_of(message))
         self._views.append(view)
         self._column.insertWidget(self._column.count() - 1, view)
         return view
 
     def _update_retry(self) -> None:
         """Only the last reply can be written anew."""
-        for view in self._views[-3:]:
+        for view in self._views:
             view.set_retry_allowed(view is self._views[-1])
 
     def _scrolled(self, value: int) -> None:

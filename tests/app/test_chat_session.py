@@ -76,10 +76,17 @@ def test_a_new_chat_while_a_reply_is_written(
     load(client, qtbot)
     host.hold_reply = True
     session.submit("Count")
+    first = session.conversation
     session.new_chat()
-    assert not session.busy
-    qtbot.waitUntil(lambda: client.state is EngineState.READY)
     assert session.conversation.messages == []
+    assert session.busy
+    assert not session.writing_here
+    assert not session.submit("Mine")
+    assert session.queued == "Mine"
+    host.release()
+    qtbot.waitUntil(lambda: session.queued == "" and not session.busy)
+    assert [message.text for message in first.messages] == ["Count", host.reply]
+    assert [message.text for message in session.conversation.messages] == ["Mine", host.reply]
 
 
 def test_a_load_that_fails_gives_a_waiting_message_back(

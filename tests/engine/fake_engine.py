@@ -83,12 +83,19 @@ class FakeEngine:
         FakeEngine.open_engines -= 1
 
     def generate(
-        self, messages: Sequence[ChatMessage], _sampling: SamplingParams, cancelled: Callable[[], bool]
+        self,
+        messages: Sequence[ChatMessage],
+        _sampling: SamplingParams,
+        cancelled: Callable[[], bool],
+        *,
+        continue_reply: bool = False,
     ) -> Iterator[Event]:
         prompt = messages[-1].content
         yield PromptProgress(1, 1)
         if prompt.startswith("short of memory"):
             self.because = "The GPU ran out of memory."
+        if continue_reply:
+            yield Token(0, "onward ")
         yield from _BEHAVIOURS.get(prompt, _echo)(prompt, cancelled)
         reason = "cancelled" if cancelled() else "stop"
         yield Finished("stop" if reason == "stop" else "cancelled", Usage(1, 0, 3), Timings(0.1, 10.0, 20.0))

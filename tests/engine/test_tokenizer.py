@@ -262,3 +262,30 @@ def _opened(folder: Path) -> ChatTokenizer:
         (folder / "chat_template.jinja").unlink(missing_ok=True)
         _TOKENIZERS[folder] = ChatTokenizer.open(folder)
     return _TOKENIZERS[folder]
+
+
+# ---- a reply that goes on ----
+
+
+@pytest.mark.parametrize("template", [MISTRAL_TEMPLATE, QWEN_LIKE], ids=["mistral", "qwen"])
+@pytest.mark.parametrize("text", ["Hello the", "Hi", "é漢😀", "Hello "])
+def test_an_open_reply_ends_where_its_text_does(folder: Path, template: str, text: str) -> None:
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    tokenizer = ChatTokenizer.open(folder)
+    question = {"role": "user", "content": "Hi"}
+    open_reply = tokenizer.render_open_reply([question, {"role": "assistant", "content": text}])
+    whole = tokenizer.render_chat([question, {"role": "assistant", "content": text}, question])
+    assert open_reply.endswith(text)
+    assert whole.startswith(open_reply.rstrip())
+
+
+def test_an_open_reply_that_the_template_changes_follows_its_opening(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text("{% for m in messages %}[{{ m.role }}]{% endfor %}{{ 'O:' }}")
+    chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": " so far"}]
+    assert ChatTokenizer.open(folder).render_open_reply(chat) == "[user]O: so far"
+
+
+@pytest.mark.parametrize("chat", [[], [{"role": "user", "content": "Hi"}]])
+def test_only_a_reply_can_go_on(folder: Path, chat: list[dict[str, str]]) -> None:
+    with pytest.raises(ConfigurationError, match="does not end with a reply"):
+        ChatTokenizer.open(folder).encode_chat(chat, continue_reply=True)

@@ -33,9 +33,9 @@ def test_the_panel_can_be_hidden(rooftop: Application) -> None:
     panel = rooftop.window.panel
     assert panel is not None
     assert panel.isVisible()
-    action(rooftop, "Ctrl+B").trigger()
+    action(rooftop, "Ctrl+Shift+B").trigger()
     assert not panel.isVisible()
-    action(rooftop, "Ctrl+B").trigger()
+    action(rooftop, "Ctrl+Shift+B").trigger()
     assert panel.isVisible()
 
 
@@ -44,8 +44,8 @@ def test_a_narrow_window_keeps_the_chat(rooftop: Application, qtbot: QtBot) -> N
     assert panel is not None
     rooftop.window.resize(500, 500)
     qtbot.waitUntil(lambda: not panel.isVisible())
-    assert not action(rooftop, "Ctrl+B").isChecked()
-    action(rooftop, "Ctrl+B").trigger()
+    assert not action(rooftop, "Ctrl+Shift+B").isChecked()
+    action(rooftop, "Ctrl+Shift+B").trigger()
     qtbot.waitUntil(panel.isVisible)
     assert rooftop.window.width() > 600
 

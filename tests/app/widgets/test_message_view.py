@@ -1,6 +1,6 @@
 import pytest
 from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QPushButton
+from PySide6.QtWidgets import QToolButton
 from pytestqt.qtbot import QtBot
 
 from app.conversation import Message
@@ -63,7 +63,7 @@ def test_copy_takes_the_markdown(qtbot: QtBot, themes: ThemeManager) -> None:
     view = MessageView(Message("assistant", "**Text**"))
     qtbot.addWidget(view)
     view.build()
-    copy = next(button for button in view.findChildren(QPushButton) if button.text() == "Copy")
+    copy = next(b for b in view.findChildren(QToolButton) if b.accessibleName() == "Copy this reply")
     copy.click()
     assert QGuiApplication.clipboard().text() == "**Text**"
 
@@ -72,6 +72,6 @@ def test_retry_is_offered_after_a_failure(qtbot: QtBot, themes: ThemeManager) ->
     view = MessageView(Message("assistant", "", "failed", error=ErrorReport("x", "It broke.", "Retry it.")))
     qtbot.addWidget(view)
     view.build()
-    retry = next(button for button in view.findChildren(QPushButton) if button.text() == "Retry")
+    retry = next(button for button in view.findChildren(QToolButton) if button.text() == "Retry")
     with qtbot.waitSignal(view.retry_requested):
         retry.click()

@@ -3,7 +3,7 @@ import time
 import pytest
 from PySide6.QtCore import QPoint, QPointF, Qt
 from PySide6.QtGui import QWheelEvent
-from PySide6.QtWidgets import QApplication, QPushButton, QScrollArea
+from PySide6.QtWidgets import QApplication, QPushButton, QScrollArea, QToolButton
 from pytestqt.qtbot import QtBot
 
 from app.conversation import Message
@@ -110,17 +110,20 @@ def test_a_long_chat_builds_only_what_is_near(transcript: Transcript, qtbot: QtB
 def test_only_the_last_reply_can_be_regenerated(transcript: Transcript, qtbot: QtBot) -> None:
     fill(transcript, qtbot, 2)
     allowed = [
-        [button.text() for button in view.findChildren(QPushButton) if button.isVisibleTo(view)]
+        {button.accessibleName() for button in view.findChildren(QToolButton) if button.isVisibleTo(view)}
         for view in transcript.views
         if view.message.role == "assistant"
     ]
-    assert allowed == [["Copy"], ["Regenerate", "Copy"]]
+    rest = {"Copy this reply", "Delete this message and what follows"}
+    assert allowed == [rest, rest | {"Write this reply anew"}]
 
 
 def test_removing_and_clearing(transcript: Transcript, qtbot: QtBot) -> None:
     fill(transcript, qtbot, 2)
-    transcript.remove_last()
+    transcript.show_from(3, [])
     assert len(transcript.views) == 3
+    transcript.show_from(2, [Message("user", "Other"), Message("user", "One more")])
+    assert [view.message.text for view in transcript.views[2:]] == ["Other", "One more"]
     transcript.show_messages([])
     assert transcript.empty_state.isVisible()
     assert jump_button(transcript).isHidden()

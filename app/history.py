@@ -1,0 +1,427 @@
+"""All chats in one SQLite file: written so that what is committed outlives a crash and a power cut, and searchable.
+
+Everything is in two tables, chats and messages, with a full-text index of each. A message is a row of its own, so that
+saving one writes no other. `user_version` is the schema's number: older files are brought up to date, newer ones are
+left untouched. Several processes may use the file at once. Knows nothing of Qt; `app.history_thread` keeps the writing
+off the window's thread, and `app.history_rescue` deals with damaged files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from app.conversation import BROKE_OFF, Conversation, Message, fail_reply, title_from
+from app.conversation_data import add_messages, clean_text, details_of, read_details
+from engine.errors import RooftopError
+from engine.messages import ErrorReport
+
+SCHEMA_VERSION = 1
+IMPLAUSIBLE_VERSION = 10_000  # damage, not a number that we ever gave
+BUSY_TIMEOUT_S = 5.0
+SNIPPET_WORDS = 14
+MAX_FOUND_MESSAGES = 1000
+MAX_FOUND_CHATS = 200
+MATCH_START, MATCH_END = "\x02", "\x03"
+
+_MIGRATIONS = (
+    """
+    CREATE TABLE chats (
+        id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, name TEXT NOT NULL, title TEXT NOT NULL,
+        pinned INTEGER NOT NULL, folder TEXT NOT NULL, draft TEXT NOT NULL, options TEXT NOT NULL,
+        chosen TEXT NOT NULL, created_s REAL NOT NULL, updated_s REAL NOT NULL, deleted INTEGER NOT NULL DEFAULT 0);
+    CREATE TABLE messages (
+        id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, chat TEXT NOT NULL, parent TEXT NOT NULL, role TEXT NOT NULL,
+        text TEXT NOT NULL, state TEXT NOT NULL, details TEXT NOT NULL, created_s REAL NOT NULL);
+    CREATE INDEX messages_of_chat ON messages (chat);
+    CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+    CREATE VIRTUAL TABLE chat_words USING fts5(
+        name, content='chats', content_rowid='id', tokenize='unicode61 remove_diacritics 2', prefix='2 3');
+    CREATE VIRTUAL TABLE message_words USING fts5(
+        text, content='messages', content_rowid='id', tokenize='unicode61 remove_diacritics 2', prefix='2 3');
+    CREATE TRIGGER chat_added AFTER INSERT ON chats BEGIN
+        INSERT INTO chat_words (rowid, name) VALUES (new.id, new.name); END;
+    CREATE TRIGGER chat_gone AFTER DELETE ON chats BEGIN
+        INSERT INTO chat_words (chat_words, rowid, name) VALUES ('delete', old.id, old.name); END;
+    CREATE TRIGGER chat_renamed AFTER UPDATE OF name ON chats WHEN old.name IS NOT new.name BEGIN
+        INSERT INTO chat_words (chat_words, rowid, name) VALUES ('delete', old.id, old.name);
+        INSERT INTO chat_words (rowid, name) VALUES (new.id, new.name); END;
+    CREATE TRIGGER message_added AFTER INSERT ON messages BEGIN
+        INSERT INTO message_words (rowid, text) VALUES (new.id, new.text); END;
+    CREATE TRIGGER message_gone AFTER DELETE ON messages BEGIN
+        INSERT INTO message_words (message_words, rowid, text) VALUES ('delete', old.id, old.text); END;
+    CREATE TRIGGER message_changed AFTER UPDATE OF text ON messages WHEN old.text IS NOT new.text BEGIN
+        INSERT INTO message_words (message_words, rowid, text) VALUES ('delete', old.id, old.text);
+        INSERT INTO message_words (rowid, text) VALUES (new.id, new.text); END;
+    """,
+)
+
+
+class HistoryError(RooftopError):
+    """The chats cannot be read or written."""
+
+    code = "history"
+
+
+class NewerHistoryError(HistoryError):
+    """A newer version of the app wrote the file; it is left untouched."""
+
+    code = "history-newer"
+
+
+class DamagedHistoryError(HistoryError):
+    """The file is not a sound database."""
+
+    code = "history-damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatEntry:
+    """One chat as the list shows it."""
+
+    key: str
+    name: str
+    pinned: bool
+    folder: str
+    updated_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One chat that a search found.
+
+    Attributes:
+        key: The chat.
+        name: Its name, matches between MATCH_START and MATCH_END.
+        snippet: A part of a message with matches marked likewise; "" where only the name matches.
+    """
+
+    key: str
+    name: str
+    snippet: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What `History.write` writes, taken from a chat at one moment, so that the chat may go on changing."""
+
+    chat: tuple[object, ...]
+    messages: tuple[tuple[object, ...], ...]
+
+
+def rows_of(chat: Conversation, messages: Iterable[Message]) -> Rows:
+    """A chat's own data and some of its messages, as they are now."""
+    texts = (name_of(chat), *(clean_text(t) for t in (chat.title, chat.folder, chat.draft, chat.options)))
+    own = (chat.key, *texts, chat.pinned, json.dumps(chat.chosen), chat.created_s, chat.updated_s)
+    return Rows(own, tuple(_row(chat.key, message) for message in messages))
+
+
+def name_of(chat: Conversation) -> str:
+    """The name in the list: the title, or what was asked first, or what is about to be; "" for an empty chat."""
+    return clean_text(chat.shown_title or title_from(chat.draft))
+
+
+def default_history_path() -> Path:
+    """Where the chats are kept on this system."""
+    return platformdirs.user_data_path("rooftop", appauthor=False) / "chats.db"
+
+
+def entry_of(chat: Conversation) -> ChatEntry:
+    """A chat as the list shows it."""
+    return ChatEntry(chat.key, name_of(chat), chat.pinned, chat.folder, chat.updated_s)
+
+
+class History:
+    """One connection to the file of all chats; for one thread at a time.
+
+    Args:
+        path: The file, which need not exist; None keeps everything in memory.
+
+    Raises:
+        NewerHistoryError: A newer version wrote it.
+        DamagedHistoryError: It is damaged.
+        HistoryError: It cannot be opened or written.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        """See the class."""
+        self._path = path
+        with _sentences(path):
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _refuse_newer(path, _version_in_header(path))
+            self._connection = sqlite3.connect(
+                ":memory:" if path is None else path,
+                timeout=BUSY_TIMEOUT_S,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            try:
+                self._prepare()
+            except BaseException:
+                self._connection.close()
+                raise
+
+    @property
+    def path(self) -> Path | None:
+        """The file, None in memory."""
+        return self._path
+
+    def close(self) -> None:
+        """Close the connection; safe to call twice."""
+        self._connection.close()
+
+    # ---- writing ------------------------------------------------------------------------------------------------
+
+    def save(self, chat: Conversation, messages: Iterable[Message]) -> None:
+        """Write a chat's own data and some of its messages; errors as in `write`."""
+        self.write(rows_of(chat, messages))
+
+    def write(self, rows: Rows) -> None:
+        """Write a chat's own data and some of its messages, all or nothing; on return they are on the disk.
+
+        Raises:
+            HistoryError: Nothing of it was written.
+        """
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT INTO chats (key, name, title, folder, draft, options, pinned, chosen, created_s, updated_s) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET name = excluded.name, "
+                "title = excluded.title, folder = excluded.folder, draft = excluded.draft, options = excluded.options, "
+                "pinned = excluded.pinned, chosen = excluded.chosen, updated_s = excluded.updated_s",
+                rows.chat,
+            )
+            connection.executemany(
+                "INSERT INTO messages (key, chat, parent, role, text, state, details, created_s) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET text = excluded.text, "
+                "state = excluded.state, details = excluded.details, parent = excluded.parent",
+                rows.messages,
+            )
+
+    def remove_messages(self, keys: Iterable[str]) -> None:
+        """Take messages out for good."""
+        with self._transaction() as connection:
+            connection.executemany("DELETE FROM messages WHERE key = ?", [(key,) for key in keys])
+
+    def remove(self, key: str) -> None:
+        """Remove a chat for good."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM messages WHERE chat = ?", (key,))
+            connection.execute("DELETE FROM chats WHERE key = ?", (key,))
+
+    def set_deleted(self, key: str, *, deleted: bool) -> None:
+        """Put a chat aside as deleted, or bring it back."""
+        with self._transaction() as connection:
+            connection.execute("UPDATE chats SET deleted = ? WHERE key = ?", (deleted, key))
+
+    def purge(self) -> int:
+        """Remove the deleted chats for good; returns how many there were."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM messages WHERE chat IN (SELECT key FROM chats WHERE deleted)")
+            return connection.execute("DELETE FROM chats WHERE deleted").rowcount
+
+    def set_note(self, name: str, value: str) -> None:
+        """Remember a small fact, e.g. which chat was open."""
+        with self._transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, value))
+
+    def back_up(self, target: Path) -> None:
+        """Copy everything into another file, replacing it when the copy is complete."""
+        beside = target.with_name(target.name + ".new")
+        with _sentences(target):
+            beside.unlink(missing_ok=True)
+            copy = sqlite3.connect(beside)
+            try:
+                self._connection.backup(copy)
+            finally:
+                copy.close()
+            beside.replace(target)
+
+    # ---- reading ------------------------------------------------------------------------------------------------
+
+    def note(self, name: str) -> str:
+        """A fact that was remembered, "" for none."""
+        row = self._rows("SELECT value FROM notes WHERE name = ?", (name,))
+        return str(row[0][0]) if row else ""
+
+    def change_count(self) -> int:
+        """A number that is another one after another connection has written."""
+        return int(self._rows("PRAGMA data_version")[0][0])
+
+    def entries(self) -> list[ChatEntry]:
+        """All chats, the one written in last first."""
+        rows = self._rows(
+            "SELECT key, name, pinned, folder, updated_s FROM chats WHERE NOT deleted ORDER BY updated_s DESC"
+        )
+        return [ChatEntry(key, name, bool(pinned), folder, updated_s) for key, name, pinned, folder, updated_s in rows]
+
+    def load(self, key: str) -> Conversation | None:
+        """One chat with all its branches, None where there is no such; a reply that nobody finished has broken off."""
+        rows = self._rows(
+            "SELECT title, pinned, folder, draft, options, chosen, created_s, updated_s FROM chats WHERE key = ?",
+            (key,),
+        )
+        if not rows:
+            return None
+        title, pinned, folder, draft, options, chosen, created_s, updated_s = rows[0]
+        chat = Conversation(key, title, bool(pinned), folder, draft, options, created_s)
+        found = self._rows(
+            "SELECT key, parent, role, text, state, details, created_s FROM messages WHERE chat = ? "
+            "ORDER BY created_s, id",
+            (key,),
+        )
+        add_messages(chat, [_message(*row) for row in found])
+        chat.choose_all(_json_object(chosen))
+        chat.updated_s = updated_s
+        return chat
+
+    def search(self, query: str) -> list[Found]:
+        """Chats whose name or messages have words that begin with each of the query's words, best first."""
+        words = " ".join(f'"{word}"*' for word in _words(query))
+        if not words:
+            return []
+        marks = (MATCH_START, MATCH_END)
+        named = self._rows(
+            "SELECT c.key, highlight(chat_words, 0, ?, ?) FROM chat_words JOIN chats c ON c.id = chat_words.rowid "
+            "WHERE chat_words MATCH ? AND NOT c.deleted ORDER BY c.updated_s DESC LIMIT ?",
+            (*marks, words, MAX_FOUND_CHATS),
+        )
+        written = self._rows(
+            "SELECT c.key, c.name, snippet(message_words, 0, ?, ?, '…', ?) FROM message_words "
+            "JOIN messages m ON m.id = message_words.rowid JOIN chats c ON c.key = m.chat "
+            "WHERE message_words MATCH ? AND NOT c.deleted ORDER BY rank LIMIT ?",
+            (*marks, SNIPPET_WORDS, words, MAX_FOUND_MESSAGES),
+        )
+        found = {key: Found(key, name, "") for key, name in named}
+        for key, name, snippet in written:
+            known = found.get(key)
+            if known is None:
+                found[key] = Found(key, name, snippet)
+            elif not known.snippet:
+                found[key] = Found(key, known.name, snippet)
+        return list(found.values())[:MAX_FOUND_CHATS]
+
+    # ---- the connection -----------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        connection = self._connection
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        _refuse_newer(self._path, version)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")  # a commit is on the disk, not on its way there
+        problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if problem != "ok":
+            raise sqlite3.DatabaseError(str(problem))
+        if version < SCHEMA_VERSION:
+            self._migrate()
+
+    def _migrate(self) -> None:
+        """Bring the schema up to date in one transaction; another process may have done it meanwhile."""
+        with self._transaction() as connection:
+            version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+            for script in _MIGRATIONS[version:]:
+                for statement in _statements(script):
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with _sentences(self._path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def _rows(self, sql: str, values: tuple[object, ...] = ()) -> list[Any]:
+        with _sentences(self._path):
+            return self._connection.execute(sql, values).fetchall()
+
+
+@contextlib.contextmanager
+def _sentences(path: Path | None) -> Iterator[None]:
+    """Turn what SQLite and the system say into our errors."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        # Of SQLite's errors, only "malformed" and "not a database" come as a plain DatabaseError.
+        if type(error) is sqlite3.DatabaseError:
+            raise DamagedHistoryError(
+                f"The file of your chats, {path}, is damaged ({error}).", "Restart Rooftop."
+            ) from error
+        raise _cannot(path, str(error)) from error
+    except OSError as error:
+        raise _cannot(path, error.strerror or str(error)) from error
+
+
+def _cannot(path: Path | None, why: str) -> HistoryError:
+    return HistoryError(
+        f"Your chats cannot be saved in {path.parent if path else 'memory'} ({why}).",
+        "Check the folder's permissions and the free space on its drive.",
+    )
+
+
+def _version_in_header(path: Path) -> int:
+    """The schema's number as the file's first page has it, read without touching the file; 0 for a new one."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(64)
+    except FileNotFoundError:
+        return 0
+    version = int.from_bytes(header[60:64], "big") if header.startswith(b"SQLite format 3\0") else 0
+    return version if version < IMPLAUSIBLE_VERSION else 0
+
+
+def _refuse_newer(path: Path | None, version: int) -> None:
+    if version > SCHEMA_VERSION:
+        raise NewerHistoryError(
+            f"Your chats in {path} were written by a newer version of Rooftop and are left untouched.",
+            "Update Rooftop to see them; chats of this session are not kept.",
+        )
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The single statements of a script; `executescript` would commit in between."""
+    statement = ""
+    for line in script.splitlines():
+        statement += line + "\n"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def _row(chat: str, message: Message) -> tuple[object, ...]:
+    text, details = clean_text(message.text), json.dumps(details_of(message))
+    return message.key, chat, message.parent, message.role, text, message.state, details, message.created_s
+
+
+def _message(key: str, parent: str, role: Any, text: str, state: Any, details: str, created_s: float) -> Message:  # noqa: ANN401
+    message = Message(role, text, state, key=key, parent=parent, created_s=created_s)
+    read_details(message, _json_object(details))
+    if message.state == "partial":
+        fail_reply(message, ErrorReport(BROKE_OFF, "Broke off: Rooftop was closed.", "Write the reply anew."))
+    return message
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    """A JSON object; anything else is an empty one."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _words(query: str) -> list[str]:
+    """The words of a query, without what FTS5 would take as its syntax."""
+    return [word for word in clean_text(query).replace('"', " ").split() if any(c.isalnum() for c in word)]

@@ -1,0 +1,167 @@
+"""Where the chats meet the window: the list on the left, the menus, the notices, and files going out and in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PySide6.QtCore import QObject
+from PySide6.QtWidgets import QFileDialog
+
+from app.chat_files import ChatFileError, chats_as_json, chats_as_markdown, chats_from_file, write_file
+from app.chat_session import ChatSession
+from app.chats import Chats
+from app.conversation import Conversation
+from app.history import Found
+from app.language import tr
+from app.widgets.banner import Action
+from app.widgets.main_window import MainWindow
+
+NOTICE = "history"
+MARKDOWN = ".md"
+
+
+class ChatDesk(QObject):
+    """Wires all chats to the window.
+
+    Args:
+        chats: The chats.
+        session: The one that is shown.
+        window: The window.
+    """
+
+    def __init__(self, chats: Chats, session: ChatSession, window: MainWindow) -> None:
+        super().__init__(window)
+        self._chats, self._session, self._window = chats, session, window
+        self._connect_sidebar()
+        self._connect_chats()
+        self._connect_window()
+
+    def _connect_sidebar(self) -> None:
+        chats, sidebar = self._chats, self._window.sidebar
+        sidebar.open_requested.connect(self._open)
+        sidebar.search_requested.connect(chats.search)
+        sidebar.rename_requested.connect(chats.rename)
+        sidebar.pin_requested.connect(lambda key, pinned: chats.set_pinned(key, pinned=pinned))
+        sidebar.move_requested.connect(chats.move)
+        sidebar.delete_requested.connect(chats.delete)
+        sidebar.export_requested.connect(self._export_one)
+
+    def _connect_chats(self) -> None:
+        chats, sidebar = self._chats, self._window.sidebar
+        chats.listed.connect(self._listed)
+        chats.found.connect(self._found)
+        chats.deleted.connect(self._deleted)
+        chats.trouble.connect(self._trouble)
+        self._session.chat_shown.connect(lambda chat: sidebar.show_current(chat.key))
+        self._session.busy_changed.connect(self._busy_changed)
+
+    def _connect_window(self) -> None:
+        window, chats = self._window, self._chats
+        window.new_chat_requested.connect(self._new)
+        window.step_requested.connect(chats.open_next)
+        window.undo_delete_requested.connect(self._undo_delete)
+        window.export_requested.connect(self._export)
+        window.import_requested.connect(self._ask_import)
+        window.activated.connect(chats.refresh)
+        window.chat.composer.draft_changed.connect(chats.keep_draft)
+
+    # ---- the list -----------------------------------------------------------------------------------------------
+
+    def _new(self) -> None:
+        self._chats.new()
+        self._window.close_overlay()
+        self._window.chat.composer.setFocus()
+
+    def _open(self, key: str) -> None:
+        if self._chats.open(key):
+            self._window.close_overlay()
+            self._window.chat.composer.setFocus()
+
+    def _listed(self, _entries: list[object]) -> None:
+        sidebar = self._window.sidebar
+        sidebar.show_entries(self._chats.entries, self._chats.folders)
+        sidebar.show_current(self._session.conversation.key)
+        self._window.undo_delete_action.setEnabled(self._chats.can_undo_delete)
+
+    def _found(self, query: str, found: list[Found]) -> None:
+        self._window.sidebar.show_found(query, found)
+
+    def _busy_changed(self, _busy: bool) -> None:
+        answering = self._session.answering
+        self._window.sidebar.set_busy(answering.key if answering is not None else "")
+
+    def _deleted(self, _name: str) -> None:
+        self._window.undo_delete_action.setEnabled(True)
+        self._window.chat.toast.show_text(tr("Chat deleted"), tr("Undo"), self._undo_delete)
+
+    def _undo_delete(self) -> None:
+        self._chats.undo_delete()
+        self._window.undo_delete_action.setEnabled(self._chats.can_undo_delete)
+
+    def _trouble(self, sentence: str, can_retry: bool) -> None:
+        banners = self._window.chat.banners
+        if not sentence:
+            banners.dismiss(NOTICE)
+            return
+        retry = (Action(tr("Try again"), self._chats.retry),) if can_retry else ()
+        banners.show_banner(NOTICE, sentence, "notice", retry)
+
+    # ---- files --------------------------------------------------------------------------------------------------
+
+    def export_to(self, path: Path, chats: list[Conversation]) -> None:
+        """Write chats to a file: Markdown by its ending, else JSON with all branches."""
+        text = chats_as_markdown(chats) if path.suffix.lower() == MARKDOWN else chats_as_json(chats)
+        try:
+            write_file(path, text)
+        except ChatFileError as error:
+            self._window.chat.banners.show_banner("export", str(error))
+        else:
+            self._window.chat.toast.show_text(tr("Saved as {name}").format(name=path.name))
+
+    def import_from(self, paths: list[Path]) -> None:
+        """Take in the chats of files; one that cannot be read does not keep the others out."""
+        found: list[Conversation] = []
+        problems: list[str] = []
+        for path in paths:
+            try:
+                found += chats_from_file(path)
+            except ChatFileError as error:
+                problems.append(str(error))
+        self._chats.add(found)
+        if problems:
+            self._window.chat.banners.show_banner("import", " ".join(problems))
+        if found:
+            text = tr("%n chats imported", len(found)) if len(found) > 1 else tr("1 chat imported")
+            self._window.chat.toast.show_text(text)
+
+    def _export(self, every: bool) -> None:
+        if every:
+            self._ask_export(self._chats.every_chat(), tr("Rooftop chats"))
+        else:
+            self._ask_export([self._session.conversation], self._session.conversation.shown_title)
+
+    def _export_one(self, key: str) -> None:
+        chats = [chat for chat in self._chats.every_chat() if chat.key == key]
+        if chats:
+            self._ask_export(chats, chats[0].shown_title)
+
+    def _ask_export(self, chats: list[Conversation], name: str) -> None:
+        """Ask for a place; a chat without messages needs none."""
+        if not any(chat.messages for chat in chats):
+            self._window.chat.toast.show_text(tr("There is nothing to export yet."))
+            return
+        safe = "".join(c if c.isalnum() or c in " -_" else " " for c in name).strip()[:60] or tr("Chat")
+        filters = ";;".join((tr("All branches, for Rooftop (*.json)"), tr("As it is shown, to read (*.md)")))
+        chosen, kind = QFileDialog.getSaveFileName(self._window, tr("Export"), f"{safe}.json", filters)
+        if chosen:
+            path = Path(chosen)
+            ending = MARKDOWN if kind.endswith("(*.md)") else ".json"
+            other = {".json", MARKDOWN} - {ending}
+            self.export_to(path.with_suffix(ending) if path.suffix in other or not path.suffix else path, chats)
+
+    def _ask_import(self) -> None:
+        names, _ = QFileDialog.getOpenFileNames(
+            self._window, tr("Import chats of Rooftop or LM Studio"), filter=tr("Chats (*.json)")
+        )
+        if names:
+            self.import_from([Path(name) for name in names])

@@ -1,0 +1,487 @@
+"""All chats through the real window, with a file and with what goes wrong with it."""
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QPlainTextEdit, QToolButton
+from pytestqt.qtbot import QtBot
+
+from app.application import Application
+from app.chats import LAST_CHAT, MOST_CRASHES, RESTORING
+from app.engine_client import EngineState
+from app.history import SCHEMA_VERSION, History
+from app.widgets.composer import ComposerMode
+from app.widgets.message_view import MessageView
+from engine.config import SamplingParams
+from engine.messages import Generate
+from tests.app.fake_host import FakeHost
+from tests.app.test_history import make_chat, save
+
+Make = Callable[..., Application]
+LONG = "one two three four five six seven eight nine ten eleven twelve"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "chats.db"
+
+
+@pytest.fixture
+def start(make_rooftop: Make, qtbot: QtBot, path: Path) -> Callable[[], Application]:
+    """Starts the app on the same file again and again."""
+
+    def start() -> Application:
+        rooftop = make_rooftop(history_path=path)
+        qtbot.waitUntil(lambda: rooftop.client.state is EngineState.READY)
+        return rooftop
+
+    return start
+
+
+def ask(rooftop: Application, qtbot: QtBot, text: str) -> None:
+    assert rooftop.session.submit(text)
+    qtbot.waitUntil(lambda: not rooftop.session.busy)
+
+
+def texts(rooftop: Application) -> list[str]:
+    return [view.message.text for view in rooftop.chat.transcript.views]
+
+
+def mode(rooftop: Application) -> ComposerMode:
+    return rooftop.chat.composer.mode
+
+
+def button(view: MessageView, name: str) -> QToolButton:
+    return next(b for b in view.findChildren(QToolButton) if b.accessibleName().startswith(name))
+
+
+def view_of(rooftop: Application, text: str) -> MessageView:
+    view = next(view for view in rooftop.chat.transcript.views if view.message.text == text)
+    view.build()
+    return view
+
+
+def close(rooftop: Application) -> None:
+    rooftop.window.close()
+
+
+def notes(path: Path) -> dict[str, str]:
+    connection = sqlite3.connect(path)
+    try:
+        return dict(connection.execute("SELECT name, value FROM notes").fetchall())
+    finally:
+        connection.close()
+
+
+# ---- keeping ----
+
+
+def test_the_last_chat_is_there_at_the_next_start(start: Callable[[], Application], qtbot: QtBot) -> None:
+    rooftop = start()
+    ask(rooftop, qtbot, "What is an expert?")
+    rooftop.chat.composer.set_draft("half a thou")
+    close(rooftop)
+    rooftop = start()
+    qtbot.waitUntil(lambda: texts(rooftop) == ["What is an expert?", "Hello **world**."])
+    assert rooftop.chat.composer.draft == "half a thou"
+    assert [entry.name for entry in rooftop.chats.entries] == ["What is an expert?"]
+
+
+def test_the_message_is_on_the_disk_before_the_engine_hears_of_it(
+    start: Callable[[], Application], qtbot: QtBot, host: FakeHost, path: Path
+) -> None:
+    rooftop = start()
+    seen: list[list[str]] = []
+    send = host.send
+
+    def spy(request: object) -> None:
+        if isinstance(request, Generate):
+            connection = sqlite3.connect(path)
+            seen.append([text for (text,) in connection.execute("SELECT text FROM messages WHERE role = 'user'")])
+            connection.close()
+        send(request)  # type: ignore[arg-type]
+
+    host.send = spy  # type: ignore[method-assign]
+    ask(rooftop, qtbot, "Keep me")
+    assert seen == [["Keep me"]]
+
+
+def test_a_partial_reply_is_saved_while_it_is_written_and_has_broken_off_after_a_crash(
+    start: Callable[[], Application], qtbot: QtBot, host: FakeHost, path: Path, tmp_path: Path
+) -> None:
+    rooftop = start()
+    host.hold_reply, host.reply = True, LONG
+    rooftop.session.submit("Count")
+
+    def saved() -> bool:
+        history = History(path)
+        chat = history.load(rooftop.session.conversation.key)
+        history.close()
+        return chat is not None and len(chat.messages) == 2 and chat.messages[1].text.startswith("one two")
+
+    qtbot.waitUntil(saved, timeout=5000)
+    crashed = tmp_path / "crashed.db"
+    for ending in ("", "-wal"):  # what the disk holds at this moment
+        crashed.with_name(crashed.name + ending).write_bytes(path.with_name(path.name + ending).read_bytes())
+    history = History(crashed)
+    chat = history.load(rooftop.session.conversation.key)
+    assert chat is not None
+    assert chat.messages[1].state == "failed"
+    history.close()
+    rooftop.session.stop()
+
+
+def test_a_draft_belongs_to_its_chat(start: Callable[[], Application], qtbot: QtBot) -> None:
+    rooftop = start()
+    ask(rooftop, qtbot, "One")
+    first = rooftop.session.conversation.key
+    rooftop.chat.composer.set_draft("for the first")
+    rooftop.window.new_chat_requested.emit()
+    assert rooftop.chat.composer.draft == ""
+    rooftop.chat.composer.set_draft("for the second")
+    rooftop.chats.open(first)
+    assert rooftop.chat.composer.draft == "for the first"
+    assert "for the second" in [entry.name for entry in rooftop.chats.entries]
+    second = next(entry.key for entry in rooftop.chats.entries if entry.name == "for the second")
+    rooftop.chats.open(second)
+    rooftop.chat.composer.clear_draft()
+    rooftop.chats.open(first)
+    assert [entry.key for entry in rooftop.chats.entries] == [first]
+
+
+def test_a_chat_that_ends_the_app_is_not_opened_for_ever(
+    start: Callable[[], Application], qtbot: QtBot, path: Path
+) -> None:
+    history = History(path)
+    chat = make_chat("Poison", "x")
+    save(history, chat)
+    history.set_note(LAST_CHAT, chat.key)
+    history.set_note(RESTORING, "x" * MOST_CRASHES)
+    history.close()
+    rooftop = start()
+    assert texts(rooftop) == []
+    assert "not opened" in rooftop.chat.banners.banners["history"].text
+    close(rooftop)
+    assert notes(path)[RESTORING] == ""
+
+
+def test_two_windows_share_the_chats(start: Callable[[], Application], qtbot: QtBot, path: Path) -> None:
+    rooftop = start()
+    ask(rooftop, qtbot, "Mine")
+    other = History(path)
+    save(other, make_chat("Theirs"))
+    other.close()
+    rooftop.window.activated.emit()
+    assert {entry.name for entry in rooftop.chats.entries} == {"Mine", "Theirs"}
+
+
+# ---- what goes wrong ----
+
+
+def test_a_damaged_file_is_told_and_set_aside(start: Callable[[], Application], qtbot: QtBot, path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(bytes(50_000))
+    rooftop = start()
+    assert "damaged" in rooftop.chat.banners.banners["history"].text
+    ask(rooftop, qtbot, "Hi")
+    close(rooftop)
+    history = History(path)
+    assert len(history.entries()) == 1
+    history.close()
+    assert [p.stat().st_size for p in path.parent.glob("*damaged*.db")] == [50_000]
+
+
+def test_a_newer_file_is_left_alone(start: Callable[[], Application], qtbot: QtBot, path: Path) -> None:
+    History(path).close()
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    connection.close()
+    before = path.read_bytes()
+    rooftop = start()
+    banner = rooftop.chat.banners.banners["history"]
+    assert "newer version" in banner.text
+    assert not banner.buttons
+    ask(rooftop, qtbot, "Still works")
+    close(rooftop)
+    assert path.read_bytes() == before
+
+
+def test_without_a_place_to_write_chats_stay_in_memory_until_there_is_one(
+    start: Callable[[], Application], qtbot: QtBot, path: Path
+) -> None:
+    path.parent.write_text("a file is in the way")
+    rooftop = start()
+    banner = rooftop.chat.banners.banners["history"]
+    assert "in memory" in banner.text
+    ask(rooftop, qtbot, "First")
+    rooftop.window.new_chat_requested.emit()
+    ask(rooftop, qtbot, "Second")
+    path.parent.unlink()
+    banner.buttons[0].click()
+    assert "history" not in rooftop.chat.banners.banners
+    close(rooftop)
+    history = History(path)
+    assert {entry.name for entry in history.entries()} == {"First", "Second"}
+    history.close()
+
+
+def test_a_disk_that_fills_up_loses_nothing(start: Callable[[], Application], qtbot: QtBot, path: Path) -> None:
+    rooftop = start()
+    ask(rooftop, qtbot, "Before")
+    writer = rooftop.chats._thread
+    limits: list[int] = []
+
+    def limit(history: History) -> None:
+        connection = history._connection
+        limits.append(connection.execute("PRAGMA page_count").fetchone()[0])
+        connection.execute(f"PRAGMA max_page_count = {limits[0]}")
+
+    writer.run(limit)
+    ask(rooftop, qtbot, "word " * 6000)
+    qtbot.waitUntil(lambda: "history" in rooftop.chat.banners.banners)
+    banner = rooftop.chat.banners.banners["history"]
+    assert "full" in banner.text
+    big = rooftop.session.conversation.key
+    rooftop.window.new_chat_requested.emit()
+    assert rooftop.chats.open(big)
+    writer.run(lambda history: history._connection.execute("PRAGMA max_page_count = 1000000").fetchall())
+    banner.buttons[0].click()
+    qtbot.waitUntil(lambda: "history" not in rooftop.chat.banners.banners)
+    close(rooftop)
+    history = History(path)
+    loaded = history.load(big)
+    assert loaded is not None
+    assert [len(m.text) for m in loaded.messages][-2] == 29_999
+    history.close()
+
+
+# ---- several chats ----
+
+
+def test_a_reply_goes_on_while_another_chat_is_shown(
+    start: Callable[[], Application], qtbot: QtBot, host: FakeHost
+) -> None:
+    rooftop = start()
+    host.hold_reply, host.reply = True, LONG
+    rooftop.session.submit("Count")
+    qtbot.waitUntil(lambda: texts(rooftop)[-1:] != [""] and len(texts(rooftop)) == 2)
+    first = rooftop.session.conversation.key
+    model = rooftop.window.sidebar.model
+    assert "being written" in model.data(model.index(model.row_of(first)), Qt.ItemDataRole.AccessibleTextRole)
+    rooftop.window.new_chat_requested.emit()
+    assert mode(rooftop) is ComposerMode.SEND
+    rooftop.chat.composer.set_draft("And now?")
+    rooftop.chat.composer.send_requested.emit("And now?")
+    assert mode(rooftop) is ComposerMode.QUEUED
+    assert "another chat" in rooftop.chat.composer.hint
+    host.release()
+    qtbot.waitUntil(lambda: not rooftop.session.busy and not rooftop.session.queued)
+    assert texts(rooftop) == ["And now?", LONG]
+    rooftop.chats.open(first)
+    assert texts(rooftop) == ["Count", LONG]
+    assert "being written" not in model.data(model.index(model.row_of(first)), Qt.ItemDataRole.AccessibleTextRole)
+
+
+def test_coming_back_to_a_reply_that_is_being_written(
+    start: Callable[[], Application], qtbot: QtBot, host: FakeHost
+) -> None:
+    rooftop = start()
+    host.hold_reply, host.reply = True, LONG
+    rooftop.session.submit("Count")
+    qtbot.waitUntil(lambda: rooftop.session.conversation.messages[-1].text != "")
+    first = rooftop.session.conversation.key
+    rooftop.window.new_chat_requested.emit()
+    rooftop.chats.open(first)
+    assert rooftop.chat.composer.mode is ComposerMode.STOP
+    host.release()
+    qtbot.waitUntil(lambda: not rooftop.session.busy)
+    markdown = rooftop.chat.transcript.views[-1].markdown
+    assert markdown is not None
+    assert markdown.source == LONG
+
+
+def test_deleting_can_be_undone_and_stops_the_reply(
+    start: Callable[[], Application], qtbot: QtBot, host: FakeHost, path: Path
+) -> None:
+    rooftop = start()
+    ask(rooftop, qtbot, "Keep")
+    rooftop.window.new_chat_requested.emit()
+    host.hold_reply, host.reply = True, LONG
+    rooftop.session.submit("Count")
+    qtbot.waitUntil(lambda: rooftop.session.conversation.messages[-1].text != "")
+    key = rooftop.session.conversation.key
+    rooftop.window.sidebar.delete_requested.emit(key)
+    assert not rooftop.session.busy
+    assert texts(rooftop) == ["Keep", "Hello **world**."]
+    assert rooftop.chat.toast.text == "Chat deleted"
+    rooftop.chat.toast.button.click()
+    qtbot.waitUntil(lambda: rooftop.session.conversation.key == key)
+    assert texts(rooftop)[0] == "Count"
+    assert rooftop.session.conversation.messages[1].state == "stopped"
+    rooftop.chats.delete(key)
+    close(rooftop)
+    history = History(path)
+    assert [entry.name for entry in history.entries()] == ["Keep"]
+    assert history.load(key) is None
+    history.close()
+
+
+# ---- messages ----
+
+
+def test_regenerating_makes_a_version_and_the_arrows_choose(
+    start: Callable[[], Application], qtbot: QtBot, host: FakeHost
+) -> None:
+    rooftop = start()
+    ask(rooftop, qtbot, "Hi")
+    host.reply = "Another."
+    button(rooftop.chat.transcript.views[-1], "Write").click()
+    qtbot.waitUntil(lambda: not rooftop.session.busy)
+    assert texts(rooftop) == ["Hi", "Another."]
+    view = rooftop.chat.transcript.views[-1]
+    assert button(view, "Previous").isVisibleTo(view)
+    button(view, "Previous").click()
+    assert texts(rooftop) == ["Hi", "Hello **world**."]
+    ask(rooftop, qtbot, "More")
+    button(view_of(rooftop, "Hello **world**."), "Next").click()
+    assert texts(rooftop) == ["Hi", "Another."]
+    close(rooftop)
+    rooftop = start()
+    qtbot.waitUntil(lambda: texts(rooftop) == ["Hi", "Another."])
+    button(view_of(rooftop, "Another."), "Previous").click()
+    assert texts(rooftop) == ["Hi", "Hello **world**.", "More", "Another."]
+
+
+def test_editing_a_message_makes_a_branch(start: Callable[[], Application], qtbot: QtBot, host: FakeHost) -> None:
+    rooftop = start()
+    ask(rooftop, qtbot, "Hi")
+    ask(rooftop, qtbot, "More")
+    view = view_of(rooftop, "Hi")
+    button(view, "Edit").click()
+    field = view.findChild(QPlainTextEdit)
+    assert field is not None
+    QTest.keyClick(field, Qt.Key.Key_Escape)
+    assert not any(one.isVisible() for one in view.findChildren(QPlainTextEdit))
+    button(view, "Edit").click()
+    field = view.findChildren(QPlainTextEdit)[-1]
+    field.setPlainText("Bye")
+    host.reply = "See you."
+    QTest.keyClick(field, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: not rooftop.session.busy)
+    assert texts(rooftop) == ["Bye", "See you."]
+    generate = [request for request in host.requests if isinstance(request, Generate)][-1]
+    assert [message.content for message in generate.messages] == ["Bye"]
+    button(view_of(rooftop, "Bye"), "Previous").click()
+    assert texts(rooftop) == ["Hi", "Hello **world**.", "More", "Hello **world**."]
+
+
+def test_a_stopped_reply_goes_on_in_the_same_message(
+    start: Callable[[], Application], qtbot: QtBot, host: FakeHost
+) -> None:
+    rooftop = start()
+    host.hold_reply, host.reply = True, LONG
+    rooftop.session.submit("Count")
+    qtbot.waitUntil(lambda: rooftop.session.conversation.messages[-1].text != "")
+    rooftop.session.stop()
+    qtbot.waitUntil(lambda: rooftop.client.state is EngineState.READY)
+    begun = rooftop.session.conversation.messages[-1].text
+    host.hold_reply, host.reply = False, "and on."
+    view = rooftop.chat.transcript.views[-1]
+    button(view, "Continue").click()
+    qtbot.waitUntil(lambda: not rooftop.session.busy)
+    assert texts(rooftop) == ["Count", begun + "and on."]
+    request = host.requests[-1]
+    assert isinstance(request, Generate)
+    assert request.continue_reply
+    assert request.messages[-1].content == begun
+    view = rooftop.chat.transcript.views[-1]
+    assert view.markdown is not None
+    assert view.markdown.source == begun + "and on."
+    assert not button(view, "Continue").isVisibleTo(view)
+
+
+def test_deleting_a_message_can_be_undone(start: Callable[[], Application], qtbot: QtBot, path: Path) -> None:
+    rooftop = start()
+    ask(rooftop, qtbot, "Hi")
+    ask(rooftop, qtbot, "More")
+    button(view_of(rooftop, "More"), "Delete").click()
+    assert texts(rooftop) == ["Hi", "Hello **world**."]
+    assert "2 messages" in rooftop.chat.toast.text or "messages deleted" in rooftop.chat.toast.text
+    rooftop.chat.toast.button.click()
+    assert texts(rooftop) == ["Hi", "Hello **world**.", "More", "Hello **world**."]
+    button(view_of(rooftop, "Hi"), "Delete").click()
+    assert texts(rooftop) == []
+    close(rooftop)
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT count(*) FROM messages").fetchone()[0] == 0
+    connection.close()
+
+
+def test_nothing_is_changed_while_a_reply_is_written(
+    start: Callable[[], Application], qtbot: QtBot, host: FakeHost
+) -> None:
+    rooftop = start()
+    host.hold_reply, host.reply = True, LONG
+    rooftop.session.submit("Count")
+    qtbot.waitUntil(lambda: rooftop.session.conversation.messages[-1].text != "")
+    view = rooftop.chat.transcript.views[0]
+    assert not button(view, "Delete").isVisibleTo(view)
+    rooftop.session.delete_message(rooftop.session.conversation.messages[0])
+    assert not rooftop.session.edit(rooftop.session.conversation.messages[0], "x")
+    assert len(rooftop.session.conversation.messages) == 2
+    rooftop.session.stop()
+
+
+def test_the_system_prompt_and_the_sampling_come_from_outside(
+    start: Callable[[], Application], qtbot: QtBot, host: FakeHost
+) -> None:
+    rooftop = start()
+    asked: list[str] = []
+
+    def options(chat: object) -> tuple[str, SamplingParams]:
+        asked.append(rooftop.session.conversation.options)
+        return "Be brief.", SamplingParams(max_tokens=7)
+
+    rooftop.session.set_reply_options(options)
+    rooftop.session.conversation.options = '{"preset": "x"}'
+    ask(rooftop, qtbot, "Hi")
+    request = [r for r in host.requests if isinstance(r, Generate)][-1]
+    assert (request.messages[0].role, request.messages[0].content) == ("system", "Be brief.")
+    assert request.sampling.max_tokens == 7
+    assert asked == ['{"preset": "x"}']
+
+
+# ---- files ----
+
+
+def test_out_and_in_again(start: Callable[[], Application], qtbot: QtBot, tmp_path: Path) -> None:
+    rooftop = start()
+    ask(rooftop, qtbot, "Hi")
+    desk = rooftop._desk
+    desk.export_to(tmp_path / "x.json", rooftop.chats.every_chat())
+    assert "x.json" in rooftop.chat.toast.text
+    assert len(json.loads((tmp_path / "x.json").read_text())["chats"]) == 1
+    desk.export_to(tmp_path / "x.md", rooftop.chats.every_chat())
+    assert (tmp_path / "x.md").read_text().startswith("# Hi")
+    (tmp_path / "bad.json").write_text("[")
+    desk.import_from([tmp_path / "bad.json", tmp_path / "x.json"])
+    assert len(rooftop.chats.entries) == 2
+    assert texts(rooftop) == ["Hi", "Hello **world**."]
+    assert "bad.json cannot be imported" in rooftop.chat.banners.banners["import"].text
+    desk.export_to(tmp_path / "nowhere" / "x.json", rooftop.chats.every_chat())
+    assert "cannot be written" in rooftop.chat.banners.banners["export"].text
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_home(start: Callable[[], Application], path: Path) -> None:
+    path.parent.mkdir()
+    path.parent.chmod(0o500)
+    rooftop = start()
+    assert "in memory" in rooftop.chat.banners.banners["history"].text
+    path.parent.chmod(0o700)
