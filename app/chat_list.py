@@ -69,7 +69,7 @@ class ChatListModel(QAbstractListModel):
             return
         by_key = {entry.key: entry for entry in self._entries}
         rows = [Row("", by_key[f.key], f.name, f.snippet) for f in found if f.key in by_key]
-        self._show([Row(tr("%n chats found", len(rows)) if len(rows) != 1 else tr("1 chat found")), *rows])
+        self._show([Row(tr("%n chats found", len(rows))), *rows])
 
     def set_busy(self, key: str) -> None:
         """Mark the chat that a reply is being written in, "" for none."""

@@ -131,8 +131,7 @@ class ChatDesk(QObject):
         if problems:
             self._window.chat.banners.show_banner("import", " ".join(problems))
         if found:
-            text = tr("%n chats imported", len(found)) if len(found) > 1 else tr("1 chat imported")
-            self._window.chat.toast.show_text(text)
+            self._window.chat.toast.show_text(tr("%n chats imported", len(found)))
 
     def _export(self, every: bool) -> None:
         if every:

@@ -178,7 +178,7 @@ class ChatPane(QWidget):
     def _removed(self, removed: Removed) -> None:
         chat = self._session.conversation
         self.toast.show_text(
-            tr("%n messages deleted", len(removed.messages)) if len(removed.messages) > 1 else tr("Message deleted"),
+            tr("%n messages deleted", len(removed.messages)),
             tr("Undo"),
             lambda: self._session.restore(chat, removed),
         )

@@ -87,7 +87,14 @@ def shortcuts_of(window: QMainWindow) -> list[Shortcut]:
         found += _lines(tr("Everywhere"), action)
     for shortcut in window.findChildren(QShortcut):
         found.append(Shortcut(tr("Everywhere"), _native(shortcut.keys()), shortcut.whatsThis()))
-    return found + message_keys()
+    return found + list_keys() + message_keys()
+
+
+def list_keys() -> list[Shortcut]:
+    """The keys of the list of chats, which are no actions."""
+    section = tr("In the list of chats")
+    table = (("Enter", tr("Open the chat")), ("F2", tr("Rename the chat")), ("Del", tr("Delete the chat")))
+    return [Shortcut(section, _native([QKeySequence(keys)]), text) for keys, text in table]
 
 
 def message_keys() -> list[Shortcut]:

@@ -24,6 +24,154 @@
             <translation>Erneut versuchen</translation>
         </message>
         <message>
+            <location filename="../../app/chat_files.py" />
+            <source>You</source>
+            <translation>Sie</translation>
+        </message>
+        <message>
+            <location filename="../../app/chat_files.py" />
+            <source>Reply</source>
+            <translation>Antwort</translation>
+        </message>
+        <message>
+            <location filename="../../app/chat_files.py" />
+            <source>{path} cannot be written ({reason}).</source>
+            <translation>{path} kann nicht geschrieben werden ({reason}).</translation>
+        </message>
+        <message>
+            <location filename="../../app/chat_files.py" />
+            <source>Choose another folder, or make room on its drive.</source>
+            <translation>Wählen Sie einen anderen Ordner oder schaffen Sie Platz auf dem Laufwerk.</translation>
+        </message>
+        <message>
+            <location filename="../../app/chat_files.py" />
+            <source>it holds {what}</source>
+            <translation>sie enthält {what}</translation>
+        </message>
+        <message>
+            <location filename="../../app/chat_files.py" />
+            <source>no chats</source>
+            <translation>keine Chats</translation>
+        </message>
+        <message>
+            <location filename="../../app/chat_files.py" />
+            <source>chats of a newer version of Rooftop</source>
+            <translation>Chats einer neueren Version von Rooftop</translation>
+        </message>
+        <message>
+            <location filename="../../app/chat_files.py" />
+            <source>no list of chats</source>
+            <translation>keine Liste von Chats</translation>
+        </message>
+        <message>
+            <location filename="../../app/chat_files.py" />
+            <source>no chats of Rooftop or LM Studio</source>
+            <translation>keine Chats von Rooftop oder LM Studio</translation>
+        </message>
+        <message>
+            <location filename="../../app/chat_files.py" />
+            <source>a message that is none</source>
+            <translation>eine Nachricht, die keine ist</translation>
+        </message>
+        <message>
+            <location filename="../../app/chat_files.py" />
+            <source>no messages</source>
+            <translation>keine Nachrichten</translation>
+        </message>
+        <message>
+            <location filename="../../app/chat_files.py" />
+            <source>it is larger than {limit} MiB</source>
+            <translation>sie ist größer als {limit} MiB</translation>
+        </message>
+        <message>
+            <location filename="../../app/chat_files.py" />
+            <source>it is nested too deeply</source>
+            <translation>sie ist zu tief verschachtelt</translation>
+        </message>
+        <message>
+            <location filename="../../app/chat_files.py" />
+            <source>it is not JSON</source>
+            <translation>sie ist kein JSON</translation>
+        </message>
+        <message>
+            <location filename="../../app/chat_files.py" />
+            <source>{name} cannot be imported: {why}.</source>
+            <translation>{name} kann nicht eingelesen werden: {why}.</translation>
+        </message>
+        <message>
+            <location filename="../../app/chat_files.py" />
+            <source>Choose a file that Rooftop or LM Studio exported.</source>
+            <translation>Wählen Sie eine Datei, die Rooftop oder LM Studio geschrieben hat.</translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/chat_list.py" />
+            <source>%n chats found</source>
+            <translation>
+                <numerusform>%n Chat gefunden</numerusform>
+                <numerusform>%n Chats gefunden</numerusform>
+            </translation>
+        </message>
+        <message>
+            <location filename="../../app/chat_list.py" />
+            <source>pinned</source>
+            <translation>angeheftet</translation>
+        </message>
+        <message>
+            <location filename="../../app/chat_list.py" />
+            <source>a reply is being written</source>
+            <translation>eine Antwort wird geschrieben</translation>
+        </message>
+        <message>
+            <location filename="../../app/chat_list.py" />
+            <source>Pinned</source>
+            <translation>Angeheftet</translation>
+        </message>
+        <message>
+            <location filename="../../app/chat_list.py" />
+            <source>Today</source>
+            <translation>Heute</translation>
+        </message>
+        <message>
+            <location filename="../../app/chat_list.py" />
+            <source>Yesterday</source>
+            <translation>Gestern</translation>
+        </message>
+        <message>
+            <location filename="../../app/chat_list.py" />
+            <source>Previous 7 days</source>
+            <translation>Letzte 7 Tage</translation>
+        </message>
+        <message>
+            <location filename="../../app/chat_list.py" />
+            <source>Older</source>
+            <translation>Älter</translation>
+        </message>
+        <message>
+            <location filename="../../app/chat_session.py" />
+            <source>The message before these is gone, so they cannot come back.</source>
+            <translation>Die Nachricht davor gibt es nicht mehr, darum können diese nicht zurückkommen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/chat_session.py" />
+            <source>A reply is being written in another chat. Wait for its end, or stop it there.</source>
+            <translation>In einem anderen Chat wird eine Antwort geschrieben. Warten Sie ihr Ende ab oder halten Sie sie dort an.</translation>
+        </message>
+        <message>
+            <location filename="../../app/chat_session.py" />
+            <source>No model is loaded, so nothing can be written.</source>
+            <translation>Es ist kein Modell geladen, darum kann nichts geschrieben werden.</translation>
+        </message>
+        <message>
+            <location filename="../../app/chats.py" />
+            <source>{problem} Until then your chats stay in memory.</source>
+            <translation>{problem} Bis dahin bleiben Ihre Chats im Arbeitsspeicher.</translation>
+        </message>
+        <message>
+            <location filename="../../app/chats.py" />
+            <source>Rooftop ended unexpectedly when it opened your last chat, so it was not opened this time.</source>
+            <translation>Rooftop wurde unerwartet beendet, als es Ihren letzten Chat öffnete; darum wurde er diesmal nicht geöffnet.</translation>
+        </message>
+        <message>
             <location filename="../../app/engine_words.py" />
             <source>Checking the model</source>
             <translation>Modell wird geprüft</translation>
@@ -313,6 +461,69 @@
             <translation>Schließen</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/chat_desk.py" />
+            <source>Chat deleted</source>
+            <translation>Chat gelöscht</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_desk.py" />
+            <source>Undo</source>
+            <translation>Rückgängig</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_desk.py" />
+            <source>Saved as {name}</source>
+            <translation>Gespeichert als {name}</translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/chat_desk.py" />
+            <source>%n chats imported</source>
+            <translation>
+                <numerusform>%n Chat eingelesen</numerusform>
+                <numerusform>%n Chats eingelesen</numerusform>
+            </translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_desk.py" />
+            <source>Rooftop chats</source>
+            <translation>Rooftop-Chats</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_desk.py" />
+            <source>There is nothing to export yet.</source>
+            <translation>Es gibt noch nichts zu exportieren.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_desk.py" />
+            <source>Chat</source>
+            <translation>Chat</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_desk.py" />
+            <source>All branches, for Rooftop (*.json)</source>
+            <translation>Alle Zweige, für Rooftop (*.json)</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_desk.py" />
+            <source>As it is shown, to read (*.md)</source>
+            <translation>Wie angezeigt, zum Lesen (*.md)</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_desk.py" />
+            <source>Export</source>
+            <translation>Exportieren</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_desk.py" />
+            <source>Import chats of Rooftop or LM Studio</source>
+            <translation>Chats von Rooftop oder LM Studio einlesen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_desk.py" />
+            <source>Chats (*.json)</source>
+            <translation>Chats (*.json)</translation>
+        </message>
+        <message>
             <location filename="../../app/widgets/chat_pane.py" />
             <source>Open link</source>
             <translation>Link öffnen</translation>
@@ -321,6 +532,14 @@
             <location filename="../../app/widgets/chat_pane.py" />
             <source>Open this address in your web browser?</source>
             <translation>Diese Adresse im Webbrowser öffnen?</translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/chat_pane.py" />
+            <source>%n messages deleted</source>
+            <translation>
+                <numerusform>%n Nachricht gelöscht</numerusform>
+                <numerusform>%n Nachrichten gelöscht</numerusform>
+            </translation>
         </message>
         <message>
             <location filename="../../app/widgets/chat_pane.py" />
@@ -331,6 +550,11 @@
             <location filename="../../app/widgets/chat_pane.py" />
             <source>The model is still loading. Your message is sent as soon as it is ready; Esc takes it back</source>
             <translation>Das Modell lädt noch. Ihre Nachricht wird gesendet, sobald es bereit ist; Esc nimmt sie zurück</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_pane.py" />
+            <source>A reply is being written in another chat. Yours is sent after it; Esc takes it back</source>
+            <translation>In einem anderen Chat wird eine Antwort geschrieben. Ihre Nachricht wird danach gesendet; Esc nimmt sie zurück</translation>
         </message>
         <message>
             <location filename="../../app/widgets/chat_pane.py" />
@@ -376,6 +600,11 @@
             <location filename="../../app/widgets/chat_pane.py" />
             <source>Keep experts on disk and load</source>
             <translation>Mit Experten auf dem Laufwerk laden</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_row.py" />
+            <source>Name of the chat</source>
+            <translation>Name des Chats</translation>
         </message>
         <message>
             <location filename="../../app/widgets/empty_state.py" />
@@ -491,6 +720,21 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/main_window.py" />
+            <source>Search chats</source>
+            <translation>Chats durchsuchen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/main_window.py" />
+            <source>The chat above</source>
+            <translation>Der Chat darüber</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/main_window.py" />
+            <source>The chat below</source>
+            <translation>Der Chat darunter</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/main_window.py" />
             <source>&amp;Open model file (.gguf)…</source>
             <translation>Modelldatei ö&amp;ffnen (.gguf)…</translation>
         </message>
@@ -501,8 +745,33 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/main_window.py" />
+            <source>&amp;Import chats…</source>
+            <translation>Chats &amp;einlesen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/main_window.py" />
+            <source>&amp;Export this chat…</source>
+            <translation>Diesen Chat e&amp;xportieren…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/main_window.py" />
+            <source>Export &amp;all chats…</source>
+            <translation>&amp;Alle Chats exportieren…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/main_window.py" />
+            <source>&amp;Undo delete chat</source>
+            <translation>&amp;Löschen des Chats rückgängig machen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/main_window.py" />
             <source>&amp;Settings…</source>
             <translation>&amp;Einstellungen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/main_window.py" />
+            <source>&amp;Chats</source>
+            <translation>&amp;Chats</translation>
         </message>
         <message>
             <location filename="../../app/widgets/main_window.py" />
@@ -560,6 +829,76 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <translation>&amp;Über Rooftop</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/message_actions.py" />
+            <source>Previous version</source>
+            <translation>Vorige Fassung</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_actions.py" />
+            <source>Next version</source>
+            <translation>Nächste Fassung</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_actions.py" />
+            <source>Continue this reply</source>
+            <translation>Diese Antwort fortsetzen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_actions.py" />
+            <source>Write this reply anew</source>
+            <translation>Diese Antwort neu schreiben</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_actions.py" />
+            <source>Copy this message</source>
+            <translation>Diese Nachricht kopieren</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_actions.py" />
+            <source>Copy this reply</source>
+            <translation>Diese Antwort kopieren</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_actions.py" />
+            <source>Edit this message</source>
+            <translation>Diese Nachricht bearbeiten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_actions.py" />
+            <source>Delete this message and what follows</source>
+            <translation>Diese Nachricht und alles danach löschen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_actions.py" />
+            <source>Version {number} of {count}</source>
+            <translation>Fassung {number} von {count}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_actions.py" />
+            <source>Retry</source>
+            <translation>Noch einmal</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_actions.py" />
+            <source>Copied</source>
+            <translation>Kopiert</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_editor.py" />
+            <source>Save and send</source>
+            <translation>Speichern und senden</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_editor.py" />
+            <source>Edit your message</source>
+            <translation>Ihre Nachricht bearbeiten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_view.py" />
+            <source>Broke off: Rooftop was closed</source>
+            <translation>Abgebrochen: Rooftop wurde beendet</translation>
+        </message>
+        <message>
             <location filename="../../app/widgets/shortcuts_dialog.py" />
             <source>Keyboard shortcuts</source>
             <translation>Tastenkürzel</translation>
@@ -568,6 +907,26 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/shortcuts_dialog.py" />
             <source>Everywhere</source>
             <translation>Überall</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/shortcuts_dialog.py" />
+            <source>In the list of chats</source>
+            <translation>In der Liste der Chats</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/shortcuts_dialog.py" />
+            <source>Open the chat</source>
+            <translation>Den Chat öffnen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/shortcuts_dialog.py" />
+            <source>Rename the chat</source>
+            <translation>Den Chat umbenennen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/shortcuts_dialog.py" />
+            <source>Delete the chat</source>
+            <translation>Den Chat löschen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/shortcuts_dialog.py" />
@@ -595,6 +954,96 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <translation>Im Chat eine Seite nach unten</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/sidebar.py" />
+            <source>Chats</source>
+            <translation>Chats</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sidebar.py" />
+            <source>New chat</source>
+            <translation>Neuer Chat</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sidebar.py" />
+            <source>New chat (Ctrl+N)</source>
+            <translation>Neuer Chat (Strg+N)</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sidebar.py" />
+            <source>Open</source>
+            <translation>Öffnen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sidebar.py" />
+            <source>Rename</source>
+            <translation>Umbenennen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sidebar.py" />
+            <source>Unpin</source>
+            <translation>Nicht mehr anheften</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sidebar.py" />
+            <source>Pin to the top</source>
+            <translation>Oben anheften</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sidebar.py" />
+            <source>Move to folder</source>
+            <translation>In Ordner verschieben</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sidebar.py" />
+            <source>New folder…</source>
+            <translation>Neuer Ordner…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sidebar.py" />
+            <source>Out of its folder</source>
+            <translation>Aus dem Ordner nehmen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sidebar.py" />
+            <source>Export…</source>
+            <translation>Exportieren…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sidebar.py" />
+            <source>Delete</source>
+            <translation>Löschen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sidebar.py" />
+            <source>No chat has these words.</source>
+            <translation>Kein Chat enthält diese Wörter.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sidebar.py" />
+            <source>Your chats will be listed here.</source>
+            <translation>Hier werden Ihre Chats aufgelistet.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sidebar.py" />
+            <source>New folder</source>
+            <translation>Neuer Ordner</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sidebar.py" />
+            <source>Name of the folder</source>
+            <translation>Name des Ordners</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sidebar.py" />
+            <source>Search chats (Ctrl+K)</source>
+            <translation>Chats durchsuchen (Strg+K)</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sidebar.py" />
+            <source>List of chats</source>
+            <translation>Liste der Chats</translation>
+        </message>
+        <message>
             <location filename="../../app/widgets/top_bar.py" />
             <source>Device</source>
             <translation>Gerät</translation>
@@ -611,13 +1060,13 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/top_bar.py" />
-            <source>New chat (Ctrl+N)</source>
-            <translation>Neuer Chat (Strg+N)</translation>
+            <source>Chats (Ctrl+B)</source>
+            <translation>Chats (Strg+B)</translation>
         </message>
         <message>
             <location filename="../../app/widgets/top_bar.py" />
-            <source>Live panel (Ctrl+B)</source>
-            <translation>Live-Ansicht (Strg+B)</translation>
+            <source>Live panel (Ctrl+Shift+B)</source>
+            <translation>Live-Ansicht (Strg+Umschalt+B)</translation>
         </message>
         <message>
             <location filename="../../app/widgets/top_bar.py" />

@@ -4,6 +4,14 @@
     <context>
         <name>Rooftop</name>
         <message numerus="yes">
+            <location filename="../../app/chat_list.py" />
+            <source>%n chats found</source>
+            <translation>
+                <numerusform>%n chat found</numerusform>
+                <numerusform>%n chats found</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
             <location filename="../../app/engine_words.py" />
             <source>VRAM ran out %n times: fewer experts live there than planned.</source>
             <translation>
@@ -25,6 +33,22 @@
             <translation>
                 <numerusform>%n byte</numerusform>
                 <numerusform>%n bytes</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/chat_desk.py" />
+            <source>%n chats imported</source>
+            <translation>
+                <numerusform>%n chat imported</numerusform>
+                <numerusform>%n chats imported</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/chat_pane.py" />
+            <source>%n messages deleted</source>
+            <translation>
+                <numerusform>%n message deleted</numerusform>
+                <numerusform>%n messages deleted</numerusform>
             </translation>
         </message>
     </context>
