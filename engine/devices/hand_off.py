@@ -28,6 +28,7 @@ from contextlib import suppress
 
 import torch
 
+from engine.errors import GpuLostError
 from engine.kernels.cuda_driver import CudaDriver, CudaDriverError
 
 PATIENCE_S = 0.2  # without a signal, before the stream is asked whether the GPU is still there
@@ -266,6 +267,7 @@ def _try(hand_off: HandOff) -> None:
 
     Raises:
         HandOffError: A signal did not come, or came although it was held back.
+        GpuLostError: The stream does not go on.
     """
     hand_off.signal()
     if not hand_off._arrived(TRIAL_S):
@@ -277,6 +279,9 @@ def _try(hand_off: HandOff) -> None:
     hand_off.signal()
     early = hand_off._arrived(_HELD_S)
     hand_off.release()
-    if early or not hand_off._arrived(TRIAL_S):
-        raise HandOffError(f"What {hand_off.name} held back {'came at once' if early else 'did not come'}.")
+    if not early and not hand_off._arrived(TRIAL_S):
+        # The stream stands for good; the mark of the trial stays, and the next start does without.
+        raise GpuLostError(f"The GPU did not go on after a trial ({hand_off.name}).", "Start Rooftop again.")
+    if early:
+        raise HandOffError(f"What {hand_off.name} held back came at once.")
     hand_off._under_way = 0

@@ -244,6 +244,15 @@ class TestTrial:
         assert "flags" not in names
         assert names[-1] == "event"
 
+    def test_a_stream_that_does_not_go_on_is_lost(
+        self, cuda: FakeCuda, driver: QueueDriver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        FlagHandOff(driver, pinned(8).view(torch.int32))
+        monkeypatch.setattr(FlagHandOff, "release", lambda _: None)
+        with pytest.raises(GpuLostError, match="did not go on"):
+            list(working(hand_offs(driver, pinned)))
+        driver.queue.clear()
+
     def test_flags_are_left_alone_where_stores_may_be_seen_in_another_order(
         self, cuda: FakeCuda, driver: QueueDriver, monkeypatch: pytest.MonkeyPatch
     ) -> None:
