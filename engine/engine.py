@@ -124,7 +124,7 @@ class Engine:
             )
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
-            self._gpu_note = self._gpu_note or self._loaded.device.limitation
+            self._gpu_note = self._gpu_note or self._loaded.device.limitation or self._loaded.step_note
             if known is None:
                 self._measure(on_event, cancelled)
             self._settle(self._plan(config, self._loaded.record.costs))

@@ -34,6 +34,7 @@ from engine.model.decoder import Decoder
 from engine.model.kv_cache import KVCache
 from engine.model.native_decoder import NativeDecoder
 from engine.model.native_weights import NativeWeights, load_native_dense
+from engine.model.step_trial import open_steps
 from engine.model.weights import DenseWeights, checkpoint_bytes, load_dense, load_experts
 
 LOADING_INTERVAL_S = 0.05
@@ -98,6 +99,7 @@ class LoadedModel:
         record: What the experts did; where a GPU takes part, it is the executor itself.
         decoder: Runs the model, over the KV cache.
         pool: Threads of our own kernels; None where torch computes.
+        step_note: A sentence: why decode steps on the GPU are slower than they could be; "" where there is none.
         memory_shortages: Times that memory ran out, so that less is in force than was planned; else 0.
     """
 
@@ -110,6 +112,7 @@ class LoadedModel:
     record: ExecutionRecord
     decoder: Decoder | NativeDecoder
     pool: CpuPool | None
+    step_note: str = ""
     memory_shortages: int = 0
 
     @property
@@ -155,6 +158,13 @@ class LoadedModel:
         as_planned = complete and (plan.context_tokens, plan.kv_precision) == (cache.capacity, cache.precision)
         self.memory_shortages = 0 if as_planned else 1
         self.record.placed()
+        self._open_steps()
+
+    def _open_steps(self) -> None:
+        """Have the device's own kernels run decode steps over the cache, where they can."""
+        if isinstance(self.decoder, Decoder) and self.decoder.steps is None:
+            with device_faults():
+                self.step_note = open_steps(self.model, self.decoder, self.device)
 
     def _replace_cache(self, context_tokens: int, precision: KvPrecision) -> None:
         """Another, empty KV cache; one like the old where there is no memory for a new one.
@@ -164,6 +174,8 @@ class LoadedModel:
         """
         old = self.decoder.cache
         before = old.capacity, old.precision
+        if isinstance(self.decoder, Decoder):
+            self.decoder.steps = None
         old.close()
 
         def open_cache(tokens: int, precision: KvPrecision) -> KVCache:

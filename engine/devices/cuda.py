@@ -15,7 +15,8 @@ import itertools
 import tempfile
 import time
 import warnings
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,14 @@ import torch
 from engine.config import ModelConfig
 from engine.devices.device import Device
 from engine.devices.gpu_experts import GpuExperts
+from engine.devices.hand_off import EventHandOff, HandOff, choose_hand_off, hand_offs
 from engine.devices.pending import EventSpan, Handed, Span
+from engine.devices.step_tools import Captures, StepTools
 from engine.devices.trial import on_trial, trial_mark
 from engine.errors import ConfigurationError
 from engine.hardware import GpuProfile
-from engine.kernels.cuda_driver import CudaDriverError
+from engine.kernels.cuda_driver import CudaDriver, CudaDriverError
+from engine.kernels.gpu_decoder_plans import MAX_HEAD_DIM, decoder_programs
 from engine.kernels.gpu_kernels import GpuKernels, GpuKernelsUnavailableError
 from engine.kernels.gpu_plans import LayerTable, matrix_program, runs_experts
 from engine.kernels.torch_expert import ExpertWeights, expert_forward
@@ -125,11 +129,38 @@ class CudaDevice(Device):
                 kernels.load(known, [name for name in names if not FORMATS[name].is_float])
                 with on_trial(trial_mark(folder, matrix_program(names[0]).source().files, self._machine())):
                     kernels.self_test(names, self.torch_device)
+                    kernels.self_test_experts(known, self.torch_device)
                     torch.cuda.synchronize(self.torch_device)
             except (GpuKernelsUnavailableError, CudaDriverError) as error:
                 self.limitation = f"Torch runs the experts on the GPU, more slowly than our kernels would: {error}"
                 return
-        self._experts = GpuExperts(kernels)
+            self._experts = GpuExperts(kernels)
+            self.step_tools = self._open_step_tools(kernels, folder)
+
+    def _open_step_tools(self, kernels: GpuKernels, folder: Path) -> StepTools:
+        """Find the best hand-off."""
+        sources, machine = decoder_programs(MAX_HEAD_DIM, torch.float32)[0].source().files, self._machine()
+        hand_off: HandOff = EventHandOff()
+        with suppress(GpuKernelsUnavailableError, CudaDriverError):
+            driver = CudaDriver(self.torch_device.index or 0)
+            with on_trial(trial_mark(folder, sources, f"{machine}, hand-off")):
+                hand_off = choose_hand_off(hand_offs(driver, self._new_pinned))
+
+        @contextmanager
+        def trial() -> Iterator[None]:
+            """Leave a mark while a step is tried."""
+            with on_trial(trial_mark(folder, sources, f"{machine}, steps")):
+                yield
+                torch.cuda.synchronize(self.torch_device)
+
+        return StepTools(
+            kernels=kernels,
+            hand_off=hand_off,
+            pinned=self._new_pinned,
+            capture=Captures(self.torch_device).capture,
+            free_bytes=lambda: int(torch.cuda.mem_get_info(self.torch_device)[0]),
+            trial=trial,
+        )
 
     def _machine(self) -> str:
         """What decides whether the kernels work, besides themselves."""
@@ -153,7 +184,7 @@ class CudaDevice(Device):
     def close(self) -> None:
         """Wait for all streams, then trim."""
         torch.cuda.synchronize(self.torch_device)
-        self._experts = None
+        self._experts = self.step_tools = None
         self.trim()
 
     def begin_upload(self, target: torch.Tensor, source: torch.Tensor) -> Upload:
@@ -189,13 +220,13 @@ class CudaDevice(Device):
         """Pinned memory of a role, seen as a tensor; made anew where there is too little."""
         buffer = self._pinned.get(role)
         if buffer is None or buffer.nbytes < like.nbytes:
-            with torch.inference_mode(mode=False):  # so that it can be written inside and outside of that mode
-                buffer = self._pinned[role] = self._new_pinned(like.nbytes)
+            buffer = self._pinned[role] = self._new_pinned(like.nbytes)
         return buffer[: like.nbytes].view(like.dtype).view(like.shape)
 
     def _new_pinned(self, size_bytes: int) -> torch.Tensor:
-        """Pinned memory."""
-        return torch.empty(size_bytes, dtype=torch.uint8, pin_memory=True)
+        """Pinned memory, which can be written inside and outside of inference mode."""
+        with torch.inference_mode(mode=False):
+            return torch.empty(size_bytes, dtype=torch.uint8, pin_memory=True)
 
     def activation_round_trip_s(self, hidden: torch.Tensor) -> float:
         """Wall time of both ways as a layer takes them, synchronised."""

@@ -9,6 +9,7 @@ import torch
 
 from engine.config import ModelConfig
 from engine.devices.pending import Handed, KnownSpan, Span
+from engine.devices.step_tools import StepTools
 from engine.errors import DeviceOutOfMemoryError
 from engine.hardware import HardwareProfile
 from engine.kernels.gpu_plans import LayerTable
@@ -29,6 +30,7 @@ class Device(ABC):
         torch_device: Where its tensors live.
         budget_bytes: Most bytes that may be allocated.
         allocated: Term -> bytes allocated now.
+        step_tools: What decode steps of our kernels need; None where they cannot run.
         limitation: A sentence: what it cannot do here that others of its kind can; "" where there is nothing.
     """
 
@@ -39,6 +41,7 @@ class Device(ABC):
     needs_pinning = False
     torch_device: torch.device
     limitation = ""
+    step_tools: StepTools | None = None
 
     def __init__(self, budget_bytes: int) -> None:
         """Start empty."""

@@ -12,19 +12,24 @@ The order of one call, with a single hand-off between the two sides:
 A pass of many tokens, or a device that cannot launch all residents at once, runs them one by one after the plan. What
 the GPU took is read when it is known: in the next layer, which cannot begin before. All policies and devices share
 everything but the plan.
+
+`run` is all of it. Whoever brings launches and a hand-off of its own, as decode steps do, calls its two halves: `begin`
+launches the residents, `finish` does the rest. One layer may begin before the one before it is finished.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import torch
 
 from engine.config import ModelConfig, PolicyName
 from engine.devices import Device
-from engine.devices.pending import Span
+from engine.devices.pending import Handed, Span
 from engine.experts.cost_model import with_correction
 from engine.experts.cpu_experts import Check, CpuExperts, Routing
 from engine.experts.planner import LayerPlan, plan_layer, residents_run
@@ -33,6 +38,7 @@ from engine.experts.record import ExecutionRecord
 from engine.experts.replacement import Replacement
 from engine.experts.residency import Residency
 from engine.experts.store import ExpertStore
+from engine.kernels.gpu_plans import LayerTable
 from engine.messages import CostModel, ExpertRun, LayerTrace
 
 
@@ -46,6 +52,76 @@ class _Ran:
     cpu_s: float
     span: Span
     disturbed: bool  # an upload held up what was streamed, which says nothing about what streaming costs
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A layer whose residents were launched.
+
+    Attributes:
+        layer: Its index.
+        residents: Those experts, if `launched`; the others' visits are planned.
+        launched: Whether they run whoever visits them.
+        span: Their time.
+        unread: The layer before, if its time was not read when this one began.
+    """
+
+    layer: int
+    residents: frozenset[int]
+    launched: bool
+    span: Span
+    unread: _Ran | None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInput:
+    """What a layer's experts get, and where their sum goes, on the device.
+
+    Attributes:
+        hidden: Normed hidden states [T, H].
+        weights: Router weights [T, A], fp32.
+        out: Sum of those that run there [T, H], fp32, changed in place.
+    """
+
+    hidden: torch.Tensor
+    weights: torch.Tensor
+    out: torch.Tensor
+
+
+class Exchange(Protocol):
+    """The two ways between the device and the host in one layer."""
+
+    def receive(self) -> tuple[torch.Tensor, ...]:
+        """Hidden states, router weights and chosen experts on the host, once they are there."""
+
+    def launched(self, *, cpu_computes: bool) -> None:
+        """All of the layer's work for the device is launched.
+
+        Args:
+            cpu_computes: Whether `add` follows; until then the host only computes.
+        """
+
+    def add(self, cpu_out: torch.Tensor) -> None:
+        """Add what the CPU's experts gave [T, H] to the layer's sum."""
+
+
+class _DeviceExchange:
+    """Both ways by the device's own streams."""
+
+    def __init__(self, device: Device, handed: Handed, out: torch.Tensor) -> None:
+        """Nothing waits."""
+        self._device, self._handed, self._out = device, handed, out
+
+    def receive(self) -> tuple[torch.Tensor, ...]:
+        """See `Exchange`."""
+        return self._handed.wait()
+
+    def launched(self, *, cpu_computes: bool) -> None:
+        """See `Exchange`."""
+
+    def add(self, cpu_out: torch.Tensor) -> None:
+        """See `Exchange`."""
+        self._out += self._device.send("experts", cpu_out)
 
 
 class ExpertExecutor(ExecutionRecord):
@@ -111,51 +187,81 @@ class ExpertExecutor(ExecutionRecord):
         Returns:
             The weighted sum of the experts' outputs [T, H], on the device.
         """
-        device, tokens = self._device, hidden.shape[0]
-        unread, self._unread = self._unread, None
+        self.land()
+        handed = self._device.hand_over(hidden, top_weights, top_experts)
+        out = torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device)
+        table = self.table(layer)
+        at_once = self._device.runs_at_once(table, *top_experts.shape)
+        launch = partial(self._device.resident_experts, table, hidden, top_experts, top_weights, out)
+        begun = self.begin(layer, launch if at_once else None)
+        self.finish(begun, LayerInput(hidden, top_weights, out), _DeviceExchange(self._device, handed, out), check)
+        return out.to(hidden.dtype)
+
+    def table(self, layer: int) -> LayerTable:
+        """Where a layer's residents are; the same for good, with other contents."""
+        return self._residency.table(layer)
+
+    def land(self) -> None:
+        """Have experts whose uploads are done be residents from now on."""
         for arrival in self._residency.land():
             self._replacement.arrived(*arrival)
-        handed = device.hand_over(hidden, top_weights, top_experts)
-        out = torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device)
-        device.begin_layer()
-        launched = self._launch_residents(layer, hidden, top_weights, top_experts, out)
-        span = device.end_layer()
-        host_hidden, host_weights, host_experts = handed.wait()
+
+    def begin(self, layer: int, launch: Callable[[], object] | None) -> Begun:
+        """Start a layer's residents, of which nobody knows yet who visits them.
+
+        Args:
+            layer: Its index.
+            launch: Launches them all at once; None where that cannot be done.
+        """
+        unread, self._unread = self._unread, None
+        # They may have changed when the layer is planned, but these are the ones that ran.
+        residents = frozenset(self._residency.resident[layer])
+        self._device.begin_layer()
+        launched = launch is not None and residents_run(self.costs, self.policy)
+        if launch is not None and launched and residents:
+            launch()
+        return Begun(layer, residents, launched, self._device.end_layer(), unread)
+
+    def finish(self, begun: Begun, given: LayerInput, exchange: Exchange, check: Check) -> None:
+        """Plan and run the rest of a layer.
+
+        Args:
+            begun: The layer.
+            given: What it works on.
+            exchange: Its ways to the host and back.
+            check: Called before every expert; raises to stop.
+        """
+        layer, launched, span, tokens = begun.layer, begun.launched, begun.span, given.hidden.shape[0]
+        unread, self._unread = begun.unread or self._unread, None
+        host_hidden, host_weights, host_experts = exchange.receive()
         self._read(unread)
 
         spans, order = _sort(host_experts)
         counts = [(expert, end - first) for expert, (first, end) in spans.items()]
-        plan = self._plan(layer, counts, tokens)
+        resident = begun.residents if launched else self._residency.resident[layer]
+        plan = self._plan(layer, counts, tokens, resident)
         on_gpu = [run for run in plan.runs if run.place == "stream" or (run.place == "gpu" and not launched)]
         if on_gpu:
-            order_there = None if order is None else device.send("order", order)
-            self._launch(layer, on_gpu, hidden, self._routing(spans, order_there, top_weights), out, check)
-            span = device.end_layer()
-        cpu_s = self._run_on_cpu(layer, plan, host_hidden, self._routing(spans, order, host_weights), out, check)
+            order_there = None if order is None else self._device.send("order", order)
+            self._launch(layer, on_gpu, given, self._routing(spans, order_there, given.weights), check)
+            span = self._device.end_layer()
+        on_cpu = [run.expert for run in plan.runs if run.place == "cpu"]
+        exchange.launched(cpu_computes=bool(on_cpu))
+        cpu_s = 0.0
+        if on_cpu:
+            started = time.perf_counter()
+            routing = self._routing(spans, order, host_weights)
+            cpu_out = self._cpu.run(layer, on_cpu, host_hidden, routing, check)
+            cpu_s = time.perf_counter() - started
+            exchange.add(cpu_out)
         self._record(layer, tokens, plan, cpu_s, span)
         if self.adaptive:
             self._adapt(layer, tokens, counts)
-        return out.to(hidden.dtype)
 
-    def _launch_residents(
-        self,
-        layer: int,
-        hidden: torch.Tensor,
-        top_weights: torch.Tensor,
-        top_experts: torch.Tensor,
-        out: torch.Tensor,
-    ) -> bool:
-        """Start the residents of all visits, where the device can do so at once; returns whether it did."""
-        table = self._residency.table(layer)
-        at_once = residents_run(self.costs, self.policy) and self._device.runs_at_once(table, *top_experts.shape)
-        if at_once and self._residency.resident[layer]:
-            self._device.resident_experts(table, hidden, top_experts, top_weights, out)
-        return at_once
-
-    def _plan(self, layer: int, counts: Sequence[tuple[int, int]], tokens: int) -> LayerPlan:
+    def _plan(self, layer: int, counts: Sequence[tuple[int, int]], tokens: int, resident: Container[int]) -> LayerPlan:
         """Decide, and have what will be read from disk read ahead."""
         plan = plan_layer(
-            counts, self._residency.resident[layer], self.costs, self.policy,
+            counts, resident, self.costs, self.policy,
             staging_slots=self._residency.staging_slots, pass_tokens=tokens,
         )  # fmt: skip
         if self._store.on_disk:
@@ -174,12 +280,12 @@ class ExpertExecutor(ExecutionRecord):
         self,
         layer: int,
         runs: Sequence[ExpertRun],
-        hidden: torch.Tensor,
+        given: LayerInput,
         routing: Routing,
-        out: torch.Tensor,
         check: Check,
     ) -> None:
-        """Start experts one by one, residents first, and add their outputs to `out` on the compute stream."""
+        """Start experts one by one, residents first, and add their outputs on the compute stream."""
+        hidden, out = given.hidden, given.out
         device, slots = self._device, self._residency.staging_slots
         streamed = [run.expert for run in runs if run.place == "stream"]
         staging = [self._residency.staged(slot, layer) for slot in range(slots)] if streamed else []
@@ -200,19 +306,6 @@ class ExpertExecutor(ExecutionRecord):
             if following < len(streamed):
                 device.copy_in(slot, staging[slot].flat, self._store.weights(layer, streamed[following]).flat)
             out.index_add_(0, rows, expert_out * scales)
-
-    def _run_on_cpu(
-        self, layer: int, plan: LayerPlan, hidden: torch.Tensor, routing: Routing, out: torch.Tensor, check: Check
-    ) -> float:
-        """Compute the CPU's experts and send their sum to `out`; returns the seconds of computing."""
-        experts = [run.expert for run in plan.runs if run.place == "cpu"]
-        if not experts:
-            return 0.0
-        started = time.perf_counter()
-        cpu_out = self._cpu.run(layer, experts, hidden, routing, check)
-        cpu_s = time.perf_counter() - started
-        out += self._device.send("experts", cpu_out)
-        return cpu_s
 
     def _record(self, layer: int, tokens: int, plan: LayerPlan, cpu_s: float, span: Span) -> None:
         """Count what ran, and read its time if that is known already."""

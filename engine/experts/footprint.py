@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from engine.config import ModelConfig
+from engine.config import KvPrecision, ModelConfig
 from engine.messages import TORCH_KERNELS
 from engine.quant.formats import FORMATS
 
@@ -18,6 +18,10 @@ PlannedDevice = Literal["cuda", "cpu", "simulated"]
 UNPACKED_WEIGHTS: dict[PlannedDevice, int] = {"cpu": 1 << 21, "simulated": 1 << 21, "cuda": 1 << 24}
 UNPACKING_BYTES_PER_WEIGHT = 8
 LAUNCHED_TOKENS = 16  # at most, of one launch of GPU kernels
+# Decode steps in CUDA graphs (`engine.model.gpu_steps`): launches of a layer, what the driver keeps for each of them,
+# and the workspace of torch's products on the stream where they are captured.
+STEP_LAUNCHES, LAUNCH_BYTES, CAPTURE_BYTES = 16, 64 << 10, 32 << 20
+ATTENTION_BLOCKS = 128  # that the keys are shared out among
 
 
 def has_blocks(model: ModelConfig) -> bool:
@@ -49,3 +53,18 @@ def held_dense_bytes(model: ModelConfig, device: PlannedDevice, kernels: str) ->
     if device == "cpu" and kernels != TORCH_KERNELS and model.dense_packed_bytes is not None:
         return model.dense_packed_bytes
     return model.dense_bytes
+
+
+def graph_bytes(model: ModelConfig) -> int:
+    """What CUDA graphs of all decode layers may take on a GPU."""
+    return CAPTURE_BYTES + model.layers * STEP_LAUNCHES * LAUNCH_BYTES
+
+
+def step_bytes(model: ModelConfig, device: PlannedDevice, precision: KvPrecision) -> int:
+    """What decode steps work in on a GPU, with their graphs; all states taken as fp32, of one token."""
+    if device != "cuda" or precision == "q8":
+        return 0
+    parts = model.heads * -(-ATTENTION_BLOCKS // model.kv_heads)
+    states = 8 * model.hidden_size + 3 * (model.heads + model.kv_heads) * model.head_dim + 2 * model.experts
+    inside = model.experts_per_token * model.intermediate_size
+    return graph_bytes(model) + 4 * (parts * (model.head_dim + 2) + states + inside)

@@ -8,7 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.config import EngineConfig, ModelConfig
-from engine.experts.footprint import PlannedDevice, held_dense_bytes, launching_bytes, table_bytes, unpacking_bytes
+from engine.experts.footprint import (
+    PlannedDevice,
+    held_dense_bytes,
+    launching_bytes,
+    step_bytes,
+    table_bytes,
+    unpacking_bytes,
+)
 from engine.experts.planner import STAGING_SLOTS
 from engine.hardware import HardwareProfile
 from engine.messages import TORCH_KERNELS
@@ -65,7 +72,7 @@ class Needs:
         dense: Weights outside the experts.
         kv: The KV cache.
         workspace: Activations, what is unpacked for the moment (weights, keys and values), and the GPU's table of its
-            residents.
+            residents and graphs of its decode steps.
         expert: The largest expert, which a slot for streaming holds.
         experts: All experts, each as large as it is.
         on_disk: Whether they are kept in a file instead of RAM.
@@ -102,7 +109,8 @@ class Needs:
             workspace=workspace_bytes(model, config)
             + table_bytes(model, device)
             + moment
-            + cache_slice_bytes(model, config, device, kernels),
+            + cache_slice_bytes(model, config, device, kernels)
+            + step_bytes(model, device, config.kv_precision),
             expert=model.expert_bytes,
             experts=model.experts_bytes,
             on_disk=config.experts_on_disk,

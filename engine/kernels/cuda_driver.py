@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Sequence
-from ctypes import byref, c_char_p, c_int, c_uint, c_void_p
+from ctypes import byref, c_char_p, c_int, c_uint, c_uint32, c_uint64, c_void_p
 from typing import Any
 
 LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
@@ -31,9 +31,17 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuModuleLoadDataEx": (c_void_p, c_char_p, c_uint, c_void_p, c_void_p),
     "cuModuleGetFunction": (c_void_p, c_void_p, c_char_p),
     "cuLaunchKernel": (c_void_p, *(c_uint,) * 7, c_void_p, c_void_p, c_void_p),
+    "cuLaunchHostFunc": (c_void_p, c_void_p, c_void_p),
     "cuGetErrorName": (c_int, c_void_p),
     "cuGetErrorString": (c_int, c_void_p),
 }
+# Since CUDA 11.7, on all platforms; an older driver has only a version that is switched off.
+_OPTIONAL: dict[str, tuple[Any, ...]] = {
+    "cuStreamWaitValue32_v2": (c_void_p, c_uint64, c_uint32, c_uint),
+    "cuStreamWriteValue32_v2": (c_void_p, c_uint64, c_uint32, c_uint),
+}
+_WAIT_REACHED = 0  # CU_STREAM_WAIT_VALUE_GEQ: value or further, round a circle of 32 bits
+_WRITE_BEHIND_ALL = 0  # CU_STREAM_WRITE_VALUE_DEFAULT: what was written before is seen before
 
 
 class CudaDriverError(Exception):
@@ -135,13 +143,57 @@ class CudaDriver:
         addresses = (c_void_p * len(arguments))(*(ctypes.addressof(argument) for argument in arguments))
         self._call("cuLaunchKernel", function, *grid, *block, shared_bytes, stream, addresses, None)
 
+    def call_host(self, stream: int, function: int, argument: int) -> None:
+        """Have a thread of the driver call a C function when all before it in a stream is done; does not wait.
+
+        Args:
+            stream: Handle.
+            function: Address of a `void (*)(void*)` that calls nothing of CUDA.
+            argument: What it is given.
+
+        Raises:
+            CudaDriverError: The driver refused.
+        """
+        self._call("cuLaunchHostFunc", stream, function, argument)
+
+    def write_value(self, stream: int, address: int, value: int) -> None:
+        """Have a stream write 32 bits, behind all that it did before; does not wait.
+
+        Args:
+            stream: Handle.
+            address: Of pinned memory.
+            value: What.
+
+        Raises:
+            CudaDriverError: The driver does not know this, or refused.
+        """
+        self._call("cuStreamWriteValue32_v2", stream, address, value, _WRITE_BEHIND_ALL)
+
+    def wait_value(self, stream: int, address: int, value: int) -> None:
+        """Have a stream wait, without occupying the GPU, until 32 bits have reached a value; the host does not wait.
+
+        Until then nothing may be asked of the driver that waits for this stream.
+
+        Args:
+            stream: Handle.
+            address: Of pinned memory.
+            value: What, or further round the circle.
+
+        Raises:
+            CudaDriverError: The driver does not know this, or refused.
+        """
+        self._call("cuStreamWaitValue32_v2", stream, address, value, _WAIT_REACHED)
+
     def _call(self, name: str, *arguments: Any) -> None:  # noqa: ANN401 - what ctypes converts
         """Call the driver.
 
         Raises:
             CudaDriverError: It returned an error.
         """
-        code: int = getattr(self._library, name)(*arguments)
+        function = getattr(self._library, name, None)
+        if function is None:
+            raise CudaDriverError("CUDA_ERROR_NOT_SUPPORTED", f"The driver is too old for {name}.")
+        code: int = function(*arguments)
         if code:
             error, text = c_char_p(), c_char_p()
             self._library.cuGetErrorName(code, byref(error))
@@ -184,4 +236,7 @@ def _load() -> ctypes.CDLL:
     for name, arguments in _SIGNATURES.items():
         function = getattr(library, name)
         function.restype, function.argtypes = c_int, arguments
+    for name, arguments in _OPTIONAL.items():
+        if hasattr(library, name):
+            getattr(library, name).restype, getattr(library, name).argtypes = c_int, arguments
     return library

@@ -27,7 +27,7 @@ from engine.kernels.gpu_decoder_plans import (
 from engine.kernels.gpu_decoder_self_test import find_decoder_mismatch
 from engine.kernels.gpu_launch import THREADS, Launch, Program
 from engine.kernels.gpu_plans import LayerTable, matrix_program, plan_experts, plan_linear, plan_unpack
-from engine.kernels.gpu_self_test import find_mismatch
+from engine.kernels.gpu_self_test import find_mismatch, find_mixed_mismatch
 from engine.kernels.nvrtc import KernelCache, Nvrtc, NvrtcError, find_nvrtc
 from engine.kernels.packed import PackedMatrix
 
@@ -127,6 +127,18 @@ class GpuKernels:
         except (CudaDriverError, NvrtcError) as error:
             raise GpuKernelsUnavailableError(str(error)) from error
         return cls(DriverLauncher(device, driver, KernelCache(compiler, cache_folder)))
+
+    def launch(self, launch: Launch) -> None:
+        """Launch what was planned before, by `gpu_plans` or `gpu_decoder_plans`.
+
+        Args:
+            launch: What; the memory that it names is still there.
+
+        Raises:
+            GpuKernelsUnavailableError: Its program cannot be had.
+            CudaDriverError: The driver refused.
+        """
+        self._launcher.launch(launch)
 
     def load(self, experts: Iterable[ExpertFormats], matrices: Iterable[str] = ()) -> None:
         """Compile what some experts and matrices need, or fetch it from the cache: about a second for each program.
@@ -310,6 +322,20 @@ class GpuKernels:
         """
         for name in formats:
             _raise_where(find_mismatch(self, name, device))
+
+    def self_test_experts(self, experts: Iterable[ExpertFormats], device: torch.device) -> None:
+        """Compare experts whose matrices are of several formats with torch; `self_test` tries those of one.
+
+        Args:
+            experts: Formats of gate, up and down; their programs are loaded.
+            device: Where.
+
+        Raises:
+            GpuKernelsUnavailableError: Some compute something else.
+        """
+        for formats in experts:
+            if len(set(formats)) > 1:
+                _raise_where(find_mixed_mismatch(self, formats, device))
 
     def self_test_decoder(
         self, heads: int, kv_heads: int, head_dim: int, cache_type: torch.dtype, device: torch.device

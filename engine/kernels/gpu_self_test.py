@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from engine.config import ExpertFormats
 from engine.kernels.gpu_plans import LayerTable, experts_workspace_bytes, linear_workspace_bytes
 from engine.kernels.packed import PackedMatrix
 from engine.kernels.torch_expert import ExpertWeights
@@ -39,17 +40,36 @@ def find_mismatch(kernels: GpuKernels, name: str, device: torch.device) -> str:
     """
     random = np.random.default_rng(FORMATS[name].native_id)
     for tokens in _TOKENS:
-        for kind, measure, limit in (
-            ("product", _linear_error, LINEAR_ERROR),
-            ("experts", _experts_error, EXPERTS_ERROR),
+        for kind, error, limit in (
+            ("product", _linear_error(kernels, name, tokens, device, random), LINEAR_ERROR),
+            ("experts", _experts_error(kernels, (name,) * 3, tokens, device, random), EXPERTS_ERROR),
         ):
-            error = measure(kernels, name, tokens, device, random)
             if not error <= limit:  # nor what is no number
                 return (
                     f"The GPU's {kind} in {name} with {tokens} tokens is off by {error:.2g}, the limit is {limit:.2g}."
                 )
     if not FORMATS[name].is_float and not _unpacks(kernels, name, device, random):
         return f"The GPU unpacks {name} to other weights than torch does."
+    return ""
+
+
+def find_mixed_mismatch(kernels: GpuKernels, formats: ExpertFormats, device: torch.device) -> str:
+    """What experts of several formats compute otherwise than torch: a sentence, empty if nothing.
+
+    Args:
+        kernels: On trial.
+        formats: Of gate, up and down.
+        device: Where they run.
+    """
+    random = np.random.default_rng([FORMATS[name].native_id for name in formats])
+    for tokens in _TOKENS:
+        error = _experts_error(kernels, formats, tokens, device, random)
+        if not error <= EXPERTS_ERROR:  # nor what is no number
+            named = ", ".join(formats)
+            return (
+                f"The GPU's experts in {named} with {tokens} tokens are off by {error:.2g}, "
+                f"the limit is {EXPERTS_ERROR:.2g}."
+            )
     return ""
 
 
@@ -69,8 +89,13 @@ def as_seen(activations: torch.Tensor, weight_format: WeightFormat) -> torch.Ten
     return seen
 
 
-def random_weights(weight_format: WeightFormat, rows: int, columns: int, random: np.random.Generator) -> torch.Tensor:
-    """A packed matrix of usual size [packed_bytes]: any codes, scales between 2 ** -8 and 2 ** -4."""
+def random_weights(
+    weight_format: WeightFormat, rows: int, columns: int, random: np.random.Generator, shift: int = 0
+) -> torch.Tensor:
+    """A packed matrix of usual size [packed_bytes]: any codes, scales between 2 ** (shift - 8) and 2 ** (shift - 4).
+
+    Floats are about 1 / 16, whatever the shift.
+    """
     size = weight_format.packed_bytes(rows, columns)
     if weight_format.is_float:
         values = torch.from_numpy(random.standard_normal((rows, columns), dtype=np.float32)) / 16
@@ -86,9 +111,9 @@ def random_weights(weight_format: WeightFormat, rows: int, columns: int, random:
     for field in LAYOUTS[weight_format.name]:
         shape = tiles[field.name].shape
         if field.entry_bytes == HALF:
-            tiles[field.name] = (2.0 ** random.uniform(-8, -4, shape)).astype(np.float16).view(np.uint16)
+            tiles[field.name] = (2.0 ** random.uniform(shift - 8, shift - 4, shape)).astype(np.float16).view(np.uint16)
         elif field.name == "e":
-            tiles[field.name] = random.integers(119, 124, shape)
+            tiles[field.name] = random.integers(119 + shift, 124 + shift, shape)
     return torch.from_numpy(packed)
 
 
@@ -111,14 +136,28 @@ def _linear_error(
     return _error(kernels.linear(matrix, hidden, buffer, out), expected)
 
 
+def random_expert(
+    formats: ExpertFormats, hidden_size: int, intermediate_size: int, random: np.random.Generator, shift: int = 0
+) -> torch.Tensor:
+    """A packed expert, one run.
+
+    Args:
+        formats: Of gate, up and down.
+        hidden_size: H.
+        intermediate_size: I.
+        random: Drawn from.
+        shift: As for `random_weights`.
+    """
+    wide, narrow = (intermediate_size, hidden_size), (hidden_size, intermediate_size)
+    sizes = zip(formats, (wide, wide, narrow), strict=True)
+    return torch.cat([random_weights(FORMATS[name], *size, random, shift) for name, size in sizes])
+
+
 def _experts_error(
-    kernels: GpuKernels, name: str, tokens: int, device: torch.device, random: np.random.Generator
+    kernels: GpuKernels, formats: ExpertFormats, tokens: int, device: torch.device, random: np.random.Generator
 ) -> float:
     """How far `experts` is from torch, with an expert that is not there."""
-    formats = (name,) * 3
-    sizes = ((_INTERMEDIATE, _HIDDEN), (_INTERMEDIATE, _HIDDEN), (_HIDDEN, _INTERMEDIATE))
-    flats = [torch.cat([random_weights(FORMATS[name], *size, random) for size in sizes]) for _ in range(_EXPERTS)]
-    slots = [flat.to(device) for flat in flats]
+    slots = [random_expert(formats, _HIDDEN, _INTERMEDIATE, random).to(device) for _ in range(_EXPERTS)]
     addresses = [0 if expert == _ABSENT else slot.data_ptr() for expert, slot in enumerate(slots)]
     hidden = torch.from_numpy(random.standard_normal((tokens, _HIDDEN), dtype=np.float32)).to(device)
     chosen = np.argsort(random.random((tokens, _EXPERTS)))[:, :3].copy()

@@ -14,7 +14,9 @@ import torch
 from torch.nn import functional as F
 
 from engine.config import ModelConfig
+from engine.devices.step_tools import StepTools
 from engine.experts.executor import ExpertExecutor
+from engine.model.gpu_steps import GpuSteps
 from engine.model.kv_cache import KVCache
 from engine.model.weights import DenseWeights, LayerWeights
 
@@ -29,12 +31,17 @@ class Decoder:
         weights: Its dense weights, on their device.
         executor: Runs the experts of a layer.
         cache: Keys and values.
+
+    Attributes:
+        cache: As given, or what has taken its place.
+        steps: Passes of one token over that cache by our own GPU kernels, which take torch's place there; None without.
     """
 
     def __init__(self, model: ModelConfig, weights: DenseWeights, executor: ExpertExecutor, cache: KVCache) -> None:
         """See the class."""
         self._model, self._weights, self._executor = model, weights, executor
         self.cache = cache
+        self.steps: GpuSteps | None = None
         half = torch.arange(0, model.head_dim, 2, dtype=torch.float32) / model.head_dim
         device = weights.embedding.device
         self._inverse_frequencies = (1.0 / model.rope_theta**half).to(device)
@@ -57,6 +64,10 @@ class Decoder:
         """
         start = len(self.cache.tokens)
         assert 0 < len(tokens) <= self.cache.capacity - start, "the caller checks the context's room"
+        if self.steps is not None and len(tokens) == 1:
+            last = yield from self.steps.forward(tokens[0], check)
+            self.cache.tokens += tokens
+            return last
         weights = self._weights
         with torch.inference_mode():
             hidden = F.embedding(torch.tensor(tokens, device=weights.embedding.device), weights.embedding)
@@ -73,6 +84,14 @@ class Decoder:
         with torch.inference_mode():
             return self._norm(hidden, weights.norm)
 
+    def open_steps(self, tools: StepTools) -> None:
+        """Have our GPU kernels run passes of one token, until the cache is another one.
+
+        Args:
+            tools: Of the cache's device.
+        """
+        self.steps = GpuSteps(self._model, self._weights, self._inverse_frequencies, self._executor, self.cache, tools)
+
     def forward_at_once(self, tokens: list[int]) -> torch.Tensor:
         """`forward` without pauses: T tokens -> normed hidden states [T, H]."""
         steps = self.forward(tokens, lambda: None)
@@ -87,6 +106,9 @@ class Decoder:
     def dense_seconds(self) -> float:
         """Seconds of one token through all that surrounds the experts; leaves the cached sequence alone."""
         started = time.perf_counter()
+        if self.steps is not None:
+            self.logits(self.steps.dense_pass()).argmax().item()
+            return time.perf_counter() - started
         weights, start = self._weights, min(len(self.cache.tokens), self.cache.capacity - 1)
         hidden = weights.embedding[:1]
         rotation = self.rotation(start, 1, hidden.dtype)

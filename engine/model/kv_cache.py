@@ -52,6 +52,11 @@ class KVCache:
         self.keys, self.values = self._storage[0], self._storage[1]
         self.tokens: list[int] = []
 
+    @property
+    def holds_floats(self) -> bool:
+        """Whether its rows are plain numbers."""
+        return self.format in _FLOATS
+
     def close(self) -> None:
         """Give the memory back, so that another cache can take its place; this one is of no use afterwards."""
         self._device.release("kv", self.nbytes)
@@ -62,7 +67,7 @@ class KVCache:
     def write(self, layer: int, start: int, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Put T tokens' keys and values of one layer, [T, K, D] each, at positions start..start+T."""
         end = start + keys.shape[0]
-        if self.format in _FLOATS:
+        if self.holds_floats:
             self.keys[layer, :, start:end] = keys.transpose(0, 1)
             self.values[layer, :, start:end] = values.transpose(0, 1)
             return
@@ -78,7 +83,7 @@ class KVCache:
 
         Views of the cache where it holds that type, else made for the moment.
         """
-        if self.format in _FLOATS:
+        if self.holds_floats:
             return self.keys[layer, :, first:end].to(dtype), self.values[layer, :, first:end].to(dtype)
         rows = self._storage[:, layer, :, first:end]
         codes = rows[..., : self._dim].view(torch.int8).unflatten(-1, (-1, self._group))

@@ -24,7 +24,7 @@ TINY = ModelConfig(
 
 def simulated_budget(model: ModelConfig, config: EngineConfig, residents: int) -> int:
     """The least budget of the simulated GPU that holds exactly so many residents of a model that was never used."""
-    needs = Needs.of(model, config)
+    needs = Needs.of(model, config, "simulated")
     resident_bytes = sum(model.layer_expert_bytes(resident % model.layers) for resident in range(residents))
     room = needs.everything if residents == model.total_experts else needs.least + resident_bytes
     return Vram(total=1 << 50, used=0, asked=None, simulated=True).budget_for(room)

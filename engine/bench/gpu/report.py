@@ -10,6 +10,7 @@ from typing import Any
 
 from engine.bench.gpu.journal import Journal, Result
 from engine.bench.gpu.measure import GOAL_ERROR
+from engine.bench.gpu.overhead import GOAL_LAYER_S
 from engine.bench.models import SIZES
 
 _GIB = 1 << 30
@@ -69,6 +70,7 @@ def _report(journal: Journal, *, complete: bool, size: str) -> dict[str, Any]:
         "complete": complete,
         "size": size,
         "machine": machine,
+        "overhead": results.get("overhead", {}),
         "checks": {name.removeprefix("check "): result for name, result in found.items()},
         "checks_failed": [name for name, result in found.items() if result.get("passed") is False],
         "models": [_model(shape) for shape in SIZES[size]],
@@ -112,6 +114,7 @@ def as_markdown(report: dict[str, Any]) -> Iterator[str]:
         yield "**Not complete**: run the same command again to go on."
         yield ""
     yield from _machine_lines(machine)
+    yield from _overhead_lines(report["overhead"])
     yield from _check_lines(report)
     yield from _model_lines(report)
     for model in dict.fromkeys(cell["model"] for cell in report["cells"] if "model" in cell):
@@ -155,6 +158,29 @@ def _machine_lines(machine: Result) -> Iterator[str]:
         elif value not in ("", None):
             rows.append((name.replace("_", " "), str(value)))
     yield from _table(("fact", "value"), rows)
+
+
+def _overhead_lines(overhead: Result) -> Iterator[str]:
+    """What launches and the hand-off of a decode layer take, by mode."""
+    if not overhead:
+        return
+    yield from ("", "## Launches and hand-off of a decode layer", "")
+    reason = overhead.get("absent") or overhead.get("refused")
+    if reason:
+        yield f"Not measured: {reason}"
+        return
+    modes = {name: found for name, found in overhead.items() if isinstance(found, dict)}
+    rows = [
+        (name, f"{found['hand_off_layer_s'] * 1e6:.1f} us", f"{found['step_layer_s'] * 1e6:.1f} us", found["note"])
+        for name, found in modes.items()
+    ]
+    rows.append(("torch", "", f"{overhead['torch_layer_s'] * 1e6:.1f} us", ""))
+    yield from _table(("mode", "dense part and hand-off", "with plan and residents", ""), rows)
+    yield ""
+    yield (
+        "Of a model with almost nothing to compute, all experts in VRAM; "
+        f"goal of the first: {GOAL_LAYER_S * 1e6:.0f} us. The engine hands over by {overhead['chosen']} here."
+    )
 
 
 def _check_lines(report: dict[str, Any]) -> Iterator[str]:

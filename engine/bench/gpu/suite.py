@@ -26,6 +26,7 @@ from engine.bench.gpu.cells import BUDGETS_BYTES, SCENARIOS, Cell, Model, Scenar
 from engine.bench.gpu.checks import Bed, Check, checks
 from engine.bench.gpu.journal import Journal, Result
 from engine.bench.gpu.measure import Bench, Course
+from engine.bench.gpu.overhead import gpu_overheads
 from engine.bench.gpu.pcs import PCS, Pc, simulated, virtual_time
 from engine.bench.gpu.report import write_report
 from engine.bench.gpu.rivals import Match, accelerate, llama_cpp
@@ -158,6 +159,8 @@ class _Suite:
         """All steps by their keys; what they need is opened when they are run."""
         options = self._options
         yield "machine", self._machine
+        if not options.pc:
+            yield "overhead", partial(gpu_overheads, self._state)
         bed = Bed("simulated" if options.pc else "cuda", options.models, self._state)
         for name, check in checks(bed):
             yield f"check {name}", partial(_as_json, check)

@@ -31,7 +31,7 @@ class FakeCuda:
         self._events = 0
 
     def stream(self, *_: object) -> FakeStream:
-        return FakeStream(self, next(self._names))
+        return FakeStream(self, next(self._names, "captures"))
 
     def event(self, enable_timing: bool = False) -> FakeEvent:
         self._events += 1
@@ -72,8 +72,17 @@ class FakeStream:
     def __init__(self, cuda: FakeCuda, name: str) -> None:
         self._cuda, self.name = cuda, name
 
+    cuda_stream = 5
+
     def wait_event(self, event: FakeEvent) -> None:
         self._cuda.log.append(("wait", event.name, self.name))
+
+    def wait_stream(self, other: FakeStream) -> None:
+        self._cuda.log.append(("wait", other.name, self.name))
+
+    def query(self) -> bool:
+        self._cuda.log.append(("query", self.name))
+        return self._cuda.done
 
 
 def install(patch: pytest.MonkeyPatch) -> FakeCuda:
@@ -88,7 +97,9 @@ def install(patch: pytest.MonkeyPatch) -> FakeCuda:
         "Stream": cuda.stream,
         "Event": cuda.event,
         "stream": cuda.on,
-        "current_stream": lambda _: cuda.compute,
+        "current_stream": lambda *_: cuda.current,
+        "graph_pool_handle": lambda: (0, 1),
+        "mem_get_info": lambda *_: (1 << 30, 1 << 30),
         "synchronize": lambda _: cuda.log.append(("synchronize", "device")),
         "empty_cache": lambda: None,
     }

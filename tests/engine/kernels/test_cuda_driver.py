@@ -49,6 +49,29 @@ def test_a_launch_arrives_as_it_was_meant(driver: CudaDriver, stub: str) -> None
     assert said() == b"77: 70000 8 1, 256 1 1, 0, 7fff12345678: -1099511627776 -5 "
 
 
+def test_values_are_written_and_waited_for_round_the_circle(driver: CudaDriver) -> None:
+    number = ctypes.c_uint32(0)
+    address = ctypes.addressof(number)
+    driver.write_value(5, address, 0xFFFFFFFF)
+    assert number.value == 0xFFFFFFFF
+    driver.wait_value(5, address, 0xFFFFFFFE)
+    with pytest.raises(CudaDriverError, match="cuStreamWaitValue32_v2"):
+        driver.wait_value(5, address, 1)
+
+
+def test_the_driver_calls_a_c_function_with_its_argument(driver: CudaDriver) -> None:
+    heard: list[int] = []
+    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(heard.append)
+    driver.call_host(5, ctypes.cast(function, ctypes.c_void_p).value or 0, 77)
+    assert heard == [77]
+
+
+def test_an_old_driver_has_no_such_calls(driver: CudaDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "_library", object())
+    with pytest.raises(CudaDriverError, match="too old for cuStreamWriteValue32_v2"):
+        driver.write_value(5, 0, 1)
+
+
 def test_errors_have_the_drivers_names(driver: CudaDriver) -> None:
     with pytest.raises(CudaDriverError, match=r"kernel image is invalid\. ptxas was not amused") as raised:
         driver.load(b"bad")

@@ -307,6 +307,19 @@ class TestSelfTest:
         monkeypatch.setattr(gpu_self_test, "_INTERMEDIATE", size)
         GpuKernels(launcher).self_test([name], CPU)
 
+    def test_tries_mixes_of_formats(
+        self, launcher: EmulatedLauncher, emulation: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        mixes = [("Q8_0", "Q8_0", "Q8_0"), ("Q4_K", "Q6_K", "Q8_0")]
+        monkeypatch.setattr(gpu_self_test, "_TOKENS", (3,))
+        launcher.launched.clear()
+        GpuKernels(launcher).self_test_experts(mixes, CPU)
+        assert launcher.launched == ["prepare", "gate_up_8", "down_8"], "a single format is tried by itself"
+        wrong = WrongLauncher(emulation)
+        wrong.wrong = "down_8"
+        with pytest.raises(GpuKernelsUnavailableError, match="experts in Q4_K, Q6_K, Q8_0 with 3 tokens"):
+            GpuKernels(wrong).self_test_experts(mixes, CPU)
+
     @pytest.mark.parametrize(
         ("wrong", "message"), [("down_16", "experts in MXFP4 with 9 tokens"), ("unpack", "unpacks MXFP4")]
     )

@@ -39,6 +39,16 @@ int cuLaunchKernel(uintptr_t function, unsigned x, unsigned y, unsigned z, unsig
                 block_y, block_z, shared, long(stream), long(two->first), two->second, extra ? "extra" : "");
   return 0;
 }
+int cuLaunchHostFunc(uintptr_t stream, void (*function)(void*), void* argument) {
+  return stream == 5 ? (function(argument), 0) : 400;
+}
+int cuStreamWriteValue32_v2(uintptr_t stream, uint32_t* address, uint32_t value, unsigned flags) {
+  return stream == 5 && flags == 0 ? (*address = value, 0) : 400;
+}
+int cuStreamWaitValue32_v2(uintptr_t stream, uint32_t* address, uint32_t value, unsigned flags) {
+  const bool reached = static_cast<int32_t>(*address - value) >= 0;  // a real one would wait
+  return stream == 5 && flags == 0 && reached ? 0 : 400;
+}
 int cuGetErrorName(int code, const char** name) {
   *name = code == 200 ? "CUDA_ERROR_INVALID_IMAGE" : code == 500 ? "CUDA_ERROR_NOT_FOUND" : nullptr;
   return *name ? 0 : 1;

@@ -1,0 +1,193 @@
+"""The probe of decode steps at start: whole steps by our kernels and by torch, on a small random model.
+
+Its layers have the real one's heads, types and mixes of formats; every token visits every expert, of which half are in
+VRAM, so that both sides take part and no rounding can choose another expert. Graphs and hand-off are the real ones.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import closing
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from engine.config import KvPrecision, ModelConfig
+from engine.devices import Device
+from engine.devices.step_tools import StepTools
+from engine.errors import DeviceOutOfMemoryError
+from engine.experts.cpu_experts import TorchCpuExperts
+from engine.experts.executor import ExpertExecutor
+from engine.experts.popularity import Popularity
+from engine.experts.residency import Residency
+from engine.experts.store import ExpertStore
+from engine.kernels.cuda_driver import CudaDriverError
+from engine.kernels.gpu_kernels import GpuKernelsUnavailableError
+from engine.kernels.gpu_self_test import random_expert
+from engine.messages import CostCurve, CostModel
+from engine.model.decoder import Decoder
+from engine.model.gpu_steps import why_no_steps
+from engine.model.kv_cache import KVCache
+from engine.model.weights import TORCH_DTYPES, DenseWeights, LayerWeights
+
+# What may be lost of a result's length, beyond what the type's rounding costs in each layer: activations at the edge of
+# two int8 codes may fall to the other side.
+STEP_ERROR = 2e-2
+
+_HIDDEN, _EXPERTS, _VOCABULARY, _CAPACITY, _LEAST_LAYERS = 256, 4, 16, 8, 2
+_TOKENS = (3, 9, 1, 12)
+_SHIFT = -6  # so that experts say about as much as they were told
+_ANY_COST = CostCurve(0.0, 0.0, 1.0)
+
+
+def open_steps(model: ModelConfig, decoder: Decoder, device: Device) -> str:
+    """Have our kernels run a decoder's steps, if they can and compute what torch does.
+
+    Args:
+        model: Its shape.
+        decoder: Torch's.
+        device: Where its cache is.
+
+    Returns:
+        A sentence: why they do not, or not as quickly as they could; "" where there is nothing to say.
+    """
+    cache, tools = decoder.cache, device.step_tools
+    if tools is None:
+        return ""
+    reason = why_no_steps(model, cache)
+    if reason:
+        return reason
+    try:
+        if cache.precision not in tools.passed:
+            with tools.trial():
+                _test(model, cache, device, tools)
+            tools.passed.add(cache.precision)
+        decoder.open_steps(tools)
+    except (GpuKernelsUnavailableError, CudaDriverError, DeviceOutOfMemoryError, torch.OutOfMemoryError) as error:
+        return f"Torch runs the GPU's decode steps, more slowly than our kernels would: {error}"
+    return decoder.steps.note if decoder.steps else ""
+
+
+def _test(model: ModelConfig, cache: KVCache, device: Device, tools: StepTools) -> None:
+    """Compare single kernels, then steps, with torch.
+
+    Raises:
+        GpuKernelsUnavailableError: Something computes something else.
+    """
+    tools.kernels.load_decoder(model.head_dim, cache.keys.dtype)
+    tools.kernels.self_test_decoder(model.heads, model.kv_heads, model.head_dim, cache.keys.dtype, device.torch_device)
+    mismatch = find_step_mismatch(model, cache.precision, device, tools)
+    if mismatch:
+        raise GpuKernelsUnavailableError(mismatch)
+
+
+def find_step_mismatch(model: ModelConfig, precision: KvPrecision, device: Device, tools: StepTools) -> str:
+    """What steps compute otherwise than torch: a sentence, empty if nothing.
+
+    Args:
+        model: The model whose kind is tried.
+        precision: Of its cache.
+        device: Where.
+        tools: Of that device.
+
+    Raises:
+        DeviceOutOfMemoryError: Not even a small model has room.
+    """
+    small = _small(model)
+    with closing(SmallModel(small, precision, device)) as made, torch.inference_mode():
+        decoder = made.decoder
+        expected = [decoder.forward_at_once([token]) for token in _TOKENS]
+        decoder.cache.tokens.clear()
+        decoder.cache.keys.zero_()
+        decoder.open_steps(tools)
+        found = [decoder.forward_at_once([token]) for token in _TOKENS]
+        error = max(_error(*pair) for pair in zip(found, expected, strict=True))
+    limit = STEP_ERROR + small.layers * torch.finfo(TORCH_DTYPES[model.dtype]).eps * 4
+    if not error <= limit:  # nor what is no number
+        return f"The GPU's decode steps are off by {error:.2g}, the limit is {limit:.2g}."
+    return ""
+
+
+class SmallModel:
+    """A decoder with random weights, half of its experts in VRAM.
+
+    Args:
+        model: A small shape.
+        precision: Of its cache.
+        device: Where.
+
+    Attributes:
+        decoder: Torch's, without steps.
+        residency: Its experts in VRAM.
+
+    Raises:
+        DeviceOutOfMemoryError: It has no room.
+    """
+
+    def __init__(self, model: ModelConfig, precision: KvPrecision, device: Device) -> None:
+        """See the class."""
+        random = np.random.default_rng(model.heads)
+        self._store = ExpertStore(model, device)
+        for layer in range(model.layers):
+            for flat in self._store.layer(layer):
+                flat.copy_(
+                    random_expert(model.formats(layer), model.hidden_size, model.intermediate_size, random, _SHIFT)
+                )
+        self.residency = Residency(model, device, self._store)
+        costs = CostModel(_ANY_COST, _ANY_COST, _ANY_COST, _ANY_COST, 0.0)
+        cpu, popularity = TorchCpuExperts(self._store), Popularity(model)
+        executor = ExpertExecutor(model, device, self._store, self.residency, cpu, popularity, costs, "fiddler")
+        executor.adaptive = False
+        self.decoder = Decoder(model, _dense(model, device), executor, KVCache(model, device, _CAPACITY, precision))
+        self.residency.place([range(0, model.experts, 2)] * model.layers, staging=False)
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.decoder.steps = None
+        self.decoder.cache.close()
+        self.residency.close()
+        self._store.close()
+
+
+def _small(model: ModelConfig) -> ModelConfig:
+    """A model of the same kind, with each mix of formats once."""
+    mixes = tuple(dict.fromkeys(model.formats(layer) for layer in range(model.layers)))
+    mixes = mixes if len(mixes) >= _LEAST_LAYERS else mixes * _LEAST_LAYERS
+    return replace(
+        model, layers=len(mixes), expert_formats=mixes, hidden_size=_HIDDEN, intermediate_size=_HIDDEN,
+        experts=_EXPERTS, experts_per_token=_EXPERTS, vocab_size=_VOCABULARY, tie_word_embeddings=True,
+    )  # fmt: skip
+
+
+def _dense(model: ModelConfig, device: Device) -> DenseWeights:
+    """Random weights that keep states about as long as they are."""
+    random, dtype = torch.Generator().manual_seed(model.heads), TORCH_DTYPES[model.dtype]
+
+    def matrix(rows: int, columns: int) -> torch.Tensor:
+        values = torch.randn(rows, columns, generator=random) / math.sqrt(columns)
+        return values.to(device.torch_device, dtype)
+
+    def norm(columns: int) -> torch.Tensor:
+        return (torch.rand(columns, generator=random) + 0.5).to(device.torch_device, dtype)
+
+    hidden, width, heads = model.hidden_size, model.head_dim, model.heads
+    layers = tuple(
+        LayerWeights(
+            attention_norm=norm(hidden),
+            qkv=matrix((heads + 2 * model.kv_heads) * width, hidden),
+            output=matrix(hidden, heads * width),
+            expert_norm=norm(hidden),
+            router=matrix(model.experts, hidden),
+            query_norm=norm(width) if model.query_key_norm else None,
+            key_norm=norm(width) if model.query_key_norm else None,
+        )
+        for _ in range(model.layers)
+    )
+    embedding = matrix(model.vocab_size, hidden) * math.sqrt(hidden)
+    return DenseWeights(embedding, layers, norm(hidden), embedding)
+
+
+def _error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """The length of the difference over the length of what was expected."""
+    return float((found.float() - expected.float()).norm() / expected.float().norm())
