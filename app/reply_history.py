@@ -16,7 +16,7 @@ from engine.experts.planner import STAGING_SLOTS, plan_layer
 from engine.messages import LayerTrace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -56,6 +56,10 @@ class ReplyHistory:
     def __len__(self) -> int:
         """Tokens that can be looked at."""
         return len(self._records)
+
+    def __iter__(self) -> Iterator[PassRecord]:
+        """The records, oldest first."""
+        return iter(self._records)
 
     @property
     def first(self) -> int:

@@ -113,7 +113,7 @@ class ExpertMap(QTableView):
         self.setAccessibleDescription("No model is loaded.")
 
     @property
-    def state(self) -> ExpertState:
+    def shown(self) -> ExpertState:
         """What is shown, worked out up to the latest snapshot."""
         self._state.refresh()
         return self._state

@@ -45,7 +45,7 @@ class LayerLens(QWidget):
     @property
     def layer(self) -> int:
         """The layer that is shown: the latest that was pointed at."""
-        return min(self._layer, max(0, self._map.state.layers - 1))
+        return min(self._layer, max(0, self._map.shown.layers - 1))
 
     def _follow(self, layer: int, expert: int) -> None:
         self._expert = expert
@@ -62,7 +62,7 @@ class LayerLens(QWidget):
         return font
 
     def _geometry(self) -> MapGeometry | None:
-        state = self._map.state
+        state = self._map.shown
         if not state.layers or not state.experts:
             return None
         scale = self.devicePixelRatioF()
@@ -106,7 +106,7 @@ class LayerLens(QWidget):
         geometry = self._geometry()
         if geometry is None:
             return
-        theme, state, layer, painter = current_theme(), self._map.state, self.layer, QPainter(self)
+        theme, state, layer, painter = current_theme(), self._map.shown, self.layer, QPainter(self)
         painter.setFont(self._small_font())
         painter.setPen(QColor(theme.text_dim))
         head = QRectF(0, 0, self.width(), geometry.top / geometry.scale)

@@ -51,6 +51,7 @@ class MainWindow(QMainWindow):
         settings_requested(): Open the settings.
         about_requested(): Tell versions and licences.
         panel_shown(bool): The live panel was shown or hidden.
+        panel_save_requested(str): Save the live panel as "png" or "json".
         closing(): The window goes away now, and the program with it.
         kept_in_tray(): The window was closed and the program goes on.
         tray_wanted(bool): The tray icon was switched on or off.
@@ -61,6 +62,7 @@ class MainWindow(QMainWindow):
     settings_requested = Signal()
     about_requested = Signal()
     panel_shown = Signal(bool)
+    panel_save_requested = Signal(str)
     closing = Signal()
     kept_in_tray = Signal()
     tray_wanted = Signal(bool)
@@ -246,6 +248,9 @@ class MainWindow(QMainWindow):
         self._add(menu, tr("&New chat"), "Ctrl+N", self.new_chat_requested.emit)
         self._add(menu, tr("&Open model file (.gguf)…"), "Ctrl+O", self.choose_file)
         self._add(menu, tr("Open model &folder…"), "Ctrl+Shift+O", self.choose_folder)
+        menu.addSeparator()
+        self._add(menu, tr("Save live panel as &picture…"), "", lambda: self.panel_save_requested.emit("png"))
+        self._add(menu, tr("Save live panel's &values…"), "", lambda: self.panel_save_requested.emit("json"))
         menu.addSeparator()
         self._add(menu, tr("&Settings…"), "Ctrl+,", self.settings_requested.emit)
         menu.addSeparator()

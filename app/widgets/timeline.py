@@ -122,6 +122,15 @@ class Timeline(QWidget):
         if self.memory.add(now_s, used_bytes):
             self._moved_on(now_s)
 
+    def values(self) -> dict[str, list[tuple[float, float]]]:
+        """Track -> (seconds before now, value), for a file."""
+        return {
+            self.memory_name.lower() if track is self.memory else track.key: [
+                (self._now_s - when_s, value) for when_s, value in track.points
+            ]
+            for track in self.tracks
+        }
+
     def _moved_on(self, now_s: float) -> None:
         self._now_s = max(self._now_s, now_s)
         if self.isVisible():

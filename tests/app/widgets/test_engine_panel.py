@@ -203,7 +203,7 @@ def test_the_keyboard_cursor_scrolls_into_sight(qtbot: QtBot, panel: EnginePanel
 
 
 @pytest.mark.parametrize("width", [300, 360, 620, 1200])
-@pytest.mark.parametrize("height", [200, 1500])
+@pytest.mark.parametrize("height", [200, 2000])
 def test_it_is_resizable_and_scrolls_when_short(panel: EnginePanel, width: int, height: int) -> None:
     load(panel, "mixtral", "simulated")
     panel.resize(width, height)
