@@ -247,10 +247,12 @@ def test_stop_does_not_wait_for_the_period(qtbot: QtBot, nvml: FakeNvml) -> None
 
 def test_the_engines_card_is_watched_else_the_one_with_the_most_vram(qtbot: QtBot, nvml: FakeNvml) -> None:
     nvml.totals = {"gpu0": 4 * GIB, "gpu1": 24 * GIB, "gpu2": 24 * GIB}
-    assert take_sample(NvmlReader(), None).vram_total_bytes == 24 * GIB
+    reader = NvmlReader()
+    assert take_sample(reader, None).vram_total_bytes == 24 * GIB
     assert nvml.asked[-1] == "gpu1"
     nvml.totals["GPU-abc"] = 8 * GIB
-    assert take_sample(NvmlReader(), None, "GPU-abc").vram_total_bytes == 8 * GIB
+    assert take_sample(reader, None, "GPU-abc").vram_total_bytes == 8 * GIB
+    reader.close()
     sampler = TelemetrySampler(period_s=0.01)
     sampler.set_gpu("GPU-abc")
     with qtbot.waitSignal(sampler.sampled, timeout=5000) as heard:
