@@ -200,6 +200,8 @@ class EnginePanel(QWidget):
         self.empty.setVisible(self._ready is None)
         if self.scrubber.live:
             self.figures.show_idle()
+            if self._snapshot is not None:
+                self.limit.show_pass(self._snapshot, at_once=True)
 
     def clear(self) -> None:
         """No model is loaded."""

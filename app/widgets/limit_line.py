@@ -29,7 +29,7 @@ class LimitLine(QWidget):
         super().__init__(parent)
         self._ready: Ready | None = None
         self._gain: Gain | None = None
-        self._told_s = 0.0
+        self._told_s = self._token_s = 0.0
         self.limit = Limit("unknown", "")
         self._caption = DimLabel(tr("What limits the speed now"), self)
         self._words = QLabel(self)
@@ -51,7 +51,7 @@ class LimitLine(QWidget):
 
     def show_ready(self, ready: Ready | None) -> None:
         """A model is loaded and has not run, or there is none."""
-        self._ready, self._told_s = ready, 0.0
+        self._ready, self._told_s, self._token_s = ready, 0.0, 0.0
         self._gain = more_vram(ready.planning, ready.effective, ready.plan) if ready is not None else None
         self._tell(Limit("unknown", tr("Nothing has run yet.") if ready is not None else ""))
 
@@ -60,16 +60,19 @@ class LimitLine(QWidget):
 
         Args:
             snapshot: As of then.
-            at_once: Do not wait for the next second.
+            at_once: Do not wait for the next second, as at the end of a reply.
         """
+        if snapshot.tokens_per_s > 0:
+            self._token_s = 1.0 / snapshot.tokens_per_s
+        elif any(trace.tokens > 1 for trace in snapshot.layers):
+            self._token_s = 0.0
         now_s = time.monotonic()
         if self._ready is None or not snapshot.layers or not (at_once or now_s - self._told_s >= PERIOD_S):
             return
         self._told_s = now_s
-        token_s = 1.0 / snapshot.tokens_per_s if snapshot.tokens_per_s > 0 else 0.0
         on_disk = self._ready.effective.experts_on_disk
         ready = self._ready
-        self._tell(limit_now(ready.planning, ready.plan, snapshot.layers, token_s, self._gain, on_disk=on_disk))
+        self._tell(limit_now(ready.planning, ready.plan, snapshot.layers, self._token_s, self._gain, on_disk=on_disk))
 
     def _tell(self, limit: Limit) -> None:
         self.limit = limit

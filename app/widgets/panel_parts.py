@@ -81,6 +81,12 @@ class SectionHeading(QWidget):
         assert isinstance(row, QHBoxLayout)
         row.insertWidget(0, widget)
 
+    def put_last(self, widget: QWidget) -> None:
+        """Place something at the right."""
+        row = self.layout()
+        assert isinstance(row, QHBoxLayout)
+        row.addWidget(widget)
+
     @property
     def value(self) -> str:
         """The text at the right."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LIVE = -1
 _PAGE_TOKENS = 16
+_SLIDER_HEIGHT = 20
 _SHOWN_BEFORE = 34
 _SHOWN_AFTER = 18
 
@@ -37,6 +38,8 @@ class Scrubber(QWidget):
         self._live = True
         self._view: TokenView | None = None
         self.slider = QSlider(Qt.Orientation.Horizontal, self)
+        self.slider.setObjectName("scrubber")
+        self.slider.setMinimumHeight(_SLIDER_HEIGHT)
         self.slider.setPageStep(_PAGE_TOKENS)
         self.slider.valueChanged.connect(self._moved)
         self.live_button = QPushButton(self)

@@ -46,11 +46,11 @@ def show(widget: LayerStrip, shape: Shape = "guide", device: Device = "simulated
 
 
 def test_totals_are_shares_of_the_measured_time() -> None:
-    assert totals_text((BOTH,), "GPU") == "CPU 75 %, GPU 25 % of the last pass: 1 token"
+    assert totals_text((BOTH,), "GPU") == "CPU 75 %, GPU 25 % of this pass: 1 token"
     assert totals_text((replace(BOTH, tokens=9),), "simulated GPU").endswith(
-        "simulated GPU 25 % of the last pass: 9 tokens"
+        "simulated GPU 25 % of this pass: 9 tokens"
     )
-    assert totals_text((replace(BOTH, measured_gpu_s=0.0),), "") == "CPU 100 % of the last pass: 1 token"
+    assert totals_text((replace(BOTH, measured_gpu_s=0.0),), "") == "CPU 100 % of this pass: 1 token"
     assert totals_text((), "GPU") == "No pass has been measured yet."
     assert totals_text((replace(BOTH, measured_cpu_s=0.0, measured_gpu_s=0.0),), "GPU").startswith("No pass")
 
