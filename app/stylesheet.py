@@ -72,8 +72,8 @@ QToolButton#panelMenu::menu-indicator { image: none; width: 0; }
 QSlider#scrubber::groove:horizontal { height: 4px; background: $free; border-radius: 2px; }
 QSlider#scrubber::sub-page:horizontal { background: $accent; border-radius: 2px; }
 QSlider#scrubber::sub-page:horizontal:disabled { background: $free; }
-QSlider#scrubber::handle:horizontal { width: 14px; height: 14px; margin: -6px 0; border-radius: 7px; background: $surface;
-    border: 1px solid $text_dim; }
+QSlider#scrubber::handle:horizontal { width: 14px; height: 14px; margin: -6px 0; border-radius: 7px;
+    background: $surface; border: 1px solid $text_dim; }
 QSlider#scrubber::handle:horizontal:hover, QSlider#scrubber::handle:horizontal:focus { border: 2px solid $accent; }
 QSlider#scrubber::handle:horizontal:disabled { background: $surface_alt; border: 1px solid $border; }
 QPushButton#quiet:disabled { color: $border; }

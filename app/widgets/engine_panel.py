@@ -116,6 +116,7 @@ class EnginePanel(QWidget):
         self.rates_section = PanelSection("rates", tr("Moved per second"), self.rates)
         self.past = PanelSection("past", tr("The last minutes"), self.timeline)
         self.sections = (self.memory, self.experts, self.layers, self.rates_section, self.past)
+        self.layers.heading.put_last(self.strip.compact)
         self.experts_heading, self.layers_heading = self.experts.heading, self.layers.heading
         self.rates_section.heading.set_value(tr("last pass / at best"))
 

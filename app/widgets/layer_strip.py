@@ -14,7 +14,6 @@ from PySide6.QtGui import QColor, QFocusEvent, QFont, QFontMetricsF, QMouseEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QFrame,
-    QHBoxLayout,
     QLabel,
     QListView,
     QPushButton,
@@ -61,7 +60,7 @@ def totals_text(traces: Sequence[LayerTrace], gpu_name: str) -> str:
     gpu = round(100 * gpu_s / (cpu_s + gpu_s))
     sides = f"CPU {100 - gpu} %, {gpu_name} {gpu} %" if gpu_name else "CPU 100 %"
     tokens = max(trace.tokens for trace in traces)
-    return f"{sides} of the last pass: {tokens} token{'s' if tokens != 1 else ''}"
+    return f"{sides} of this pass: {tokens} token{'s' if tokens != 1 else ''}"
 
 
 def prediction_error(traces: Sequence[LayerTrace]) -> float | None:
@@ -259,6 +258,9 @@ def _small(font: QFont) -> QFont:
 class LayerStrip(QWidget):
     """The totals, and the layers as rows or, for models with many of them, as columns.
 
+    Attributes:
+        compact: The button that changes between them; belongs into the heading.
+
     Signals:
         described(str): See `LayerList`.
     """
@@ -280,13 +282,10 @@ class LayerStrip(QWidget):
         self._totals.setObjectName("dim")
         self._totals.setWordWrap(True)
         self._totals.setAccessibleName("Share of CPU and GPU")
-        top = QHBoxLayout()
-        top.addWidget(self._totals, 1)
-        top.addWidget(self.compact, 0, Qt.AlignmentFlag.AlignTop)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(SPACE_XS)
-        layout.addLayout(top)
+        layout.addWidget(self._totals)
         layout.addWidget(self.rows)
         layout.addWidget(self.columns)
         layout.addStretch(1)
