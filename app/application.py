@@ -250,7 +250,7 @@ class Application(QObject):
         if event.usage.completion_tokens > 0:
             self.window.top_bar.show_timings(event.timings)
         if self._panel is not None:
-            self._panel.set_idle()
+            self._panel.show_finished(event.timings)
 
     def _on_state(self, state: EngineState) -> None:
         if self._telemetry is not None:

@@ -10,6 +10,7 @@ timelines go on. A new reply, or "Live", brings back the present.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QRect, Qt, Signal
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     from app.reply_history import TokenView
     from app.telemetry import MachineSample
-    from engine.messages import Loading, PassRecord, Ready, Snapshot
+    from engine.messages import Loading, PassRecord, Ready, Snapshot, Timings
 
 MIN_WIDTH = 300
 _LAYER_LINES = 3
@@ -118,7 +119,7 @@ class EnginePanel(QWidget):
         self.sections = (self.memory, self.experts, self.layers, self.rates_section, self.past)
         self.layers.heading.put_last(self.strip.compact)
         self.experts_heading, self.layers_heading = self.experts.heading, self.layers.heading
-        self.rates_section.heading.set_value(tr("last pass / at best"))
+        self.rates_section.heading.set_value(tr("last pass / one expert alone"))
 
     def _build_scroll_area(self) -> None:
         self._content = QWidget()
@@ -151,6 +152,7 @@ class EnginePanel(QWidget):
             self._forget_reply()
             self.timeline.start(has_gpu=ready.plan.device != "cpu")
         self._ready, self._snapshot = ready, None
+        self.scrubber.go_live()
         self.loading.hide()
         self.map.show_ready(ready)
         self.strip.show_ready(ready)
@@ -195,14 +197,22 @@ class EnginePanel(QWidget):
         self.empty.hide()
         self.loading.show_loading(loading)
 
+    def show_finished(self, timings: Timings) -> None:
+        """A reply is complete: its speed as a whole counts, however short it was."""
+        snapshot = self._snapshot
+        if snapshot is not None and self._ready is not None and timings.decode_tokens_per_s > 0:
+            whole = replace(snapshot, tokens_per_s=timings.decode_tokens_per_s)
+            self.timeline.add_reply(time.monotonic(), whole.tokens_per_s, whole.hit_rate if whole.visits else None)
+            if self.scrubber.live:
+                self.limit.show_pass(whole, at_once=True)
+        self.set_idle()
+
     def set_idle(self) -> None:
         """A reply or a load ended: nothing is running now; the reply's counts stay."""
         self.loading.hide()
         self.empty.setVisible(self._ready is None)
         if self.scrubber.live:
             self.figures.show_idle()
-            if self._snapshot is not None:
-                self.limit.show_pass(self._snapshot, at_once=True)
 
     def clear(self) -> None:
         """No model is loaded."""
@@ -242,10 +252,11 @@ class EnginePanel(QWidget):
 
     def _choose(self, index: int) -> None:
         """Show a token's pass, or what happens now."""
+        self._token = None
         if self._ready is None or self._snapshot is None:
+            self.scrubber.go_live()
             return
         if index == LIVE:
-            self._token = None
             self._show_live(self._ready, self._snapshot)
             return
         self._token = view = self._history.view(index, self._ready, self._snapshot)

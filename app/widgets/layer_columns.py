@@ -192,7 +192,7 @@ class LayerColumns(QListView):
         """One side's bar from the middle outwards, with the tick of its prediction."""
         measured, predicted = (min(1.0, value / self.table.scale_s) * (_SIDE_HEIGHT - 2) for value in seconds)
         if measured > 0:
-            length = max(1.0, measured)
+            length = max(2.0, measured)
             top = _SIDE_HEIGHT - length if up else _SIDE_HEIGHT
             painter.fillRect(QRectF(box.left(), top, box.width(), length), QColor(colour))
         if predicted > 0:

@@ -100,7 +100,7 @@ class Timeline(QWidget):
 
     def start(self, *, has_gpu: bool) -> None:
         """A model was loaded: begin anew."""
-        self._has_gpu = has_gpu
+        self._has_gpu, self._now_s = has_gpu, 0.0
         self.memory_name = "VRAM" if has_gpu else "RAM"
         for track in (self.speed, self.hits, self.memory):
             track.points.clear()
