@@ -96,7 +96,7 @@ def write_values(values: dict[str, Any], path: Path) -> None:
 def _token(record: PassRecord) -> dict[str, Any]:
     """A token of the reply, without what its layers did."""
     return {
-        "index": record.index, "id": record.token, "text": record.text, "seconds": record.seconds,
+        "index": record.position, "id": record.token, "text": record.text, "seconds": record.seconds,
         "pass_tokens": record.pass_tokens,
     }  # fmt: skip
 

@@ -64,12 +64,12 @@ class ReplyHistory:
     @property
     def first(self) -> int:
         """Index of the oldest token that is kept."""
-        return self._records[0].index if self._records else 0
+        return self._records[0].position if self._records else 0
 
     @property
     def last(self) -> int:
         """Index of the newest token; -1 without any."""
-        return self._records[-1].index if self._records else -1
+        return self._records[-1].position if self._records else -1
 
     def clear(self) -> None:
         """Forget the reply."""
@@ -78,12 +78,12 @@ class ReplyHistory:
     def add(self, records: Sequence[PassRecord]) -> None:
         """Take records as they come; the first token of a reply begins a new history."""
         for record in records:
-            if record.index <= self.last:
+            if record.position <= self.last:
                 self._records.clear()
             if len(self._records) == MOST_TOKENS:
                 oldest = self._records.popleft()
                 if self._records[0].residents is None:
-                    self._records[0] = replace(self._records[0], residents=oldest.residents)
+                    self._records[0] = self._records[0]._replace(residents=oldest.residents)
             self._records.append(record)
 
     def view(self, index: int, ready: Ready, live: Snapshot) -> TokenView:
@@ -109,7 +109,7 @@ class ReplyHistory:
             visits=sum(run.tokens for _, run in runs),
             streamed=len(streamed),
             streamed_bytes=sum(ready.model.layer_expert_bytes(layer) for layer in streamed),
-            tokens_per_s=1.0 / record.seconds if record.seconds > 0 and record.index > 0 else 0.0,
+            tokens_per_s=1.0 / record.seconds if record.seconds > 0 and record.position > 0 else 0.0,
         )
         return TokenView(record, snapshot, *self._context(position))
 

@@ -8,7 +8,7 @@ seconds, sizes in bytes. Only data is here: `engine.experts` makes plans and pre
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from engine.config import DeviceName, EngineConfig, KvPrecision, ModelConfig, SamplingParams
 from engine.errors import RooftopError
@@ -327,12 +327,13 @@ class Snapshot:
         return self.hits / self.visits if self.visits else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class PassRecord:
+class PassRecord(NamedTuple):
     """What the pass did that one token of the reply came from, packed small: R runs in L layers, layer after layer.
 
+    There is one for every token, and a tuple is made and pickled in a quarter of a dataclass's time.
+
     Attributes:
-        index: The token's place in the reply, 0 for the first.
+        position: The token's place in the reply, 0 for the first.
         token: Its id.
         text: Its text as it was shown.
         pass_tokens: Tokens of the pass (T); the first token comes from the last pass of the prompt.
@@ -348,7 +349,7 @@ class PassRecord:
             as in the record before.
     """
 
-    index: int
+    position: int
     token: int
     text: str
     pass_tokens: int

@@ -180,9 +180,9 @@ class EnginePanel(QWidget):
         """What the passes behind the latest tokens did."""
         if self._ready is None or not records:
             return
-        begins = records[0].index <= self._history.last
+        begins = records[0].position <= self._history.last
         self._history.add(records)
-        gone = self._token is not None and self._token.record.index < self._history.first
+        gone = self._token is not None and self._token.record.position < self._history.first
         if begins or gone:
             self.scrubber.go_live()
         self.scrubber.set_range(self._history.first, self._history.last)

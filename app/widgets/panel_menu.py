@@ -138,5 +138,5 @@ def _title(panel: EnginePanel) -> str:
     name = state.ready.model.name if state.ready is not None else tr("No model is loaded.")
     if state.token is None:
         return name
-    token = tr("token {number}").format(number=state.token.record.index + 1)
+    token = tr("token {number}").format(number=state.token.record.position + 1)
     return f"{name}, {token}"

@@ -128,8 +128,8 @@ class Scrubber(QWidget):
 
     def _tell_token(self, view: TokenView) -> None:
         record = view.record
-        parts = [tr("Token {number} of {total}").format(number=record.index + 1, total=self.slider.maximum() + 1)]
-        if record.index > 0:
+        parts = [tr("Token {number} of {total}").format(number=record.position + 1, total=self.slider.maximum() + 1)]
+        if record.position > 0:
             parts.append(human_seconds(record.seconds))
         else:
             parts.append(tr("after {time}, from the prompt").format(time=human_seconds(record.seconds)))

@@ -210,7 +210,7 @@ def test_no_record_of_a_pass_is_lost(client: EngineClient, qtbot: QtBot, host: F
     load(client, qtbot)
     host.reply, host.tokens_per_poll = "word " * 20, 7
     heard: list[int] = []
-    client.passes.connect(lambda records: heard.extend(record.index for record in records))
+    client.passes.connect(lambda records: heard.extend(record.position for record in records))
     told: list[int] = []
     client.snapshot.connect(lambda _snapshot: told.append(len(heard)))
     client.generate(QUESTION, SamplingParams())

@@ -70,7 +70,7 @@ def test_numbers_that_json_does_not_know_are_null(tmp_path: Path) -> None:
 def test_half_a_character_is_no_trouble(tmp_path: Path) -> None:
     state = full_state()
     assert state.token is not None
-    record = replace(state.token.record, index=9, text="\ud83d")
+    record = state.token.record._replace(position=9, text="\ud83d")
     state.history.add([record])
     write_values(panel_values(state, NOW), tmp_path / "panel.json")
 

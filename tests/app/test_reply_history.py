@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from app.reply_history import HALF_LIFE_TOKENS, MOST_TOKENS, ReplyHistory, unpack_traces
@@ -75,7 +73,7 @@ def test_a_new_reply_begins_anew_and_old_tokens_go_but_residents_stay_known() ->
     history.add(records)
     later = records[1]
     assert later.residents is None
-    history.add([replace(later, index=index) for index in range(2, MOST_TOKENS + 3)])
+    history.add([later._replace(position=index) for index in range(2, MOST_TOKENS + 3)])
     assert (len(history), history.first, history.last) == (MOST_TOKENS, 3, MOST_TOKENS + 2)
     live = make_snapshot(ready)
     assert history.view(history.first, ready, live).snapshot.resident_by_layer == ready.plan.resident_by_layer
@@ -88,7 +86,7 @@ def test_a_new_reply_begins_anew_and_old_tokens_go_but_residents_stay_known() ->
 def test_where_another_plan_would_come_out_what_ran_is_shown() -> None:
     ready = make_ready("mixtral", "cuda")
     record = make_passes(ready, 2)[1]
-    moved = replace(record, places=bytes([1] * (len(record.experts) // 2)))
+    moved = record._replace(places=bytes([1] * (len(record.experts) // 2)))
     traces = unpack_traces(moved, ready, ready.plan.resident_by_layer)
     assert {run.place for trace in traces for run in trace.runs} == {"stream"}
 
@@ -96,7 +94,7 @@ def test_where_another_plan_would_come_out_what_ran_is_shown() -> None:
 def test_times_that_are_not_known_are_zero() -> None:
     ready = make_ready("guide", "simulated")
     record = make_passes(ready, 1)[0]
-    unknown = replace(record, gpu_s=b"\x00\x00\xc0\x7f" * ready.model.layers)
+    unknown = record._replace(gpu_s=b"\x00\x00\xc0\x7f" * ready.model.layers)
     traces = unpack_traces(unknown, ready, ready.plan.resident_by_layer)
     assert {trace.measured_gpu_s for trace in traces} == {0.0}
 

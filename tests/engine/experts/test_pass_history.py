@@ -36,7 +36,13 @@ def test_layers_become_a_record_of_the_token_that_came_of_them() -> None:
     history.layer_ran(1, 1, (run(2, "cpu"),), 0.5, COSTS)
     history.token(77, " word", 0.125, [{9}, {0, 1}], change=4)
     (record,) = history.take()
-    assert (record.index, record.token, record.text, record.pass_tokens, record.seconds) == (0, 77, " word", 1, 0.125)
+    assert (record.position, record.token, record.text, record.pass_tokens, record.seconds) == (
+        0,
+        77,
+        " word",
+        1,
+        0.125,
+    )
     assert (uint16(record.runs), uint16(record.experts), record.counts) == ([2, 1], [9, 3, 2], b"")
     assert record.places == bytes([0, 1, 2])
     assert float32(record.cpu_s) == [0.0, 0.5]
@@ -80,7 +86,7 @@ def test_residents_are_told_when_they_changed() -> None:
     history.layer_ran(0, 1, (run(0, "cpu"),), 0.1, COSTS)
     history.token(0, "", 0.1, [{4}], change=4)
     (record,) = history.take()
-    assert (record.index, record.residents) == (0, b"\x08"), "a new reply begins with all of it"
+    assert (record.position, record.residents) == (0, b"\x08"), "a new reply begins with all of it"
 
 
 def test_a_token_on_the_cpu_is_packed_alike() -> None:
@@ -103,7 +109,7 @@ def test_memory_is_bounded() -> None:
         history.layer_ran(0, 1, (run(0, "cpu"),), 0.1, COSTS)
         history.token(token, "", 0.1, [set()], change=0)
     records = history.take()
-    assert (len(records), records[0].index) == (MOST_WAITING, 3)
+    assert (len(records), records[0].position) == (MOST_WAITING, 3)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +129,7 @@ def test_every_token_of_the_guide_has_its_record(config: EngineConfig) -> None:
     records: list[PassRecord] = [record for event in events if isinstance(event, Passes) for record in event.records]
     tokens = [event for event in events if isinstance(event, Token)]
     assert [(record.token, record.text) for record in records] == [(token.id, token.text) for token in tokens]
-    assert [record.index for record in records] == list(range(len(tokens)))
+    assert [record.position for record in records] == list(range(len(tokens)))
     assert all(record.pass_tokens == 1 for record in records[1:])
     assert all(len(uint16(record.experts)) == layers * active for record in records[1:])
     assert all(record.seconds > 0 for record in records)
