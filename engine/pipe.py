@@ -71,8 +71,8 @@ class _PlainUnpickler(pickle.Unpickler):
 
     def find_class(self, module_name: str, global_name: str) -> Any:  # noqa: ANN401 - the base class's signature
         value = getattr(sys.modules.get(module_name), global_name, None) if module_name in _MODULES else None
-        ours = isinstance(value, type) and value.__module__ == module_name
-        if not (ours and (dataclasses.is_dataclass(value) or issubclass(value, tuple))):
+        plain = isinstance(value, type) and (dataclasses.is_dataclass(value) or issubclass(value, tuple))
+        if value is None or not plain or value.__module__ != module_name:
             raise pickle.UnpicklingError(f"{module_name}.{global_name} may not be sent")
         return value
 
