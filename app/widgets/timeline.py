@@ -17,8 +17,7 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from app.language import tr
 from app.theme import FONT_SMALL, current_theme
-from app.units import rate_text
-from engine.experts.explain import human_bytes
+from app.units import bytes_text, rate_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +73,7 @@ class Timeline(QWidget):
         super().__init__(parent)
         self.speed = Track("speed", "accent", rate_text)
         self.hits = Track("hits", "kv", lambda share: f"{100 * share:.0f} %", top=1.0)
-        self.memory = Track("memory", "gpu", lambda size: human_bytes(round(size)))
+        self.memory = Track("memory", "gpu", lambda size: bytes_text(round(size)))
         self.memory_name = "VRAM"
         self._now_s = 0.0
         self._has_gpu = False

@@ -27,5 +27,13 @@
                 <numerusform>%n bytes</numerusform>
             </translation>
         </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/scrubber.py" />
+            <source>Drag to go back through the reply, %n tokens</source>
+            <translation>
+                <numerusform>Drag to go back through the reply, %n token</numerusform>
+                <numerusform>Drag to go back through the reply, %n tokens</numerusform>
+            </translation>
+        </message>
     </context>
 </TS>
