@@ -59,6 +59,7 @@ class MainWindow(QMainWindow):
         step_requested(int): Show the chat above (-1) or below (1).
         activated(): The user came back to the window.
         panel_shown(bool): The live panel was shown or hidden.
+        panel_save_requested(str): Save the live panel as "png" or "json".
         closing(): The window goes away now, and the program with it.
         kept_in_tray(): The window was closed and the program goes on.
         tray_wanted(bool): The tray icon was switched on or off.
@@ -74,6 +75,7 @@ class MainWindow(QMainWindow):
     step_requested = Signal(int)
     activated = Signal()
     panel_shown = Signal(bool)
+    panel_save_requested = Signal(str)
     closing = Signal()
     kept_in_tray = Signal()
     tray_wanted = Signal(bool)
@@ -305,6 +307,9 @@ class MainWindow(QMainWindow):
         self._add(menu, tr("Export &all chats…"), "", lambda: self.export_requested.emit(True))  # noqa: FBT003
         self.undo_delete_action = self._add(menu, tr("&Undo delete chat"), "", self.undo_delete_requested.emit)
         self.undo_delete_action.setEnabled(False)
+        menu.addSeparator()
+        self._add(menu, tr("Save live panel as &picture…"), "", lambda: self.panel_save_requested.emit("png"))
+        self._add(menu, tr("Save live panel's &values…"), "", lambda: self.panel_save_requested.emit("json"))
         menu.addSeparator()
         self._add(menu, tr("&Settings…"), "Ctrl+,", self.settings_requested.emit)
         menu.addSeparator()

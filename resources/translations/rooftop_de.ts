@@ -644,6 +644,106 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <translation>Fragen Sie, was Sie möchten, und sehen Sie in der Live-Ansicht, wo jeder Experte läuft.</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/engine_panel.py" />
+            <source>Memory</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/engine_panel.py" />
+            <source>Experts</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/engine_panel.py" />
+            <source>Layers</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/engine_panel.py" />
+            <source>Moved per second</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/engine_panel.py" />
+            <source>The last minutes</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/engine_panel.py" />
+            <source>last pass / one expert alone</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>One token over the time since the token before, measured.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>tokens/s, this token</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>hit rate, this token</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>streamed, this token</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>for this token</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/layer_lens.py" />
+            <source>One layer of the expert map, enlarged</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/layer_lens.py" />
+            <source>Layer {number}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/layer_lens.py" />
+            <source>Layer {number}, enlarged</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/layer_lens.py" />
+            <source>Layer {number}, expert {expert}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/layer_strip.py" />
+            <source>Rows</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/layer_strip.py" />
+            <source>Columns</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/layer_strip.py" />
+            <source>Shows the layers the other way.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/limit_line.py" />
+            <source>What limits the speed now</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/limit_line.py" />
+            <source>Nothing has run yet.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <location filename="../../app/widgets/loading_bar.py" />
             <source>Loading progress</source>
             <translation>Ladefortschritt</translation>
@@ -762,6 +862,16 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/main_window.py" />
             <source>&amp;Undo delete chat</source>
             <translation>&amp;Löschen des Chats rückgängig machen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/main_window.py" />
+            <source>Save live panel as &amp;picture…</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/main_window.py" />
+            <source>Save live panel's &amp;values…</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <location filename="../../app/widgets/main_window.py" />
@@ -897,6 +1007,184 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/message_view.py" />
             <source>Broke off: Rooftop was closed</source>
             <translation>Abgebrochen: Rooftop wurde beendet</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_menu.py" />
+            <source>Save or arrange the live panel</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_menu.py" />
+            <source>Live panel's menu</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_menu.py" />
+            <source>Save as picture (PNG)…</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_menu.py" />
+            <source>Save values (JSON)…</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_menu.py" />
+            <source>Unfold all</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_menu.py" />
+            <source>Fold all</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_menu.py" />
+            <source>Save the live panel as a picture</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_menu.py" />
+            <source>Save the live panel's values</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_menu.py" />
+            <source>{path} could not be saved: {reason}. Choose another folder.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_menu.py" />
+            <source>Saved as {path}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_menu.py" />
+            <source>No model is loaded.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_menu.py" />
+            <source>token {number}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/rate_bars.py" />
+            <source>{rate} / {best}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/rate_bars.py" />
+            <source>simulated GPU</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/rate_bars.py" />
+            <source>GPU</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/rate_bars.py" />
+            <source>experts read from RAM</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/rate_bars.py" />
+            <source>Bytes of the experts that ran on the CPU in the last pass, over the measured time of its CPU side.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/rate_bars.py" />
+            <source>copied to the {gpu}, at least</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/rate_bars.py" />
+            <source>Bytes of the experts streamed in the last pass, over the measured time of the GPU side in their layers. The GPU computed in that time too, so the link was at least as fast.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/rate_bars.py" />
+            <source>experts read on the {gpu}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/rate_bars.py" />
+            <source>Bytes of the experts that ran on the GPU, over its measured time in layers that streamed nothing.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/rate_bars.py" />
+            <source>Measured rates</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/rate_bars.py" />
+            <source>not measured</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/rate_bars.py" />
+            <source>Measured in the last pass / reached when the costs were measured. </source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/rate_bars.py" />
+            <source>After the stroke: what one expert alone reached when the costs were measured.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/scrubber.py" />
+            <source>Tokens of the last reply</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/scrubber.py" />
+            <source>Token of the last reply</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/scrubber.py" />
+            <source>Drag, or use the arrow keys, to see the map and the layers as of an earlier token.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/scrubber.py" />
+            <source>Live</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/scrubber.py" />
+            <source>Back to what happens now.</source>
+            <translation type="unfinished" />
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/scrubber.py" />
+            <source>Drag to go back through the reply, %n tokens</source>
+            <translation type="unfinished">
+                <numerusform />
+                <numerusform />
+            </translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/scrubber.py" />
+            <source>No reply yet</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/scrubber.py" />
+            <source>Token {number} of {total}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/scrubber.py" />
+            <source>after {time}, from the prompt</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/scrubber.py" />
+            <source>(no text)</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <location filename="../../app/widgets/shortcuts_dialog.py" />
@@ -1042,6 +1330,41 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/sidebar.py" />
             <source>List of chats</source>
             <translation>Liste der Chats</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/timeline.py" />
+            <source>Timelines</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/timeline.py" />
+            <source>now</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/timeline.py" />
+            <source>{seconds} s ago</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/timeline.py" />
+            <source>{ago}: nothing was measured</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/timeline.py" />
+            <source>speed</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/timeline.py" />
+            <source>hit rate</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/timeline.py" />
+            <source>{minutes} min ago</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <location filename="../../app/widgets/top_bar.py" />

@@ -51,5 +51,13 @@
                 <numerusform>%n messages deleted</numerusform>
             </translation>
         </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/scrubber.py" />
+            <source>Drag to go back through the reply, %n tokens</source>
+            <translation type="unfinished">
+                <numerusform />
+                <numerusform />
+            </translation>
+        </message>
     </context>
 </TS>
