@@ -18,6 +18,7 @@ from app.icons import app_icon
 from app.language import tr
 from app.theme import ZOOM_STEP
 from app.widgets.focus_order import move_focus
+from app.widgets.sidebar import MAX_WIDTH as SIDEBAR_MAX_WIDTH
 from app.widgets.sidebar import MIN_WIDTH as SIDEBAR_MIN_WIDTH
 from app.widgets.sidebar import WIDTH as SIDEBAR_WIDTH
 from app.widgets.sidebar import Sidebar
@@ -138,6 +139,7 @@ class MainWindow(QMainWindow):
 
     def splitter_text(self) -> str:
         """The splitter's place, for the settings."""
+        self.close_overlay()
         return _encode(self._splitter.saveState()) if self._panel is not None else self._splitter_state
 
     def set_panel(self, panel: QWidget) -> None:
@@ -147,7 +149,8 @@ class MainWindow(QMainWindow):
         for index, stretch in enumerate((0, 1, 0)):
             self._splitter.setStretchFactor(index, stretch)
         self._place_panel()
-        if not (self._splitter_state and self._splitter.restoreState(_decode(self._splitter_state))):
+        restored = self._splitter_state and self._splitter.restoreState(_decode(self._splitter_state))
+        if not restored or self._splitter.sizes()[0] > SIDEBAR_MAX_WIDTH:  # left by a window without a sidebar
             width = self._splitter.width() - SIDEBAR_WIDTH
             self._splitter.setSizes([SIDEBAR_WIDTH, max(CHAT_MIN_WIDTH, width - PANEL_WIDTH), PANEL_WIDTH])
 
@@ -374,12 +377,14 @@ class MainWindow(QMainWindow):
         centre = self.centralWidget()
         if self._overlaid:
             self.sidebar.setParent(centre)
-            self.sidebar.setProperty("overlaid", True)  # noqa: FBT003 - Qt's own signature
             top = self.top_bar.height()
             self.sidebar.setGeometry(0, top, min(SIDEBAR_WIDTH, self.width() - 80), self._splitter.height())
             self.sidebar.raise_()
         elif self._splitter.indexOf(self.sidebar) < 0:
             self._splitter.insertWidget(0, self.sidebar)
+        self.sidebar.setProperty("overlaid", self._overlaid)
+        self.sidebar.style().unpolish(self.sidebar)
+        self.sidebar.style().polish(self.sidebar)
         shown = self._overlaid or (fits and self._sidebar_visible)
         self.sidebar.setVisible(shown)
         self._sidebar_action.setChecked(shown)

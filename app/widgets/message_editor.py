@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QEvent, Qt, Signal
+from PySide6.QtCore import QEvent, QRect, Qt, Signal
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QPlainTextEdit, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from app.language import tr
 from app.theme import SPACE_M, SPACE_S
 
 if TYPE_CHECKING:
-    from PySide6.QtGui import QKeyEvent
+    from PySide6.QtGui import QKeyEvent, QResizeEvent
 
 MAX_LINES = 12
-MIN_LINES = 1
+WRAPPED = Qt.TextFlag.TextWordWrap | Qt.TextFlag.TextWrapAnywhere
 
 
 class MessageEditor(QFrame):
@@ -41,6 +41,7 @@ class MessageEditor(QFrame):
         self._field.submitted.connect(self._accept)
         self._field.escaped.connect(self.cancelled)
         self._field.textChanged.connect(self._text_changed)
+        self._field.resized.connect(self._fit)
         self._send = QPushButton(tr("Save and send"))
         self._send.setObjectName("primary")
         self._send.clicked.connect(self._accept)
@@ -69,8 +70,18 @@ class MessageEditor(QFrame):
 
     def _text_changed(self) -> None:
         self._send.setEnabled(bool(self._field.toPlainText().strip()))
-        lines = min(MAX_LINES, max(MIN_LINES, round(self._field.document().size().height())))
-        self._field.setFixedHeight(lines * self._field.fontMetrics().lineSpacing() + 2 * SPACE_S)
+        self._fit()
+
+    def _fit(self) -> None:
+        """Take the height of the text as it is wrapped, up to the limit."""
+        spacing = self._field.fontMetrics().lineSpacing()
+        width = max(1, self._field.viewport().width() - SPACE_S)
+        room = QRect(0, 0, width, 1 << 20)
+        text = self._field.toPlainText() + "\N{ZERO WIDTH SPACE}"
+        lines = round(self._field.fontMetrics().boundingRect(room, int(WRAPPED), text).height() / spacing)
+        always = Qt.ScrollBarPolicy.ScrollBarAlwaysOff
+        self._field.setVerticalScrollBarPolicy(always if lines <= MAX_LINES else Qt.ScrollBarPolicy.ScrollBarAsNeeded)
+        self._field.setFixedHeight(min(lines, MAX_LINES) * spacing + SPACE_S + 2)
 
 
 class _Field(QPlainTextEdit):
@@ -78,6 +89,7 @@ class _Field(QPlainTextEdit):
 
     submitted = Signal()
     escaped = Signal()
+    resized = Signal()
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
@@ -85,6 +97,7 @@ class _Field(QPlainTextEdit):
         self.setAccessibleName(tr("Edit your message"))
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setTabChangesFocus(True)
+        self.document().setDocumentMargin(2)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def event(self, event: QEvent) -> bool:
@@ -93,6 +106,12 @@ class _Field(QPlainTextEdit):
             event.accept()
             return True
         return super().event(event)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Another width wraps the text otherwise."""
+        super().resizeEvent(event)
+        if event.size().width() != event.oldSize().width():
+            self.resized.emit()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Enter sends, Escape leaves."""

@@ -81,10 +81,11 @@ class MessageView(QWidget):
             self._build_reply()
 
     def append(self, text: str) -> None:
-        """Show more text of a reply that is being written."""
+        """Show more text of a reply that is being written, which the message has already."""
+        shown = not self.built and self.message.text.endswith(text)  # a view that is built now shows all of it
         self.build()
         self._progress = ""
-        if isinstance(self._body, MarkdownView):
+        if isinstance(self._body, MarkdownView) and not shown:
             self._body.append(text)
         self.refresh_status()
 

@@ -6,6 +6,7 @@ from pytestqt.qtbot import QtBot
 
 from app.chat_list import ENTRY_ROLE, SNIPPET_ROLE, ChatListModel, grouped
 from app.history import MATCH_END, MATCH_START, ChatEntry, Found
+from app.language import tr
 
 NOW = datetime.datetime(2026, 5, 20, 12, 0, tzinfo=datetime.UTC)
 
@@ -32,7 +33,7 @@ def test_a_search_replaces_the_groups_and_gives_them_back(qtbot: QtBot) -> None:
     model.show_entries([entry("a"), entry("b")], NOW)
     assert model.rowCount() == 3
     model.show_found([Found("b", "Chat b", f"the {MATCH_START}word{MATCH_END}"), Found("gone", "x", "")])
-    assert [model.index(row).data() for row in range(model.rowCount())] == ["1 chats found", "Chat b"]
+    assert [model.index(row).data() for row in range(model.rowCount())] == [tr("%n chats found", 1), "Chat b"]
     assert model.index(1).data(SNIPPET_ROLE) == f"the {MATCH_START}word{MATCH_END}"
     assert model.index(1).data(Qt.ItemDataRole.AccessibleTextRole) == "Chat b, the word"
     model.show_found(None)

@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +10,8 @@ from pytestqt.qtbot import QtBot
 
 from app.application import Application
 from app.chat_list import ENTRY_ROLE
-from app.widgets.sidebar import Sidebar
+from app.settings import save_settings
+from app.widgets.sidebar import MAX_WIDTH, Sidebar
 from tests.app.test_history import make_chat
 
 
@@ -148,3 +150,20 @@ def test_a_narrow_window_covers_the_chat_only_when_asked(sidebar: Sidebar, rooft
     rooftop.window.resize(1240, 700)
     qtbot.waitUntil(sidebar.isVisible)
     assert sidebar.width() < 430
+
+
+def test_a_splitter_left_by_a_window_without_a_sidebar_does_not_stretch_it(
+    rooftop: Application, make_rooftop: Callable[..., Application], qtbot: QtBot
+) -> None:
+    rooftop.window._splitter_state = ""
+    splitter = rooftop.window._splitter
+    rooftop.window.sidebar.setParent(None)
+    splitter.setSizes([700, 300])
+    state = bytes(splitter.saveState().toBase64().data()).decode()
+    splitter.insertWidget(0, rooftop.window.sidebar)
+    rooftop._settings = dataclasses.replace(rooftop._settings, splitter_state=state)
+    path = rooftop._settings_path
+    save_settings(rooftop._settings, path)
+    again = make_rooftop(settings_path=path)
+    assert again.settings.splitter_state == state
+    assert again.window._splitter.sizes()[0] <= MAX_WIDTH
