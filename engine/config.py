@@ -192,7 +192,7 @@ class EngineConfig:
         simulated_link_bytes_per_s: Speed of its PCIe link.
         simulated_memory_bytes_per_s: Speed of its own memory.
         simulated_flops: Its arithmetic, in operations per second.
-        prefill_chunk_tokens: Prompt tokens per forward pass.
+        prefill_chunk_tokens: Prompt tokens per forward pass, at most; None lets the plan choose.
         cost_cache_dir: Folder that keeps measured costs; None measures and keeps nothing.
         popularity_dir: Folder that keeps popularity counts; None keeps nothing.
 
@@ -214,7 +214,7 @@ class EngineConfig:
     simulated_link_bytes_per_s: float = 6e9  # PCIe 4 x4: slow enough that the guide shows all three places
     simulated_memory_bytes_per_s: float = 400e9
     simulated_flops: float = 40e12
-    prefill_chunk_tokens: int = 512
+    prefill_chunk_tokens: int | None = None
     cost_cache_dir: str | None = None
     popularity_dir: str | None = None
     gpu_index: int | None = None
@@ -227,7 +227,8 @@ class EngineConfig:
         _one_of("isa", self.isa, get_args(IsaName))
         _one_of("kv_precision", self.kv_precision, get_args(KvPrecision))
         _between("context_tokens", self.context_tokens, MIN_CONTEXT_TOKENS, MAX_CONTEXT_TOKENS)
-        _between("prefill_chunk_tokens", self.prefill_chunk_tokens, 1, 8192)
+        if self.prefill_chunk_tokens is not None:
+            _between("prefill_chunk_tokens", self.prefill_chunk_tokens, 1, 8192)
         if self.cpu_threads is not None:
             _between("cpu_threads", self.cpu_threads, 1, 1024)
         if self.gpu_index is not None:

@@ -100,6 +100,8 @@ class LoadedModel:
         decoder: Runs the model, over the KV cache.
         pool: Threads of our own kernels; None where torch computes.
         step_note: A sentence: why decode steps on the GPU are slower than they could be; "" where there is none.
+        chunk_tokens: Prompt tokens per forward pass, which the workspace is for.
+        pass_tokens: Tokens of the forward pass under way; 0 between replies.
         memory_shortages: Times that memory ran out, so that less is in force than was planned; else 0.
     """
 
@@ -113,6 +115,8 @@ class LoadedModel:
     decoder: Decoder | NativeDecoder
     pool: CpuPool | None
     step_note: str = ""
+    chunk_tokens: int = 1
+    pass_tokens: int = 0
     memory_shortages: int = 0
 
     @property
@@ -154,6 +158,7 @@ class LoadedModel:
             self.with_room(lambda: device.reserve("workspace", plan.vram_bytes["workspace"]))
             complete = self.residency.fill(residents, staging=streaming, shares=self.popularity.shares())
             device.budget_bytes = plan.vram_budget_bytes
+        self.chunk_tokens = plan.prefill_chunk_tokens
         cache = self.decoder.cache
         as_planned = complete and (plan.context_tokens, plan.kv_precision) == (cache.capacity, cache.precision)
         self.memory_shortages = 0 if as_planned else 1

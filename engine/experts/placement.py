@@ -13,14 +13,15 @@ import numpy as np
 
 from engine.config import MIN_CONTEXT_TOKENS, EngineConfig, KvPrecision
 from engine.errors import DoesNotFitError
-from engine.experts.disk import from_disk
+from engine.experts.disk import from_disk, reading_seconds
 from engine.experts.explain import human_bytes, human_speed
 from engine.experts.footprint import PlannedDevice
-from engine.experts.forecast import Forecast, forecast
+from engine.experts.forecast import Forecast, decode_seconds, forecast, prompt_seconds
 from engine.experts.memory import (
     Needs,
     Vram,
     host_terms,
+    planned_chunk_tokens,
     planned_context_tokens,
     planned_device,
     ram_room,
@@ -29,6 +30,13 @@ from engine.experts.ranking import Mask, as_mask, choose_residents, layer_expert
 from engine.messages import PlacementPlan, PlanningInputs
 
 CONTEXT_STEP_TOKENS = MIN_CONTEXT_TOKENS
+CHUNK_CHOICES_TOKENS = (1024, 2048)  # besides the least
+# What a chunk is chosen for: the first turn of a conversation about a page of text.
+TYPICAL_PROMPT_TOKENS = 2048
+TYPICAL_REPLY_TOKENS = 256
+
+_WORTH_IT = 0.99  # a longer chunk must save more than rounding
+_SAMPLED_LAYERS = 4  # enough to choose by, and quick enough for a slider
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +88,19 @@ class _Situation:
         return host_terms(self.device, self.needs, self.vram_bytes)
 
     @property
+    def chunk_tokens(self) -> int:
+        """Prompt tokens per forward pass."""
+        return planned_chunk_tokens(self.inputs.model, self.config)
+
+    @property
+    def ram_left(self) -> int:
+        """RAM that nothing takes; negative where there is too little."""
+        return ram_room(self.inputs.hardware) - self.host_bytes["total"]
+
+    @property
     def fits_ram(self) -> bool:
         """Whether RAM has room."""
-        return self.host_bytes["total"] <= ram_room(self.inputs.hardware)
+        return self.ram_left >= 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +129,7 @@ def make_plan(inputs: PlanningInputs, config: EngineConfig, held: Sequence[Seque
         say why and what to do. No byte is promised twice: the VRAM terms of a plan that fits add up to at most the
         budget.
     """
-    situation = _Situation.of(inputs, config, held)
+    situation = _with_best_chunk(_Situation.of(inputs, config, held), held)
     shortage = _shortage(situation)
     if shortage is not None:
         return _refused(situation, shortage)
@@ -129,18 +147,50 @@ def make_plan(inputs: PlanningInputs, config: EngineConfig, held: Sequence[Seque
         predicted_hit_rate=speed.hit_rate,
         reasons=(*_reasons(situation), speed.limit),
         kv_precision=config.kv_precision,
+        prefill_chunk_tokens=situation.chunk_tokens,
     )
+
+
+def _with_best_chunk(least: _Situation, held: Sequence[Sequence[int]]) -> _Situation:
+    """The chunk of prompt that makes a typical turn shortest, where the settings leave that to the plan.
+
+    A longer chunk streams the experts less often, and its workspace takes the room of some that could live in VRAM. On
+    the CPU nothing is streamed: there the least is as good.
+    """
+    open_choice = least.config.prefill_chunk_tokens is None and least.device != "cpu"
+    if not open_choice or _shortage(least) is not None:
+        return least
+    best, best_s = least, _typical_turn_seconds(least)
+    for tokens in CHUNK_CHOICES_TOKENS:
+        if tokens > least.context_tokens:
+            break
+        longer = _Situation.of(least.inputs, replace(least.config, prefill_chunk_tokens=tokens), held)
+        if not (longer.fits_vram and longer.fits_ram):
+            break
+        turn_s = _typical_turn_seconds(longer)
+        if turn_s < _WORTH_IT * best_s:
+            best, best_s = longer, turn_s
+    return best
+
+
+def _typical_turn_seconds(situation: _Situation) -> float:
+    """A typical prompt, in chunks, and its reply."""
+    inputs, resident, chunk = situation.inputs, situation.resident, situation.chunk_tokens
+    policy = situation.config.policy
+    prompt = min(TYPICAL_PROMPT_TOKENS, situation.context_tokens)
+    prompt_s = prompt_seconds(inputs, policy, resident, prompt, chunk, _SAMPLED_LAYERS)
+    if situation.needs.on_disk:
+        prompt_s += -(-prompt // chunk) * reading_seconds(inputs.model, situation.ram_left)
+    return prompt_s + TYPICAL_REPLY_TOKENS * decode_seconds(inputs, policy, resident)
 
 
 def _forecast(situation: _Situation, resident: Mask) -> Forecast:
     """How fast it will be, with what reading from disk adds."""
-    inputs, config = situation.inputs, situation.config
-    chunk_tokens = min(config.prefill_chunk_tokens, situation.context_tokens)
-    speed = forecast(inputs, config, resident, chunk_tokens)
+    inputs, chunk_tokens = situation.inputs, situation.chunk_tokens
+    speed = forecast(inputs, situation.config, resident, chunk_tokens)
     if not situation.needs.on_disk:
         return speed
-    room = ram_room(inputs.hardware) - situation.host_bytes["total"]
-    return from_disk(speed, inputs.model, room, chunk_tokens)
+    return from_disk(speed, inputs.model, situation.ram_left, chunk_tokens)
 
 
 def in_force(
@@ -170,7 +220,13 @@ def in_force(
     real = (resident_by_layer, context_tokens, kv_precision, no_streaming)
     if real == (plan.resident_by_layer, plan.context_tokens, plan.kv_precision, False):
         return plan
-    situation = _Situation.of(inputs, replace(config, context_tokens=context_tokens, kv_precision=kv_precision))
+    config = replace(
+        config,
+        context_tokens=context_tokens,
+        kv_precision=kv_precision,
+        prefill_chunk_tokens=min(plan.prefill_chunk_tokens, context_tokens),
+    )
+    situation = _Situation.of(inputs, config)
     resident = as_mask(inputs.model, resident_by_layer)
     speed = _forecast(situation, resident)
     terms = _real_terms(plan, vram_bytes) if vram_bytes else {}
@@ -184,6 +240,7 @@ def in_force(
         predicted_prefill_tokens_per_s=speed.prefill_tokens_per_s,
         predicted_hit_rate=speed.hit_rate,
         kv_precision=kv_precision,
+        prefill_chunk_tokens=situation.chunk_tokens,
         reasons=(*plan.reasons, _shortage_reason(plan, int(resident.sum()), context_tokens, kv_precision)),
     )
 
@@ -241,6 +298,7 @@ def _refused(situation: _Situation, shortage: _Shortage) -> PlacementPlan:
         needed_bytes=shortage.needed,
         available_bytes=shortage.available,
         kv_precision=situation.config.kv_precision,
+        prefill_chunk_tokens=situation.chunk_tokens,
     )
 
 
