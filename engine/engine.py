@@ -32,6 +32,7 @@ from engine.experts.cost_model import assumed_costs, planned_threads
 from engine.experts.explain import make_way_words
 from engine.experts.memory import Vram, planned_device
 from engine.experts.placement import budget_range, check_fits, in_force, make_plan
+from engine.experts.popularity import Popularity
 from engine.hardware import HardwareProfile, probe_hardware
 from engine.loading import Cancelled, LoadedModel, LoadProgress, OnEvent, load_model
 from engine.messages import (
@@ -131,6 +132,21 @@ class Engine:
             undo.pop_all()
 
     # ---- what is in force ---------------------------------------------------------------------------------------
+
+    @property
+    def config(self) -> EngineConfig:
+        """The settings in force as they were asked for, what is automatic left so; `ready.effective` resolves it."""
+        return self._config
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The parts of the model in memory, for benchmarks that look inside."""
+        return self._loaded
+
+    @property
+    def popularity(self) -> Popularity:
+        """What is known of the experts' popularity, for benchmarks that begin with a profile of their own."""
+        return self._popularity
 
     @property
     def plan(self) -> PlacementPlan:

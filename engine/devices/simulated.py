@@ -74,13 +74,14 @@ class SimulatedDevice(Device):
         top_weights: torch.Tensor,
         out: torch.Tensor,
     ) -> None:
-        """Run those whose address the table has, one after the other on the virtual clock."""
+        """Run those whose address the table has, on the virtual clock one after the other in one launch."""
         addresses = table.addresses.tolist()
-        for expert in dict.fromkeys(top_experts.flatten().tolist()):
-            if addresses[expert]:
-                rows, choices = (top_experts == expert).nonzero(as_tuple=True)
-                expert_out = self.run_expert(hidden[rows], self._at(addresses[expert], table))
-                out.index_add_(0, rows, expert_out * top_weights[rows, choices, None])
+        present = [expert for expert in dict.fromkeys(top_experts.flatten().tolist()) if addresses[expert]]
+        self._compute_clock_s -= max(0, len(present) - 1) * SIMULATED_LAUNCH_S
+        for expert in present:
+            rows, choices = (top_experts == expert).nonzero(as_tuple=True)
+            expert_out = self.run_expert(hidden[rows], self._at(addresses[expert], table))
+            out.index_add_(0, rows, expert_out * top_weights[rows, choices, None])
 
     def _at(self, address: int, table: LayerTable) -> ExpertWeights:
         """The expert at an address."""

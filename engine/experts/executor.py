@@ -284,27 +284,26 @@ class ExpertExecutor(ExecutionRecord):
         routing: Routing,
         check: Check,
     ) -> None:
-        """Start experts one by one, residents first, and add their outputs on the compute stream."""
+        """Start experts one by one, as planned, and add their outputs on the compute stream."""
         hidden, out = given.hidden, given.out
         device, slots = self._device, self._residency.staging_slots
         streamed = [run.expert for run in runs if run.place == "stream"]
         staging = [self._residency.staged(slot, layer) for slot in range(slots)] if streamed else []
         for turn, expert in enumerate(streamed[:slots]):
             device.copy_in(turn, staging[turn].flat, self._store.weights(layer, expert).flat)
+        turn = 0
         for run in runs:
-            if run.place == "gpu":
-                rows, scales = routing.visits(run.expert)
-                expert_out = device.run_expert(hidden[rows], self._residency.weights(layer, run.expert))
-                out.index_add_(0, rows, expert_out * scales)
-        for turn, expert in enumerate(streamed):
             check()
-            slot = turn % slots
-            device.wait_copy(slot)
-            rows, scales = routing.visits(expert)
-            expert_out = device.run_expert(hidden[rows], staging[slot], slot)
-            following = turn + slots
-            if following < len(streamed):
-                device.copy_in(slot, staging[slot].flat, self._store.weights(layer, streamed[following]).flat)
+            rows, scales = routing.visits(run.expert)
+            if run.place == "gpu":
+                expert_out = device.run_expert(hidden[rows], self._residency.weights(layer, run.expert))
+            else:
+                slot, following = turn % slots, turn + slots
+                device.wait_copy(slot)
+                expert_out = device.run_expert(hidden[rows], staging[slot], slot)
+                if following < len(streamed):
+                    device.copy_in(slot, staging[slot].flat, self._store.weights(layer, streamed[following]).flat)
+                turn += 1
             out.index_add_(0, rows, expert_out * scales)
 
     def _record(self, layer: int, tokens: int, plan: LayerPlan, cpu_s: float, span: Span) -> None:

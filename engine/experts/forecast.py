@@ -191,7 +191,9 @@ def dense_chunk_seconds(model: ModelConfig, costs: CostModel, tokens: int, start
     """
     pairs = tokens * start + tokens * (tokens + 1) / 2
     if costs.dense_tokens is not None:
-        return max(costs.dense_layer_s, predict(costs.dense_tokens, tokens) + pairs * costs.attention_pair_s)
+        measured_s = predict(costs.dense_tokens, tokens) + pairs * costs.attention_pair_s
+        # What slows experts on the CPU down, other programs for one, slows all of it down there.
+        return max(costs.dense_layer_s, measured_s * (costs.cpu_correction if costs.gpu_expert is None else 1.0))
     embeddings = model.vocab_size * model.hidden_size * (1 if model.tie_word_embeddings else 2)
     ratio = (model.dense_parameters - embeddings) / model.layers / model.expert_parameters
     curve, correction = costs.gpu_expert, costs.gpu_correction
