@@ -23,7 +23,9 @@ from engine.experts.cost_model import planned_threads
 from engine.experts.cpu_experts import CpuExperts, TorchCpuExperts
 from engine.experts.executor import ExpertExecutor
 from engine.experts.native_experts import NativeCpuExperts
+from engine.experts.pinning import Mask, choose_pinned, pinned_budget
 from engine.experts.popularity import Popularity
+from engine.experts.ranking import as_mask
 from engine.experts.record import CpuRecord, ExecutionRecord
 from engine.experts.residency import Residency
 from engine.experts.store import ExpertStore
@@ -330,7 +332,7 @@ def load_model(
             dense = load_dense(checkpoint, device, progress.phase("dense"))
         cache = KVCache(model, device, plan.context_tokens, plan.kv_precision)
         load_experts(checkpoint, store, progress.phase("experts"), readers)
-        store.pin()
+        store.pin(_to_pin(model, plan, config, hardware, popularity))
         loaded = _wire(model, device, store, dense, cache, pool, popularity, costs, config.policy)
         loaded.use_threads(threads)
         loaded.record.adaptive = config.adaptive
@@ -363,6 +365,14 @@ def _wire(
         record = executor = ExpertExecutor(model, device, store, residency, cpu, popularity, costs, policy)
         decoder = Decoder(model, dense, executor, cache)
     return LoadedModel(model, device, store, residency, cpu, popularity, record, decoder, pool)
+
+
+def _to_pin(
+    model: ModelConfig, plan: PlacementPlan, config: EngineConfig, hardware: HardwareProfile, popularity: Popularity
+) -> Mask:
+    """Which experts' host copies are to be page-locked."""
+    resident = as_mask(model, plan.resident_by_layer)
+    return choose_pinned(model, popularity.shares(), resident, pinned_budget(hardware, config))
 
 
 def _disk_folder(config: EngineConfig) -> Path:

@@ -80,7 +80,8 @@ class PlacementPlan:
         resident_by_layer: For each layer the experts that live in VRAM, ascending.
         vram_bytes: Term -> bytes: dense, kv, workspace, experts, staging, margin, total; empty without a GPU.
         host_bytes: Term -> bytes: experts, and on the CPU device dense, kv, workspace too; total. Experts that are kept
-            on disk are the term experts_on_disk instead, which the total leaves out.
+            on disk are the term experts_on_disk instead, which the total leaves out. Beside a GPU that needs it,
+            experts_pinned is the part of them that is page-locked, which the total leaves out too.
         vram_budget_bytes: What the plan was allowed to use, 0 without a GPU.
         context_tokens: Tokens that the KV cache holds.
         predicted_decode_tokens_per_s: By the cost model.

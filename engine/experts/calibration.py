@@ -14,7 +14,7 @@ from typing import Protocol
 
 import torch
 
-from engine.config import ModelConfig
+from engine.config import PAGEABLE_SLOWDOWN, ModelConfig
 from engine.devices import Device
 from engine.experts.cost_model import fit_curve
 from engine.experts.cpu_experts import CpuExperts, Routing
@@ -80,10 +80,12 @@ def calibrate(
         cpu_expert, None, None, None, dense_layer_s,
         source="measured", dense_tokens=dense_tokens, attention_pair_s=pair_s,
     )  # fmt: skip
-    borrowed = residency.borrow(typical_layers(model)[0]) if device.has_gpu else None
+    borrowed = residency.borrow(layers[0]) if device.has_gpu else None
     if borrowed is None:
         return around
     gpu_expert, weight_copy, activation_copy = _measure_gpu(model, device, *borrowed, dtype, check)
+    if residency.staging_slots and residency.locked_expert(layers[0]) is None:
+        weight_copy = CostCurve(0.0, weight_copy.per_unit_s / PAGEABLE_SLOWDOWN, weight_copy.overhead_s)
     return replace(around, gpu_expert=gpu_expert, weight_copy=weight_copy, activation_copy=activation_copy)
 
 

@@ -158,7 +158,8 @@ class ExpertExecutor(ExecutionRecord):
         """See `ExecutionRecord`."""
         residents = self._residency.by_layer()
         self._replacement.place(
-            experts if self._residency.can_swap(layer) else () for layer, experts in enumerate(residents)
+            (experts if self._residency.can_swap(layer) else () for layer, experts in enumerate(residents)),
+            self._store.pageable,
         )
 
     @property
@@ -262,7 +263,7 @@ class ExpertExecutor(ExecutionRecord):
         """Decide, and have what will be read from disk read ahead."""
         plan = plan_layer(
             counts, resident, self.costs, self.policy,
-            staging_slots=self._residency.staging_slots, pass_tokens=tokens,
+            staging_slots=self._residency.staging_slots, pass_tokens=tokens, pageable=self._store.pageable[layer],
         )  # fmt: skip
         if self._store.on_disk:
             self._store.expect(layer, [run.expert for run in plan.runs if run.place != "gpu"])

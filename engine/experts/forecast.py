@@ -63,7 +63,9 @@ class _Decode:
         return max(_LEAST_S, self.dense_s + self.experts_s)
 
 
-def forecast(inputs: PlanningInputs, config: EngineConfig, resident: Mask, chunk_tokens: int) -> Forecast:
+def forecast(
+    inputs: PlanningInputs, config: EngineConfig, resident: Mask, chunk_tokens: int, pinned: Mask | None = None
+) -> Forecast:
     """Predict speeds for a placement.
 
     Args:
@@ -71,11 +73,12 @@ def forecast(inputs: PlanningInputs, config: EngineConfig, resident: Mask, chunk
         config: Its policy decides where experts run.
         resident: Which experts live in VRAM [L, E].
         chunk_tokens: Prompt tokens per forward pass.
+        pinned: Which experts' host copies are page-locked [L, E]; None for all.
     """
     hit_shares = _hit_shares(inputs, resident)
     decode = _decode(inputs.model, inputs.costs, config.policy, hit_shares)
     prompt = min(chunk_tokens, PREFILL_TOKENS)
-    prompt_s = prompt_seconds(inputs, config.policy, resident, prompt, prompt)
+    prompt_s = prompt_seconds(inputs, config.policy, resident, prompt, prompt, pinned=pinned)
     hit_rate = float(hit_shares.mean())
     return Forecast(
         1.0 / decode.token_s, prompt / prompt_s, hit_rate, _limit(decode, inputs.costs.gpu_expert is not None)
@@ -121,6 +124,7 @@ def prompt_seconds(
     prompt_tokens: int,
     chunk_tokens: int,
     sampled_layers: int | None = None,
+    pinned: Mask | None = None,
 ) -> float:
     """Expected time of a prompt in an empty context, chunk by chunk.
 
@@ -131,10 +135,12 @@ def prompt_seconds(
         prompt_tokens: Length of the prompt.
         chunk_tokens: Prompt tokens per forward pass.
         sampled_layers: How many layers' experts stand for all; None for each its own.
+        pinned: Which experts' host copies are page-locked [L, E]; None for all.
     """
     model = inputs.model
     step = max(1, model.layers // (sampled_layers or model.layers))
     popularity, resident = np.array(inputs.popularity)[::step], resident[::step]
+    pageable = np.zeros_like(resident) if pinned is None else ~pinned[::step]
     scale = model.layers / len(popularity)
     whole, rest = divmod(prompt_tokens, chunk_tokens)
     seconds = sum(
@@ -143,24 +149,33 @@ def prompt_seconds(
     )
     for count, tokens in ((whole, chunk_tokens), (1, rest)):
         if count and tokens:
-            seconds += count * scale * _chunk_experts_seconds(inputs, policy, popularity, resident, tokens)
+            seconds += count * scale * _chunk_experts_seconds(inputs, policy, popularity, (resident, pageable), tokens)
     return max(_LEAST_S, seconds)
 
 
 def _chunk_experts_seconds(
-    inputs: PlanningInputs, policy: PolicyName, popularity: Floats, resident: Mask, chunk_tokens: int
+    inputs: PlanningInputs, policy: PolicyName, popularity: Floats, places: tuple[Mask, Mask], chunk_tokens: int
 ) -> float:
-    """Expected time of the experts of some layers in one forward pass of a prompt."""
+    """Expected time of the experts of some layers in one pass of a prompt.
+
+    Args:
+        inputs: As for `forecast`.
+        policy: Where experts run.
+        popularity: Shares of the visits [layers, E].
+        places: Experts in VRAM, and experts that are not page-locked [layers, E].
+        chunk_tokens: Tokens of the pass.
+    """
     model, costs = inputs.model, inputs.costs
     counts = _expected_counts(popularity, chunk_tokens, model.experts_per_token)
     total_s = 0.0
     known: dict[bytes, float] = {}
-    for row, mask in zip(counts, resident, strict=True):
-        key = row.tobytes() + mask.tobytes()
+    for row, resident, pageable in zip(counts, *places, strict=True):
+        key = row.tobytes() + resident.tobytes() + pageable.tobytes()
         if key not in known:
             pairs = [(expert, tokens) for expert, tokens in enumerate(row.tolist()) if tokens]
-            living = set(np.flatnonzero(mask).tolist())
-            known[key] = max(layer_seconds(pairs, living, costs, policy, pass_tokens=chunk_tokens))
+            living, slow = (set(np.flatnonzero(mask).tolist()) for mask in (resident, pageable))
+            sides = layer_seconds(pairs, living, costs, policy, pass_tokens=chunk_tokens, pageable=slow)
+            known[key] = max(sides)
         total_s += known[key]
     return total_s
 

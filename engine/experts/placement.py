@@ -26,6 +26,7 @@ from engine.experts.memory import (
     planned_device,
     ram_room,
 )
+from engine.experts.pinning import choose_pinned, pinned_budget
 from engine.experts.ranking import Mask, as_mask, choose_residents, layer_expert_bytes
 from engine.messages import PlacementPlan, PlanningInputs
 
@@ -84,8 +85,20 @@ class _Situation:
 
     @property
     def host_bytes(self) -> dict[str, int]:
-        """RAM by term."""
-        return host_terms(self.device, self.needs, self.vram_bytes)
+        """RAM by term; what is page-locked is counted among the experts already."""
+        terms, pinned = host_terms(self.device, self.needs, self.vram_bytes), self.pinned(self.resident)
+        if pinned is None or self.needs.on_disk:
+            return terms
+        return {"experts_pinned": int(pinned.sum(axis=1) @ layer_expert_bytes(self.inputs.model)), **terms}
+
+    def pinned(self, resident: Mask) -> Mask | None:
+        """Experts whose host copies will be page-locked; None where the device has no need of that."""
+        config, inputs = self.config, self.inputs
+        if self.device == "cpu" or (self.device == "simulated" and config.pinned_budget_bytes is None):
+            return None
+        if self.needs.on_disk:
+            return np.zeros_like(resident)
+        return choose_pinned(inputs.model, inputs.popularity, resident, pinned_budget(inputs.hardware, config))
 
     @property
     def chunk_tokens(self) -> int:
@@ -178,7 +191,7 @@ def _typical_turn_seconds(situation: _Situation) -> float:
     inputs, resident, chunk = situation.inputs, situation.resident, situation.chunk_tokens
     policy = situation.config.policy
     prompt = min(TYPICAL_PROMPT_TOKENS, situation.context_tokens)
-    prompt_s = prompt_seconds(inputs, policy, resident, prompt, chunk, _SAMPLED_LAYERS)
+    prompt_s = prompt_seconds(inputs, policy, resident, prompt, chunk, _SAMPLED_LAYERS, situation.pinned(resident))
     if situation.needs.on_disk:
         prompt_s += -(-prompt // chunk) * reading_seconds(inputs.model, situation.ram_left)
     return prompt_s + TYPICAL_REPLY_TOKENS * decode_seconds(inputs, policy, resident)
@@ -187,7 +200,7 @@ def _typical_turn_seconds(situation: _Situation) -> float:
 def _forecast(situation: _Situation, resident: Mask) -> Forecast:
     """How fast it will be, with what reading from disk adds."""
     inputs, chunk_tokens = situation.inputs, situation.chunk_tokens
-    speed = forecast(inputs, situation.config, resident, chunk_tokens)
+    speed = forecast(inputs, situation.config, resident, chunk_tokens, situation.pinned(resident))
     if not situation.needs.on_disk:
         return speed
     return from_disk(speed, inputs.model, situation.ram_left, chunk_tokens)
@@ -234,7 +247,8 @@ def in_force(
         plan,
         resident_by_layer=resident_by_layer,
         vram_bytes=terms,
-        host_bytes=host_terms(situation.device, situation.needs, terms),
+        host_bytes=host_terms(situation.device, situation.needs, terms)
+        | {term: size for term, size in plan.host_bytes.items() if term == "experts_pinned"},
         context_tokens=context_tokens,
         predicted_decode_tokens_per_s=speed.decode_tokens_per_s,
         predicted_prefill_tokens_per_s=speed.prefill_tokens_per_s,
@@ -396,7 +410,19 @@ def _reasons(situation: _Situation) -> list[str]:
         reasons.append(f"The context is cut from {asked} to {situation.context_tokens} tokens, the model's own limit.")
     if situation.device == "cpu":
         return [*reasons, f"No GPU is used: all {model.total_experts} experts run on the CPU."]
-    return [_budget_reason(situation.vram), *reasons, _experts_reason(situation)]
+    return [_budget_reason(situation.vram), *reasons, _experts_reason(situation), *_pinned_reasons(situation)]
+
+
+def _pinned_reasons(situation: _Situation) -> list[str]:
+    """What is not page-locked, and what that means, where that is anything."""
+    pinned, model = situation.pinned(situation.resident), situation.inputs.model
+    if pinned is None or pinned.all() or situation.needs.on_disk:
+        return []
+    locked = int(pinned.sum(axis=1) @ layer_expert_bytes(model))
+    return [
+        f"{human_bytes(locked)} of experts in RAM are page-locked, the most that the system bears: the other "
+        f"{int((~pinned).sum())} experts are computed on the CPU rather than copied, which would be slow."
+    ]
 
 
 def _budget_reason(vram: Vram) -> str:

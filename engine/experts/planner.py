@@ -12,6 +12,9 @@ Here the two sides overlap, so what counts is `max(CPU side, GPU side)`:
 An expert's copy takes the same time whatever its tokens, so the experts worth streaming are those with the most of
 them: only prefixes of that order are compared, from none (all on the CPU) to all. For a single expert that is the
 paper's rule; for several it contains the paper's choice wherever the CPU's cost per token is the steeper one.
+An expert whose host copy is not page-locked takes PAGEABLE_SLOWDOWN times as long to copy, keeps the host from
+computing meanwhile, and comes last.
+
 Pure, and called for every layer of every token: it must stay within some microseconds.
 """
 
@@ -23,7 +26,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from operator import itemgetter
 
-from engine.config import PolicyName
+from engine.config import PAGEABLE_SLOWDOWN, PolicyName
 from engine.experts.cost_model import predict
 from engine.experts.footprint import LAUNCHED_TOKENS
 from engine.messages import CostCurve, CostModel, ExpertRun
@@ -82,6 +85,7 @@ def plan_layer(
     *,
     staging_slots: int = STAGING_SLOTS,
     pass_tokens: int = 0,
+    pageable: Container[int] = (),
 ) -> LayerPlan:
     """Decide one layer (Fiddler, Algorithm 1; see the module's docstring for what differs).
 
@@ -96,19 +100,27 @@ def plan_layer(
         policy: Who decides.
         staging_slots: Slots that streamed weights can wait in; without any, what is not resident runs on the CPU.
         pass_tokens: Tokens of the pass (T), whose activations go to the CPU; 0 takes the largest of `counts`.
+        pageable: Experts whose host copies are not page-locked.
 
     Returns:
         Every active expert exactly once, with the predictions that the choice was made from.
     """
-    split = _split(counts, resident, costs, policy, staging_slots=staging_slots, pass_tokens=pass_tokens)
-    copy_s = split.copy_s
+    split = _split(
+        counts, resident, costs, policy, staging_slots=staging_slots, pass_tokens=pass_tokens, pageable=pageable
+    )
+
+    def copy_s(expert: int) -> float:
+        return split.copy_s * PAGEABLE_SLOWDOWN if expert in pageable else split.copy_s
+
     residents = [ExpertRun(expert, tokens, "gpu", cpu, gpu, 0.0) for expert, tokens, cpu, gpu in split.residents]
-    streamed = [ExpertRun(expert, tokens, "stream", cpu, gpu, copy_s) for expert, tokens, cpu, gpu in split.streamed]
+    streamed = [
+        ExpertRun(expert, tokens, "stream", cpu, gpu, copy_s(expert)) for expert, tokens, cpu, gpu in split.streamed
+    ]
     runs, gpu_s = residents + streamed, split.gpu_s
     if residents and streamed and not split.residents_first:
         runs, gpu_s = _filling_gaps(residents, streamed, staging_slots)
     for expert, tokens, cpu, gpu in split.cpu:
-        runs.append(ExpertRun(expert, tokens, "cpu", cpu, gpu, 0.0 if expert in resident else copy_s))
+        runs.append(ExpertRun(expert, tokens, "cpu", cpu, gpu, 0.0 if expert in resident else copy_s(expert)))
     return LayerPlan(tuple(runs), split.cpu_s, gpu_s, split.activation_s)
 
 
@@ -130,6 +142,7 @@ def layer_seconds(
     *,
     staging_slots: int = STAGING_SLOTS,
     pass_tokens: int = 0,
+    pageable: Container[int] = (),
 ) -> tuple[float, float]:
     """The CPU's and the GPU's side of `plan_layer`, without the runs: for forecasts over many layers.
 
@@ -142,8 +155,11 @@ def layer_seconds(
         policy: See there.
         staging_slots: See there.
         pass_tokens: See there.
+        pageable: See there.
     """
-    split = _split(counts, resident, costs, policy, staging_slots=staging_slots, pass_tokens=pass_tokens)
+    split = _split(
+        counts, resident, costs, policy, staging_slots=staging_slots, pass_tokens=pass_tokens, pageable=pageable
+    )
     return split.cpu_s, split.gpu_s
 
 
@@ -155,6 +171,7 @@ def _split(
     *,
     staging_slots: int,
     pass_tokens: int,
+    pageable: Container[int],
 ) -> _Split:
     """The decision, without words."""
     gpu_curve, copy_curve = costs.gpu_expert, costs.weight_copy
@@ -172,6 +189,8 @@ def _split(
         (residents if item[0] in resident else others).append(item)
     if len(others) > 1:
         others.sort(key=_TOKENS, reverse=True)
+        if pageable:
+            others.sort(key=lambda item: item[0] in pageable)
     resident_s = sum(item[3] for item in residents)
     residents_first = pass_tokens <= LAUNCHED_TOKENS
     if residents_first and len(residents) > 1:
@@ -179,10 +198,14 @@ def _split(
     if staging_slots == 0:
         cpu_s = _cpu_sides(others, activation_s)[0]
         return _Split(residents, [], others, cpu_s, resident_s, math.inf, activation_s)
-    gpu_sides = _gpu_sides(others, resident_s, copy_s, staging_slots, residents_first)
+    copies_s = [copy_s * PAGEABLE_SLOWDOWN if item[0] in pageable else copy_s for item in others]
+    gpu_sides = _gpu_sides(others, copies_s, resident_s, staging_slots, residents_first)
     if policy == "gpu_stream":
         return _Split(residents, others, [], 0.0, gpu_sides[-1], copy_s, activation_s, residents_first)
     cpu_sides = _cpu_sides(others, activation_s)
+    if pageable:
+        held_up = accumulate((slow_s if slow_s > copy_s else 0.0 for slow_s in copies_s), initial=0.0)
+        cpu_sides = [cpu_s + waiting_s for cpu_s, waiting_s in zip(cpu_sides, held_up, strict=True)]
     streamed = _best_prefix(cpu_sides, gpu_sides)
     cpu_s, gpu_s = cpu_sides[streamed], gpu_sides[streamed]
     return _Split(residents, others[:streamed], others[streamed:], cpu_s, gpu_s, copy_s, activation_s, residents_first)
@@ -218,8 +241,8 @@ def _cpu_sides(others: list[_Priced], activation_s: float) -> list[float]:
 
 def _gpu_sides(
     others: list[_Priced],
+    copies_s: list[float],
     resident_s: float,
-    copy_s: float,
     staging_slots: int,
     residents_first: bool,
 ) -> list[float]:
@@ -228,7 +251,7 @@ def _gpu_sides(
     computed, waiting_s = (resident_s, 0.0) if residents_first else (0.0, resident_s)
     done = [computed]
     copied = 0.0
-    for index, item in enumerate(others):
+    for index, (item, copy_s) in enumerate(zip(others, copies_s, strict=True)):
         if index >= staging_slots:
             slot_free = done[index - staging_slots + 1]
             copied = slot_free if slot_free > copied else copied

@@ -81,7 +81,7 @@ def test_every_plan_is_honest(case: Case) -> None:
     assert all(0 <= expert < model.experts for layer in plan.resident_by_layer for expert in layer)
     for terms in (plan.vram_bytes, plan.host_bytes):
         assert all(size >= 0 for size in terms.values())
-        counted = [size for term, size in terms.items() if term not in ("total", "experts_on_disk")]
+        counted = [size for term, size in terms.items() if term not in ("total", "experts_on_disk", "experts_pinned")]
         assert terms.get("total", 0) == sum(counted)
     on_disk = plan.host_bytes.get("experts_on_disk", 0)
     assert on_disk + plan.host_bytes.get("experts", 0) == model.experts_bytes
@@ -420,6 +420,22 @@ def test_a_longer_chunk_never_keeps_a_model_from_fitting() -> None:
     plan = make_plan(inputs, EngineConfig(vram_budget_bytes=least))
     assert plan.fits
     assert plan.prefill_chunk_tokens == 512
+
+
+@pytest.mark.parametrize("limit", [None, 0, 20 * GIB])
+def test_what_is_not_page_locked_is_said_and_slows_prompts_down(limit: int | None) -> None:
+    inputs, config = planning(MIXTRAL), EngineConfig(vram_budget_bytes=12 * GIB)
+    usual, plan = make_plan(inputs, config), make_plan(inputs, replace(config, pinned_budget_bytes=limit))
+    assert usual.host_bytes["experts_pinned"] == usual.host_bytes["experts"]
+    assert plan.host_bytes["experts"] == usual.host_bytes["experts"] == plan.host_bytes["total"]
+    said = [reason for reason in plan.reasons if "page-locked" in reason]
+    if limit is None:
+        assert plan == usual
+        assert said == []
+        return
+    assert limit - MIXTRAL.expert_bytes < plan.host_bytes["experts_pinned"] <= limit
+    assert len(said) == 1
+    assert plan.predicted_prefill_tokens_per_s < usual.predicted_prefill_tokens_per_s
 
 
 def test_quick_enough_for_a_slider() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.config import PolicyName
+from engine.config import PAGEABLE_SLOWDOWN, PolicyName
 from engine.experts.cost_model import predict
 from engine.experts.footprint import LAUNCHED_TOKENS
 from engine.experts.planner import LayerPlan, layer_seconds, plan_layer
@@ -232,6 +232,22 @@ def test_residents_of_few_tokens_are_one_launch() -> None:
     assert plan_layer(counts, range(8), costs, "fiddler").predicted_gpu_s == pytest.approx(8 * 2e-4 + 5e-5)
     many = plan_layer(counts, range(8), costs, "fiddler", pass_tokens=LAUNCHED_TOKENS + 1)
     assert many.predicted_gpu_s == pytest.approx(8 * 2.5e-4)
+
+
+def test_what_is_not_page_locked_is_streamed_last_and_only_where_even_that_is_quicker() -> None:
+    counts = [(0, 2000), (1, 1000), (2, 500)]
+    copy_s = COSTS.weight_copy.per_unit_s if COSTS.weight_copy else 0.0
+    locked = plan_layer(counts, frozenset(), COSTS, "fiddler")
+    assert {run.place for run in locked.runs} == {"stream"}
+    some = plan_layer(counts, frozenset(), COSTS, "fiddler", pageable={0})
+    assert [(run.expert, run.place) for run in some.runs] == [(1, "stream"), (2, "stream"), (0, "stream")]
+    assert some.runs[-1].copy_s == PAGEABLE_SLOWDOWN * copy_s
+    assert some.predicted_cpu_s == PAGEABLE_SLOWDOWN * copy_s, "the host is kept waiting meanwhile"
+    assert some.predicted_gpu_s == pytest.approx((2 + PAGEABLE_SLOWDOWN) * copy_s + some.runs[-1].gpu_s)
+    few = plan_layer([(0, 100), (1, 1000)], frozenset(), COSTS, "fiddler", pageable={0})
+    assert [(run.expert, run.place) for run in few.runs] == [(1, "stream"), (0, "cpu")]
+    sides_s = layer_seconds(counts, frozenset(), COSTS, "fiddler", pageable={0})
+    assert sides_s == pytest.approx((some.predicted_cpu_s, some.predicted_gpu_s))
 
 
 def test_ties_go_to_the_cpu() -> None:
