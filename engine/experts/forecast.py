@@ -21,6 +21,7 @@ from engine.config import EngineConfig, ModelConfig, PolicyName
 from engine.experts.cost_model import predict
 from engine.experts.explain import human_seconds
 from engine.experts.planner import layer_seconds
+from engine.experts.ranking import as_array
 from engine.messages import CostModel, PlanningInputs
 
 PREFILL_TOKENS = 512
@@ -98,7 +99,7 @@ def decode_seconds(inputs: PlanningInputs, policy: PolicyName, resident: Mask) -
 
 def _hit_shares(inputs: PlanningInputs, resident: Mask) -> Floats:
     """Per layer the share of visits that find their expert in VRAM [L]."""
-    shares: Floats = np.clip((np.array(inputs.popularity) * resident).sum(axis=1), 0.0, 1.0)
+    shares: Floats = np.clip((as_array(inputs.popularity) * resident).sum(axis=1), 0.0, 1.0)
     return shares
 
 
@@ -139,7 +140,7 @@ def prompt_seconds(
     """
     model = inputs.model
     step = max(1, model.layers // (sampled_layers or model.layers))
-    popularity, resident = np.array(inputs.popularity)[::step], resident[::step]
+    popularity, resident = as_array(inputs.popularity)[::step], resident[::step]
     pageable = np.zeros_like(resident) if pinned is None else ~pinned[::step]
     scale = model.layers / len(popularity)
     whole, rest = divmod(prompt_tokens, chunk_tokens)

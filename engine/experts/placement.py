@@ -15,19 +15,14 @@ from engine.config import MIN_CONTEXT_TOKENS, EngineConfig, KvPrecision
 from engine.errors import DoesNotFitError
 from engine.experts.disk import from_disk, reading_seconds
 from engine.experts.explain import human_bytes, human_speed
-from engine.experts.footprint import PlannedDevice
 from engine.experts.forecast import Forecast, decode_seconds, forecast, prompt_seconds
 from engine.experts.memory import (
-    Needs,
     Vram,
     host_terms,
-    planned_chunk_tokens,
-    planned_context_tokens,
-    planned_device,
     ram_room,
 )
-from engine.experts.pinning import choose_pinned, pinned_budget
-from engine.experts.ranking import Mask, as_mask, choose_residents, layer_expert_bytes
+from engine.experts.ranking import Mask, as_mask, layer_expert_bytes
+from engine.experts.situation import Situation
 from engine.messages import PlacementPlan, PlanningInputs
 
 CONTEXT_STEP_TOKENS = MIN_CONTEXT_TOKENS
@@ -38,82 +33,6 @@ TYPICAL_REPLY_TOKENS = 256
 
 _WORTH_IT = 0.99  # a longer chunk must save more than rounding
 _SAMPLED_LAYERS = 4  # enough to choose by, and quick enough for a slider
-
-
-@dataclass(frozen=True, slots=True)
-class _Situation:
-    """What is asked, and all that follows from it before an expert is placed."""
-
-    inputs: PlanningInputs
-    config: EngineConfig
-    device: PlannedDevice
-    context_tokens: int
-    needs: Needs
-    vram: Vram
-    resident: Mask
-
-    @classmethod
-    def of(cls, inputs: PlanningInputs, config: EngineConfig, held: Sequence[Sequence[int]] = ()) -> _Situation:
-        """Work it out."""
-        model, hardware, device = inputs.model, inputs.hardware, planned_device(config, inputs.hardware)
-        needs, vram = Needs.of(model, config, device, inputs.kernels), Vram.of(config, hardware)
-        room = needs.resident_room(vram.room) if device != "cpu" and vram.room >= needs.least else 0
-        return cls(
-            inputs=inputs,
-            config=config,
-            device=device,
-            context_tokens=planned_context_tokens(model, config),
-            needs=needs,
-            vram=vram,
-            resident=choose_residents(inputs, config.placement, room, held),
-        )
-
-    @property
-    def fits_vram(self) -> bool:
-        """Whether the least that works has room, where a GPU is asked for."""
-        return self.device == "cpu" or self.vram.room >= self.needs.least
-
-    @property
-    def resident_bytes(self) -> int:
-        """Bytes of the experts that live in VRAM."""
-        return int(self.resident.sum(axis=1) @ layer_expert_bytes(self.inputs.model))
-
-    @property
-    def vram_bytes(self) -> dict[str, int]:
-        """VRAM by term; what it would be without residents where it does not fit."""
-        return {} if self.device == "cpu" else self.needs.terms(self.resident_bytes, self.vram.margin)
-
-    @property
-    def host_bytes(self) -> dict[str, int]:
-        """RAM by term; what is page-locked is counted among the experts already."""
-        terms, pinned = host_terms(self.device, self.needs, self.vram_bytes), self.pinned(self.resident)
-        if pinned is None or self.needs.on_disk:
-            return terms
-        return {"experts_pinned": int(pinned.sum(axis=1) @ layer_expert_bytes(self.inputs.model)), **terms}
-
-    def pinned(self, resident: Mask) -> Mask | None:
-        """Experts whose host copies will be page-locked; None where the device has no need of that."""
-        config, inputs = self.config, self.inputs
-        if self.device == "cpu" or (self.device == "simulated" and config.pinned_budget_bytes is None):
-            return None
-        if self.needs.on_disk:
-            return np.zeros_like(resident)
-        return choose_pinned(inputs.model, inputs.popularity, resident, pinned_budget(inputs.hardware, config))
-
-    @property
-    def chunk_tokens(self) -> int:
-        """Prompt tokens per forward pass."""
-        return planned_chunk_tokens(self.inputs.model, self.config)
-
-    @property
-    def ram_left(self) -> int:
-        """RAM that nothing takes; negative where there is too little."""
-        return ram_room(self.inputs.hardware) - self.host_bytes["total"]
-
-    @property
-    def fits_ram(self) -> bool:
-        """Whether RAM has room."""
-        return self.ram_left >= 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +61,7 @@ def make_plan(inputs: PlanningInputs, config: EngineConfig, held: Sequence[Seque
         say why and what to do. No byte is promised twice: the VRAM terms of a plan that fits add up to at most the
         budget.
     """
-    situation = _with_best_chunk(_Situation.of(inputs, config, held), held)
+    situation = _with_best_chunk(Situation.of(inputs, config, held), held)
     shortage = _shortage(situation)
     if shortage is not None:
         return _refused(situation, shortage)
@@ -164,7 +83,7 @@ def make_plan(inputs: PlanningInputs, config: EngineConfig, held: Sequence[Seque
     )
 
 
-def _with_best_chunk(least: _Situation, held: Sequence[Sequence[int]]) -> _Situation:
+def _with_best_chunk(least: Situation, held: Sequence[Sequence[int]]) -> Situation:
     """The chunk of prompt that makes a typical turn shortest, where the settings leave that to the plan.
 
     A longer chunk streams the experts less often, and its workspace takes the room of some that could live in VRAM. On
@@ -177,7 +96,7 @@ def _with_best_chunk(least: _Situation, held: Sequence[Sequence[int]]) -> _Situa
     for tokens in CHUNK_CHOICES_TOKENS:
         if tokens > least.context_tokens:
             break
-        longer = _Situation.of(least.inputs, replace(least.config, prefill_chunk_tokens=tokens), held)
+        longer = Situation.of(least.inputs, replace(least.config, prefill_chunk_tokens=tokens), held)
         if not (longer.fits_vram and longer.fits_ram):
             break
         turn_s = _typical_turn_seconds(longer)
@@ -186,21 +105,21 @@ def _with_best_chunk(least: _Situation, held: Sequence[Sequence[int]]) -> _Situa
     return best
 
 
-def _typical_turn_seconds(situation: _Situation) -> float:
+def _typical_turn_seconds(situation: Situation) -> float:
     """A typical prompt, in chunks, and its reply."""
     inputs, resident, chunk = situation.inputs, situation.resident, situation.chunk_tokens
     policy = situation.config.policy
     prompt = min(TYPICAL_PROMPT_TOKENS, situation.context_tokens)
-    prompt_s = prompt_seconds(inputs, policy, resident, prompt, chunk, _SAMPLED_LAYERS, situation.pinned(resident))
+    prompt_s = prompt_seconds(inputs, policy, resident, prompt, chunk, _SAMPLED_LAYERS, situation.pinned)
     if situation.needs.on_disk:
         prompt_s += -(-prompt // chunk) * reading_seconds(inputs.model, situation.ram_left)
     return prompt_s + TYPICAL_REPLY_TOKENS * decode_seconds(inputs, policy, resident)
 
 
-def _forecast(situation: _Situation, resident: Mask) -> Forecast:
+def _forecast(situation: Situation, resident: Mask) -> Forecast:
     """How fast it will be, with what reading from disk adds."""
     inputs, chunk_tokens = situation.inputs, situation.chunk_tokens
-    speed = forecast(inputs, situation.config, resident, chunk_tokens, situation.pinned(resident))
+    speed = forecast(inputs, situation.config, resident, chunk_tokens, situation.pinned)
     if not situation.needs.on_disk:
         return speed
     return from_disk(speed, inputs.model, situation.ram_left, chunk_tokens)
@@ -239,7 +158,7 @@ def in_force(
         kv_precision=kv_precision,
         prefill_chunk_tokens=min(plan.prefill_chunk_tokens, context_tokens),
     )
-    situation = _Situation.of(inputs, config)
+    situation = Situation.of(inputs, config)
     resident = as_mask(inputs.model, resident_by_layer)
     speed = _forecast(situation, resident)
     terms = _real_terms(plan, vram_bytes) if vram_bytes else {}
@@ -288,13 +207,13 @@ def budget_range(inputs: PlanningInputs, config: EngineConfig) -> tuple[int, int
         inputs: As for `make_plan`.
         config: As for `make_plan`; its own budget does not matter.
     """
-    situation = _Situation.of(inputs, config)
+    situation = Situation.of(inputs, config)
     needs, vram = situation.needs, situation.vram
     most = min(vram.free, vram.budget_for(needs.everything))
     return min(most, vram.budget_for(needs.least)), most
 
 
-def _refused(situation: _Situation, shortage: _Shortage) -> PlacementPlan:
+def _refused(situation: Situation, shortage: _Shortage) -> PlacementPlan:
     """A plan that does not fit: what it would need, no residents, no promises."""
     return PlacementPlan(
         fits=False,
@@ -319,7 +238,7 @@ def _refused(situation: _Situation, shortage: _Shortage) -> PlacementPlan:
 # ---- what does not fit, and what to do ------------------------------------------------------------------------------
 
 
-def _shortage(situation: _Situation) -> _Shortage | None:
+def _shortage(situation: Situation) -> _Shortage | None:
     """What is missing; None where all fits."""
     if situation.device == "cuda" and situation.inputs.hardware.gpu is None:
         return _Shortage(
@@ -330,7 +249,7 @@ def _shortage(situation: _Situation) -> _Shortage | None:
     return None if situation.fits_ram else _ram_shortage(situation)
 
 
-def _vram_shortage(situation: _Situation) -> _Shortage:
+def _vram_shortage(situation: Situation) -> _Shortage:
     """Too little VRAM even for no resident."""
     needs, vram = situation.needs, situation.vram
     needed = vram.budget_for(needs.least)
@@ -350,7 +269,7 @@ def _vram_shortage(situation: _Situation) -> _Shortage:
     return _Shortage(reason, remedy, needed, vram.budget)
 
 
-def _ram_shortage(situation: _Situation) -> _Shortage:
+def _ram_shortage(situation: Situation) -> _Shortage:
     """Too little RAM."""
     hardware, needs, vram = situation.inputs.hardware, situation.needs, situation.vram
     needed, available = situation.host_bytes["total"], ram_room(hardware)
@@ -373,7 +292,7 @@ def _ram_shortage(situation: _Situation) -> _Shortage:
     return _Shortage(reason, remedy, needed, available)
 
 
-def _disk_remedy(situation: _Situation) -> str:
+def _disk_remedy(situation: Situation) -> str:
     """The slow way out, with its speed, where it is one."""
     if situation.needs.on_disk:
         return ""
@@ -384,13 +303,13 @@ def _disk_remedy(situation: _Situation) -> str:
     return f" Or keep the experts on disk (--experts-on-disk), about {speed}."
 
 
-def _longest_context(situation: _Situation, fits: Callable[[_Situation], bool]) -> int:
+def _longest_context(situation: Situation, fits: Callable[[Situation], bool]) -> int:
     """The longest shorter context, in whole steps, with which it would fit; 0 where none would."""
 
     def fits_with(steps: int) -> bool:
         """Whether a context of so many steps fits."""
         config = replace(situation.config, context_tokens=steps * CONTEXT_STEP_TOKENS)
-        return fits(_Situation.of(situation.inputs, config))
+        return fits(Situation.of(situation.inputs, config))
 
     low, high = 0, situation.context_tokens // CONTEXT_STEP_TOKENS
     while low < high:
@@ -402,7 +321,7 @@ def _longest_context(situation: _Situation, fits: Callable[[_Situation], bool]) 
 # ---- why, for the user ----------------------------------------------------------------------------------------------
 
 
-def _reasons(situation: _Situation) -> list[str]:
+def _reasons(situation: Situation) -> list[str]:
     """What decided the numbers of a plan that fits."""
     model, asked = situation.inputs.model, situation.config.context_tokens
     reasons = [situation.inputs.gpu_note] if situation.inputs.gpu_note else []
@@ -413,9 +332,9 @@ def _reasons(situation: _Situation) -> list[str]:
     return [_budget_reason(situation.vram), *reasons, _experts_reason(situation), *_pinned_reasons(situation)]
 
 
-def _pinned_reasons(situation: _Situation) -> list[str]:
+def _pinned_reasons(situation: Situation) -> list[str]:
     """What is not page-locked, and what that means, where that is anything."""
-    pinned, model = situation.pinned(situation.resident), situation.inputs.model
+    pinned, model = situation.pinned, situation.inputs.model
     if pinned is None or pinned.all() or situation.needs.on_disk:
         return []
     locked = int(pinned.sum(axis=1) @ layer_expert_bytes(model))
@@ -443,7 +362,7 @@ def _shortage_reason(plan: PlacementPlan, residents: int, context_tokens: int, p
     return f"The GPU ran out of memory: {residents} of {plan.resident_experts} planned experts live in VRAM{context}."
 
 
-def _experts_reason(situation: _Situation) -> str:
+def _experts_reason(situation: Situation) -> str:
     """How many experts fit, and why not more."""
     model, residents = situation.inputs.model, int(situation.resident.sum())
     sizes, total = layer_expert_bytes(model), model.total_experts
