@@ -179,6 +179,7 @@ class Application(QObject):
         client.snapshot.connect(self._on_snapshot)
         client.finished.connect(self._on_finished)
         client.failed.connect(self._on_failed)
+        client.recovered.connect(lambda sentence: self.chat.banners.show_banner("gpu-lost", sentence))
         client.state_changed.connect(self._on_state)
 
     def _after_show(self) -> None:

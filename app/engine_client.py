@@ -8,18 +8,25 @@ One request is under way at a time; the others wait here. A request is answered 
     cancel: LOADING or GENERATING -> STOPPING until the engine's answer, then FAILED (load) or READY (reply)
     any state -> FAILED when a load fails or the engine dies; restart() or load() leave it; shutdown() -> STOPPED
 
+A GPU that was lost spoils its process: the client starts another one by itself and loads the model again, as `Recovery`
+says, on the CPU in the end. The reply so far stands.
+
 Cancelling a reply counts as done at once: its late tokens are dropped, and a new request waits for its `Finished`.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
+from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
+from app.language import tr
+from app.recovery import Recovery
 from engine.errors import RooftopError
 from engine.messages import (
     Cancel,
@@ -57,6 +64,7 @@ STOP_TIMEOUT_S = 3.0
 KILL_TIMEOUT_S = 0.2
 STUCK_AFTER_MS = 15_000
 ENGINE_STOPPED = "engine-stopped"
+GPU_LOST = "gpu-lost"
 
 
 class EngineState(Enum):
@@ -102,6 +110,7 @@ class EngineClient(QObject):
         finished(Finished): A reply is complete or was cancelled.
         failed(ErrorReport, str): What failed: "load", "reply", "settings" or "engine" (it is gone).
         state_changed(EngineState): After every change.
+        recovered(str): A sentence: the model is loaded again after the GPU was lost, and where it runs.
     """
 
     loading = Signal(object)
@@ -113,6 +122,7 @@ class EngineClient(QObject):
     finished = Signal(object)
     failed = Signal(object, str)
     state_changed = Signal(object)
+    recovered = Signal(str)
 
     def __init__(self, start_host: Callable[[], Host], parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -123,6 +133,9 @@ class EngineClient(QObject):
         self._waiting: deque[Request] = deque()
         self._cancelling = False
         self._model_ready = False
+        self._recovery = Recovery()
+        self._recovering = False
+        self._fallback: EngineConfig | None = None  # what the model was loaded with after a loss
         self._state = EngineState.STOPPED
         self._quiet_polls = 0
         self._timer = QTimer(self)
@@ -154,6 +167,10 @@ class EngineClient(QObject):
 
     def load(self, model: str, config: EngineConfig) -> None:
         """Load a model, giving up the one before and any reply in progress."""
+        self._recovering, self._fallback = False, None
+        self._load_with(model, config)
+
+    def _load_with(self, model: str, config: EngineConfig) -> None:
         self._load = Load(model, config)
         self._model_ready = False
         self._waiting.clear()
@@ -171,6 +188,8 @@ class EngineClient(QObject):
 
     def reconfigure(self, config: EngineConfig) -> None:
         """Take other settings, after the reply in progress."""
+        if self._fallback is not None:
+            config = replace(config, device=self._fallback.device)
         if self._load is not None:
             self._load = Load(self._load.model, config)
         if self._model_ready:
@@ -299,6 +318,9 @@ class EngineClient(QObject):
         if not event.because:
             self._model_ready = True
             self._answered(lambda: self.ready.emit(event))
+            if self._recovering:
+                self._recovering = False
+                self.recovered.emit(_where_it_runs(event))
         elif self._model_ready:  # else another model is wanted already
             self.ready.emit(event)
 
@@ -309,9 +331,22 @@ class EngineClient(QObject):
             return
         what = "load" if isinstance(self._current, Load) else "settings"
         what = "reply" if isinstance(self._current, Generate) else what
+        if error.code == GPU_LOST and self._load is not None:
+            self._recover(error, what, self._load)
+            return
         # A load that gave way to another load needs no message.
         superseded = what == "load" and any(isinstance(request, Load) for request in self._waiting)
         self._answered(lambda: None if superseded else self.failed.emit(error, what))
+
+    def _recover(self, error: ErrorReport, what: str, load: Load) -> None:
+        """Another engine for the same model: the old one's process cannot use the GPU any more."""
+        self._drop_host(KILL_TIMEOUT_S)
+        if what == "reply":
+            by_itself = tr("The model is being loaded again; the reply so far is kept.")
+            self.failed.emit(ErrorReport(error.code, error.message, by_itself), what)
+        self._fallback = self._recovery.settings_after_loss(load.config, time.monotonic())
+        self._recovering = True
+        self._load_with(load.model, self._fallback)
 
     def _stuck(self) -> None:
         """The engine does not answer a Cancel: only its end gives the user a way on."""
@@ -356,3 +391,10 @@ class EngineClient(QObject):
             log.debug("Engine client: %s -> %s", self._state.name, state.name)
             self._state = state
             self.state_changed.emit(state)
+
+
+def _where_it_runs(ready: Ready) -> str:
+    """The sentence after a recovery."""
+    if ready.plan.device == "cpu":
+        return tr("The GPU stopped working: the model was loaded again and runs on the CPU.")
+    return tr("The GPU stopped working and is back: the model was loaded again.")

@@ -231,7 +231,8 @@ def _placement_as_lines(inputs: PlanningInputs, plan: PlacementPlan) -> list[str
         *lines,
         "",
         f"Predicted: {plan.predicted_decode_tokens_per_s:.1f} tokens/s, "
-        f"prompt {plan.predicted_prefill_tokens_per_s:.0f} tokens/s, "
+        f"prompt {plan.predicted_prefill_tokens_per_s:.0f} tokens/s "
+        f"({plan.prefill_chunk_tokens} tokens per pass), "
         f"{plan.predicted_hit_rate:.0%} of expert visits in VRAM ({inputs.costs.source} costs)",
     ]
 
@@ -306,6 +307,8 @@ def _shared_options(*, needs_model: bool = True) -> _Parser:
     )
     add("--device", choices=["auto", "cuda", "cpu", "simulated"], default="auto")
     add("--policy", choices=["fiddler", "gpu_stream", "cpu_only"], default="fiddler")
+    add("--no-adaptive", action="store_true", help="residents stay as they were placed; they do not follow the reply")
+    add("--gpu", type=int, metavar="N", help="which of several GPUs, as nvidia-smi counts; else the one with most VRAM")
     add("--vram-budget", type=_size, metavar="SIZE", help="VRAM that may be used, e.g. 8GiB")
     add("--simulated-vram", type=_size, default=EngineConfig().simulated_vram_bytes, metavar="SIZE")
     add("--context-tokens", type=int, default=EngineConfig().context_tokens, metavar="N")
@@ -326,6 +329,8 @@ def _config(options: argparse.Namespace) -> EngineConfig:
         kv_precision=options.kv_precision,
         cpu_threads=options.cpu_threads,
         policy=options.policy,
+        adaptive=not options.no_adaptive,
+        gpu_index=options.gpu,
         isa=options.isa,
         experts_on_disk=options.experts_on_disk,
         simulated_vram_bytes=options.simulated_vram,

@@ -25,6 +25,7 @@ DTYPE_FORMATS: dict[DTypeName, str] = {"float32": "F32", "bfloat16": "BF16", "fl
 DTYPE_BYTES: dict[DTypeName, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 KV_GROUP = 32  # numbers of a key or value that share a scale; all of them where 32 does not divide their number
 KV_SCALE_BYTES = 2
+PAGEABLE_SLOWDOWN = 3.0  # of a copy from RAM that is not page-locked: 7 against 22 GB/s on PCIe 4, as published
 SIMULATED_LAUNCH_S = 20e-6  # what a launch or a copy costs on the simulated GPU, whatever its size
 # Settings that shape the device itself: changing one needs the model to be loaded again.
 DEVICE_FIELDS = (
@@ -192,8 +193,10 @@ class EngineConfig:
         simulated_link_bytes_per_s: Speed of its PCIe link.
         simulated_memory_bytes_per_s: Speed of its own memory.
         simulated_flops: Its arithmetic, in operations per second.
-        prefill_chunk_tokens: Prompt tokens per forward pass.
+        prefill_chunk_tokens: Prompt tokens per forward pass, at most; None lets the plan choose.
         cost_cache_dir: Folder that keeps measured costs; None measures and keeps nothing.
+        pinned_budget_bytes: RAM that may be page-locked for a GPU; None for what the system bears. A simulated GPU has
+            no need of any unless this is set.
         popularity_dir: Folder that keeps popularity counts; None keeps nothing.
 
     Raises:
@@ -214,10 +217,11 @@ class EngineConfig:
     simulated_link_bytes_per_s: float = 6e9  # PCIe 4 x4: slow enough that the guide shows all three places
     simulated_memory_bytes_per_s: float = 400e9
     simulated_flops: float = 40e12
-    prefill_chunk_tokens: int = 512
+    prefill_chunk_tokens: int | None = None
     cost_cache_dir: str | None = None
     popularity_dir: str | None = None
     gpu_index: int | None = None
+    pinned_budget_bytes: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
@@ -227,11 +231,14 @@ class EngineConfig:
         _one_of("isa", self.isa, get_args(IsaName))
         _one_of("kv_precision", self.kv_precision, get_args(KvPrecision))
         _between("context_tokens", self.context_tokens, MIN_CONTEXT_TOKENS, MAX_CONTEXT_TOKENS)
-        _between("prefill_chunk_tokens", self.prefill_chunk_tokens, 1, 8192)
+        if self.prefill_chunk_tokens is not None:
+            _between("prefill_chunk_tokens", self.prefill_chunk_tokens, 1, 8192)
         if self.cpu_threads is not None:
             _between("cpu_threads", self.cpu_threads, 1, 1024)
         if self.gpu_index is not None:
             _between("gpu_index", self.gpu_index, 0, 255)
+        if self.pinned_budget_bytes is not None:
+            _between("pinned_budget_bytes", self.pinned_budget_bytes, 0, 1 << 50)
         if self.vram_budget_bytes is not None:
             _between("vram_budget_bytes", self.vram_budget_bytes, 0, 1 << 50)
         _between("simulated_vram_bytes", self.simulated_vram_bytes, 1, 1 << 50)

@@ -32,6 +32,7 @@ from engine.experts.cost_model import assumed_costs, planned_threads
 from engine.experts.explain import make_way_words
 from engine.experts.memory import Vram, planned_device
 from engine.experts.placement import budget_range, check_fits, in_force, make_plan
+from engine.experts.popularity import Popularity
 from engine.hardware import HardwareProfile, probe_hardware
 from engine.loading import Cancelled, LoadedModel, LoadProgress, OnEvent, load_model
 from engine.messages import (
@@ -133,6 +134,21 @@ class Engine:
     # ---- what is in force ---------------------------------------------------------------------------------------
 
     @property
+    def config(self) -> EngineConfig:
+        """The settings in force as they were asked for, what is automatic left so; `ready.effective` resolves it."""
+        return self._config
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The parts of the model in memory, for benchmarks that look inside."""
+        return self._loaded
+
+    @property
+    def popularity(self) -> Popularity:
+        """What is known of the experts' popularity, for benchmarks that begin with a profile of their own."""
+        return self._popularity
+
+    @property
     def plan(self) -> PlacementPlan:
         """The placement in force, as data."""
         return self.ready.plan
@@ -183,7 +199,7 @@ class Engine:
         self._hardware = self._with_others(before, 0)
         least = budget_range(self._planning_inputs(costs), self._config)[0]
         self._hardware = self._with_others(before, max(0, min(others_bytes, vram.total - least)))
-        plan = make_plan(self._planning_inputs(costs), self._config, held)
+        plan = self._plan_around(held)
         if not plan.fits or plan.vram_budget_bytes == self.plan.vram_budget_bytes:
             self._hardware = before
             return False
@@ -216,7 +232,7 @@ class Engine:
         """
         prompt = list(tokens)
         self._check_prompt(prompt, room=0)
-        loaded, decoder, chunk = self._loaded, self._loaded.decoder, self._config.prefill_chunk_tokens
+        loaded, decoder, chunk = self._loaded, self._loaded.decoder, self._loaded.chunk_tokens
         decoder.cache.tokens.clear()
         rows = []
         for first in range(0, len(prompt), chunk):
@@ -252,11 +268,12 @@ class Engine:
         """
         prompt, tokenizer = self._tokenised(messages, continue_reply=continue_reply)
         self._check_prompt(prompt, room=1)
-        sampling, chunk_tokens = sampling or SamplingParams(), self._config.prefill_chunk_tokens
         loaded = self._loaded
         try:
             with device_faults():
-                reply = Reply(loaded, tokenizer, prompt, sampling, chunk_tokens, cancelled, continues=continue_reply)
+                reply = Reply(
+                    loaded, tokenizer, prompt, sampling or SamplingParams(), cancelled, continues=continue_reply
+                )
                 yield from reply.events()
         finally:
             self._settle_shortages(loaded)
@@ -319,6 +336,16 @@ class Engine:
         """The placement for some settings and costs."""
         return make_plan(self._planning_inputs(costs), config)
 
+    def _plan_around(self, held: tuple[tuple[int, ...], ...]) -> PlacementPlan:
+        """A plan that moves as few residents as it can; a prompt under way keeps the workspace that it is using."""
+        inputs = self._planning_inputs(self._loaded.record.costs)
+        if self._loaded.pass_tokens > 1:
+            same_chunk = dataclasses.replace(self._config, prefill_chunk_tokens=self._loaded.chunk_tokens)
+            plan = make_plan(inputs, same_chunk, held)
+            if plan.fits:
+                return plan
+        return make_plan(inputs, self._config, held)
+
     def _planning_inputs(self, costs: CostModel) -> PlanningInputs:
         """What a plan is made from."""
         return PlanningInputs(
@@ -340,6 +367,7 @@ class Engine:
             vram_budget_bytes=plan.vram_budget_bytes if device.has_gpu else None,
             context_tokens=plan.context_tokens,
             kv_precision=plan.kv_precision,
+            prefill_chunk_tokens=plan.prefill_chunk_tokens,
             cpu_threads=self._loaded.threads,
         )
         self.ready = Ready(self.model, device.name, device.simulated, plan, effective, planning, because)
@@ -356,9 +384,10 @@ class Engine:
         on_event(Loading("measuring", 0, 0))
         loaded = self._loaded
         check = LoadProgress(0, on_event, cancelled).check
-        dense_seconds, dtype = loaded.decoder.dense_seconds, TORCH_DTYPES[self.model.dtype]
+        decoder, dtype = loaded.decoder, TORCH_DTYPES[self.model.dtype]
+        free = range(len(decoder.cache.tokens), decoder.cache.capacity)
         costs = loaded.with_room(
-            lambda: calibrate(self.model, loaded.device, loaded.residency, loaded.cpu, dtype, dense_seconds, check)
+            lambda: calibrate(self.model, loaded.device, loaded.residency, loaded.cpu, dtype, decoder, free, check)
         )
         loaded.record.costs = costs
         # What a GPU without our kernels takes says nothing about the start that has them.

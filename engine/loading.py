@@ -23,7 +23,9 @@ from engine.experts.cost_model import planned_threads
 from engine.experts.cpu_experts import CpuExperts, TorchCpuExperts
 from engine.experts.executor import ExpertExecutor
 from engine.experts.native_experts import NativeCpuExperts
+from engine.experts.pinning import Mask, choose_pinned, pinned_budget
 from engine.experts.popularity import Popularity
+from engine.experts.ranking import as_mask
 from engine.experts.record import CpuRecord, ExecutionRecord
 from engine.experts.residency import Residency
 from engine.experts.store import ExpertStore
@@ -100,6 +102,8 @@ class LoadedModel:
         decoder: Runs the model, over the KV cache.
         pool: Threads of our own kernels; None where torch computes.
         step_note: A sentence: why decode steps on the GPU are slower than they could be; "" where there is none.
+        chunk_tokens: Prompt tokens per forward pass, which the workspace is for.
+        pass_tokens: Tokens of the forward pass under way; 0 between replies.
         memory_shortages: Times that memory ran out, so that less is in force than was planned; else 0.
     """
 
@@ -113,6 +117,8 @@ class LoadedModel:
     decoder: Decoder | NativeDecoder
     pool: CpuPool | None
     step_note: str = ""
+    chunk_tokens: int = 1
+    pass_tokens: int = 0
     memory_shortages: int = 0
 
     @property
@@ -154,6 +160,7 @@ class LoadedModel:
             self.with_room(lambda: device.reserve("workspace", plan.vram_bytes["workspace"]))
             complete = self.residency.fill(residents, staging=streaming, shares=self.popularity.shares())
             device.budget_bytes = plan.vram_budget_bytes
+        self.chunk_tokens = plan.prefill_chunk_tokens
         cache = self.decoder.cache
         as_planned = complete and (plan.context_tokens, plan.kv_precision) == (cache.capacity, cache.precision)
         self.memory_shortages = 0 if as_planned else 1
@@ -325,7 +332,7 @@ def load_model(
             dense = load_dense(checkpoint, device, progress.phase("dense"))
         cache = KVCache(model, device, plan.context_tokens, plan.kv_precision)
         load_experts(checkpoint, store, progress.phase("experts"), readers)
-        store.pin()
+        store.pin(_to_pin(model, plan, config, hardware, popularity))
         loaded = _wire(model, device, store, dense, cache, pool, popularity, costs, config.policy)
         loaded.use_threads(threads)
         loaded.record.adaptive = config.adaptive
@@ -358,6 +365,14 @@ def _wire(
         record = executor = ExpertExecutor(model, device, store, residency, cpu, popularity, costs, policy)
         decoder = Decoder(model, dense, executor, cache)
     return LoadedModel(model, device, store, residency, cpu, popularity, record, decoder, pool)
+
+
+def _to_pin(
+    model: ModelConfig, plan: PlacementPlan, config: EngineConfig, hardware: HardwareProfile, popularity: Popularity
+) -> Mask:
+    """Which experts' host copies are to be page-locked."""
+    resident = as_mask(model, plan.resident_by_layer)
+    return choose_pinned(model, popularity.shares(), resident, pinned_budget(hardware, config))
 
 
 def _disk_folder(config: EngineConfig) -> Path:

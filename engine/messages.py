@@ -54,6 +54,8 @@ class CostModel:
         cpu_correction: Measured / predicted on the CPU, learnt while running.
         gpu_correction: The same for the GPU side.
         source: Where the numbers come from, e.g. "measured", "cached", "assumed".
+        dense_tokens: One layer of a prompt around its experts, units are tokens; None where nobody measured it.
+        attention_pair_s: What each pair of a query and an earlier key adds to that, per layer.
     """
 
     cpu_expert: CostCurve
@@ -64,6 +66,8 @@ class CostModel:
     cpu_correction: float = 1.0
     gpu_correction: float = 1.0
     source: str = "assumed"
+    dense_tokens: CostCurve | None = None
+    attention_pair_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,8 @@ class PlacementPlan:
         resident_by_layer: For each layer the experts that live in VRAM, ascending.
         vram_bytes: Term -> bytes: dense, kv, workspace, experts, staging, margin, total; empty without a GPU.
         host_bytes: Term -> bytes: experts, and on the CPU device dense, kv, workspace too; total. Experts that are kept
-            on disk are the term experts_on_disk instead, which the total leaves out.
+            on disk are the term experts_on_disk instead, which the total leaves out. Beside a GPU that needs it,
+            experts_pinned is the part of them that is page-locked, which the total leaves out too.
         vram_budget_bytes: What the plan was allowed to use, 0 without a GPU.
         context_tokens: Tokens that the KV cache holds.
         predicted_decode_tokens_per_s: By the cost model.
@@ -87,6 +92,7 @@ class PlacementPlan:
         needed_bytes: What a plan that does not fit would need, else 0.
         available_bytes: What there was for it, else 0.
         kv_precision: What the KV cache holds, as in `EngineConfig`.
+        prefill_chunk_tokens: Prompt tokens per forward pass, which the workspace is for.
     """
 
     fits: bool
@@ -104,6 +110,7 @@ class PlacementPlan:
     needed_bytes: int = 0
     available_bytes: int = 0
     kv_precision: KvPrecision = "auto"
+    prefill_chunk_tokens: int = 512
 
     @property
     def resident_experts(self) -> int:

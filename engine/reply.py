@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -33,7 +34,6 @@ class Reply:
         tokenizer: Turns ids to text; None leaves texts empty and knows no end of a reply.
         prompt: Token ids; not empty, and with room for one more in the context.
         sampling: How to draw tokens.
-        chunk_tokens: Prompt tokens per forward pass.
         cancelled: Asked before every layer and expert; True ends the reply.
         continues: Whether the prompt ends within the reply, whose text goes on.
     """
@@ -44,7 +44,6 @@ class Reply:
         tokenizer: ChatTokenizer | None,
         prompt: list[int],
         sampling: SamplingParams,
-        chunk_tokens: int,
         cancelled: Callable[[], bool],
         *,
         continues: bool = False,
@@ -52,7 +51,7 @@ class Reply:
         """See the class."""
         self._before = prompt[-TOKENS_BEFORE:] if continues else []
         self._loaded, self._tokenizer, self._prompt = loaded, tokenizer, prompt
-        self._sampling, self._chunk_tokens, self._cancelled = sampling, chunk_tokens, cancelled
+        self._sampling, self._cancelled = sampling, cancelled
         self._clock = ReplyClock()
 
     def events(self) -> Iterator[Event]:
@@ -75,7 +74,7 @@ class Reply:
         cache, prompt = self._loaded.decoder.cache, self._prompt
         while True:
             first = len(cache.tokens)
-            hidden = yield from self._forward(prompt[first : first + self._chunk_tokens])
+            hidden = yield from self._forward(prompt[first : first + self._loaded.chunk_tokens])
             yield PromptProgress(len(cache.tokens), len(prompt))
             if len(cache.tokens) == len(prompt):
                 self._clock.prefilled()
@@ -122,16 +121,27 @@ class Reply:
                 loaded.record.counters = counters
 
     def _pass(self, tokens: list[int]) -> Generator[Event, None, torch.Tensor]:
-        """One try of a forward pass, with a snapshot between layers whenever one is due."""
-        steps = self._loaded.decoder.forward(tokens, self._check)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as finished:
-                hidden: torch.Tensor = finished.value
-                return hidden
-            if self._clock.snapshot_due():
-                yield from self._inside(self._clock.recent_tokens_per_s())
+        """One try of a forward pass; between layers, whenever it is time, a snapshot and how far a prompt has come."""
+        loaded, clock = self._loaded, self._clock
+        steps = loaded.decoder.forward(tokens, self._check)
+        done = first = len(loaded.decoder.cache.tokens)
+        loaded.pass_tokens = len(tokens)
+        try:
+            for layer in itertools.count(1):
+                try:
+                    next(steps)
+                except StopIteration as finished:
+                    hidden: torch.Tensor = finished.value
+                    return hidden
+                if not clock.snapshot_due():
+                    continue
+                yield from self._inside(clock.recent_tokens_per_s())
+                before, done = done, first + (len(tokens) - 1) * layer // loaded.model.layers
+                if done > before:
+                    yield PromptProgress(done, len(self._prompt))
+        finally:
+            loaded.pass_tokens = 0
+        raise AssertionError("a pass ends")
 
     def _inside(self, tokens_per_s: float) -> Iterator[Event]:
         """The records of the latest tokens, and a snapshot."""

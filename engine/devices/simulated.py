@@ -9,7 +9,7 @@ import ctypes
 
 import torch
 
-from engine.config import SIMULATED_LAUNCH_S, EngineConfig, ExpertFormats
+from engine.config import PAGEABLE_SLOWDOWN, SIMULATED_LAUNCH_S, EngineConfig, ExpertFormats
 from engine.devices.device import Device
 from engine.devices.pending import KnownSpan, Span
 from engine.kernels.gpu_plans import LayerTable, runs_tokens
@@ -40,12 +40,31 @@ class SimulatedDevice(Device):
         self._vacated_s: dict[int, float] = {}
         self.clock = VirtualClock()
         self._uploading_until_s = 0.0
+        # Where a limit is set, what is not page-locked is as slow as on a real GPU.
+        self.needs_pinning = config.pinned_budget_bytes is not None
+        self._pinned: dict[int, int] = {}
         self._seen: dict[tuple[int, ExpertFormats], ExpertWeights] = {}
+
+    def pin(self, tensor: torch.Tensor) -> bool:
+        """Note where it lies."""
+        self._pinned[tensor.data_ptr()] = tensor.nbytes
+        return True
+
+    def unpin(self, tensor: torch.Tensor) -> None:
+        """Forget it."""
+        del self._pinned[tensor.data_ptr()]
+
+    def _copy_seconds(self, source: torch.Tensor) -> float:
+        """Over the link, at the speed that the source's memory allows."""
+        first = source.data_ptr()
+        ends = (start + size for start, size in self._pinned.items() if start <= first)
+        locked = not self.needs_pinning or any(first + source.nbytes <= end for end in ends)
+        return (source.nbytes / self._link + SIMULATED_LAUNCH_S) * (1.0 if locked else PAGEABLE_SLOWDOWN)
 
     def begin_upload(self, target: torch.Tensor, source: torch.Tensor) -> Upload:
         """Copies share one link: this one follows what is on it; the bytes change hands when it is done."""
         start_s = max(self.clock.now_s, self._uploading_until_s)
-        self._uploading_until_s = start_s + source.nbytes / self._link + SIMULATED_LAUNCH_S
+        self._uploading_until_s = start_s + self._copy_seconds(source)
         return TimedUpload(self.clock, self._uploading_until_s, target, source)
 
     def elapse(self, seconds: float) -> None:
@@ -74,13 +93,14 @@ class SimulatedDevice(Device):
         top_weights: torch.Tensor,
         out: torch.Tensor,
     ) -> None:
-        """Run those whose address the table has, one after the other on the virtual clock."""
+        """Run those whose address the table has, on the virtual clock one after the other in one launch."""
         addresses = table.addresses.tolist()
-        for expert in dict.fromkeys(top_experts.flatten().tolist()):
-            if addresses[expert]:
-                rows, choices = (top_experts == expert).nonzero(as_tuple=True)
-                expert_out = self.run_expert(hidden[rows], self._at(addresses[expert], table))
-                out.index_add_(0, rows, expert_out * top_weights[rows, choices, None])
+        present = [expert for expert in dict.fromkeys(top_experts.flatten().tolist()) if addresses[expert]]
+        self._compute_clock_s -= max(0, len(present) - 1) * SIMULATED_LAUNCH_S
+        for expert in present:
+            rows, choices = (top_experts == expert).nonzero(as_tuple=True)
+            expert_out = self.run_expert(hidden[rows], self._at(addresses[expert], table))
+            out.index_add_(0, rows, expert_out * top_weights[rows, choices, None])
 
     def _at(self, address: int, table: LayerTable) -> ExpertWeights:
         """The expert at an address."""
@@ -97,7 +117,7 @@ class SimulatedDevice(Device):
         target.copy_(source)
         uploading_s = self._uploading_until_s - self.clock.now_s
         start = max(self._copy_clock_s, self._vacated_s.get(slot, 0.0), uploading_s)
-        self._copy_clock_s = start + source.nbytes / self._link + SIMULATED_LAUNCH_S
+        self._copy_clock_s = start + self._copy_seconds(source)
         self._arrived_s[slot] = self._copy_clock_s
 
     def wait_copy(self, slot: int) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
 
 import torch
 
-from engine.config import ModelConfig
+from engine.config import PAGEABLE_SLOWDOWN, ModelConfig
 from engine.devices import Device
 from engine.experts.cost_model import fit_curve
 from engine.experts.cpu_experts import CpuExperts, Routing
@@ -25,8 +27,19 @@ REPEATS = 5
 # A sample that takes longer than this is the last of its curve, and is taken once: big experts need no more points.
 LONG_SAMPLE_S = 0.2
 WEIGHT_COPIES = 6
+ATTENTION_TOKENS, ATTENTION_KEYS = 128, 2048  # of the pass that tells what long contexts cost
 
 Check = Callable[[], None]
+
+
+class Surroundings(Protocol):
+    """All that surrounds the experts: the decoders have it."""
+
+    def dense_seconds(self) -> float:
+        """Seconds of one token through all of it."""
+
+    def dense_layer_seconds(self, tokens: int, start: int) -> float:
+        """Seconds of a chunk of a prompt in one layer, behind `start` tokens of context."""
 
 
 def calibrate(
@@ -35,7 +48,8 @@ def calibrate(
     residency: Residency,
     cpu: CpuExperts,
     dtype: torch.dtype,
-    dense_seconds: Callable[[], float],
+    dense: Surroundings,
+    free: range,
     check: Check,
 ) -> CostModel:
     """Measure every curve; about a second for small experts, a few for Mixtral's.
@@ -46,7 +60,8 @@ def calibrate(
         residency: Lends a slot in VRAM.
         cpu: Runs experts on the CPU; their weights are there.
         dtype: Type of the activations.
-        dense_seconds: Takes one token through all that surrounds the experts, and tells how long it took.
+        dense: All that surrounds the experts.
+        free: Positions of the KV cache that nothing is kept in.
         check: Called between samples; raises to stop.
     """
     layers = typical_layers(model)
@@ -58,13 +73,20 @@ def calibrate(
         routing = Routing({expert: (0, tokens)}, torch.arange(tokens), torch.ones(tokens, 1))
         return _timed(lambda: cpu.run(layer, (expert,), hidden, routing, _go_on))
 
-    dense_layer_s = min(dense_seconds() for _ in range(REPEATS + 1)) / model.layers
+    dense_layer_s = min(dense.dense_seconds() for _ in range(REPEATS + 1)) / model.layers
+    dense_tokens, pair_s = _measure_prompt(dense, free, check)
     cpu_expert = _measure_curve(cpu_sample, check)
-    borrowed = residency.borrow(typical_layers(model)[0]) if device.has_gpu else None
+    around = CostModel(
+        cpu_expert, None, None, None, dense_layer_s,
+        source="measured", dense_tokens=dense_tokens, attention_pair_s=pair_s,
+    )  # fmt: skip
+    borrowed = residency.borrow(layers[0]) if device.has_gpu else None
     if borrowed is None:
-        return CostModel(cpu_expert, None, None, None, dense_layer_s, source="measured")
+        return around
     gpu_expert, weight_copy, activation_copy = _measure_gpu(model, device, *borrowed, dtype, check)
-    return CostModel(cpu_expert, gpu_expert, weight_copy, activation_copy, dense_layer_s, source="measured")
+    if residency.staging_slots and residency.locked_expert(layers[0]) is None:
+        weight_copy = CostCurve(0.0, weight_copy.per_unit_s / PAGEABLE_SLOWDOWN, weight_copy.overhead_s)
+    return replace(around, gpu_expert=gpu_expert, weight_copy=weight_copy, activation_copy=activation_copy)
 
 
 def typical_layers(model: ModelConfig) -> list[int]:
@@ -73,6 +95,38 @@ def typical_layers(model: ModelConfig) -> list[int]:
     mean = sum(sizes) / len(sizes)
     typical = min(sizes, key=lambda size: abs(size - mean))
     return [layer for layer, size in enumerate(sizes) if size == typical]
+
+
+def _measure_prompt(dense: Surroundings, free: range, check: Check) -> tuple[CostCurve | None, float]:
+    """What surrounds the experts of one layer: a curve of tokens, and what each pair of query and key adds."""
+    room = len(free)
+    tokens = min(ATTENTION_TOKENS, room // 2)
+    if tokens == 0:
+        return None, 0.0
+    keys = min(ATTENTION_KEYS, room - tokens)
+    near_s, far_s = (_least(dense, tokens, free[0] + earlier, check) for earlier in (0, keys))
+    pair_s = max(0.0, far_s - near_s) / (tokens * keys)
+    points: dict[int, float] = {}
+    for count in TOKEN_COUNTS:
+        if count > room:
+            break
+        pairs = count * free[0] + count * (count + 1) / 2
+        seconds = _least(dense, count, free[0], check)
+        points[count] = max(0.0, seconds - pairs * pair_s)
+        if seconds > LONG_SAMPLE_S:
+            break
+    return fit_curve(list(points), list(points.values())), pair_s
+
+
+def _least(dense: Surroundings, tokens: int, start: int, check: Check) -> float:
+    """The least of some samples; one that is long is taken once more, as the first made everything ready."""
+    samples: list[float] = []
+    for _ in range(REPEATS):
+        check()
+        samples.append(dense.dense_layer_seconds(tokens, start))
+        if len(samples) > 1 and samples[-1] > LONG_SAMPLE_S:
+            break
+    return min(samples)
 
 
 def _measure_gpu(

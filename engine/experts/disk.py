@@ -15,6 +15,21 @@ from engine.experts.forecast import PREFILL_TOKENS, Forecast
 ASSUMED_SSD_BYTES_PER_S = 2e9
 
 
+def reading_seconds(model: ModelConfig, room_bytes: int) -> float:
+    """Time to read what RAM does not hold of all experts, as every chunk of a prompt does.
+
+    Args:
+        model: Its experts.
+        room_bytes: RAM that may hold some of the file.
+    """
+    return model.experts_bytes * (1.0 - _kept(model, room_bytes)) / ASSUMED_SSD_BYTES_PER_S
+
+
+def _kept(model: ModelConfig, room_bytes: int) -> float:
+    """The share of the file that RAM may hold."""
+    return min(1.0, max(0, room_bytes) / model.experts_bytes)
+
+
 def from_disk(speed: Forecast, model: ModelConfig, room_bytes: int, chunk_tokens: int) -> Forecast:
     """A forecast with the time that reading takes.
 
@@ -27,11 +42,11 @@ def from_disk(speed: Forecast, model: ModelConfig, room_bytes: int, chunk_tokens
     Returns:
         The forecast; its `limit` tells of the disk.
     """
-    kept = min(1.0, max(0, room_bytes) / model.experts_bytes)
+    kept = _kept(model, room_bytes)
     visited_bytes = model.experts_bytes * model.experts_per_token / model.experts * (1.0 - speed.hit_rate)
     read_bytes = visited_bytes * (1.0 - kept)
     chunk = min(chunk_tokens, PREFILL_TOKENS)
-    chunk_s = chunk / speed.prefill_tokens_per_s + model.experts_bytes * (1.0 - kept) / ASSUMED_SSD_BYTES_PER_S
+    chunk_s = chunk / speed.prefill_tokens_per_s + reading_seconds(model, room_bytes)
     decode_tokens_per_s = 1.0 / (1.0 / speed.decode_tokens_per_s + read_bytes / ASSUMED_SSD_BYTES_PER_S)
     sentence = (
         f"The experts are kept on disk: a token visits {human_bytes(round(visited_bytes))} of them outside VRAM, of "

@@ -158,7 +158,8 @@ class ExpertExecutor(ExecutionRecord):
         """See `ExecutionRecord`."""
         residents = self._residency.by_layer()
         self._replacement.place(
-            experts if self._residency.can_swap(layer) else () for layer, experts in enumerate(residents)
+            (experts if self._residency.can_swap(layer) else () for layer, experts in enumerate(residents)),
+            self._store.pageable,
         )
 
     @property
@@ -262,7 +263,7 @@ class ExpertExecutor(ExecutionRecord):
         """Decide, and have what will be read from disk read ahead."""
         plan = plan_layer(
             counts, resident, self.costs, self.policy,
-            staging_slots=self._residency.staging_slots, pass_tokens=tokens,
+            staging_slots=self._residency.staging_slots, pass_tokens=tokens, pageable=self._store.pageable[layer],
         )  # fmt: skip
         if self._store.on_disk:
             self._store.expect(layer, [run.expert for run in plan.runs if run.place != "gpu"])
@@ -284,27 +285,26 @@ class ExpertExecutor(ExecutionRecord):
         routing: Routing,
         check: Check,
     ) -> None:
-        """Start experts one by one, residents first, and add their outputs on the compute stream."""
+        """Start experts one by one, as planned, and add their outputs on the compute stream."""
         hidden, out = given.hidden, given.out
         device, slots = self._device, self._residency.staging_slots
         streamed = [run.expert for run in runs if run.place == "stream"]
         staging = [self._residency.staged(slot, layer) for slot in range(slots)] if streamed else []
         for turn, expert in enumerate(streamed[:slots]):
             device.copy_in(turn, staging[turn].flat, self._store.weights(layer, expert).flat)
+        turn = 0
         for run in runs:
-            if run.place == "gpu":
-                rows, scales = routing.visits(run.expert)
-                expert_out = device.run_expert(hidden[rows], self._residency.weights(layer, run.expert))
-                out.index_add_(0, rows, expert_out * scales)
-        for turn, expert in enumerate(streamed):
             check()
-            slot = turn % slots
-            device.wait_copy(slot)
-            rows, scales = routing.visits(expert)
-            expert_out = device.run_expert(hidden[rows], staging[slot], slot)
-            following = turn + slots
-            if following < len(streamed):
-                device.copy_in(slot, staging[slot].flat, self._store.weights(layer, streamed[following]).flat)
+            rows, scales = routing.visits(run.expert)
+            if run.place == "gpu":
+                expert_out = device.run_expert(hidden[rows], self._residency.weights(layer, run.expert))
+            else:
+                slot, following = turn % slots, turn + slots
+                device.wait_copy(slot)
+                expert_out = device.run_expert(hidden[rows], staging[slot], slot)
+                if following < len(streamed):
+                    device.copy_in(slot, staging[slot].flat, self._store.weights(layer, streamed[following]).flat)
+                turn += 1
             out.index_add_(0, rows, expert_out * scales)
 
     def _record(self, layer: int, tokens: int, plan: LayerPlan, cpu_s: float, span: Span) -> None:

@@ -21,6 +21,7 @@ from engine.config import EngineConfig, ModelConfig, PolicyName
 from engine.experts.cost_model import predict
 from engine.experts.explain import human_seconds
 from engine.experts.planner import layer_seconds
+from engine.experts.ranking import as_array
 from engine.messages import CostModel, PlanningInputs
 
 PREFILL_TOKENS = 512
@@ -63,7 +64,9 @@ class _Decode:
         return max(_LEAST_S, self.dense_s + self.experts_s)
 
 
-def forecast(inputs: PlanningInputs, config: EngineConfig, resident: Mask, chunk_tokens: int) -> Forecast:
+def forecast(
+    inputs: PlanningInputs, config: EngineConfig, resident: Mask, chunk_tokens: int, pinned: Mask | None = None
+) -> Forecast:
     """Predict speeds for a placement.
 
     Args:
@@ -71,16 +74,33 @@ def forecast(inputs: PlanningInputs, config: EngineConfig, resident: Mask, chunk
         config: Its policy decides where experts run.
         resident: Which experts live in VRAM [L, E].
         chunk_tokens: Prompt tokens per forward pass.
+        pinned: Which experts' host copies are page-locked [L, E]; None for all.
     """
-    popularity = np.array(inputs.popularity)
-    hit_shares = np.clip((popularity * resident).sum(axis=1), 0.0, 1.0)
+    hit_shares = _hit_shares(inputs, resident)
     decode = _decode(inputs.model, inputs.costs, config.policy, hit_shares)
-    chunk = min(chunk_tokens, PREFILL_TOKENS)
-    chunk_s = _chunk_seconds(inputs, config.policy, popularity, resident, chunk)
+    prompt = min(chunk_tokens, PREFILL_TOKENS)
+    prompt_s = prompt_seconds(inputs, config.policy, resident, prompt, prompt, pinned=pinned)
     hit_rate = float(hit_shares.mean())
     return Forecast(
-        1.0 / decode.token_s, chunk / chunk_s, hit_rate, _limit(decode, inputs.costs.gpu_expert is not None)
+        1.0 / decode.token_s, prompt / prompt_s, hit_rate, _limit(decode, inputs.costs.gpu_expert is not None)
     )
+
+
+def decode_seconds(inputs: PlanningInputs, policy: PolicyName, resident: Mask) -> float:
+    """Expected time of one token of a reply.
+
+    Args:
+        inputs: As for `forecast`.
+        policy: Where experts run.
+        resident: Which experts live in VRAM [L, E].
+    """
+    return _decode(inputs.model, inputs.costs, policy, _hit_shares(inputs, resident)).token_s
+
+
+def _hit_shares(inputs: PlanningInputs, resident: Mask) -> Floats:
+    """Per layer the share of visits that find their expert in VRAM [L]."""
+    shares: Floats = np.clip((as_array(inputs.popularity) * resident).sum(axis=1), 0.0, 1.0)
+    return shares
 
 
 def _decode(model: ModelConfig, costs: CostModel, policy: PolicyName, hit_shares: Floats) -> _Decode:
@@ -98,22 +118,67 @@ def _decode(model: ModelConfig, costs: CostModel, policy: PolicyName, hit_shares
     return _Decode(model.layers * costs.dense_layer_s, float(weights @ sides.max(axis=1)), cpu_s, gpu_s)
 
 
-def _chunk_seconds(
-    inputs: PlanningInputs, policy: PolicyName, popularity: Floats, resident: Mask, chunk_tokens: int
+def prompt_seconds(
+    inputs: PlanningInputs,
+    policy: PolicyName,
+    resident: Mask,
+    prompt_tokens: int,
+    chunk_tokens: int,
+    sampled_layers: int | None = None,
+    pinned: Mask | None = None,
 ) -> float:
-    """Expected time of one forward pass of a prompt."""
+    """Expected time of a prompt in an empty context, chunk by chunk.
+
+    Args:
+        inputs: As for `forecast`.
+        policy: Where experts run.
+        resident: Which experts live in VRAM [L, E].
+        prompt_tokens: Length of the prompt.
+        chunk_tokens: Prompt tokens per forward pass.
+        sampled_layers: How many layers' experts stand for all; None for each its own.
+        pinned: Which experts' host copies are page-locked [L, E]; None for all.
+    """
+    model = inputs.model
+    step = max(1, model.layers // (sampled_layers or model.layers))
+    popularity, resident = as_array(inputs.popularity)[::step], resident[::step]
+    pageable = np.zeros_like(resident) if pinned is None else ~pinned[::step]
+    scale = model.layers / len(popularity)
+    whole, rest = divmod(prompt_tokens, chunk_tokens)
+    seconds = sum(
+        model.layers * dense_chunk_seconds(model, inputs.costs, min(chunk_tokens, prompt_tokens - start), start)
+        for start in range(0, prompt_tokens, chunk_tokens)
+    )
+    for count, tokens in ((whole, chunk_tokens), (1, rest)):
+        if count and tokens:
+            seconds += count * scale * _chunk_experts_seconds(inputs, policy, popularity, (resident, pageable), tokens)
+    return max(_LEAST_S, seconds)
+
+
+def _chunk_experts_seconds(
+    inputs: PlanningInputs, policy: PolicyName, popularity: Floats, places: tuple[Mask, Mask], chunk_tokens: int
+) -> float:
+    """Expected time of the experts of some layers in one pass of a prompt.
+
+    Args:
+        inputs: As for `forecast`.
+        policy: Where experts run.
+        popularity: Shares of the visits [layers, E].
+        places: Experts in VRAM, and experts that are not page-locked [layers, E].
+        chunk_tokens: Tokens of the pass.
+    """
     model, costs = inputs.model, inputs.costs
     counts = _expected_counts(popularity, chunk_tokens, model.experts_per_token)
-    total_s = model.layers * _dense_chunk_seconds(model, costs, chunk_tokens)
+    total_s = 0.0
     known: dict[bytes, float] = {}
-    for row, mask in zip(counts, resident, strict=True):
-        key = row.tobytes() + mask.tobytes()
+    for row, resident, pageable in zip(counts, *places, strict=True):
+        key = row.tobytes() + resident.tobytes() + pageable.tobytes()
         if key not in known:
             pairs = [(expert, tokens) for expert, tokens in enumerate(row.tolist()) if tokens]
-            living = set(np.flatnonzero(mask).tolist())
-            known[key] = max(layer_seconds(pairs, living, costs, policy, pass_tokens=chunk_tokens))
+            living, slow = (set(np.flatnonzero(mask).tolist()) for mask in (resident, pageable))
+            sides = layer_seconds(pairs, living, costs, policy, pass_tokens=chunk_tokens, pageable=slow)
+            known[key] = max(sides)
         total_s += known[key]
-    return max(_LEAST_S, total_s)
+    return total_s
 
 
 def _expected_counts(popularity: Floats, chunk_tokens: int, active: int) -> NDArray[np.int64]:
@@ -128,13 +193,30 @@ def _expected_counts(popularity: Floats, chunk_tokens: int, active: int) -> NDAr
     return counted
 
 
-def _dense_chunk_seconds(model: ModelConfig, costs: CostModel, chunk_tokens: int) -> float:
-    """One layer around its experts, for a chunk: never less than for one token."""
+def dense_chunk_seconds(model: ModelConfig, costs: CostModel, tokens: int, start: int) -> float:
+    """One layer around its experts, for a chunk of a prompt: never less than for one token.
+
+    Measured where the costs say so. Else the matrices take an expert's curve by their number of weights, and a query
+    that meets a key is work like that of 2 (heads D) weights.
+
+    Args:
+        model: Its shape.
+        costs: What an expert and the dense part cost.
+        tokens: Of the chunk (T).
+        start: Tokens that are in the cache before.
+    """
+    pairs = tokens * start + tokens * (tokens + 1) / 2
+    if costs.dense_tokens is not None:
+        measured_s = predict(costs.dense_tokens, tokens) + pairs * costs.attention_pair_s
+        # What slows experts on the CPU down, other programs for one, slows all of it down there.
+        return max(costs.dense_layer_s, measured_s * (costs.cpu_correction if costs.gpu_expert is None else 1.0))
     embeddings = model.vocab_size * model.hidden_size * (1 if model.tie_word_embeddings else 2)
     ratio = (model.dense_parameters - embeddings) / model.layers / model.expert_parameters
-    if costs.gpu_expert is None:
-        return max(costs.dense_layer_s, ratio * predict(costs.cpu_expert, chunk_tokens) * costs.cpu_correction)
-    return max(costs.dense_layer_s, ratio * predict(costs.gpu_expert, chunk_tokens) * costs.gpu_correction)
+    curve, correction = costs.gpu_expert, costs.gpu_correction
+    if curve is None:
+        curve, correction = costs.cpu_expert, costs.cpu_correction
+    pair_s = curve.per_unit_s * 2 * model.heads * model.head_dim / model.expert_parameters
+    return max(costs.dense_layer_s, (ratio * predict(curve, tokens) + pairs * pair_s) * correction)
 
 
 def _limit(decode: _Decode, has_gpu: bool) -> str:

@@ -25,6 +25,7 @@ VRAM_MARGIN_BYTES = 512 * MIB  # CUDA context, fragmentation, other programs' ne
 RAM_MARGIN_BYTES = (512 * MIB, 2048 * MIB)
 MARGIN_PARTS = 20  # a margin is one part in twenty, within those limits
 FLOAT_BYTES = 4
+LEAST_CHUNK_TOKENS = 512  # of a prompt, per forward pass, where nobody chose
 
 
 def planned_device(config: EngineConfig, hardware: HardwareProfile) -> PlannedDevice:
@@ -39,6 +40,11 @@ def planned_context_tokens(model: ModelConfig, config: EngineConfig) -> int:
     return min(config.context_tokens, model.max_position_embeddings)
 
 
+def planned_chunk_tokens(model: ModelConfig, config: EngineConfig) -> int:
+    """Prompt tokens per forward pass: the setting, or the least that a plan chooses; never more than the context."""
+    return min(config.prefill_chunk_tokens or LEAST_CHUNK_TOKENS, planned_context_tokens(model, config))
+
+
 def workspace_bytes(model: ModelConfig, config: EngineConfig) -> int:
     """Activations of one prefill chunk of c tokens with a full context of S tokens, all taken as fp32.
 
@@ -47,8 +53,7 @@ def workspace_bytes(model: ModelConfig, config: EngineConfig) -> int:
                    bytes and in the weights' type ((heads / kv_heads) c S). Scores are never held: attention is fused.
         experts:   input and output (2 c H), gate, up and their product (3 c I), for an expert that got the whole chunk
     """
-    context = planned_context_tokens(model, config)
-    chunk = min(config.prefill_chunk_tokens, context)
+    context, chunk = planned_context_tokens(model, config), planned_chunk_tokens(model, config)
     states = 3 * chunk * model.hidden_size + model.vocab_size
     heads = 2 * chunk * (model.heads + model.kv_heads) * model.head_dim
     mask_bytes = model.heads // model.kv_heads * chunk * context * (1 + model.dtype_bytes)

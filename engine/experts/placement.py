@@ -13,76 +13,26 @@ import numpy as np
 
 from engine.config import MIN_CONTEXT_TOKENS, EngineConfig, KvPrecision
 from engine.errors import DoesNotFitError
-from engine.experts.disk import from_disk
+from engine.experts.disk import from_disk, reading_seconds
 from engine.experts.explain import human_bytes, human_speed
-from engine.experts.footprint import PlannedDevice
-from engine.experts.forecast import Forecast, forecast
+from engine.experts.forecast import Forecast, decode_seconds, forecast, prompt_seconds
 from engine.experts.memory import (
-    Needs,
     Vram,
     host_terms,
-    planned_context_tokens,
-    planned_device,
     ram_room,
 )
-from engine.experts.ranking import Mask, as_mask, choose_residents, layer_expert_bytes
+from engine.experts.ranking import Mask, as_mask, layer_expert_bytes
+from engine.experts.situation import Situation
 from engine.messages import PlacementPlan, PlanningInputs
 
 CONTEXT_STEP_TOKENS = MIN_CONTEXT_TOKENS
+CHUNK_CHOICES_TOKENS = (1024, 2048)  # besides the least
+# What a chunk is chosen for: the first turn of a conversation about a page of text.
+TYPICAL_PROMPT_TOKENS = 2048
+TYPICAL_REPLY_TOKENS = 256
 
-
-@dataclass(frozen=True, slots=True)
-class _Situation:
-    """What is asked, and all that follows from it before an expert is placed."""
-
-    inputs: PlanningInputs
-    config: EngineConfig
-    device: PlannedDevice
-    context_tokens: int
-    needs: Needs
-    vram: Vram
-    resident: Mask
-
-    @classmethod
-    def of(cls, inputs: PlanningInputs, config: EngineConfig, held: Sequence[Sequence[int]] = ()) -> _Situation:
-        """Work it out."""
-        model, hardware, device = inputs.model, inputs.hardware, planned_device(config, inputs.hardware)
-        needs, vram = Needs.of(model, config, device, inputs.kernels), Vram.of(config, hardware)
-        room = needs.resident_room(vram.room) if device != "cpu" and vram.room >= needs.least else 0
-        return cls(
-            inputs=inputs,
-            config=config,
-            device=device,
-            context_tokens=planned_context_tokens(model, config),
-            needs=needs,
-            vram=vram,
-            resident=choose_residents(inputs, config.placement, room, held),
-        )
-
-    @property
-    def fits_vram(self) -> bool:
-        """Whether the least that works has room, where a GPU is asked for."""
-        return self.device == "cpu" or self.vram.room >= self.needs.least
-
-    @property
-    def resident_bytes(self) -> int:
-        """Bytes of the experts that live in VRAM."""
-        return int(self.resident.sum(axis=1) @ layer_expert_bytes(self.inputs.model))
-
-    @property
-    def vram_bytes(self) -> dict[str, int]:
-        """VRAM by term; what it would be without residents where it does not fit."""
-        return {} if self.device == "cpu" else self.needs.terms(self.resident_bytes, self.vram.margin)
-
-    @property
-    def host_bytes(self) -> dict[str, int]:
-        """RAM by term."""
-        return host_terms(self.device, self.needs, self.vram_bytes)
-
-    @property
-    def fits_ram(self) -> bool:
-        """Whether RAM has room."""
-        return self.host_bytes["total"] <= ram_room(self.inputs.hardware)
+_WORTH_IT = 0.99  # a longer chunk must save more than rounding
+_SAMPLED_LAYERS = 4  # enough to choose by, and quick enough for a slider
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +61,7 @@ def make_plan(inputs: PlanningInputs, config: EngineConfig, held: Sequence[Seque
         say why and what to do. No byte is promised twice: the VRAM terms of a plan that fits add up to at most the
         budget.
     """
-    situation = _Situation.of(inputs, config, held)
+    situation = _with_best_chunk(Situation.of(inputs, config, held), held)
     shortage = _shortage(situation)
     if shortage is not None:
         return _refused(situation, shortage)
@@ -129,18 +79,50 @@ def make_plan(inputs: PlanningInputs, config: EngineConfig, held: Sequence[Seque
         predicted_hit_rate=speed.hit_rate,
         reasons=(*_reasons(situation), speed.limit),
         kv_precision=config.kv_precision,
+        prefill_chunk_tokens=situation.chunk_tokens,
     )
 
 
-def _forecast(situation: _Situation, resident: Mask) -> Forecast:
+def _with_best_chunk(least: Situation, held: Sequence[Sequence[int]]) -> Situation:
+    """The chunk of prompt that makes a typical turn shortest, where the settings leave that to the plan.
+
+    A longer chunk streams the experts less often, and its workspace takes the room of some that could live in VRAM. On
+    the CPU nothing is streamed: there the least is as good.
+    """
+    open_choice = least.config.prefill_chunk_tokens is None and least.device != "cpu"
+    if not open_choice or _shortage(least) is not None:
+        return least
+    best, best_s = least, _typical_turn_seconds(least)
+    for tokens in CHUNK_CHOICES_TOKENS:
+        if tokens > least.context_tokens:
+            break
+        longer = Situation.of(least.inputs, replace(least.config, prefill_chunk_tokens=tokens), held)
+        if not (longer.fits_vram and longer.fits_ram):
+            break
+        turn_s = _typical_turn_seconds(longer)
+        if turn_s < _WORTH_IT * best_s:
+            best, best_s = longer, turn_s
+    return best
+
+
+def _typical_turn_seconds(situation: Situation) -> float:
+    """A typical prompt, in chunks, and its reply."""
+    inputs, resident, chunk = situation.inputs, situation.resident, situation.chunk_tokens
+    policy = situation.config.policy
+    prompt = min(TYPICAL_PROMPT_TOKENS, situation.context_tokens)
+    prompt_s = prompt_seconds(inputs, policy, resident, prompt, chunk, _SAMPLED_LAYERS, situation.pinned)
+    if situation.needs.on_disk:
+        prompt_s += -(-prompt // chunk) * reading_seconds(inputs.model, situation.ram_left)
+    return prompt_s + TYPICAL_REPLY_TOKENS * decode_seconds(inputs, policy, resident)
+
+
+def _forecast(situation: Situation, resident: Mask) -> Forecast:
     """How fast it will be, with what reading from disk adds."""
-    inputs, config = situation.inputs, situation.config
-    chunk_tokens = min(config.prefill_chunk_tokens, situation.context_tokens)
-    speed = forecast(inputs, config, resident, chunk_tokens)
+    inputs, chunk_tokens = situation.inputs, situation.chunk_tokens
+    speed = forecast(inputs, situation.config, resident, chunk_tokens, situation.pinned)
     if not situation.needs.on_disk:
         return speed
-    room = ram_room(inputs.hardware) - situation.host_bytes["total"]
-    return from_disk(speed, inputs.model, room, chunk_tokens)
+    return from_disk(speed, inputs.model, situation.ram_left, chunk_tokens)
 
 
 def in_force(
@@ -170,7 +152,13 @@ def in_force(
     real = (resident_by_layer, context_tokens, kv_precision, no_streaming)
     if real == (plan.resident_by_layer, plan.context_tokens, plan.kv_precision, False):
         return plan
-    situation = _Situation.of(inputs, replace(config, context_tokens=context_tokens, kv_precision=kv_precision))
+    config = replace(
+        config,
+        context_tokens=context_tokens,
+        kv_precision=kv_precision,
+        prefill_chunk_tokens=min(plan.prefill_chunk_tokens, context_tokens),
+    )
+    situation = Situation.of(inputs, config)
     resident = as_mask(inputs.model, resident_by_layer)
     speed = _forecast(situation, resident)
     terms = _real_terms(plan, vram_bytes) if vram_bytes else {}
@@ -178,12 +166,14 @@ def in_force(
         plan,
         resident_by_layer=resident_by_layer,
         vram_bytes=terms,
-        host_bytes=host_terms(situation.device, situation.needs, terms),
+        host_bytes=host_terms(situation.device, situation.needs, terms)
+        | {term: size for term, size in plan.host_bytes.items() if term == "experts_pinned"},
         context_tokens=context_tokens,
         predicted_decode_tokens_per_s=speed.decode_tokens_per_s,
         predicted_prefill_tokens_per_s=speed.prefill_tokens_per_s,
         predicted_hit_rate=speed.hit_rate,
         kv_precision=kv_precision,
+        prefill_chunk_tokens=situation.chunk_tokens,
         reasons=(*plan.reasons, _shortage_reason(plan, int(resident.sum()), context_tokens, kv_precision)),
     )
 
@@ -217,13 +207,13 @@ def budget_range(inputs: PlanningInputs, config: EngineConfig) -> tuple[int, int
         inputs: As for `make_plan`.
         config: As for `make_plan`; its own budget does not matter.
     """
-    situation = _Situation.of(inputs, config)
+    situation = Situation.of(inputs, config)
     needs, vram = situation.needs, situation.vram
     most = min(vram.free, vram.budget_for(needs.everything))
     return min(most, vram.budget_for(needs.least)), most
 
 
-def _refused(situation: _Situation, shortage: _Shortage) -> PlacementPlan:
+def _refused(situation: Situation, shortage: _Shortage) -> PlacementPlan:
     """A plan that does not fit: what it would need, no residents, no promises."""
     return PlacementPlan(
         fits=False,
@@ -241,13 +231,14 @@ def _refused(situation: _Situation, shortage: _Shortage) -> PlacementPlan:
         needed_bytes=shortage.needed,
         available_bytes=shortage.available,
         kv_precision=situation.config.kv_precision,
+        prefill_chunk_tokens=situation.chunk_tokens,
     )
 
 
 # ---- what does not fit, and what to do ------------------------------------------------------------------------------
 
 
-def _shortage(situation: _Situation) -> _Shortage | None:
+def _shortage(situation: Situation) -> _Shortage | None:
     """What is missing; None where all fits."""
     if situation.device == "cuda" and situation.inputs.hardware.gpu is None:
         return _Shortage(
@@ -258,7 +249,7 @@ def _shortage(situation: _Situation) -> _Shortage | None:
     return None if situation.fits_ram else _ram_shortage(situation)
 
 
-def _vram_shortage(situation: _Situation) -> _Shortage:
+def _vram_shortage(situation: Situation) -> _Shortage:
     """Too little VRAM even for no resident."""
     needs, vram = situation.needs, situation.vram
     needed = vram.budget_for(needs.least)
@@ -278,7 +269,7 @@ def _vram_shortage(situation: _Situation) -> _Shortage:
     return _Shortage(reason, remedy, needed, vram.budget)
 
 
-def _ram_shortage(situation: _Situation) -> _Shortage:
+def _ram_shortage(situation: Situation) -> _Shortage:
     """Too little RAM."""
     hardware, needs, vram = situation.inputs.hardware, situation.needs, situation.vram
     needed, available = situation.host_bytes["total"], ram_room(hardware)
@@ -301,7 +292,7 @@ def _ram_shortage(situation: _Situation) -> _Shortage:
     return _Shortage(reason, remedy, needed, available)
 
 
-def _disk_remedy(situation: _Situation) -> str:
+def _disk_remedy(situation: Situation) -> str:
     """The slow way out, with its speed, where it is one."""
     if situation.needs.on_disk:
         return ""
@@ -312,13 +303,13 @@ def _disk_remedy(situation: _Situation) -> str:
     return f" Or keep the experts on disk (--experts-on-disk), about {speed}."
 
 
-def _longest_context(situation: _Situation, fits: Callable[[_Situation], bool]) -> int:
+def _longest_context(situation: Situation, fits: Callable[[Situation], bool]) -> int:
     """The longest shorter context, in whole steps, with which it would fit; 0 where none would."""
 
     def fits_with(steps: int) -> bool:
         """Whether a context of so many steps fits."""
         config = replace(situation.config, context_tokens=steps * CONTEXT_STEP_TOKENS)
-        return fits(_Situation.of(situation.inputs, config))
+        return fits(Situation.of(situation.inputs, config))
 
     low, high = 0, situation.context_tokens // CONTEXT_STEP_TOKENS
     while low < high:
@@ -330,7 +321,7 @@ def _longest_context(situation: _Situation, fits: Callable[[_Situation], bool]) 
 # ---- why, for the user ----------------------------------------------------------------------------------------------
 
 
-def _reasons(situation: _Situation) -> list[str]:
+def _reasons(situation: Situation) -> list[str]:
     """What decided the numbers of a plan that fits."""
     model, asked = situation.inputs.model, situation.config.context_tokens
     reasons = [situation.inputs.gpu_note] if situation.inputs.gpu_note else []
@@ -338,7 +329,19 @@ def _reasons(situation: _Situation) -> list[str]:
         reasons.append(f"The context is cut from {asked} to {situation.context_tokens} tokens, the model's own limit.")
     if situation.device == "cpu":
         return [*reasons, f"No GPU is used: all {model.total_experts} experts run on the CPU."]
-    return [_budget_reason(situation.vram), *reasons, _experts_reason(situation)]
+    return [_budget_reason(situation.vram), *reasons, _experts_reason(situation), *_pinned_reasons(situation)]
+
+
+def _pinned_reasons(situation: Situation) -> list[str]:
+    """What is not page-locked, and what that means, where that is anything."""
+    pinned, model = situation.pinned, situation.inputs.model
+    if pinned is None or pinned.all() or situation.needs.on_disk:
+        return []
+    locked = int(pinned.sum(axis=1) @ layer_expert_bytes(model))
+    return [
+        f"{human_bytes(locked)} of experts in RAM are page-locked, the most that the system bears: the other "
+        f"{int((~pinned).sum())} experts are computed on the CPU rather than copied, which would be slow."
+    ]
 
 
 def _budget_reason(vram: Vram) -> str:
@@ -359,7 +362,7 @@ def _shortage_reason(plan: PlacementPlan, residents: int, context_tokens: int, p
     return f"The GPU ran out of memory: {residents} of {plan.resident_experts} planned experts live in VRAM{context}."
 
 
-def _experts_reason(situation: _Situation) -> str:
+def _experts_reason(situation: Situation) -> str:
     """How many experts fit, and why not more."""
     model, residents = situation.inputs.model, int(situation.resident.sum())
     sizes, total = layer_expert_bytes(model), model.total_experts

@@ -5,11 +5,16 @@ Here the two sides overlap, so what counts is `max(CPU side, GPU side)`:
 
     CPU side   activations there and back (once), then its experts one after the other
     GPU side   a pipeline of two stages: copies one after the other, each into a free staging slot (with two slots,
-               copy j waits for the compute of streamed expert j - 2); computes one after the other, residents first
+               copy j waits for the compute of streamed expert j - 2); computes one after the other. In a pass of few
+               tokens residents come first, all in one launch; in a longer one they fill the time that computing
+               would wait for copies, so that the link is never kept waiting by them
 
 An expert's copy takes the same time whatever its tokens, so the experts worth streaming are those with the most of
 them: only prefixes of that order are compared, from none (all on the CPU) to all. For a single expert that is the
 paper's rule; for several it contains the paper's choice wherever the CPU's cost per token is the steeper one.
+An expert whose host copy is not page-locked takes PAGEABLE_SLOWDOWN times as long to copy, keeps the host from
+computing meanwhile, and comes last.
+
 Pure, and called for every layer of every token: it must stay within some microseconds.
 """
 
@@ -21,8 +26,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from operator import itemgetter
 
-from engine.config import PolicyName
+from engine.config import PAGEABLE_SLOWDOWN, PolicyName
 from engine.experts.cost_model import predict
+from engine.experts.footprint import LAUNCHED_TOKENS
 from engine.messages import CostCurve, CostModel, ExpertRun
 
 STAGING_SLOTS = 2
@@ -39,7 +45,8 @@ class LayerPlan:
     """Where the active experts of one layer run.
 
     Attributes:
-        runs: Every active expert once: residents, then streamed ones in the order of their copies, then the CPU's.
+        runs: Every active expert once: residents and streamed ones in the order in which the GPU computes them, then
+            the CPU's.
         predicted_cpu_s: Time of the CPU side, 0 without experts there.
         predicted_gpu_s: Time of the GPU side, 0 without experts there.
         activation_s: Time to bring activations to the CPU and back, should anything run there; 0 without a GPU.
@@ -67,6 +74,7 @@ class _Split:
     gpu_s: float
     copy_s: float
     activation_s: float = 0.0
+    residents_first: bool = True
 
 
 def plan_layer(
@@ -77,6 +85,7 @@ def plan_layer(
     *,
     staging_slots: int = STAGING_SLOTS,
     pass_tokens: int = 0,
+    pageable: Container[int] = (),
 ) -> LayerPlan:
     """Decide one layer (Fiddler, Algorithm 1; see the module's docstring for what differs).
 
@@ -91,17 +100,28 @@ def plan_layer(
         policy: Who decides.
         staging_slots: Slots that streamed weights can wait in; without any, what is not resident runs on the CPU.
         pass_tokens: Tokens of the pass (T), whose activations go to the CPU; 0 takes the largest of `counts`.
+        pageable: Experts whose host copies are not page-locked.
 
     Returns:
         Every active expert exactly once, with the predictions that the choice was made from.
     """
-    split = _split(counts, resident, costs, policy, staging_slots=staging_slots, pass_tokens=pass_tokens)
-    copy_s = split.copy_s
-    runs = [ExpertRun(expert, tokens, "gpu", cpu, gpu, 0.0) for expert, tokens, cpu, gpu in split.residents]
-    runs += [ExpertRun(expert, tokens, "stream", cpu, gpu, copy_s) for expert, tokens, cpu, gpu in split.streamed]
+    split = _split(
+        counts, resident, costs, policy, staging_slots=staging_slots, pass_tokens=pass_tokens, pageable=pageable
+    )
+
+    def copy_s(expert: int) -> float:
+        return split.copy_s * PAGEABLE_SLOWDOWN if expert in pageable else split.copy_s
+
+    residents = [ExpertRun(expert, tokens, "gpu", cpu, gpu, 0.0) for expert, tokens, cpu, gpu in split.residents]
+    streamed = [
+        ExpertRun(expert, tokens, "stream", cpu, gpu, copy_s(expert)) for expert, tokens, cpu, gpu in split.streamed
+    ]
+    runs, gpu_s = residents + streamed, split.gpu_s
+    if residents and streamed and not split.residents_first:
+        runs, gpu_s = _filling_gaps(residents, streamed, staging_slots)
     for expert, tokens, cpu, gpu in split.cpu:
-        runs.append(ExpertRun(expert, tokens, "cpu", cpu, gpu, 0.0 if expert in resident else copy_s))
-    return LayerPlan(tuple(runs), split.cpu_s, split.gpu_s, split.activation_s)
+        runs.append(ExpertRun(expert, tokens, "cpu", cpu, gpu, 0.0 if expert in resident else copy_s(expert)))
+    return LayerPlan(tuple(runs), split.cpu_s, gpu_s, split.activation_s)
 
 
 def residents_run(costs: CostModel, policy: PolicyName) -> bool:
@@ -122,8 +142,11 @@ def layer_seconds(
     *,
     staging_slots: int = STAGING_SLOTS,
     pass_tokens: int = 0,
+    pageable: Container[int] = (),
 ) -> tuple[float, float]:
     """The CPU's and the GPU's side of `plan_layer`, without the runs: for forecasts over many layers.
+
+    Residents that fill gaps are taken as divisible, so that the GPU's side is short by less than one of them.
 
     Args:
         counts: As for `plan_layer`, like all others.
@@ -132,8 +155,11 @@ def layer_seconds(
         policy: See there.
         staging_slots: See there.
         pass_tokens: See there.
+        pageable: See there.
     """
-    split = _split(counts, resident, costs, policy, staging_slots=staging_slots, pass_tokens=pass_tokens)
+    split = _split(
+        counts, resident, costs, policy, staging_slots=staging_slots, pass_tokens=pass_tokens, pageable=pageable
+    )
     return split.cpu_s, split.gpu_s
 
 
@@ -145,6 +171,7 @@ def _split(
     *,
     staging_slots: int,
     pass_tokens: int,
+    pageable: Container[int],
 ) -> _Split:
     """The decision, without words."""
     gpu_curve, copy_curve = costs.gpu_expert, costs.weight_copy
@@ -152,7 +179,8 @@ def _split(
     if gpu_curve is None or copy_curve is None or not priced:
         return _Split([], [], priced, sum(item[2] for item in priced), 0.0, 0.0)
     copy_s = predict(copy_curve, 1) * costs.gpu_correction
-    activation_s = _activation_seconds(costs.activation_copy, pass_tokens or max(item[1] for item in priced))
+    pass_tokens = pass_tokens or max(item[1] for item in priced)
+    activation_s = _activation_seconds(costs.activation_copy, pass_tokens)
     if not residents_run(costs, policy):
         return _Split([], [], priced, activation_s + sum(item[2] for item in priced), 0.0, copy_s, activation_s)
     residents: list[_Priced] = []
@@ -161,17 +189,26 @@ def _split(
         (residents if item[0] in resident else others).append(item)
     if len(others) > 1:
         others.sort(key=_TOKENS, reverse=True)
+        if pageable:
+            others.sort(key=lambda item: item[0] in pageable)
     resident_s = sum(item[3] for item in residents)
+    residents_first = pass_tokens <= LAUNCHED_TOKENS
+    if residents_first and len(residents) > 1:
+        resident_s -= (len(residents) - 1) * gpu_curve.overhead_s * costs.gpu_correction
     if staging_slots == 0:
         cpu_s = _cpu_sides(others, activation_s)[0]
         return _Split(residents, [], others, cpu_s, resident_s, math.inf, activation_s)
-    gpu_sides = _gpu_sides(others, resident_s, copy_s, staging_slots)
+    copies_s = [copy_s * PAGEABLE_SLOWDOWN if item[0] in pageable else copy_s for item in others]
+    gpu_sides = _gpu_sides(others, copies_s, resident_s, staging_slots, residents_first)
     if policy == "gpu_stream":
-        return _Split(residents, others, [], 0.0, gpu_sides[-1], copy_s, activation_s)
+        return _Split(residents, others, [], 0.0, gpu_sides[-1], copy_s, activation_s, residents_first)
     cpu_sides = _cpu_sides(others, activation_s)
+    if pageable:
+        held_up = accumulate((slow_s if slow_s > copy_s else 0.0 for slow_s in copies_s), initial=0.0)
+        cpu_sides = [cpu_s + waiting_s for cpu_s, waiting_s in zip(cpu_sides, held_up, strict=True)]
     streamed = _best_prefix(cpu_sides, gpu_sides)
     cpu_s, gpu_s = cpu_sides[streamed], gpu_sides[streamed]
-    return _Split(residents, others[:streamed], others[streamed:], cpu_s, gpu_s, copy_s, activation_s)
+    return _Split(residents, others[:streamed], others[streamed:], cpu_s, gpu_s, copy_s, activation_s, residents_first)
 
 
 def _price(counts: Sequence[tuple[int, int]], costs: CostModel) -> list[_Priced]:
@@ -202,19 +239,51 @@ def _cpu_sides(others: list[_Priced], activation_s: float) -> list[float]:
     return left
 
 
-def _gpu_sides(others: list[_Priced], resident_s: float, copy_s: float, staging_slots: int) -> list[float]:
+def _gpu_sides(
+    others: list[_Priced],
+    copies_s: list[float],
+    resident_s: float,
+    staging_slots: int,
+    residents_first: bool,
+) -> list[float]:
     """For each k: when the GPU is done with the residents and the first k streamed (the docstring's pipeline)."""
-    done = [resident_s]
-    computed = resident_s
+    sides = [resident_s]
+    computed, waiting_s = (resident_s, 0.0) if residents_first else (0.0, resident_s)
+    done = [computed]
     copied = 0.0
-    for index, item in enumerate(others):
+    for index, (item, copy_s) in enumerate(zip(others, copies_s, strict=True)):
         if index >= staging_slots:
             slot_free = done[index - staging_slots + 1]
             copied = slot_free if slot_free > copied else copied
         copied += copy_s
-        computed = (copied if copied > computed else computed) + item[3]
+        if copied > computed:
+            waiting_s = max(0.0, waiting_s - (copied - computed))
+            computed = copied
+        computed += item[3]
         done.append(computed)
-    return done
+        sides.append(computed + waiting_s)
+    return sides
+
+
+def _filling_gaps(
+    residents: list[ExpertRun], streamed: list[ExpertRun], staging_slots: int
+) -> tuple[list[ExpertRun], float]:
+    """Residents among streamed experts, one whenever the next copy would be waited for; and when all is done."""
+    order: list[ExpertRun] = []
+    waiting = residents[::-1]
+    done: list[float] = []
+    computed = copied = 0.0
+    for index, run in enumerate(streamed):
+        if index >= staging_slots:
+            copied = max(copied, done[index - staging_slots])
+        copied += run.copy_s
+        while waiting and computed < copied:
+            order.append(waiting.pop())
+            computed += order[-1].gpu_s
+        order.append(run)
+        computed = max(computed, copied) + run.gpu_s
+        done.append(computed)
+    return order + waiting[::-1], computed + sum(run.gpu_s for run in waiting)
 
 
 def _best_prefix(cpu_sides: list[float], gpu_sides: list[float]) -> int:

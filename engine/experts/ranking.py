@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,14 @@ from engine.config import ModelConfig, PlacementName
 from engine.messages import PlanningInputs
 
 Mask = NDArray[np.bool_]
+
+
+@lru_cache(maxsize=4)
+def as_array(popularity: tuple[tuple[float, ...], ...]) -> NDArray[np.float64]:
+    """Shares of visits [L, E], read only: a plan asks for them many times."""
+    shares = np.array(popularity)
+    shares.flags.writeable = False
+    return shares
 
 
 def layer_expert_bytes(model: ModelConfig) -> NDArray[np.int64]:
@@ -47,7 +56,7 @@ def choose_residents(
     if placement == "uniform":
         ranking = np.arange(model.total_experts)
     else:
-        ranking = np.argsort(-np.array(inputs.popularity).T.ravel(), kind="stable")
+        ranking = np.argsort(-as_array(inputs.popularity).T.ravel(), kind="stable")
     if held:
         ranking = ranking[np.argsort(~as_mask(model, held).T.ravel()[ranking], kind="stable")]
     ends = np.cumsum(np.tile(layer_expert_bytes(model), model.experts)[ranking])

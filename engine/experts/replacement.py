@@ -162,6 +162,7 @@ class Replacement:
         self._usual: Floats = np.full(shape, model.experts_per_token / model.experts)
         self._usual_noise: list[float] = []
         self._resident: Flags = np.zeros(shape, dtype=np.bool_)
+        self._pageable: list[list[int]] = [[] for _ in range(model.layers)]
         self._kept_until: NDArray[np.int64] = np.zeros(shape, dtype=np.int64)
         self._arriving: set[tuple[int, int]] = set()
         self._ledger = Ledger(model, HORIZON_TOKENS)
@@ -181,8 +182,17 @@ class Replacement:
         self._usual = np.minimum(np.array(shares) * self._model.experts_per_token, 1.0)
         self._usual_noise = (self._usual * (1.0 - self._usual)).sum(axis=1).tolist()
 
-    def place(self, resident_by_layer: Iterable[Iterable[int]]) -> None:
-        """Residents were placed by a plan: nothing is in flight, and earlier swaps are of no account."""
+    def place(
+        self, resident_by_layer: Iterable[Iterable[int]], pageable_by_layer: Iterable[Iterable[int]] = ()
+    ) -> None:
+        """Residents were placed by a plan: nothing is in flight, and earlier swaps are of no account.
+
+        Args:
+            resident_by_layer: Per layer the experts in VRAM.
+            pageable_by_layer: Per layer those that cannot be uploaded beside the work; () for none.
+        """
+        for layer, experts in enumerate(pageable_by_layer):
+            self._pageable[layer] = sorted(experts)
         self._resident[:] = False
         for layer, experts in enumerate(resident_by_layer):
             self._resident[layer, list(experts)] = True
@@ -273,6 +283,7 @@ class Replacement:
         expected = self._expected(layer)
         resident = self._resident[layer]
         coming = np.where(resident, -1.0, expected)
+        coming[self._pageable[layer]] = -1.0
         leaving = np.where(resident & (self._kept_until[layer] <= self._clock_tokens), expected, np.inf)
         for arriving_layer, expert in self._arriving:
             if arriving_layer == layer:

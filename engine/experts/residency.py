@@ -98,12 +98,17 @@ class Residency:
         """
         self._quiet_link()
         if self._staging:
-            return self.staged(0, layer), self._store.weights(layer, 0)
+            return self.staged(0, layer), self._store.weights(layer, self.locked_expert(layer) or 0)
         holding = [other for other in (layer, *range(self._model.layers)) if self.resident[other]]
         if not holding:
             return None
         layer, expert = holding[0], min(self.resident[holding[0]])
         return self.weights(layer, expert), self._store.weights(layer, expert)
+
+    def locked_expert(self, layer: int) -> int | None:
+        """The first expert of a layer whose host copy is page-locked, or need not be; None where none is."""
+        pageable = self._store.pageable[layer]
+        return next((expert for expert in range(self._model.experts) if expert not in pageable), None)
 
     def by_layer(self) -> tuple[tuple[int, ...], ...]:
         """Per layer the experts in VRAM, ascending."""
@@ -189,7 +194,7 @@ class Residency:
 
     def can_swap(self, layer: int) -> bool:
         """Whether a layer's experts can be uploaded without keeping the host waiting."""
-        return not self._device.needs_pinning or layer < self._store.pinned_layers
+        return len(self._store.pageable[layer]) < self._model.experts
 
     def begin_swap(self, layer: int, leaving: int, coming: int) -> int:
         """Start to upload one expert into the place of another; returns its bytes.

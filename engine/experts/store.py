@@ -10,11 +10,14 @@ import mmap
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from engine.config import ModelConfig
 from engine.devices import Device
 from engine.experts.arena import Arena
+from engine.experts.pinning import runs_of
 from engine.kernels.torch_expert import ExpertWeights
 
 
@@ -29,6 +32,7 @@ class ExpertStore:
     Attributes:
         nbytes: Bytes of the arena.
         on_disk: Whether it is a file.
+        pageable: Per layer the experts that are not page-locked, where the device needs that.
 
     Raises:
         DoesNotFitError: The system does not give the memory, or the drive has no room.
@@ -48,6 +52,8 @@ class ExpertStore:
         self.nbytes = model.experts * sum(self._strides)
         self._views: list[dict[int, ExpertWeights]] = [{} for _ in range(model.layers)]
         self._pinned: list[torch.Tensor] = []
+        experts = range(model.experts) if device.needs_pinning else ()
+        self.pageable: tuple[set[int], ...] = tuple(set(experts) for _ in range(model.layers))
 
     def layer(self, layer: int) -> torch.Tensor:
         """All experts of one layer: uint8 [E, layer_expert_bytes]."""
@@ -78,20 +84,21 @@ class ExpertStore:
             for expert in experts:
                 self._arena.expect(self._starts[layer] + expert * self._strides[layer], self._strides[layer])
 
-    @property
-    def pinned_layers(self) -> int:
-        """Layers whose run is page-locked."""
-        return len(self._pinned)
+    def pin(self, wanted: NDArray[np.bool_]) -> None:
+        """Page-lock experts until the system refuses; the rest is copied more slowly, or not at all.
 
-    def pin(self) -> None:
-        """Page-lock layer after layer until the system refuses; the rest is copied more slowly."""
-        if self.on_disk:
+        Args:
+            wanted: Which [L, E].
+        """
+        if self.on_disk or not self._device.needs_pinning:
             return
-        for layer in range(len(self._pinned), self._model.layers):
-            run = self.layer(layer)
-            if not self._device.pin(run):
-                return
-            self._pinned.append(run)
+        for layer, row in enumerate(wanted):
+            for first, end in runs_of(row):
+                run = self.layer(layer)[first:end]
+                if not self._device.pin(run):
+                    return
+                self._pinned.append(run)
+                self.pageable[layer].difference_update(range(first, end))
 
     def close(self) -> None:
         """Unlock the pages and close the file."""

@@ -119,6 +119,23 @@ class Decoder:
         return time.perf_counter() - started
 
     @torch.inference_mode()
+    def dense_layer_seconds(self, tokens: int, start: int) -> float:
+        """Seconds of a chunk of a prompt in the first layer, without its experts; leaves the cached sequence alone.
+
+        Args:
+            tokens: Of the chunk (T).
+            start: Where it begins, behind what is cached.
+        """
+        assert len(self.cache.tokens) <= start <= self.cache.capacity - tokens, "the caller checks the context's room"
+        layer, hidden = self._weights.layers[0], self._weights.embedding[:1].repeat(tokens, 1)
+        hidden[0, 0].item()
+        started = time.perf_counter()
+        rotation = self.rotation(start, tokens, hidden.dtype)
+        mask = self._mask(start, tokens) if tokens > 1 else None
+        self.route(layer, self.attend(0, layer, hidden, start, rotation, mask))[2][0, 0].item()
+        return time.perf_counter() - started
+
+    @torch.inference_mode()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Normed hidden states [T, H] -> logits [T, V] in fp32."""
         return F.linear(hidden, self._weights.head).float()

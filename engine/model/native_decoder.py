@@ -114,6 +114,21 @@ class NativeDecoder:
         self.logits(hidden).argmax().item()
         return time.perf_counter() - began - float(trace.seconds.sum())
 
+    def dense_layer_seconds(self, tokens: int, start: int) -> float:
+        """Seconds of a chunk of a prompt in the first layer, without its experts; leaves the cached sequence alone.
+
+        Args:
+            tokens: Of the chunk (T).
+            start: Where it begins, behind what is cached.
+        """
+        assert len(self.cache.tokens) <= start <= self.cache.capacity - tokens, "the caller checks the context's room"
+        hidden = torch.empty(tokens, self._model.hidden_size, dtype=torch.float32)
+        ids = np.arange(tokens, dtype=np.int32) % self._model.vocab_size
+        trace = _Trace(self._model, 1, tokens)
+        began = time.perf_counter()
+        self._call(0, 1, ids, tokens, start, hidden, trace, lambda: None)
+        return time.perf_counter() - began - float(trace.seconds.sum())
+
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Hidden states of `forward` [T, H] -> logits [T, V] in fp32."""
         count = hidden.shape[0]

@@ -8,7 +8,7 @@ from app import engine_client
 from app.engine_client import BUSY_POLL_MS, IDLE_POLL_MS, EngineClient, EngineState
 from engine.config import EngineConfig, SamplingParams
 from engine.errors import EngineStoppedError
-from engine.messages import Cancel, ChatMessage, ErrorReport, Generate, Load, Reconfigure
+from engine.messages import Cancel, ChatMessage, ErrorReport, Failed, Generate, Load, Reconfigure
 from tests.app.fake_host import FakeHost
 
 QUESTION = (ChatMessage("user", "Hi"),)
@@ -233,3 +233,66 @@ def test_without_a_model_settings_wait_for_the_next_load(client: EngineClient, h
     client.cancel()
     assert host.requests == []
     assert client.engine_pid is None
+
+
+LOST = Failed(ErrorReport("gpu-lost", "The GPU stopped working (unspecified launch failure).", "Start again."))
+
+
+def lose_gpu(client: EngineClient, host: FakeHost, qtbot: QtBot) -> None:
+    """In the middle of a reply; returns when the model is loaded again."""
+    client.generate(QUESTION, SamplingParams())
+    qtbot.waitUntil(lambda: isinstance(host.requests[-1], Generate))
+    with qtbot.waitSignal(client.recovered):
+        host._events.append(LOST)
+    wait_for(client, qtbot, EngineState.READY)
+
+
+def loaded_devices(host: FakeHost) -> list[str]:
+    return [request.config.device for request in host.requests if isinstance(request, Load)]
+
+
+def test_a_lost_gpu_is_tried_once_more_then_left_alone(
+    client: EngineClient, said: Recorder, qtbot: QtBot, host: FakeHost
+) -> None:
+    host.hold_reply = True
+    sentences: list[str] = []
+    client.recovered.connect(sentences.append)
+    client.load("guide", EngineConfig(device="cuda", vram_budget_bytes=1 << 30))
+    wait_for(client, qtbot, EngineState.READY)
+    lose_gpu(client, host, qtbot)
+    assert said.failures == [("gpu-lost", "reply")], "the reply so far is kept, as after any failure"
+    assert host.stopped == 1, "the process that lost it is ended"
+    lose_gpu(client, host, qtbot)
+    assert loaded_devices(host) == ["cuda", "auto", "cpu"]
+    assert len(sentences) == 2
+    assert client.model_ready
+
+
+def test_settings_taken_after_a_loss_leave_the_device_as_it_is(
+    client: EngineClient, qtbot: QtBot, host: FakeHost
+) -> None:
+    host.hold_reply = True
+    client.load("guide", EngineConfig(device="cuda"))
+    wait_for(client, qtbot, EngineState.READY)
+    lose_gpu(client, host, qtbot)
+    client.reconfigure(EngineConfig(device="cuda", context_tokens=100))
+    assert host.requests[-1] == Reconfigure(EngineConfig(device="auto", context_tokens=100))
+    client.load("guide", EngineConfig(device="cuda"))
+    qtbot.waitUntil(lambda: loaded_devices(host)[-1] == "cuda")  # who asks for it gets another try
+    wait_for(client, qtbot, EngineState.READY)
+
+
+def test_a_gpu_that_breaks_every_load_ends_on_the_cpu(
+    client: EngineClient, said: Recorder, qtbot: QtBot, host: FakeHost
+) -> None:
+    """Bounded: two loads on the GPU, then one on the CPU, whatever happens."""
+    host.hold_load = True
+    client.load("guide", EngineConfig())
+    for loads in (1, 2):
+        qtbot.waitUntil(lambda loads=loads: len(loaded_devices(host)) == loads)  # type: ignore[misc]
+        host._events.append(LOST)
+    qtbot.waitUntil(lambda: len(loaded_devices(host)) == 3)
+    host.release()
+    wait_for(client, qtbot, EngineState.READY)
+    assert loaded_devices(host) == ["auto", "auto", "cpu"]
+    assert said.failures == []

@@ -62,6 +62,19 @@ def test_a_second_turn_computes_only_its_new_tokens(model: str) -> None:
     assert ids[0] == ids[1]
 
 
+def test_a_prompt_in_one_chunk_tells_how_far_it_has_come(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As often as the screen is drawn, which is after every layer here; never backwards, and whole only at the end."""
+    monkeypatch.setattr("engine.reply.SNAPSHOT_INTERVAL_S", 0.0)
+    prompt = list(range(5, 105))
+    with Engine.load(model, replace(CPU, prefill_chunk_tokens=None)) as engine:
+        assert engine.plan.prefill_chunk_tokens == CPU.context_tokens
+        events = list(engine.generate(prompt, SamplingParams(max_tokens=1)))
+        done = [event.done_tokens for event in events if isinstance(event, PromptProgress)]
+        assert len(done) == 2 + engine.model.layers
+    assert done == sorted(set(done))
+    assert (done[0], done[-1]) == (0, len(prompt))
+
+
 def test_a_seed_repeats_a_reply(model: str) -> None:
     sampling = SamplingParams(max_tokens=20, temperature=1.5, seed=7, ignore_eos=True)
     with Engine.load(model, CPU) as engine:

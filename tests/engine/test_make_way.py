@@ -157,6 +157,25 @@ def test_between_any_two_events_of_a_reply(engine: Engine, monkeypatch: pytest.M
     assert moves > 200
 
 
+def test_a_prompt_under_way_keeps_its_workspace_while_residents_move(model: str) -> None:
+    config = replace(ROOMY, context_tokens=512, prefill_chunk_tokens=None)
+    with Engine.load(model, config) as shape:
+        chunk = shape.plan.prefill_chunk_tokens
+        config = replace(config, prefill_chunk_tokens=chunk)
+        total = simulated_budget(shape.model, config, residents=10)
+        least = simulated_budget(shape.model, config, residents=2)
+    with Engine.load(model, replace(config, simulated_vram_bytes=total)) as engine:
+        engine._config = replace(engine._config, prefill_chunk_tokens=None)
+        during = []
+        for event in engine.generate(list(range(5, 205)) * 2, SamplingParams(max_tokens=1)):
+            if isinstance(event, Snapshot) and engine._loaded.pass_tokens > 1:
+                engine.make_way(total - least)
+                during.append((engine.plan.prefill_chunk_tokens, engine._loaded.device.allocated["workspace"]))
+        assert set(during) == {(chunk, engine.plan.vram_bytes["workspace"])}
+        assert len(held(engine)) == 2
+        assert engine._loaded.pass_tokens == 0
+
+
 # ---- the worker ----
 
 

@@ -17,7 +17,9 @@ def add_suite_options(parser: argparse.ArgumentParser) -> None:
     """Add what only `bench --suite` takes; `--device`, `--cpu-threads` and `--repeat` are shared."""
     suite = parser.add_argument_group("suite", "everything on this machine's GPU, in parts that go on where they were")
     add = suite.add_argument
-    add("--suite", choices=["gpu"], help="check and measure everything; --device simulated for a simulated PC")
+    add(
+        "--suite", choices=["gpu", "predict"], help="gpu: check and measure all; predict: the real models by arithmetic"
+    )
     add(
         "--size", choices=["small", "full"], default="full", help="the real models' shapes, or small ones of their kind"
     )
@@ -40,6 +42,10 @@ def run_suite(options: argparse.Namespace, on_note: Callable[[str], None]) -> di
     Raises:
         ConfigurationError: The device is no GPU, or the PC is not known.
     """
+    if options.suite == "predict":
+        from engine.bench.predict.report import write_predictions
+
+        return {"complete": True, "checks_failed": [], **write_predictions(Path(options.out), on_note)}
     from engine.bench.gpu.pcs import PCS
     from engine.bench.gpu.suite import Options, run
 

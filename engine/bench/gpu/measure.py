@@ -121,11 +121,11 @@ class Bench:
         tokens = self._topics.draw(self._course.profile_tokens, self._model.shape.vocabulary, _PROFILE_SEED)
         for _ in self._engine.generate(tokens, SamplingParams(max_tokens=1)):
             pass
-        self._profiled = copy.deepcopy(vars(self._engine._popularity))
+        self._profiled = copy.deepcopy(vars(self._engine.popularity))
 
     def _forget(self) -> None:
         """Go back to the profile: all cells have the same prompts, which no placement may have seen before."""
-        vars(self._engine._popularity).update(copy.deepcopy(self._profiled))
+        vars(self._engine.popularity).update(copy.deepcopy(self._profiled))
 
     def measure(self, cell: Cell, budget_bytes: int) -> dict[str, Any]:
         """Measure a cell.
@@ -141,7 +141,7 @@ class Bench:
             RooftopError: It does not fit, or the engine failed.
         """
         engine, course, scenario = self._engine, self._course, cell.scenario
-        policy, running = POLICIES[cell.policy], engine.ready.effective
+        policy, running = POLICIES[cell.policy], engine.config
         self._forget()
         running = replace(running, vram_budget_bytes=budget_bytes)
         engine.reconfigure(replace(running, policy=policy.policy, adaptive=policy.adaptive))
@@ -211,7 +211,7 @@ class Bench:
         context = scenario.prompt_tokens + scenario.new_tokens / 2
         device: PlannedDevice = "simulated" if ready.simulated else "cuda"
         traffic = together.traffic(self._course.costed, layers, device, ready.planning.kernels, context)
-        dense_s = self._engine._loaded.record.costs.dense_layer_s * layers
+        dense_s = self._engine.loaded.record.costs.dense_layer_s * layers
         predicted_s, experts_s = dense_s + watched.predicted_s, watched.measured_s
         ends = [(reply.first, reply.last) for reply in replies if reply.first and reply.last]
         return {

@@ -108,7 +108,7 @@ def virtual_time(engine: Engine) -> Iterator[Callable[[], float]]:
     Yields:
         A clock: the virtual seconds of both sides together.
     """
-    loaded = engine._loaded
+    loaded = engine.loaded
     device, record = loaded.device, loaded.record
     assert isinstance(device, SimulatedDevice), "only a simulated GPU has a clock of its own"
     cpu = _VirtualCpu(loaded.cpu, record.costs)

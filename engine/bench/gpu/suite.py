@@ -35,6 +35,7 @@ from engine.config import EngineConfig
 from engine.engine import Engine
 from engine.errors import ConfigurationError, RooftopError
 from engine.experts.footprint import PlannedDevice
+from engine.experts.memory import LEAST_CHUNK_TOKENS
 from engine.hardware import probe_gpu, probe_hardware
 from engine.planning import planned_kernels
 
@@ -233,6 +234,8 @@ class _Suite:
             context_tokens=max(longest + 1, PROFILE_TOKENS + 1),
             cpu_threads=self._threads,
             cost_cache_dir=str(self._state),
+            # A small model's workspace is large beside its experts, which the real one's is not.
+            prefill_chunk_tokens=LEAST_CHUNK_TOKENS if self._options.size == "small" else None,
         )
 
     def _budgets(self) -> tuple[int, ...]:
@@ -264,7 +267,9 @@ class _Suite:
         """Load a model with the most that any cell may use, and count its experts' popularity."""
         path, config, options = str(self._file(model)), self._config, self._options
         costed = model.costed if options.pc else model.config
-        course = Course(options.repeat, CELL_LIMIT_S, PROFILE_TOKENS, costed, self._speeds())
+        # In virtual time no limit by the wall's: policies are compared on the same prompts.
+        limit_s = float("inf") if options.pc else CELL_LIMIT_S
+        course = Course(options.repeat, limit_s, PROFILE_TOKENS, costed, self._speeds())
         with contextlib.ExitStack() as undo:
             if options.pc:
                 config = simulated(options.pc, config, model.config, costed)

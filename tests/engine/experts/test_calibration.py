@@ -23,8 +23,21 @@ LINK, MEMORY, FLOPS = 1e9, 2e9, 1e9
 CONFIG = EngineConfig(simulated_link_bytes_per_s=LINK, simulated_memory_bytes_per_s=MEMORY, simulated_flops=FLOPS)
 
 
-def measured(device: Device, *, staging: bool) -> CostModel:
-    return calibrate(*parts(TINY, device, staging=staging), lambda: 3e-3, lambda: None)
+PAIR_S, TOKEN_S = 1e-7, 2e-5
+
+
+class Surroundings:
+    """What surrounds the experts, with times of its own."""
+
+    def dense_seconds(self) -> float:
+        return 3e-3
+
+    def dense_layer_seconds(self, tokens: int, start: int) -> float:
+        return max(4e-4, tokens * TOKEN_S) + 1e-4 + PAIR_S * (tokens * start + tokens * (tokens + 1) / 2)
+
+
+def measured(device: Device, *, staging: bool, free: range = range(8192)) -> CostModel:
+    return calibrate(*parts(TINY, device, staging=staging), Surroundings(), free, lambda: None)
 
 
 def parts(
@@ -55,6 +68,21 @@ def test_the_simulated_gpu_is_measured_exactly(staging: bool) -> None:
     assert costs.dense_layer_s == 3e-3 / TINY.layers
 
 
+@pytest.mark.parametrize("free", [range(8192), range(100, 900), range(30, 64)])
+def test_what_a_prompt_takes_around_its_experts_is_measured_with_and_without_context(free: range) -> None:
+    costs = measured(CpuDevice(probe_hardware()), staging=False, free=free)
+    assert costs.dense_tokens is not None
+    assert costs.attention_pair_s == pytest.approx(PAIR_S)
+    for tokens in (1, 16, 32):
+        assert predict(costs.dense_tokens, tokens) == pytest.approx(max(4e-4, tokens * TOKEN_S) + 1e-4, rel=0.02)
+
+
+def test_a_full_context_leaves_nothing_to_measure_prompts_with() -> None:
+    costs = measured(CpuDevice(probe_hardware()), staging=False, free=range(64, 64))
+    assert costs.dense_tokens is None
+    assert costs.attention_pair_s == 0.0
+
+
 def test_without_a_gpu_only_the_cpu_is_measured() -> None:
     costs = measured(CpuDevice(probe_hardware()), staging=False)
     assert costs.gpu_expert is None
@@ -69,7 +97,7 @@ def test_measuring_can_be_stopped() -> None:
         raise OperationCancelledError("Stopped.", "Go on.")
 
     with pytest.raises(OperationCancelledError):
-        calibrate(*parts(TINY, device, staging=False), lambda: 3e-3, check)
+        calibrate(*parts(TINY, device, staging=False), Surroundings(), range(64), check)
 
 
 def test_layers_of_a_usual_size_stand_for_all() -> None:
@@ -77,7 +105,9 @@ def test_layers_of_a_usual_size_stand_for_all() -> None:
     mixed = replace(TINY, hidden_size=256, intermediate_size=256, expert_formats=(q4, q6, q4))
     assert typical_layers(TINY) == [0, 1, 2]
     assert typical_layers(mixed) == [0, 2]
-    costs = calibrate(*parts(mixed, SimulatedDevice(CONFIG, 1 << 30), staging=True), lambda: 3e-3, lambda: None)
+    costs = calibrate(
+        *parts(mixed, SimulatedDevice(CONFIG, 1 << 30), staging=True), Surroundings(), range(64), lambda: None
+    )
     assert costs.weight_copy is not None
     copy_s = mixed.layer_expert_bytes(0) / LINK + SIMULATED_LAUNCH_S
     assert predict(costs.weight_copy, 1) == pytest.approx(copy_s)

@@ -8,7 +8,7 @@ import pytest
 
 from engine.config import EngineConfig, ModelConfig
 from engine.experts.cost_model import predict
-from engine.experts.forecast import forecast
+from engine.experts.forecast import dense_chunk_seconds, forecast, prompt_seconds
 from engine.experts.planner import plan_layer
 from engine.messages import CostCurve
 from tests.engine.experts.shapes import MIXTRAL, QWEN, TINY, pc_costs, planning, skewed, uniform
@@ -68,7 +68,9 @@ def test_prefill_is_the_planners_on_expected_counts() -> None:
     plan = plan_layer(counts, (), costs, "fiddler", pass_tokens=512)
     assert costs.gpu_expert
     attention = 4096 * (2 * 4096 + 2 * 1024) + 2 * 4096 + 8 * 4096
-    dense_s = max(costs.dense_layer_s, attention / MIXTRAL.expert_parameters * predict(costs.gpu_expert, 512))
+    matrices_s = attention / MIXTRAL.expert_parameters * predict(costs.gpu_expert, 512)
+    pair_s = costs.gpu_expert.per_unit_s * 2 * 4096 / MIXTRAL.expert_parameters
+    dense_s = max(costs.dense_layer_s, matrices_s + 512 * 513 / 2 * pair_s)
     got = forecast(
         planning(MIXTRAL, costs=costs, popularity=uniform(MIXTRAL)), CONFIG, mask(MIXTRAL, resident=False), 512
     )
@@ -82,6 +84,30 @@ def test_prefill_in_smaller_chunks_is_slower() -> None:
     ]
     assert speeds[:5] == sorted(speeds[:5])
     assert speeds[4] == speeds[5]
+
+
+def test_a_long_prompt_is_the_sum_of_its_chunks_and_looks_back_in_each() -> None:
+    inputs, nothing = planning(MIXTRAL), mask(MIXTRAL, resident=False)
+    one_s = prompt_seconds(inputs, "fiddler", nothing, 512, 512)
+    three_s = prompt_seconds(inputs, "fiddler", nothing, 3 * 512, 512)
+    looking_s = [dense_chunk_seconds(MIXTRAL, inputs.costs, 512, start) for start in (0, 512, 1024)]
+    assert three_s == pytest.approx(3 * one_s + 32 * (sum(looking_s) - 3 * looking_s[0]))
+    assert looking_s == sorted(set(looking_s))
+    assert prompt_seconds(inputs, "fiddler", nothing, 3 * 512, 2048) < three_s, "one pass streams each expert once"
+    rest_s = prompt_seconds(inputs, "fiddler", nothing, 600, 512) - one_s
+    assert 0 < rest_s < one_s
+
+
+def test_a_sample_of_layers_stands_for_all() -> None:
+    inputs, nothing = planning(QWEN), mask(QWEN, resident=False)
+    exact_s = prompt_seconds(inputs, "fiddler", nothing, 2048, 512)
+    assert prompt_seconds(inputs, "fiddler", nothing, 2048, 512, 4) == pytest.approx(exact_s, rel=0.05)
+
+
+def test_what_was_measured_around_the_experts_counts() -> None:
+    costs = replace(pc_costs(MIXTRAL), dense_tokens=CostCurve(1e-3, 1e-5, 1e-4), attention_pair_s=1e-8)
+    assert dense_chunk_seconds(MIXTRAL, costs, 400, 100) == pytest.approx(4e-3 + 1e-4 + (400 * 100 + 80200) * 1e-8)
+    assert dense_chunk_seconds(MIXTRAL, replace(costs, dense_layer_s=1.0), 400, 100) == 1.0
 
 
 def test_policies_differ() -> None:

@@ -103,6 +103,8 @@ def a_rig(cuda: FakeCuda, launcher: EmulatedLauncher | None, policy: PolicyName 
     if launcher:
         device._experts = GpuExperts(GpuKernels(LoggedLauncher(cuda, launcher)))
     store, generator = ExpertStore(MODEL, device), torch.Generator().manual_seed(0)
+    for pageable in store.pageable:
+        pageable.clear()  # as after page-locking them all
     for layer in range(MODEL.layers):
         weights = torch.randn(MODEL.experts, store.layer(layer).shape[1] // 4, generator=generator) / 4
         store.layer(layer).copy_(weights.view(torch.uint8))

@@ -142,8 +142,8 @@ def test_ram_kept_free(available: int, kept: int) -> None:
 
 @pytest.mark.parametrize(("precision", "row"), [("auto", 256), ("f16", 256), ("q8", 128 + 8)])
 def test_int8_in_the_cache_makes_room_for_experts(precision: KvPrecision, row: int) -> None:
-    inputs, config = planning(MIXTRAL), EngineConfig(context_tokens=32768, kv_precision=precision)
-    plan, auto = make_plan(inputs, config), make_plan(inputs, EngineConfig(context_tokens=32768))
+    inputs, usual = planning(MIXTRAL), EngineConfig(context_tokens=32768, prefill_chunk_tokens=512)
+    plan, auto = make_plan(inputs, replace(usual, kv_precision=precision)), make_plan(inputs, usual)
     assert plan.kv_precision == precision
     assert plan.vram_bytes["kv"] == 32 * 2 * 8 * row * 32768
     slice_bytes = 0 if MIXTRAL.kv_format(precision) == "BF16" else 2 * 8 * 256 * 32768

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from engine.config import DeviceName, EngineConfig, ModelConfig
 from engine.errors import DoesNotFitError
+from engine.experts.memory import Needs
 from engine.experts.placement import budget_range, check_fits, in_force, make_plan
 from engine.hardware import GpuProfile, HardwareProfile
 from engine.messages import PlacementPlan, PlanningInputs
@@ -64,7 +65,7 @@ CONFIGS = st.builds(
     placement=st.sampled_from(["popularity", "uniform"]),
     policy=st.sampled_from(["fiddler", "gpu_stream", "cpu_only"]),
     simulated_vram_bytes=st.integers(MIB, 64 * GIB),
-    prefill_chunk_tokens=st.sampled_from([1, 64, 512]),
+    prefill_chunk_tokens=st.sampled_from([None, 1, 64, 512]),
     experts_on_disk=st.booleans(),
 )
 CASES = st.builds(Case, MODELS, st.builds(machine, GPUS, st.integers(GIB, 128 * GIB)), CONFIGS, st.integers(0, 3))
@@ -80,7 +81,7 @@ def test_every_plan_is_honest(case: Case) -> None:
     assert all(0 <= expert < model.experts for layer in plan.resident_by_layer for expert in layer)
     for terms in (plan.vram_bytes, plan.host_bytes):
         assert all(size >= 0 for size in terms.values())
-        counted = [size for term, size in terms.items() if term not in ("total", "experts_on_disk")]
+        counted = [size for term, size in terms.items() if term not in ("total", "experts_on_disk", "experts_pinned")]
         assert terms.get("total", 0) == sum(counted)
     on_disk = plan.host_bytes.get("experts_on_disk", 0)
     assert on_disk + plan.host_bytes.get("experts", 0) == model.experts_bytes
@@ -343,7 +344,7 @@ def test_our_kernels_hold_dense_weights_packed_on_the_cpu(device: DeviceName, ke
 
 
 def test_experts_of_a_mix_take_their_own_bytes_so_that_more_of_them_fit() -> None:
-    config = EngineConfig(vram_budget_bytes=8 * GIB)
+    config = EngineConfig(vram_budget_bytes=8 * GIB, prefill_chunk_tokens=512)
     plan = make_plan(planning(QWEN_Q4_K_M), config)
     room = plan.vram_budget_bytes - plan.vram_bytes["total"] + plan.vram_bytes["experts"]
     assert room - plan.vram_bytes["experts"] < QWEN_Q4_K_M.expert_bytes
@@ -389,6 +390,52 @@ def test_a_context_that_the_cpu_cannot_hold_is_not_in_force() -> None:
     real = in_force(plan, inputs, config, plan.resident_by_layer, {}, 4096, "auto")
     assert (real.vram_bytes, real.context_tokens) == ({}, 4096)
     assert real.host_bytes["kv"] == plan.host_bytes["kv"] // 2
+
+
+def test_a_prompts_chunk_is_as_long_as_pays() -> None:
+    """Streaming once instead of four times, against the residents whose room a longer chunk takes."""
+    inputs = planning(MIXTRAL, costs=pc_costs(MIXTRAL))
+    config = EngineConfig(vram_budget_bytes=12 * GIB)
+    plan = make_plan(inputs, config)
+    assert plan.prefill_chunk_tokens == 2048
+    short = make_plan(inputs, replace(config, prefill_chunk_tokens=512))
+    assert short.prefill_chunk_tokens == 512
+    assert short.resident_experts >= plan.resident_experts
+    for made in (plan, short):
+        chosen = replace(config, prefill_chunk_tokens=made.prefill_chunk_tokens)
+        assert made.vram_bytes["workspace"] == Needs.of(MIXTRAL, chosen).workspace
+
+
+def test_where_nothing_is_streamed_a_prompts_chunk_stays_short() -> None:
+    inputs = planning(MIXTRAL)
+    for config in (EngineConfig(device="cpu"), EngineConfig(device="simulated", simulated_vram_bytes=100 * GIB)):
+        roomy = replace(inputs, hardware=replace(inputs.hardware, ram_available_bytes=300 * GIB))
+        assert make_plan(roomy, config).prefill_chunk_tokens == 512
+    assert make_plan(inputs, EngineConfig(device="cpu", context_tokens=100)).prefill_chunk_tokens == 100
+
+
+def test_a_longer_chunk_never_keeps_a_model_from_fitting() -> None:
+    inputs = planning(MIXTRAL)
+    least = budget_range(inputs, EngineConfig())[0]
+    plan = make_plan(inputs, EngineConfig(vram_budget_bytes=least))
+    assert plan.fits
+    assert plan.prefill_chunk_tokens == 512
+
+
+@pytest.mark.parametrize("limit", [None, 0, 20 * GIB])
+def test_what_is_not_page_locked_is_said_and_slows_prompts_down(limit: int | None) -> None:
+    inputs, config = planning(MIXTRAL), EngineConfig(vram_budget_bytes=12 * GIB)
+    usual, plan = make_plan(inputs, config), make_plan(inputs, replace(config, pinned_budget_bytes=limit))
+    assert usual.host_bytes["experts_pinned"] == usual.host_bytes["experts"]
+    assert plan.host_bytes["experts"] == usual.host_bytes["experts"] == plan.host_bytes["total"]
+    said = [reason for reason in plan.reasons if "page-locked" in reason]
+    if limit is None:
+        assert plan == usual
+        assert said == []
+        return
+    assert limit - MIXTRAL.expert_bytes < plan.host_bytes["experts_pinned"] <= limit
+    assert len(said) == 1
+    assert plan.predicted_prefill_tokens_per_s < usual.predicted_prefill_tokens_per_s
 
 
 def test_quick_enough_for_a_slider() -> None:

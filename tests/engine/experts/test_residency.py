@@ -194,10 +194,14 @@ def test_a_plan_in_the_middle_of_swaps_loses_no_slot(placements: list[list[set[i
 
 
 def test_a_layer_that_is_not_page_locked_swaps_nothing_where_that_matters() -> None:
-    device, _, residency = a_residency(1)
+    _, store, residency = a_residency(1)
     assert residency.can_swap(0)
-    device.needs_pinning = True
+    store.pageable[0].update(range(TINY.experts))
     assert not residency.can_swap(0)
+    assert residency.locked_expert(0) is None
+    store.pageable[0].discard(2)
+    assert residency.can_swap(0)
+    assert residency.locked_expert(0) == 2
 
 
 def test_measuring_waits_for_uploads_and_they_are_still_told_of() -> None:

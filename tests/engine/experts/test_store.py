@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -65,43 +66,51 @@ def test_new_memory_is_zero() -> None:
     assert not ExpertStore(TINY, DEVICE).layer(0).any()
 
 
+ALL = np.ones((MIXED.layers, MIXED.experts), dtype=np.bool_)
+
+
 def test_page_locked_only_where_it_helps() -> None:
     store = numbered()
-    store.pin()
-    assert store.pinned_layers == 0
+    store.pin(ALL)
+    assert not any(store.pageable)
 
 
 class PinningDevice(SimulatedDevice):
     """A device that page-locks a few runs, and counts."""
 
     def __init__(self, most: int) -> None:
-        super().__init__(EngineConfig(), 0)
-        self.left, self.pinned = most, [0][:0]
+        super().__init__(EngineConfig(pinned_budget_bytes=0), 0)
+        self.left, self.pinned = most, [(0, 0)][:0]
 
     def pin(self, tensor: torch.Tensor) -> bool:
         self.left -= 1
         if self.left >= 0:
-            self.pinned.append(tensor.data_ptr())
+            self.pinned.append((tensor.data_ptr(), tensor.nbytes))
         return self.left >= 0
 
     def unpin(self, tensor: torch.Tensor) -> None:
-        self.pinned.remove(tensor.data_ptr())
+        self.pinned.remove((tensor.data_ptr(), tensor.nbytes))
 
 
-def test_layers_are_page_locked_until_the_system_refuses_and_unlocked_at_the_end() -> None:
+def test_runs_are_page_locked_until_the_system_refuses_and_unlocked_at_the_end() -> None:
     device = PinningDevice(2)
     store = ExpertStore(MIXED, device)
-    store.pin()
-    assert store.pinned_layers == 2
-    assert device.pinned == [store.layer(0).data_ptr(), store.layer(1).data_ptr()]
+    assert all(pageable == set(range(MIXED.experts)) for pageable in store.pageable)
+    wanted = ALL.copy()
+    wanted[0, 1] = False
+    store.pin(wanted)
+    first, rest = store.layer(0)[:1], store.layer(0)[2:]
+    assert device.pinned == [(run.data_ptr(), run.nbytes) for run in (first, rest)]
+    assert store.pageable[0] == {1}
+    assert store.pageable[1] == set(range(MIXED.experts)), "the system refused"
     store.close()
     assert device.pinned == []
 
 
 def test_a_file_is_never_page_locked(tmp_path: Path) -> None:
     store = ExpertStore(MIXED, PinningDevice(9), tmp_path)
-    store.pin()
-    assert store.pinned_layers == 0
+    store.pin(ALL)
+    assert all(pageable == set(range(MIXED.experts)) for pageable in store.pageable)
     store.close()
 
 

@@ -1,0 +1,198 @@
+"""Our engine on a PC that is not there: the real plan, the real split of every layer, the real replacement.
+
+Time is the cost model's. Beside the engine's own terms two are charged that it leaves out: keys and values that
+attention reads, and the RAM that an upload takes from the CPU's experts while it is copied.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from engine.bench.gpu.bounds import Speeds, Visits
+from engine.bench.gpu.pcs import Pc, costs
+from engine.bench.predict.bound import prompt_bound_seconds
+from engine.bench.predict.stream import Chosen, Counts, Stream
+from engine.config import EngineConfig, ModelConfig
+from engine.experts.cost_model import predict
+from engine.experts.forecast import dense_chunk_seconds
+from engine.experts.placement import check_fits, make_plan
+from engine.experts.planner import layer_seconds
+from engine.experts.popularity import Popularity
+from engine.experts.replacement import Replacement
+from engine.hardware import GpuProfile, HardwareProfile
+from engine.messages import PlacementPlan, PlanningInputs
+
+KERNELS = "avx2"
+RAM_BYTES = 64 << 30
+CORES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A reply.
+
+    Attributes:
+        tokens: How many.
+        seconds: Of all of them.
+        visits: To experts.
+        hits: Those that found theirs in VRAM.
+        uploads: Experts that came to live in VRAM meanwhile.
+        bound_s: What the bytes allow at that hit rate, of all of them.
+    """
+
+    tokens: int
+    seconds: float
+    visits: int
+    hits: int
+    uploads: int
+    bound_s: float
+
+
+def planning_inputs(model: ModelConfig, pc: Pc, profile: Chosen, dense_bytes: int | None = None) -> PlanningInputs:
+    """What a plan for a PC is made from, with the popularity that some tokens showed.
+
+    Args:
+        model: Its shape and formats.
+        pc: The PC.
+        profile: The tokens' experts [T, L, A].
+        dense_bytes: What dense weights shall take, in VRAM and to be read, other than the engine holds them today.
+    """
+    popularity = Popularity(model)
+    for layer, row in enumerate(Counts.of(profile, model.experts).by_layer):
+        popularity.observe(layer, row)
+    prices, spared = costs(pc, model), 0
+    if dense_bytes is not None:
+        spared = model.dense_bytes - dense_bytes
+        prices = replace(prices, dense_layer_s=prices.dense_layer_s * dense_bytes / model.dense_bytes)
+    gpu = GpuProfile(pc.name, pc.vram_bytes + spared, 0)
+    hardware = HardwareProfile(pc.name, CORES, RAM_BYTES, RAM_BYTES, gpu)
+    return PlanningInputs(model, hardware, prices, popularity.shares(), KERNELS)
+
+
+class Conversation:
+    """A model on a PC, loaded; the conversation goes on until another `Conversation`.
+
+    Args:
+        inputs: The model, its costs and popularity.
+        pc: The PC.
+        config: Context and policy.
+
+    Raises:
+        DoesNotFitError: The PC is too small.
+    """
+
+    def __init__(self, inputs: PlanningInputs, pc: Pc, config: EngineConfig) -> None:
+        """Plan."""
+        self.plan: PlacementPlan = make_plan(inputs, config)
+        check_fits(self.plan)
+        self._inputs, self._pc, self._config, self._model = inputs, pc, config, inputs.model
+        self._resident = [set(layer) for layer in self.plan.resident_by_layer]
+        self._replacement = Replacement(self._model)
+        self._replacement.expect(inputs.popularity)
+        self._replacement.place(self.plan.resident_by_layer)
+        self._clock_s = self._link_free_s = 0.0
+        self._arriving: deque[tuple[float, int, int]] = deque()
+        self._context_tokens = self._uploads = 0
+
+    def prompt(self, chosen: Chosen) -> tuple[float, float]:
+        """Compute a prompt; returns its seconds, and those that bytes and arithmetic allow at least.
+
+        Args:
+            chosen: Its experts [T, L, A].
+        """
+        model, config, seconds, bound_s = self._model, self._config, 0.0, 0.0
+        for first in range(0, len(chosen), self.plan.prefill_chunk_tokens):
+            counts = Counts.of(chosen[first : first + self.plan.prefill_chunk_tokens], model.experts)
+            dense_s = dense_chunk_seconds(model, self._inputs.costs, counts.tokens, self._context_tokens)
+            for layer, row in enumerate(counts.by_layer):
+                seconds += dense_s + max(
+                    layer_seconds(
+                        row, self._resident[layer], self._inputs.costs, config.policy, pass_tokens=counts.tokens
+                    )
+                )
+                self._replacement.observe_prompt(layer, row, counts.tokens)
+            bound_s += prompt_bound_seconds(model, self._pc, counts, self._resident, dense_s)
+            self._context_tokens += counts.tokens
+        self._clock_s += seconds
+        return seconds, bound_s
+
+    def reply(self, chosen: Chosen) -> Decoded:
+        """Decode tokens one by one.
+
+        Args:
+            chosen: Their experts [T, L, A].
+        """
+        started_s, uploads, hits = self._clock_s, self._uploads, 0
+        context = self._context_tokens + len(chosen) / 2
+        for token in chosen.tolist():
+            for layer, experts in enumerate(token):
+                hits += self._layer(layer, experts)
+            self._context_tokens += 1
+        visits = chosen.size
+        moved = Visits(len(chosen), visits, hits, 0).traffic(self._model, self._model.layers, "cuda", KERNELS, context)
+        speeds = Speeds(self._pc.vram_bytes_per_s, self._pc.ram_bytes_per_s, self._pc.link_bytes_per_s)
+        return Decoded(
+            len(chosen), self._clock_s - started_s, visits, hits, self._uploads - uploads,
+            len(chosen) * moved.bound_s(speeds),
+        )  # fmt: skip
+
+    def _layer(self, layer: int, experts: list[int]) -> int:
+        """One layer of one token; returns its hits."""
+        while self._arriving and self._arriving[0][0] <= self._clock_s:
+            _, arrived_layer, expert = self._arriving.popleft()
+            self._resident[arrived_layer].add(expert)
+            self._replacement.arrived(arrived_layer, expert)
+        resident, prices = self._resident[layer], self._inputs.costs
+        counts = [(expert, 1) for expert in experts]
+        cached_bytes = self._model.kv_bytes_per_token("auto") / self._model.layers * self._context_tokens
+        self._clock_s += prices.dense_layer_s + cached_bytes / self._pc.vram_bytes_per_s
+        self._clock_s += max(layer_seconds(counts, resident, prices, self._config.policy, pass_tokens=1))
+        hits = sum(expert in resident for expert in experts)
+        if self._config.adaptive:
+            self._swap(layer, experts)
+        return hits
+
+    def _swap(self, layer: int, experts: list[int]) -> None:
+        """Begin the uploads that the replacement wants."""
+        prices = self._inputs.costs
+        assert prices.weight_copy is not None, "a PC has a GPU"
+        for swap in self._replacement.step(layer, experts, prices, self._config.policy):
+            self._resident[layer].discard(swap.leaving)
+            begins_s = max(self._clock_s, self._link_free_s)
+            self._link_free_s = begins_s + predict(prices.weight_copy, 1)
+            self._arriving.append((self._link_free_s, layer, swap.coming))
+            self._clock_s += self._model.layer_expert_bytes(layer) / self._pc.ram_bytes_per_s
+            self._uploads += 1
+
+
+def converse(
+    stream: Stream, inputs: PlanningInputs, pc: Pc, config: EngineConfig, prompt: int, reply: int, seeds: Sequence[int]
+) -> list[Decoded]:
+    """Replies to some prompts, each in a conversation of its own with the same residents at its start.
+
+    Args:
+        stream: Draws the tokens.
+        inputs: As for `Conversation`.
+        pc: The PC.
+        config: The settings.
+        prompt: Tokens in.
+        reply: Tokens out.
+        seeds: One for each conversation.
+    """
+    replies = []
+    for seed in seeds:
+        chosen, conversation = stream.draw(prompt + reply, seed), Conversation(inputs, pc, config)
+        conversation.prompt(chosen[:prompt])
+        replies.append(conversation.reply(chosen[prompt:]))
+    return replies
+
+
+def together(replies: Sequence[Decoded]) -> Decoded:
+    """The sums over some replies."""
+    names = ("tokens", "seconds", "visits", "hits", "uploads", "bound_s")
+    sums = {name: np.sum([getattr(one, name) for one in replies]).item() for name in names}
+    return replace(replies[0], **sums)

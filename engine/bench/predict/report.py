@@ -1,0 +1,255 @@
+"""All models on all PCs, as JSON and as a page for the docs."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from engine.bench.gpu.pcs import PCS, Pc
+from engine.bench.models import SIZES, Shape
+from engine.bench.predict.conversation import Conversation, Decoded, converse, planning_inputs, together
+from engine.bench.predict.rival import Rival, Setting, file_dense_bytes
+from engine.bench.predict.stream import Chosen, Stream
+from engine.config import EngineConfig, ModelConfig
+from engine.errors import ConfigurationError, DoesNotFitError
+from engine.messages import PlanningInputs
+
+MIX = "Q4_K_M"
+CONFIG = EngineConfig(device="cuda", context_tokens=8192)
+PROFILE_TOKENS, PROMPT_TOKENS, REPLY_TOKENS = 1024, 128, 256
+PROMPTS_TOKENS = (512, 2048, 4096)
+GOAL_BOUND_SHARE, GOAL_PROMPT_RATIO = 0.8, 1.3
+GOALS_DECODE = {"mixtral-8x7b": 1.26, "qwen3-30b-a3b": 2.5}
+
+_GIB, _GB = 1 << 30, 1e9
+_PROFILE_SEED, _PROMPT_SEED, _SEEDS = 0, 1, (2, 3, 4, 5)
+
+_ASSUMPTIONS = f"""
+- **These are predictions, not measurements.** No GPU has run them. They come from the engine's own planner (what lives
+  in VRAM, how many prompt tokens a pass takes, which side runs which expert) and its own replacement policy, with costs
+  worked out from the bandwidths above.
+- An expert takes max(bytes / bandwidth, operations / rate) and a call: 20 us on the GPU, 10 us on the CPU; a copy takes
+  bytes / link + 20 us. With up to 16 tokens the residents of a layer are one call. The CPU's kernels are taken to read
+  at RAM speed; where they were measured, they reach 72 to 89 % of it.
+- Dense layers take their bytes / VRAM speed (in 16 bits, as the engine holds them on a GPU), or their arithmetic;
+  launches of a decode layer's dense part are not charged. Keys and values are read from VRAM. An upload delays the
+  CPU's experts by its bytes / RAM speed.
+- *dense as in the file*: the same if dense weights were held and read in the formats of the file.
+- Routing is synthetic (`engine/bench/routing.py`: Zipf, topics, noise): Mixtral's is hardly better than chance,
+  as published. Popularity is profiled on {PROFILE_TOKENS:,} other tokens. Context: {CONFIG.context_tokens:,} tokens;
+  {len(_SEEDS)} replies of {REPLY_TOKENS} tokens to prompts of {PROMPT_TOKENS}.
+- *of bound*: least time by bytes at that hit rate, dense and KV bytes / VRAM speed + max(hits / VRAM speed, CPU / RAM
+  speed), over the predicted time.
+- *x* of a prompt: predicted time over the least with every side busy all the time: bytes over the link, arithmetic of
+  the GPU, arithmetic of the CPU, for the best split (`engine/bench/predict/bound.py`).
+- llama.cpp is modelled, not measured (`engine/bench/predict/rival.py`): the best `--n-cpu-moe N`, as few layers as fit
+  the same VRAM, batches of 512 or 2,048, and `--n-gpu-layers` as its default. RAM, VRAM and link at full speed, dense
+  weights as in the file, launches as ours but one for all experts of a layer, no overlap of CPU and GPU.
+""".strip()
+
+
+def write_predictions(out: Path, on_note: Callable[[str], None]) -> dict[str, Any]:
+    """Predict, and write predicted.json and predicted.md.
+
+    Args:
+        out: Their folder; made if it is missing.
+        on_note: Hears what is being worked out.
+
+    Returns:
+        What the JSON holds.
+
+    Raises:
+        ConfigurationError: The folder cannot be written to.
+    """
+    report = predictions(on_note)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "predicted.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        (out / "predicted.md").write_text("\n".join(as_markdown(report)) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{out} cannot be written ({error.strerror}).", "Choose another --out.") from error
+    return report | {"markdown": str(out / "predicted.md")}
+
+
+def predictions(on_note: Callable[[str], None], shapes: tuple[Shape, ...] = SIZES["full"]) -> dict[str, Any]:
+    """Figures of all models on all PCs.
+
+    Args:
+        on_note: Hears what is being worked out.
+        shapes: The models.
+    """
+    cells = []
+    for shape in shapes:
+        stream, model = Stream(shape), shape.config(MIX)
+        profile = stream.draw(PROFILE_TOKENS, _PROFILE_SEED)
+        prompts = {tokens: stream.draw(tokens, _PROMPT_SEED) for tokens in PROMPTS_TOKENS}
+        for pc in PCS.values():
+            on_note(f"{shape.name} on {pc.name}")
+            inputs = planning_inputs(model, pc, profile)
+            smaller = planning_inputs(model, pc, profile, file_dense_bytes(shape, MIX))
+            try:
+                cells.append(_cell(shape, stream, inputs, smaller, pc, prompts))
+            except DoesNotFitError as error:
+                cells.append({"model": shape.name, "pc": pc.name, "refused": str(error)})
+    return {"predicted": True, "mix": MIX, "pcs": [asdict(pc) for pc in PCS.values()], "cells": cells}
+
+
+def _cell(
+    shape: Shape,
+    stream: Stream,
+    inputs: PlanningInputs,
+    smaller: PlanningInputs,
+    pc: Pc,
+    prompts: dict[int, Chosen],
+) -> dict[str, Any]:
+    """One model on one PC; `smaller` is the same with smaller dense weights."""
+    policies = {}
+    for name, adaptive, priced in (
+        ("adaptive", True, inputs),
+        ("static", False, inputs),
+        ("dense_as_in_the_file", True, smaller),
+    ):
+        config = replace(CONFIG, adaptive=adaptive)
+        policies[name] = _decode_figures(
+            together(converse(stream, priced, pc, config, PROMPT_TOKENS, REPLY_TOKENS, _SEEDS))
+        )
+    plan = Conversation(inputs, pc, CONFIG).plan
+    rivals = _rivals(shape, inputs.model, pc, inputs, prompts)
+    ours = policies["adaptive"]["tokens_per_s"]
+    return {
+        "model": shape.name,
+        "pc": pc.name,
+        "resident_experts": plan.resident_experts,
+        "total_experts": inputs.model.total_experts,
+        "prefill_chunk_tokens": plan.prefill_chunk_tokens,
+        "planned_tokens_per_s": plan.predicted_decode_tokens_per_s,
+        "decode": policies,
+        "prompts": {str(tokens): _prompt_figures(inputs, pc, chosen) for tokens, chosen in prompts.items()},
+        "llama_cpp": rivals,
+        "decode_by_best_split": ours / rivals["n_cpu_moe"]["tokens_per_s"],
+        "decode_by_best_split_dense_as_in_the_file": (
+            policies["dense_as_in_the_file"]["tokens_per_s"] / rivals["n_cpu_moe"]["tokens_per_s"]
+        ),
+        "decode_by_default": ours / rivals["default"]["tokens_per_s"],
+    }
+
+
+def _decode_figures(decoded: Decoded) -> dict[str, float]:
+    return {
+        "tokens_per_s": decoded.tokens / decoded.seconds,
+        "hit_rate": decoded.hits / decoded.visits,
+        "share_of_bound": decoded.bound_s / decoded.seconds,
+        "uploads": decoded.uploads / len(_SEEDS),
+    }
+
+
+def _prompt_figures(inputs: PlanningInputs, pc: Pc, chosen: Chosen) -> dict[str, float]:
+    seconds, bound_s = Conversation(inputs, pc, CONFIG).prompt(chosen)
+    return {"tokens_per_s": len(chosen) / seconds, "seconds": seconds, "by_bound": seconds / bound_s}
+
+
+def _rivals(
+    shape: Shape, model: ModelConfig, pc: Pc, inputs: PlanningInputs, prompts: dict[int, Chosen]
+) -> dict[str, Any]:
+    """llama.cpp's best split, and its default."""
+    rival = Rival(shape, MIX, model, pc, inputs.costs, CONFIG)
+    found = {}
+    for name, whole_layers in (("n_cpu_moe", False), ("default", True)):
+        settings = list(rival.settings(whole_layers=whole_layers))
+        context = PROMPT_TOKENS + REPLY_TOKENS / 2
+
+        def token_s(setting: Setting, context: float = context) -> float:
+            return rival.token_seconds(setting, context)
+
+        best = min(settings, key=token_s)
+        prompt_s = {
+            str(tokens): min(rival.prompt_seconds(setting, chosen) for setting in settings)
+            for tokens, chosen in prompts.items()
+        }
+        found[name] = {"setting": best.words, "tokens_per_s": 1 / token_s(best), "prompt_s": prompt_s}
+    return found
+
+
+# ---- Markdown -------------------------------------------------------------------------------------------------------
+
+
+def as_markdown(report: dict[str, Any]) -> Iterator[str]:
+    """The page."""
+    yield "# Predicted: the real models on gaming PCs"
+    yield ""
+    yield "Written by `python -m engine bench --suite predict --out docs`, without weights and without a GPU."
+    yield "**Predictions of the cost model; nothing here was measured.** What is assumed stands at the end."
+    yield ""
+    yield "| PC | VRAM GB/s | RAM GB/s | link GB/s | GPU TFLOPS | CPU int8 TOPS |"
+    yield "|---|---|---|---|---|---|"
+    for pc in report["pcs"]:
+        names = ("vram_bytes_per_s", "ram_bytes_per_s", "link_bytes_per_s")
+        speeds = [f"{pc[name] / _GB:g}" for name in names]
+        rates = [f"{pc[name] / 1e12:g}" for name in ("gpu_flops", "cpu_operations_per_s")]
+        yield f"| {pc['name']} | {' | '.join([*speeds, *rates])} |"
+    fitting = [cell for cell in report["cells"] if "refused" not in cell]
+    yield from _decode_lines(fitting)
+    yield from _prompt_lines(fitting)
+    yield from _refused_lines(report)
+    yield from ("", "## What is assumed", "", *_ASSUMPTIONS.splitlines())
+
+
+def _decode_lines(cells: list[dict[str, Any]]) -> Iterator[str]:
+    yield from ("", f"## Decode, {MIX}", "")
+    yield (
+        "| model, PC | experts in VRAM | tokens/s | hits | of bound (goal 80 %) | static residents | "
+        "llama.cpp, best split | ours / best split | llama.cpp, default | ours / default | dense as in the file |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|---|---|"
+    for cell in cells:
+        ours, static, rivals = cell["decode"]["adaptive"], cell["decode"]["static"], cell["llama_cpp"]
+        goal = GOALS_DECODE.get(cell["model"])
+        goal_words = f" (goal {goal:g}x)" if goal else ""
+        yield (
+            f"| {cell['model']}, {cell['pc']} | {cell['resident_experts']} / {cell['total_experts']} "
+            f"| {ours['tokens_per_s']:.1f} | {ours['hit_rate']:.0%} | {ours['share_of_bound']:.0%} "
+            f"| {static['tokens_per_s']:.1f}, {static['hit_rate']:.0%} hits "
+            f"| {rivals['n_cpu_moe']['tokens_per_s']:.1f} (`{rivals['n_cpu_moe']['setting']}`) "
+            f"| {cell['decode_by_best_split']:.2f}x{goal_words} "
+            f"| {rivals['default']['tokens_per_s']:.1f} | {cell['decode_by_default']:.2f}x "
+            f"| {cell['decode']['dense_as_in_the_file']['tokens_per_s']:.1f}, "
+            f"{cell['decode_by_best_split_dense_as_in_the_file']:.2f}x best split |"
+        )
+
+
+def _prompt_lines(cells: list[dict[str, Any]]) -> Iterator[str]:
+    yield from ("", f"## Prompts, {MIX}", "")
+    yield "Tokens/s, seconds, and how many times the bound (goal: at most 1.3); then llama.cpp's best split by ours."
+    yield ""
+    heads = " | ".join(f"{tokens:,} tokens" for tokens in PROMPTS_TOKENS)
+    yield f"| model, PC | tokens per pass | {heads} | llama.cpp's time / ours |"
+    yield f"|---|---|{'---|' * len(PROMPTS_TOKENS)}---|"
+    for cell in cells:
+        parts = [
+            f"{one['tokens_per_s']:.0f}, {one['seconds']:.2f} s, {one['by_bound']:.2f}x"
+            for one in cell["prompts"].values()
+        ]
+        theirs = cell["llama_cpp"]["n_cpu_moe"]["prompt_s"]
+        ratios = [f"{theirs[tokens] / one['seconds']:.1f}x" for tokens, one in cell["prompts"].items()]
+        yield (
+            f"| {cell['model']}, {cell['pc']} | {cell['prefill_chunk_tokens']} | {' | '.join(parts)} "
+            f"| {', '.join(ratios)} |"
+        )
+    ratios_by_bound = [one["by_bound"] for cell in cells for one in cell["prompts"].values()]
+    if ratios_by_bound:
+        within = sum(ratio <= GOAL_PROMPT_RATIO for ratio in ratios_by_bound)
+        median = statistics.median(ratios_by_bound)
+        yield ""
+        of_all = f"{within} of {len(ratios_by_bound)} are within {GOAL_PROMPT_RATIO}x of their bound"
+        yield f"{of_all}; the median is {median:.2f}x."
+
+
+def _refused_lines(report: dict[str, Any]) -> Iterator[str]:
+    refused = [cell for cell in report["cells"] if "refused" in cell]
+    if refused:
+        yield from ("", "## What does not fit", "")
+        yield from (f"- {cell['model']} on {cell['pc']}: {cell['refused']}" for cell in refused)
