@@ -76,7 +76,7 @@ QSlider#scrubber::handle:horizontal { width: 14px; height: 14px; margin: -6px 0;
     background: $surface; border: 1px solid $text_dim; }
 QSlider#scrubber::handle:horizontal:hover, QSlider#scrubber::handle:horizontal:focus { border: 2px solid $accent; }
 QSlider#scrubber::handle:horizontal:disabled { background: $surface_alt; border: 1px solid $border; }
-QPushButton#quiet:disabled { color: $border; }
+QPushButton#quiet:disabled { color: $text_dim; }
 
 QToolButton#action { border-radius: 6px; padding: 4px; color: $text_dim; font-size: ${small}pt; }
 QToolButton#action:focus { border: 1px solid $accent; }
