@@ -44,6 +44,9 @@ class Scrubber(QWidget):
         self.slider.valueChanged.connect(self._moved)
         self.live_button = QPushButton(self)
         self.live_button.setObjectName("quiet")
+        policy = self.live_button.sizePolicy()
+        policy.setRetainSizeWhenHidden(True)
+        self.live_button.setSizePolicy(policy)
         self.live_button.clicked.connect(self.go_live)
         self._title = QLabel(self)
         self._title.setObjectName("dim")
@@ -123,7 +126,9 @@ class Scrubber(QWidget):
         words = tr("Drag to go back through the reply, %n tokens", tokens) if tokens else tr("No reply yet")
         self._title.setText(words)
         self._context.setText("&nbsp;")
-        self.live_button.setEnabled(False)
+        if self.live_button.hasFocus():
+            self.slider.setFocus()
+        self.live_button.hide()
         self.slider.setAccessibleDescription(words)
 
     def _tell_token(self, view: TokenView) -> None:
@@ -139,7 +144,7 @@ class Scrubber(QWidget):
         theme = current_theme()
         mark = f'<span style="background-color:{theme.accent};color:{theme.accent_text}">{_spaced(token)}</span>'
         self._context.setText(f"{_spaced(before)}{mark}{_spaced(after)}")
-        self.live_button.setEnabled(True)
+        self.live_button.show()
         self.slider.setAccessibleDescription(f"{self._title.text()}: {before}[{token}]{after}")
 
     def changeEvent(self, event: QEvent) -> None:

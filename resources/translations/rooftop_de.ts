@@ -661,102 +661,102 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/engine_panel.py" />
             <source>Memory</source>
-            <translation type="unfinished" />
+            <translation>Speicher</translation>
         </message>
         <message>
             <location filename="../../app/widgets/engine_panel.py" />
             <source>Experts</source>
-            <translation type="unfinished" />
+            <translation>Experten</translation>
         </message>
         <message>
             <location filename="../../app/widgets/engine_panel.py" />
             <source>Layers</source>
-            <translation type="unfinished" />
+            <translation>Schichten</translation>
         </message>
         <message>
             <location filename="../../app/widgets/engine_panel.py" />
             <source>Moved per second</source>
-            <translation type="unfinished" />
+            <translation>Bewegt pro Sekunde</translation>
         </message>
         <message>
             <location filename="../../app/widgets/engine_panel.py" />
             <source>The last minutes</source>
-            <translation type="unfinished" />
+            <translation>Die letzten Minuten</translation>
         </message>
         <message>
             <location filename="../../app/widgets/engine_panel.py" />
             <source>last pass / one expert alone</source>
-            <translation type="unfinished" />
+            <translation>letzter Durchlauf / ein Experte allein</translation>
         </message>
         <message>
             <location filename="../../app/widgets/figures.py" />
             <source>One token over the time since the token before, measured.</source>
-            <translation type="unfinished" />
+            <translation>Ein Token durch die Zeit seit dem Token davor, gemessen.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/figures.py" />
             <source>tokens/s, this token</source>
-            <translation type="unfinished" />
+            <translation>Tokens/s, dieses Token</translation>
         </message>
         <message>
             <location filename="../../app/widgets/figures.py" />
             <source>hit rate, this token</source>
-            <translation type="unfinished" />
+            <translation>Trefferquote, dieses Token</translation>
         </message>
         <message>
             <location filename="../../app/widgets/figures.py" />
             <source>streamed, this token</source>
-            <translation type="unfinished" />
+            <translation>übertragen, dieses Token</translation>
         </message>
         <message>
             <location filename="../../app/widgets/figures.py" />
             <source>for this token</source>
-            <translation type="unfinished" />
+            <translation>für dieses Token</translation>
         </message>
         <message>
             <location filename="../../app/widgets/layer_lens.py" />
             <source>One layer of the expert map, enlarged</source>
-            <translation type="unfinished" />
+            <translation>Eine Schicht der Expertenkarte, vergrößert</translation>
         </message>
         <message>
             <location filename="../../app/widgets/layer_lens.py" />
             <source>Layer {number}</source>
-            <translation type="unfinished" />
+            <translation>Schicht {number}</translation>
         </message>
         <message>
             <location filename="../../app/widgets/layer_lens.py" />
             <source>Layer {number}, enlarged</source>
-            <translation type="unfinished" />
+            <translation>Schicht {number}, vergrößert</translation>
         </message>
         <message>
             <location filename="../../app/widgets/layer_lens.py" />
             <source>Layer {number}, expert {expert}</source>
-            <translation type="unfinished" />
+            <translation>Schicht {number}, Experte {expert}</translation>
         </message>
         <message>
             <location filename="../../app/widgets/layer_strip.py" />
             <source>Rows</source>
-            <translation type="unfinished" />
+            <translation>Zeilen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/layer_strip.py" />
             <source>Columns</source>
-            <translation type="unfinished" />
+            <translation>Spalten</translation>
         </message>
         <message>
             <location filename="../../app/widgets/layer_strip.py" />
             <source>Shows the layers the other way.</source>
-            <translation type="unfinished" />
+            <translation>Zeigt die Schichten auf die andere Art.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/limit_line.py" />
             <source>What limits the speed now</source>
-            <translation type="unfinished" />
+            <translation>Was das Tempo jetzt begrenzt</translation>
         </message>
         <message>
             <location filename="../../app/widgets/limit_line.py" />
             <source>Nothing has run yet.</source>
-            <translation type="unfinished" />
+            <translation>Noch ist nichts gelaufen.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/loading_bar.py" />
@@ -881,12 +881,12 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/main_window.py" />
             <source>Save live panel as &amp;picture…</source>
-            <translation type="unfinished" />
+            <translation>Live-Ansicht als &amp;Bild speichern…</translation>
         </message>
         <message>
             <location filename="../../app/widgets/main_window.py" />
             <source>Save live panel's &amp;values…</source>
-            <translation type="unfinished" />
+            <translation>&amp;Werte der Live-Ansicht speichern…</translation>
         </message>
         <message>
             <location filename="../../app/widgets/main_window.py" />
@@ -1026,180 +1026,180 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
             <source>Save or arrange the live panel</source>
-            <translation type="unfinished" />
+            <translation>Live-Ansicht speichern oder ordnen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
             <source>Live panel's menu</source>
-            <translation type="unfinished" />
+            <translation>Menü der Live-Ansicht</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
             <source>Save as picture (PNG)…</source>
-            <translation type="unfinished" />
+            <translation>Als Bild speichern (PNG)…</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
             <source>Save values (JSON)…</source>
-            <translation type="unfinished" />
+            <translation>Werte speichern (JSON)…</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
             <source>Unfold all</source>
-            <translation type="unfinished" />
+            <translation>Alles aufklappen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
             <source>Fold all</source>
-            <translation type="unfinished" />
+            <translation>Alles zuklappen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
             <source>Save the live panel as a picture</source>
-            <translation type="unfinished" />
+            <translation>Live-Ansicht als Bild speichern</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
             <source>Save the live panel's values</source>
-            <translation type="unfinished" />
+            <translation>Werte der Live-Ansicht speichern</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
             <source>{path} could not be saved: {reason}. Choose another folder.</source>
-            <translation type="unfinished" />
+            <translation>{path} konnte nicht gespeichert werden: {reason}. Wählen Sie einen anderen Ordner.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
             <source>Saved as {path}</source>
-            <translation type="unfinished" />
+            <translation>Gespeichert als {path}</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
             <source>No model is loaded.</source>
-            <translation type="unfinished" />
+            <translation>Kein Modell ist geladen.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
             <source>token {number}</source>
-            <translation type="unfinished" />
+            <translation>Token {number}</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>{rate} / {best}</source>
-            <translation type="unfinished" />
+            <translation>{rate} / {best}</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>simulated GPU</source>
-            <translation type="unfinished" />
+            <translation>simulierte GPU</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>GPU</source>
-            <translation type="unfinished" />
+            <translation>GPU</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>experts read from RAM</source>
-            <translation type="unfinished" />
+            <translation>Experten, aus dem RAM gelesen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>Bytes of the experts that ran on the CPU in the last pass, over the measured time of its CPU side.</source>
-            <translation type="unfinished" />
+            <translation>Bytes der Experten, die im letzten Durchlauf auf der CPU liefen, durch die gemessene Zeit seiner CPU-Seite.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>copied to the {gpu}, at least</source>
-            <translation type="unfinished" />
+            <translation>auf die {gpu} kopiert, mindestens</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>Bytes of the experts streamed in the last pass, over the measured time of the GPU side in their layers. The GPU computed in that time too, so the link was at least as fast.</source>
-            <translation type="unfinished" />
+            <translation>Bytes der im letzten Durchlauf übertragenen Experten durch die gemessene Zeit der GPU-Seite in ihren Schichten. In dieser Zeit hat die GPU auch gerechnet, die Verbindung war also mindestens so schnell.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>experts read on the {gpu}</source>
-            <translation type="unfinished" />
+            <translation>Experten, auf der {gpu} gelesen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>Bytes of the experts that ran on the GPU, over its measured time in layers that streamed nothing.</source>
-            <translation type="unfinished" />
+            <translation>Bytes der Experten, die auf der GPU liefen, durch ihre gemessene Zeit in Schichten, die nichts übertragen haben.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>Measured rates</source>
-            <translation type="unfinished" />
+            <translation>Gemessene Raten</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>not measured</source>
-            <translation type="unfinished" />
+            <translation>nicht gemessen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>Measured in the last pass / reached when the costs were measured. </source>
-            <translation type="unfinished" />
+            <translation>Gemessen im letzten Durchlauf / erreicht, als die Kosten gemessen wurden. </translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>After the stroke: what one expert alone reached when the costs were measured.</source>
-            <translation type="unfinished" />
+            <translation>Nach dem Strich: was ein Experte allein erreichte, als die Kosten gemessen wurden.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/scrubber.py" />
             <source>Tokens of the last reply</source>
-            <translation type="unfinished" />
+            <translation>Tokens der letzten Antwort</translation>
         </message>
         <message>
             <location filename="../../app/widgets/scrubber.py" />
             <source>Token of the last reply</source>
-            <translation type="unfinished" />
+            <translation>Token der letzten Antwort</translation>
         </message>
         <message>
             <location filename="../../app/widgets/scrubber.py" />
             <source>Drag, or use the arrow keys, to see the map and the layers as of an earlier token.</source>
-            <translation type="unfinished" />
+            <translation>Ziehen Sie, oder nehmen Sie die Pfeiltasten, um Karte und Schichten bei einem früheren Token zu sehen.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/scrubber.py" />
             <source>Live</source>
-            <translation type="unfinished" />
+            <translation>Live</translation>
         </message>
         <message>
             <location filename="../../app/widgets/scrubber.py" />
             <source>Back to what happens now.</source>
-            <translation type="unfinished" />
+            <translation>Zurück zu dem, was jetzt geschieht.</translation>
         </message>
         <message numerus="yes">
             <location filename="../../app/widgets/scrubber.py" />
             <source>Drag to go back through the reply, %n tokens</source>
-            <translation type="unfinished">
-                <numerusform />
-                <numerusform />
+            <translation>
+                <numerusform>Ziehen, um durch die Antwort zurückzugehen, %n Token</numerusform>
+                <numerusform>Ziehen, um durch die Antwort zurückzugehen, %n Tokens</numerusform>
             </translation>
         </message>
         <message>
             <location filename="../../app/widgets/scrubber.py" />
             <source>No reply yet</source>
-            <translation type="unfinished" />
+            <translation>Noch keine Antwort</translation>
         </message>
         <message>
             <location filename="../../app/widgets/scrubber.py" />
             <source>Token {number} of {total}</source>
-            <translation type="unfinished" />
+            <translation>Token {number} von {total}</translation>
         </message>
         <message>
             <location filename="../../app/widgets/scrubber.py" />
             <source>after {time}, from the prompt</source>
-            <translation type="unfinished" />
+            <translation>nach {time}, aus der Eingabe</translation>
         </message>
         <message>
             <location filename="../../app/widgets/scrubber.py" />
             <source>(no text)</source>
-            <translation type="unfinished" />
+            <translation>(kein Text)</translation>
         </message>
         <message>
             <location filename="../../app/widgets/shortcuts_dialog.py" />
@@ -1349,37 +1349,37 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/timeline.py" />
             <source>Timelines</source>
-            <translation type="unfinished" />
+            <translation>Verläufe</translation>
         </message>
         <message>
             <location filename="../../app/widgets/timeline.py" />
             <source>now</source>
-            <translation type="unfinished" />
+            <translation>jetzt</translation>
         </message>
         <message>
             <location filename="../../app/widgets/timeline.py" />
             <source>{seconds} s ago</source>
-            <translation type="unfinished" />
+            <translation>vor {seconds} s</translation>
         </message>
         <message>
             <location filename="../../app/widgets/timeline.py" />
             <source>{ago}: nothing was measured</source>
-            <translation type="unfinished" />
+            <translation>{ago}: nichts wurde gemessen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/timeline.py" />
             <source>speed</source>
-            <translation type="unfinished" />
+            <translation>Tempo</translation>
         </message>
         <message>
             <location filename="../../app/widgets/timeline.py" />
             <source>hit rate</source>
-            <translation type="unfinished" />
+            <translation>Trefferquote</translation>
         </message>
         <message>
             <location filename="../../app/widgets/timeline.py" />
             <source>{minutes} min ago</source>
-            <translation type="unfinished" />
+            <translation>vor {minutes} min</translation>
         </message>
         <message>
             <location filename="../../app/widgets/top_bar.py" />

@@ -38,7 +38,7 @@ def view_of(index: int) -> TokenView:
 
 def test_without_a_reply_there_is_nothing_to_choose(scrubber: Scrubber) -> None:
     assert not scrubber.slider.isEnabled()
-    assert not scrubber.live_button.isEnabled()
+    assert not scrubber.live_button.isVisible()
     assert scrubber.live
     assert scrubber.text == "No reply yet"
 
@@ -64,10 +64,12 @@ def test_keys_choose_a_token_and_it_stays_while_the_reply_grows(qtbot: QtBot, sc
     scrubber.set_range(0, 30)
     assert scrubber.slider.value() == 1
     assert scrubber.text.startswith("Token 2 of 31 ")
+    scrubber.live_button.setFocus()
     with qtbot.waitSignal(scrubber.chosen) as heard:
         QTest.mouseClick(scrubber.live_button, Qt.MouseButton.LeftButton)
     assert heard.args == [LIVE]
     assert (scrubber.live, scrubber.slider.value()) == (True, 30)
+    assert scrubber.slider.hasFocus(), "the keyboard does not get lost with the button"
 
 
 def test_the_token_stands_in_its_context(scrubber: Scrubber) -> None:
