@@ -95,6 +95,7 @@ class Application(QObject):
         self.client = EngineClient(start_host, self)
         self.session = ChatSession(self.client, self)
         self.chat = ChatPane(self.client, self.session)
+        self.session.overflow = self._settings.overflow
         self.window = MainWindow(self.chat, self.themes, self._settings)
         self._announcer = Announcer(self.chat, self.session, self.chat.banners)
         self._tray: Tray | None = None
@@ -134,6 +135,7 @@ class Application(QObject):
         self._session.clear()
         self.themes.set_mode(settings.theme)
         self._show_tray()
+        self.session.overflow = settings.overflow
         self._save()
         old, new = to_engine_config(before), to_engine_config(settings)
         if not self.client.model_ready or any(getattr(old, name) != getattr(new, name) for name in DEVICE_FIELDS):

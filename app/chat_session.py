@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from PySide6.QtCore import QObject, Signal
 
-from app.conversation import Conversation, Message, fail_reply, finish_reply, stop_reply
+from app.conversation import Attachment, Conversation, Message, fail_reply, finish_reply, stop_reply
 from app.engine_client import EngineClient, EngineState
 from engine.config import SamplingParams
-from engine.messages import ErrorReport, Finished, PromptProgress
+from engine.messages import ErrorReport, Finished, LeftOut, Overflow, PromptProgress
 
 WAITING_STATES = frozenset({EngineState.STARTING, EngineState.LOADING})
 
@@ -27,16 +27,18 @@ class ChatSession(QObject):
         message_added(Message): A message is in the chat; a reply begins empty.
         reply_progress(int, int): Prompt tokens read and in all, before the first token.
         reply_text(str): New text of the last message.
+        reply_left_out(Message): The reply is written without some older messages.
         reply_changed(Message): A reply ended, or its numbers came.
         queued_changed(bool): A message waits for the model, or no longer does.
         busy_changed(bool): A reply is being written, or no longer is.
         cleared(): A new chat began.
-        reply_dropped(): The last reply was taken away, to be written anew.
+        reply_dropped(): The last message was taken away, to be written anew.
     """
 
     message_added = Signal(object)
     reply_progress = Signal(int, int)
     reply_text = Signal(str)
+    reply_left_out = Signal(object)
     reply_changed = Signal(object)
     queued_changed = Signal(bool)
     busy_changed = Signal(bool)
@@ -50,7 +52,10 @@ class ChatSession(QObject):
         self._reply: Message | None = None
         self._ending: Message | None = None
         self._queued = ""
+        self._queued_attachments: tuple[Attachment, ...] = ()
         self._retry_when_ready = False
+        self.overflow: Overflow = "stop"
+        client.left_out.connect(self._on_left_out)
         client.prompt_progress.connect(self._on_progress)
         client.text.connect(self._on_text)
         client.finished.connect(self._on_finished)
@@ -72,20 +77,25 @@ class ChatSession(QObject):
         """The message that waits for the model, "" for none."""
         return self._queued
 
-    def submit(self, text: str) -> bool:
+    def submit(self, text: str, attachments: tuple[Attachment, ...] = ()) -> bool:
         """Send a message, or keep it until the model is loaded.
+
+        Args:
+            text: What the user wrote; may be empty where files go along.
+            attachments: The files.
 
         Returns:
             Whether it is in the chat now; a draft that waits, or that cannot be sent, stays with the user.
         """
         text = text.strip()
-        if not text or self.busy:
+        if not (text or attachments) or self.busy:
             return False
         if not self._client.model_ready:
             if self._client.state in WAITING_STATES:
-                self._set_queued(text)
+                self._queued_attachments = attachments
+                self._set_queued(text or attachments[0].name)
             return False
-        self.message_added.emit(self._conversation.add_user(text))
+        self.message_added.emit(self._conversation.add_user(text, attachments))
         self._ask()
         return True
 
@@ -103,8 +113,24 @@ class ChatSession(QObject):
         self._ending = reply
         self._end_reply(reply)
 
-    def regenerate(self) -> None:
-        """Write the last reply anew; an engine that is gone is started first."""
+    def take_back(self) -> Message | None:
+        """Take the last question out of the chat, with the reply to it; returns it, to be written anew."""
+        if self.busy or not self._conversation.messages:
+            return None
+        if self._conversation.drop_last_reply() is not None:
+            self.reply_dropped.emit()
+        if not self._conversation.messages:
+            return None
+        question = self._conversation.messages.pop()
+        self.reply_dropped.emit()
+        return question
+
+    def regenerate(self, overflow: Overflow | None = None) -> None:
+        """Write the last reply anew; an engine that is gone is started first.
+
+        Args:
+            overflow: What may be left out this once; None for the setting.
+        """
         if self.busy or self._conversation.last_reply is None:
             return
         if not self._client.model_ready:
@@ -114,7 +140,7 @@ class ChatSession(QObject):
             return
         self._conversation.drop_last_reply()
         self.reply_dropped.emit()
-        self._ask()
+        self._ask(overflow)
 
     def new_chat(self) -> None:
         """Begin anew; the model stays loaded."""
@@ -125,21 +151,26 @@ class ChatSession(QObject):
         self._conversation = Conversation()
         self.cleared.emit()
 
-    def _ask(self) -> None:
+    def _ask(self, overflow: Overflow | None = None) -> None:
         turns = self._conversation.for_engine()
         self._reply = self._conversation.begin_reply()
         self.message_added.emit(self._reply)
         self.busy_changed.emit(True)  # noqa: FBT003 - a signal takes no names
-        self._client.generate(turns, SamplingParams())
+        self._client.generate(turns, SamplingParams(), overflow or self.overflow)
 
     def _on_ready(self) -> None:
         retry, self._retry_when_ready = self._retry_when_ready, False
         if retry:
             self.regenerate()
         elif self._queued:
-            text = self._queued
+            text, attachments = self._queued, self._queued_attachments
             self._set_queued("")
-            self.submit(text)
+            self.submit("" if attachments and text == attachments[0].name else text, attachments)
+
+    def _on_left_out(self, event: LeftOut) -> None:
+        if self._reply is not None:
+            self._reply.left_out = event.messages
+            self.reply_left_out.emit(self._reply)
 
     def _on_progress(self, event: PromptProgress) -> None:
         if self._reply is not None:

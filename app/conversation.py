@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from app.thoughts import without_thoughts
 from engine.messages import ChatMessage, ErrorReport, Finished, FinishReason, Timings, Usage
 
 MessageState = Literal["complete", "partial", "stopped", "failed"]
@@ -36,6 +37,7 @@ class Message:
         timings: Speed of a reply.
         error: What went wrong, for a failed one.
         attachments: Files that the user sent along.
+        left_out: Messages that this reply was written without, because the conversation outgrew the context.
     """
 
     role: Literal["user", "assistant"]
@@ -46,6 +48,7 @@ class Message:
     timings: Timings | None = None
     error: ErrorReport | None = None
     attachments: tuple[Attachment, ...] = ()
+    left_out: int = 0
 
 
 @dataclass(slots=True)
@@ -59,9 +62,9 @@ class Conversation:
         """The reply at the end, if the chat ends with one."""
         return self.messages[-1] if self.messages and self.messages[-1].role == "assistant" else None
 
-    def add_user(self, text: str) -> Message:
+    def add_user(self, text: str, attachments: tuple[Attachment, ...] = ()) -> Message:
         """The user said something."""
-        message = Message("user", text)
+        message = Message("user", text, attachments=attachments)
         self.messages.append(message)
         return message
 
@@ -85,13 +88,23 @@ class Conversation:
         """
         turns: list[ChatMessage] = []
         for message in self.messages:
-            if not message.text.strip():
+            content = engine_text(message)
+            if not content.strip():
                 continue
             if turns and turns[-1].role == message.role:
-                turns[-1] = ChatMessage(message.role, f"{turns[-1].content}\n\n{message.text}")
+                turns[-1] = ChatMessage(message.role, f"{turns[-1].content}\n\n{content}")
             else:
-                turns.append(ChatMessage(message.role, message.text))
+                turns.append(ChatMessage(message.role, content))
         return tuple(turns)
+
+
+def engine_text(message: Message) -> str:
+    """A message as the model reads it: files before what the user wrote, replies without what was thought first."""
+    from app.attachments import with_attachments
+
+    if message.role == "assistant":
+        return without_thoughts(message.text)
+    return with_attachments(message.text, message.attachments)
 
 
 def finish_reply(message: Message, event: Finished) -> None:

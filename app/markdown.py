@@ -6,15 +6,17 @@ A reply is cut into its top-level blocks, so that the window re-renders only the
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
-from html import escape
+from html import escape, unescape
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from markdown_it import MarkdownIt
 from markdown_it.common.utils import escapeHtml
 
+from app import math_markdown
 from app.highlight import highlight_lines
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 MAX_LINK_CHARS = 2048
 MAX_NESTING = 20
+_IMAGE = re.compile(r"<img [^>]*>")
+_BREAK = re.compile(r"<br ?/?>|</(?:p|li|h\d|td|th|tr|pre|blockquote)>")
+_TAG = re.compile(r"<[^>]*>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,16 @@ def merge_prose(blocks: list[Block]) -> list[Block]:
     return merged
 
 
+def plain_blocks(source: str) -> list[str]:
+    """The text that a finished reply shows, block by block of `merge_prose`; a formula is one replacement character."""
+    return [block.text if block.kind == "code" else _plain(block.html) for block in merge_prose(split_blocks(source))]
+
+
+def _plain(html: str) -> str:
+    """The text in our own HTML."""
+    return unescape(_TAG.sub("", _BREAK.sub("\n", _IMAGE.sub("\N{OBJECT REPLACEMENT CHARACTER}", html))))
+
+
 def is_safe_link(url: str) -> bool:
     """Whether a link may be offered at all: http or https with a host, no control characters, of bounded length."""
     if len(url) > MAX_LINK_CHARS or any(ord(char) < 33 or ord(char) == 127 for char in url):
@@ -98,6 +113,7 @@ def is_safe_link(url: str) -> bool:
 def _parser() -> MarkdownIt:
     markdown = MarkdownIt("commonmark", {"html": False, "maxNesting": MAX_NESTING, "breaks": True})
     markdown.enable(["table", "strikethrough"])
+    math_markdown.install(markdown)
     markdown.validateLink = is_safe_link  # type: ignore[method-assign]
     markdown.add_render_rule("image", _render_image)
     markdown.add_render_rule("fence", _render_nested_code)

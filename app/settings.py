@@ -20,6 +20,7 @@ import platformdirs
 from app.language import Language
 from engine.config import MAX_CONTEXT_TOKENS, MIN_CONTEXT_TOKENS, EngineConfig, KvPrecision
 from engine.errors import ConfigurationError, RooftopError
+from engine.messages import Overflow
 
 APP_NAME = "rooftop"
 GUIDE_MODEL = "guide"
@@ -53,6 +54,7 @@ class Settings:
         zoom: Text size relative to the default.
         tray: Whether closing the window keeps the program in the tray.
         tray_told: Whether the user has been told so.
+        overflow: What to do when a chat outgrows the context: stop, or leave out its oldest turns or its middle.
         panel_visible: Whether the live panel is shown.
         window_geometry: Qt's saved geometry, base64.
         splitter_state: Qt's saved splitter, base64.
@@ -73,6 +75,7 @@ class Settings:
     zoom: float = 1.0
     tray: bool = False
     tray_told: bool = False
+    overflow: Overflow = "stop"
     panel_visible: bool = True
     window_geometry: str = ""
     splitter_state: str = ""
@@ -91,6 +94,8 @@ class Settings:
         _require_whole("simulate_gpu_bytes", self.simulate_gpu_bytes, 1, MAX_BYTES, optional=True)
         if self.kv_precision not in get_args(KvPrecision):
             raise ConfigurationError(f"The KV precision {self.kv_precision!r} does not exist.", "Restore the default.")
+        if self.overflow not in get_args(Overflow):
+            raise ConfigurationError(f"The overflow policy {self.overflow!r} does not exist.", "Restore the default.")
         if self.theme not in THEME_MODES:
             raise ConfigurationError(f"The theme {self.theme!r} does not exist.", "Choose system, light or dark.")
         if self.language not in LANGUAGES:

@@ -26,7 +26,7 @@ QMenu::item:selected { background: $surface_alt; color: $text; }
 QMenu::item:disabled { color: $text_dim; }
 QMenu::separator { height: 1px; background: $border; margin: 5px 8px; }
 
-QLabel#dim, QLabel#codeLanguage { color: $text_dim; font-size: ${small}pt; }
+QLabel#dim, QLabel#codeLanguage, QLabel#thoughtsPreview { color: $text_dim; font-size: ${small}pt; }
 QLabel#dim[tone="error"] { color: $error; }
 QLabel#title { font-size: ${title}pt; font-weight: 600; }
 QLabel#modelName { font-size: ${large}pt; font-weight: 600; }
@@ -65,6 +65,19 @@ QPushButton#send:disabled { background: $surface_alt; border-color: $surface_alt
 QToolButton { background: transparent; border: 1px solid transparent; border-radius: 7px; padding: 5px; }
 QToolButton:hover { background: $surface_alt; }
 QToolButton:checked { background: $surface_alt; }
+
+QToolButton#thoughts { color: $text_dim; padding: 2px 6px 2px 2px; font-size: ${small}pt; }
+QFrame#thoughtsText { border: none; border-left: 2px solid $border; }
+QFrame#chip { background: $surface; border: 1px solid $border; border-radius: 8px; }
+QPushButton#chipName { background: transparent; border: 1px solid transparent; border-radius: 7px; padding: 3px 6px;
+    font-size: ${small}pt; text-align: left; }
+QPushButton#chipName:hover, QToolButton#chipRemove:hover { background: $surface_alt; }
+QPushButton#chipName:focus, QToolButton#chipRemove:focus { border: 1px solid $accent; }
+QToolButton#chipRemove { padding: 3px; border-radius: 6px; }
+QPushButton#quiet[tone="warning"] { color: $warning; }
+QFrame#popup { background: $surface; border: 1px solid $border; }
+QFrame#findBar { background: $surface; border: 1px solid $border; border-radius: 9px; }
+QFrame#findBar QLineEdit { border: none; background: transparent; }
 
 QFrame#topBar { background: $window; border: none; border-bottom: 1px solid $border; }
 QFrame#bubble { background: $surface_alt; border-radius: 14px; }

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QUrl, Signal
 from PySide6.QtGui import QDesktopServices
-from PySide6.QtWidgets import QMessageBox, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFileDialog, QMessageBox, QVBoxLayout, QWidget
 
+from app.attachment_reader import AttachmentReader
+from app.attachments import MAX_ATTACHMENTS
+from app.context_use import ContextCounter
 from app.engine_client import EngineState
 from app.engine_words import in_window, offers_disk
 from app.language import tr
 from app.theme import SPACE_M, SPACE_S
 from app.units import number_text
 from app.widgets.banner import Action, BannerArea
-from app.widgets.composer import HINT, Composer, ComposerMode
+from app.widgets.composer import HINT, Composer, ComposerMode, local_files
+from app.widgets.find_bar import FindBar
 from app.widgets.loading_bar import LoadingBar
 from app.widgets.transcript import Transcript
 
 if TYPE_CHECKING:
-    from PySide6.QtGui import QResizeEvent
+    from PySide6.QtGui import QDragEnterEvent, QDropEvent, QResizeEvent
 
     from app.chat_session import ChatSession
-    from app.conversation import Message
+    from app.conversation import Attachment, Message
     from app.engine_client import EngineClient
     from engine.messages import ErrorReport, Loading
 
@@ -55,7 +60,12 @@ class ChatPane(QWidget):
         self.loading_bar = LoadingBar()
         self.transcript = Transcript()
         self.composer = Composer()
+        self.find_bar = FindBar(self.transcript)
+        self._reader = AttachmentReader(self)
+        self._counter = ContextCounter(client, session, self)
         self._notices = QWidget()
+        self._trimmed = False
+        self.setAcceptDrops(True)
         self._arrange()
         self._connect_widgets()
         self._connect_session()
@@ -84,7 +94,7 @@ class ChatPane(QWidget):
 
     def restyle(self) -> None:
         """Take the theme in force."""
-        for part in (self.banners, self.transcript, self.composer):
+        for part in (self.banners, self.find_bar, self.transcript, self.composer):
             part.restyle()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
@@ -100,6 +110,7 @@ class ChatPane(QWidget):
         self._notices_layout.setSpacing(SPACE_S)
         self._notices_layout.addWidget(self.banners)
         self._notices_layout.addWidget(self.loading_bar)
+        self._notices_layout.addWidget(self.find_bar)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
@@ -111,6 +122,14 @@ class ChatPane(QWidget):
         self.composer.send_requested.connect(self._send)
         self.composer.stop_requested.connect(self._session.stop)
         self.composer.withdraw_requested.connect(self._session.withdraw)
+        self.composer.attach_requested.connect(self.choose_files)
+        self.composer.files_given.connect(self.attach)
+        self.composer.draft_changed.connect(self._draft_changed)
+        self.find_bar.closed.connect(self.composer.setFocus)
+        self._reader.loaded.connect(self._attached)
+        self._reader.refused.connect(lambda sentence: self.banners.show_banner("attachment", sentence))
+        self._counter.changed.connect(self.composer.meter.show_use)
+        self._counter.draft_files_counted.connect(self.composer.chips.show_tokens)
         self.composer.paged.connect(self.transcript.scroll_by_page)
         self.transcript.question_chosen.connect(self._ask)
         self.transcript.link_clicked.connect(self.open_link)
@@ -123,6 +142,7 @@ class ChatPane(QWidget):
         session.reply_text.connect(self._reply_text)
         session.reply_progress.connect(self._prompt_progress)
         session.reply_changed.connect(self._reply_changed)
+        session.reply_left_out.connect(self._reply_left_out)
         session.reply_dropped.connect(self.transcript.remove_last)
         session.cleared.connect(lambda: self.transcript.show_messages([]))
         session.queued_changed.connect(self._update_composer)
@@ -133,8 +153,72 @@ class ChatPane(QWidget):
 
     # ---- the user -----------------------------------------------------------------------------------------------
 
+    def choose_files(self) -> None:
+        """Ask for files to attach."""
+        names, _ = QFileDialog.getOpenFileNames(self, tr("Attach text, code or PDF files"))
+        self.attach([Path(name) for name in names])
+
+    def attach(self, paths: list[Path]) -> None:
+        """Attach files to the draft, as soon as they are read."""
+        room = MAX_ATTACHMENTS - len(self.composer.attachments)
+        if len(paths) > room:
+            sentence = tr("At most {count} files can be attached; remove some first.").format(count=MAX_ATTACHMENTS)
+            self.banners.show_banner("attachment", sentence)
+        else:
+            self.banners.dismiss("attachment")
+        if paths[: max(0, room)]:
+            self._reader.read(paths[: max(0, room)])
+        self.composer.setFocus()
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        """Files may be dropped on the chat; the window takes models first."""
+        if local_files(event.mimeData()):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        """Attach what was dropped."""
+        paths = local_files(event.mimeData())
+        if paths:
+            event.acceptProposedAction()
+            self.attach(paths)
+
+    def _attached(self, attachment: Attachment) -> None:
+        self.composer.add_attachment(attachment)
+
+    def _draft_changed(self) -> None:
+        self._counter.show_draft(self.composer.draft, self.composer.attachments)
+
+    def _reply_left_out(self, message: Message) -> None:
+        for view in reversed(self.transcript.views):
+            if view.message is message:
+                view.refresh_status()
+
+    def _too_long(self, sentence: str) -> None:
+        """The prompt does not fit: offer what helps."""
+        edit = Action(tr("Edit"), self._take_back)
+        turns = sum(message.role == "user" for message in self._session.conversation.messages)
+        if turns > 1 and not self._trimmed:
+            trim = Action(tr("Leave out the oldest messages and send"), self._trim)
+            self.banners.show_banner("too-long", sentence, "error", (trim, edit))
+        else:
+            self.banners.show_banner("too-long", sentence, "error", (edit,))
+        self._trimmed = False
+
+    def _trim(self) -> None:
+        self._trimmed = True
+        self._session.regenerate("drop_oldest")
+
+    def _take_back(self) -> None:
+        """Put the last question back into the composer, before what is written there."""
+        question = self._session.take_back()
+        if question is not None:
+            draft = self.composer.draft
+            self.composer.set_draft("\n\n".join(filter(None, [question.text, draft])))
+            self.composer.set_attachments((*question.attachments, *self.composer.attachments))
+        self.composer.setFocus()
+
     def _send(self, text: str) -> None:
-        self._session.submit(text)
+        self._session.submit(text, self.composer.attachments)
         self._update_composer()
 
     def _ask(self, question: str) -> None:
@@ -151,6 +235,7 @@ class ChatPane(QWidget):
     def _message_added(self, message: Message) -> None:
         if message.role == "user" and self.composer.draft.strip() == message.text:
             self.composer.clear_draft()
+        self.banners.dismiss("too-long")
         self.transcript.add_message(message)
 
     def _reply_text(self, text: str) -> None:
@@ -165,7 +250,9 @@ class ChatPane(QWidget):
         for view in reversed(self.transcript.views):
             if view.message is message:
                 view.end()
-                return
+                break
+        self._trimmed = self._trimmed and message.state == "failed"
+        self.transcript.contents_changed.emit()
 
     # ---- the engine ---------------------------------------------------------------------------------------------
 
@@ -206,5 +293,7 @@ class ChatPane(QWidget):
             self.banners.show_banner("engine", sentence, "error", (disk, other))
         elif what == "load":
             self.banners.show_banner("engine", sentence, "error", (other, settings))
+        elif what == "reply" and error.code == "prompt-too-long":
+            self._too_long(sentence)
         elif what == "settings" and error.code != "cancelled":
             self.banners.show_banner("settings", sentence, "notice", (settings,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QEvent, QSize, Qt, QTimer
+from PySide6.QtCore import QEvent, QRect, QSize, Qt, QTimer
 from PySide6.QtGui import QColor, QGuiApplication, QPalette, QSyntaxHighlighter, QTextCharFormat, QTextCursor
 from PySide6.QtWidgets import (
     QFrame,
@@ -20,9 +20,12 @@ from PySide6.QtWidgets import (
 
 from app.highlight import CODE_COLOURS, Span, highlight_lines
 from app.theme import SPACE_M, SPACE_S, SPACE_XS, current_theme, mono_font
+from app.widgets.marks import selections
 
 if TYPE_CHECKING:
     from PySide6.QtGui import QTextDocument, QWheelEvent
+
+    from app.text_search import Needle
 
 COPIED_MS = 1500
 
@@ -68,6 +71,11 @@ class CodeBlock(QFrame):
         self._view.setAccessibleName(f"Code, {language}" if language else "Code")
         self._view.show_code(code, language)
 
+    @property
+    def markable(self) -> _CodeView:
+        """The text, for marks."""
+        return self._view
+
     def restyle(self) -> None:
         """Take the colours and fonts in force."""
         self._view.restyle(self._language)
@@ -92,6 +100,7 @@ class _CodeView(QPlainTextEdit):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.document().setDocumentMargin(0)
         self.setViewportMargins(SPACE_M, SPACE_XS, SPACE_M, 0)
+        self._matches: list[int] = []
         self._highlighter = _Highlighter(self.document())
         self.horizontalScrollBar().rangeChanged.connect(self._fit)
         self._take_style()
@@ -108,6 +117,18 @@ class _CodeView(QPlainTextEdit):
                 self.setPlainText(code)
         self._highlighter.show_spans(highlight_lines(code, language))
         self._fit()
+
+    def show_marks(self, needle: Needle, current: int | None) -> int:
+        """Mark the matches, one of them as the current one; returns how many there are."""
+        marks, self._matches = selections(self.document(), needle, self.toPlainText(), current)
+        self.setExtraSelections(marks)
+        return len(self._matches)
+
+    def match_rect(self, ordinal: int) -> QRect:
+        """Where a match begins."""
+        cursor = QTextCursor(self.document())
+        cursor.setPosition(self._matches[ordinal])
+        return self.cursorRect(cursor)
 
     def restyle(self, language: str) -> None:
         """Take the colours and fonts in force."""

@@ -234,7 +234,9 @@ class MainWindow(QMainWindow):
         self._fill_view_menu(bar.addMenu(tr("&View")))
         self._fill_help_menu(bar.addMenu(tr("&Help")))
         for keys, text, run in (
-            ("Esc", tr("Stop the reply, or take a waiting message back"), self.chat.composer.escape),
+            ("Esc", tr("Stop the reply, or take a waiting message back"), self._escape),
+            ("F3", tr("Next match in this chat"), lambda: self.chat.find_bar.step(1)),
+            ("Shift+F3", tr("Previous match in this chat"), lambda: self.chat.find_bar.step(-1)),
             ("Ctrl+L", tr("Go to the message field"), self.chat.composer.setFocus),
         ):
             action = QAction(text, self)
@@ -242,8 +244,18 @@ class MainWindow(QMainWindow):
             action.triggered.connect(run)
             self.addAction(action)
 
+    def _escape(self) -> None:
+        """Esc closes the find bar first, then concerns the composer."""
+        if self.chat.find_bar.isVisible():
+            self.chat.find_bar.close_bar()
+        else:
+            self.chat.composer.escape()
+
     def _fill_file_menu(self, menu: QMenu) -> None:
         self._add(menu, tr("&New chat"), "Ctrl+N", self.new_chat_requested.emit)
+        self._add(menu, tr("&Find in chat…"), "Ctrl+F", self.chat.find_bar.open_bar)
+        self._add(menu, tr("&Attach files…"), "Ctrl+U", self.chat.choose_files)
+        menu.addSeparator()
         self._add(menu, tr("&Open model file (.gguf)…"), "Ctrl+O", self.choose_file)
         self._add(menu, tr("Open model &folder…"), "Ctrl+Shift+O", self.choose_folder)
         menu.addSeparator()

@@ -14,6 +14,7 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from app.theme import BLOCK_GAP_PX
 from app.widgets.code_block import CodeBlock
+from app.widgets.marks import Markable
 from app.widgets.text_block import TextBlock
 
 BACK_OFF_FACTOR = 6
@@ -53,6 +54,11 @@ class MarkdownView(QWidget):
     def blocks(self) -> list[TextBlock | CodeBlock]:
         """The widgets, top to bottom."""
         return list(self._blocks)
+
+    @property
+    def markable(self) -> list[Markable]:
+        """The texts, for marks."""
+        return [block.markable if isinstance(block, CodeBlock) else block for block in self._blocks]
 
     def append(self, text: str) -> None:
         """Add text that has just arrived."""

@@ -4,25 +4,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import Qt, QTimer, Signal
+from PySide6.QtCore import QRect, Qt, QTimer, Signal
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from app.icons import icon
+from app.language import tr
+from app.text_search import Needle, searchable, thought_blocks
 from app.theme import SPACE_M, SPACE_S, SPACE_XS, current_theme
+from app.thoughts import split_thoughts
 from app.units import rate_text, seconds_text
+from app.widgets.attachment_chips import AttachmentChips, TextDialog
 from app.widgets.markdown_view import MarkdownView
+from app.widgets.marks import HiddenText, Markable
 from app.widgets.text_block import TextBlock
+from app.widgets.thoughts_view import ThoughtsView
 
 if TYPE_CHECKING:
     from PySide6.QtGui import QResizeEvent
+    from PySide6.QtWidgets import QLayoutItem
 
     from app.conversation import Message
 
 BUBBLE_SHARE = 0.82
+QWIDGETSIZE_MAX = (1 << 24) - 1
 COPIED_MS = 1500
 ESTIMATED_LINE_PX = 22
 ESTIMATED_CHARS_PER_LINE = 85
+MAX_ESTIMATED_LINES = 2000
+MAX_SHOWN_CHARS = 300_000
+MAX_BUBBLE_CHARS = 20_000
 
 
 class MessageView(QWidget):
@@ -42,6 +53,11 @@ class MessageView(QWidget):
         self._bubble: QFrame | None = None
         self._body: TextBlock | MarkdownView | None = None
         self._footer: _Footer | None = None
+        self._thoughts: ThoughtsView | None = None
+        self._chips: AttachmentChips | None = None
+        self._more: QPushButton | None = None
+        self._needle = Needle("")
+        self._current_match: int | None = None
         self._progress = ""
         self._retry_allowed = True
         self._layout = QVBoxLayout(self)
@@ -65,17 +81,30 @@ class MessageView(QWidget):
         if self.built:
             return
         self.setMinimumHeight(0)
+        self.setMaximumHeight(QWIDGETSIZE_MAX)
         if self.message.role == "user":
             self._build_user()
         else:
             self._build_reply()
 
-    def append(self, text: str) -> None:
-        """Show more text of a reply that is being written."""
-        self.build()
+    def unbuild(self) -> None:
+        """Give the widgets up and keep their place; what is being written, or has the focus, stays."""
+        focus = self.focusWidget()
+        if not self.built or self.message.state == "partial" or (focus is not None and focus.hasFocus()):
+            return
+        height = self.height()
+        self._body = self._bubble = self._footer = self._thoughts = self._chips = self._more = None
+        while (item := self._layout.takeAt(0)) is not None:
+            _discard(item)
+        self.setFixedHeight(height)
+
+    def append(self, _text: str) -> None:
+        """The message got more text while it is being written."""
         self._progress = ""
-        if isinstance(self._body, MarkdownView):
-            self._body.append(text)
+        if self.built and isinstance(self._body, MarkdownView):
+            self._grow()
+        else:
+            self.build()
         self.refresh_status()
 
     def show_progress(self, text: str) -> None:
@@ -88,7 +117,7 @@ class MessageView(QWidget):
         self.build()
         self._progress = ""
         if isinstance(self._body, MarkdownView):
-            self._body.finish()
+            self._show_reply()
         self.refresh_status()
 
     def set_retry_allowed(self, allowed: bool) -> None:
@@ -106,6 +135,9 @@ class MessageView(QWidget):
         if self._body is not None:
             self._body.restyle()
             self._fit_bubble()
+        for part in (self._thoughts, self._chips):
+            if part is not None:
+                part.restyle()
         if self._footer is not None:
             self._footer.restyle()
             self.refresh_status()
@@ -123,33 +155,150 @@ class MessageView(QWidget):
         body = TextBlock(bubble)
         body.setAccessibleName("Your message")
         inner.addWidget(body)
+        body.setVisible(bool(self.message.text))
+        if len(self.message.text) > MAX_BUBBLE_CHARS:
+            self._more = self._more_button(len(self.message.text) - MAX_BUBBLE_CHARS)
+            inner.addWidget(self._more)
+        if self.message.attachments:
+            self._chips = AttachmentChips(bubble)
+            self._chips.show_attachments(self.message.attachments)
+            inner.addWidget(self._chips)
         row = QHBoxLayout()
         row.addStretch()
         row.addWidget(bubble)
         self._layout.addLayout(row)
         self._bubble, self._body = bubble, body
-        body.show_plain(self.message.text)
+        body.show_plain(self.message.text[:MAX_BUBBLE_CHARS])
         self._fit_bubble()
 
     def _build_reply(self) -> None:
         body = MarkdownView(self)
         body.link_clicked.connect(self.link_clicked)
         self._body = body
+        self._thoughts = ThoughtsView(self)
+        self._thoughts.link_clicked.connect(self.link_clicked)
+        self._thoughts.hide()
+        self._layout.addWidget(self._thoughts)
         self._layout.addWidget(body)
+        self._more = self._more_button(0)
+        self._layout.addWidget(self._more, 0, Qt.AlignmentFlag.AlignLeft)
         self._footer = _Footer(self)
         self._footer.copy_requested.connect(lambda: QGuiApplication.clipboard().setText(self.message.text))
         self._footer.retry_requested.connect(self.retry_requested)
         self._layout.addWidget(self._footer)
-        if self.message.text:
-            body.show_source(self.message.text)
+        self._show_reply()
         self.refresh_status()
+
+    def _show_reply(self) -> None:
+        """Show all there is of a reply."""
+        reply = split_thoughts(self.message.text)
+        self._show_thoughts(reply.thoughts, thinking=reply.thinking and self.message.state == "partial")
+        assert isinstance(self._body, MarkdownView)
+        if self.message.state == "partial":
+            self._body.append(reply.answer[len(self._body.source) : MAX_SHOWN_CHARS])
+        else:
+            self._body.show_source(reply.answer[:MAX_SHOWN_CHARS])
+        self._show_rest(len(reply.answer) - MAX_SHOWN_CHARS)
+        self._show_marks()
+
+    def _grow(self) -> None:
+        """Show what is new of a reply that is being written."""
+        reply = split_thoughts(self.message.text)
+        assert isinstance(self._body, MarkdownView)
+        shown = self._body.source
+        if reply.thoughts or (shown and not reply.answer):
+            self._show_thoughts(reply.thoughts, thinking=reply.thinking)
+        answer = reply.answer.replace("\r", "")
+        if not answer.startswith(shown):
+            self._body.show_source("")  # what looked like an answer were thoughts
+            shown = ""
+        self._body.append(answer[len(shown) : MAX_SHOWN_CHARS])
+        self._show_rest(len(answer) - MAX_SHOWN_CHARS)
+
+    def _show_thoughts(self, thoughts: str, *, thinking: bool) -> None:
+        if self._thoughts is not None and (thoughts or thinking):
+            self._thoughts.show()
+            self._thoughts.show_thoughts(thoughts[:MAX_SHOWN_CHARS], thinking=thinking)
+
+    def _show_rest(self, hidden_chars: int) -> None:
+        if self._more is not None:
+            self._more.setVisible(hidden_chars > 0)
+            self._more.setText(tr("Show all: {count} more characters").format(count=f"{max(0, hidden_chars):,}"))
+
+    def _more_button(self, hidden_chars: int) -> QPushButton:
+        """Opens the whole of a message that is too long to be laid out here."""
+        button = _quiet_button(
+            tr("Show all: {count} more characters").format(count=f"{hidden_chars:,}"), tr("Show the whole message")
+        )
+        button.setVisible(hidden_chars > 0)
+        button.clicked.connect(self._open_whole)
+        return button
+
+    def _open_whole(self) -> None:
+        dialog = TextDialog(tr("Message"), self.message.text, self.window())
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.open()
+
+    # ---- finding ------------------------------------------------------------------------------------------------
+
+    def mark(self, needle: Needle, current: int | None) -> None:
+        """Mark matches, one of them as the current one; an empty needle takes the marks away."""
+        if needle.empty and self._needle.empty:
+            return
+        self._needle, self._current_match = needle, current
+        self._show_marks()
+
+    def reveal(self) -> QRect | None:
+        """Where the current match is, in this widget; unfolds what hides it."""
+        if self._current_match is None or not self.built:
+            return None
+        blocks, first = self._marked_blocks(), self._current_match
+        for block in blocks:
+            count = len(self._needle.spans(block.toPlainText()))
+            if first < count:
+                assert isinstance(block, QWidget), "what hides a match was unfolded"
+                return QRect(block.mapTo(self, block.match_rect(first).topLeft()), block.match_rect(first).size())
+            first -= count
+        return None
+
+    def _show_marks(self) -> None:
+        """Hand each text its share of the marks."""
+        if not self.built:
+            return
+        self._unfold_for_match()
+        current = self._current_match
+        for block in self._marked_blocks():
+            count = block.show_marks(self._needle, current)
+            if current is not None:
+                current = current - count if current >= count else None
+
+    def _unfold_for_match(self) -> None:
+        if self._thoughts is None or self._current_match is None or self._thoughts.unfolded:
+            return
+        folded = searchable(self.message)[: thought_blocks(self.message)]
+        if self._current_match < self._needle.count(folded):
+            self._thoughts.unfold()
+
+    def _marked_blocks(self) -> list[Markable]:
+        """The texts in the order of `searchable`; those of folded thoughts stand for themselves without widgets."""
+        if isinstance(self._body, TextBlock):
+            return [self._body]
+        assert isinstance(self._body, MarkdownView)
+        thoughts: list[Markable] = []
+        if self._thoughts is not None and self.message.role == "assistant":
+            if self._thoughts.body is not None:
+                thoughts = list(self._thoughts.body.markable)
+            else:
+                thoughts = [HiddenText(text) for text in searchable(self.message)[: thought_blocks(self.message)]]
+        return [*thoughts, *self._body.markable]
 
     def _fit_bubble(self) -> None:
         if self._bubble is None or not isinstance(self._body, TextBlock):
             return
         margins = 2 * (SPACE_M + 2)
         limit = max(80, int(self.width() * BUBBLE_SHARE) - margins)
-        self._bubble.setFixedWidth(self._body.ideal_width(limit) + margins)
+        wide = self._chips is not None or self._more is not None
+        self._bubble.setFixedWidth((limit if wide else self._body.ideal_width(limit)) + margins)
 
 
 class _Footer(QWidget):
@@ -203,26 +352,41 @@ class _Footer(QWidget):
 
 def status_text(message: Message) -> str:
     """The line below a reply: how it ended, and its numbers."""
-    parts = []
     if message.state == "partial":
+        if split_thoughts(message.text).thinking:
+            return ""
         return "Writing…" if message.text else "Thinking…"
     if message.state == "failed" and message.error is not None:
         if message.error.code == "engine-stopped":
             return "Broke off: the engine stopped"
         return f"{message.error.message} {message.error.remedy}"
+    return "  ·  ".join([*_ending(message), *_numbers(message)])
+
+
+def _ending(message: Message) -> list[str]:
+    """How a reply ended, and what it was written without."""
+    parts = []
     if message.state == "stopped":
         parts.append("Stopped")
     elif message.reason == "length":
         parts.append("Reached the reply limit")
     elif message.reason == "context":
         parts.append("The context is full: start a new chat with Ctrl+N")
+    if message.left_out:
+        parts.append(tr("Written without %n older messages, which no longer fit", message.left_out))
+    return parts
+
+
+def _numbers(message: Message) -> list[str]:
+    """The speed of a reply."""
+    parts = []
     if message.timings is not None and message.usage is not None and message.usage.completion_tokens > 0:
         if message.timings.decode_tokens_per_s > 0:
             parts.append(rate_text(message.timings.decode_tokens_per_s))
         parts.append(f"first token after {seconds_text(message.timings.ttft_s)}")
         if message.usage.cached_tokens:
             parts.append(f"{message.usage.cached_tokens:,} prompt tokens cached")
-    return "  ·  ".join(parts)
+    return parts
 
 
 def _quiet_button(text: str, accessible_name: str) -> QPushButton:
@@ -235,5 +399,15 @@ def _quiet_button(text: str, accessible_name: str) -> QPushButton:
 
 
 def _estimated_height(text: str) -> int:
-    lines = sum(1 + len(line) // ESTIMATED_CHARS_PER_LINE for line in text.split("\n"))
-    return ESTIMATED_LINE_PX * (lines + 1)
+    lines = text.count("\n") + 1 + len(text) // ESTIMATED_CHARS_PER_LINE
+    return ESTIMATED_LINE_PX * (min(lines, MAX_ESTIMATED_LINES) + 1)
+
+
+def _discard(item: QLayoutItem) -> None:
+    """Delete a widget, or the widgets of a row."""
+    inner, widget = item.layout(), item.widget()
+    if widget is not None:
+        widget.hide()
+        widget.deleteLater()
+    while inner is not None and (part := inner.takeAt(0)) is not None:
+        _discard(part)

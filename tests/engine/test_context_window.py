@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.context_window import fit, reserved_tokens
-from engine.messages import ChatMessage, Overflow
+from engine.messages import ChatMessage, Overflow, Role
 
 
 def chat(*sizes: int, system: int = 0) -> list[ChatMessage]:
     """Messages of so many words, user and assistant by turns; each knows its number."""
-    roles = ("user", "assistant")
+    roles: tuple[Role, Role] = ("user", "assistant")
     messages = [ChatMessage(roles[n % 2], " ".join([f"m{n}"] * size)) for n, size in enumerate(sizes)]
     return [ChatMessage("system", "s " * system), *messages] if system else messages
 

@@ -124,7 +124,7 @@ def test_a_conversation_that_outgrew_the_context_loses_its_oldest_turns() -> Non
         with pytest.raises(PromptTooLongError):
             list(engine.generate(chat, GREEDY))
         for overflow in ("drop_oldest", "drop_middle"):
-            events = list(engine.generate(chat, GREEDY, overflow=overflow))  # type: ignore[arg-type]
+            events = list(engine.generate(chat, GREEDY, overflow=overflow))
             left_out, end = events[0], finished(events)
             assert isinstance(left_out, LeftOut)
             assert 0 < left_out.messages < len(chat)
