@@ -7,6 +7,7 @@ else's program in disguise: `app.pdf_text` reads it in a process of its own, whi
 from __future__ import annotations
 
 import codecs
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -103,9 +104,12 @@ def _is_binary(head: bytes) -> bool:
 
 def _pdf_text(path: Path, name: str, timeout_s: float) -> str:
     command = [sys.executable, "-P", "-m", "app.pdf_text", str(path)]
-    source = Path(__file__).resolve().parent.parent
+    source = str(Path(__file__).resolve().parent.parent)
+    path_list = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
     try:
-        done = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False, cwd=source)
+        done = subprocess.run(
+            command, capture_output=True, timeout=timeout_s, check=False, env={**os.environ, "PYTHONPATH": path_list}
+        )
     except subprocess.TimeoutExpired as error:
         reason = tr("“{name}” could not be read in {seconds} seconds.").format(name=name, seconds=f"{timeout_s:.0f}")
         raise _refused(reason, tr("Save the pages that matter as a file of their own.")) from error

@@ -111,4 +111,4 @@ def _block(state: StateBlock, start_line: int, end_line: int, silent: bool) -> b
 def _render(_self: RendererProtocol, tokens: Sequence[Token], index: int, _options: OptionsDict, _env: EnvType) -> str:
     token = tokens[index]
     image = f'<img src="{SCHEME}:{token.markup}{escapeHtml(token.content.encode(errors="replace").hex())}" />'
-    return f'<p align="center">{image}</p>' if token.block else image
+    return f'<p align="center" class="formula">{image}</p>' if token.block else image

@@ -60,6 +60,11 @@ class AttachmentChips(QWidget):
         """What the chips say."""
         return [chip.text for chip in self._chips]
 
+    @property
+    def natural_width(self) -> int:
+        """Width of all chips in one row."""
+        return sum(chip.sizeHint().width() + SPACE_XS for chip in self._chips)
+
     def show_attachments(self, attachments: tuple[Attachment, ...], tokens: tuple[int, ...] = ()) -> None:
         """Show files, with their tokens where these are known."""
         for chip in self._chips:

@@ -18,13 +18,13 @@ from app.language import tr
 from app.theme import SPACE_M, SPACE_S
 from app.units import number_text
 from app.widgets.banner import Action, BannerArea
-from app.widgets.composer import HINT, Composer, ComposerMode, local_files
+from app.widgets.composer import HINT, Composer, ComposerMode
 from app.widgets.find_bar import FindBar
 from app.widgets.loading_bar import LoadingBar
 from app.widgets.transcript import Transcript
 
 if TYPE_CHECKING:
-    from PySide6.QtGui import QDragEnterEvent, QDropEvent, QResizeEvent
+    from PySide6.QtGui import QResizeEvent
 
     from app.chat_session import ChatSession
     from app.conversation import Attachment, Message
@@ -65,7 +65,6 @@ class ChatPane(QWidget):
         self._counter = ContextCounter(client, session, self)
         self._notices = QWidget()
         self._trimmed = False
-        self.setAcceptDrops(True)
         self._arrange()
         self._connect_widgets()
         self._connect_session()
@@ -169,18 +168,6 @@ class ChatPane(QWidget):
         if paths[: max(0, room)]:
             self._reader.read(paths[: max(0, room)])
         self.composer.setFocus()
-
-    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        """Files may be dropped on the chat; the window takes models first."""
-        if local_files(event.mimeData()):
-            event.acceptProposedAction()
-
-    def dropEvent(self, event: QDropEvent) -> None:
-        """Attach what was dropped."""
-        paths = local_files(event.mimeData())
-        if paths:
-            event.acceptProposedAction()
-            self.attach(paths)
 
     def _attached(self, attachment: Attachment) -> None:
         self.composer.add_attachment(attachment)

@@ -18,6 +18,7 @@ from app.icons import app_icon
 from app.language import tr
 from app.theme import ZOOM_STEP
 from app.widgets.focus_order import move_focus
+from app.widgets.composer import local_files
 from app.widgets.top_bar import TopBar
 
 if TYPE_CHECKING:
@@ -198,16 +199,19 @@ class MainWindow(QMainWindow):
             self.chat.composer.setFocus()
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        """A model may be dropped on the window."""
-        if _dropped_model(event) is not None:
+        """A model may be dropped on the window, or files for the next message."""
+        if _dropped_model(event) is not None or local_files(event.mimeData()):
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent) -> None:
-        """Open the model that was dropped."""
-        model = _dropped_model(event)
+        """Open the model that was dropped; other files are attached."""
+        model, files = _dropped_model(event), local_files(event.mimeData())
         if model is not None:
             event.acceptProposedAction()
             self.model_chosen.emit(model)
+        elif files:
+            event.acceptProposedAction()
+            self.chat.attach(files)
 
     # ---- building -----------------------------------------------------------------------------------------------
 

@@ -221,9 +221,11 @@ class MessageView(QWidget):
             self._thoughts.show_thoughts(thoughts[:MAX_SHOWN_CHARS], thinking=thinking)
 
     def _show_rest(self, hidden_chars: int) -> None:
+        cut = isinstance(self._body, MarkdownView) and self._body.cut
         if self._more is not None:
-            self._more.setVisible(hidden_chars > 0)
-            self._more.setText(tr("Show all: {count} more characters").format(count=f"{max(0, hidden_chars):,}"))
+            self._more.setVisible(hidden_chars > 0 or cut)
+            more = tr("Show all: {count} more characters").format(count=f"{hidden_chars:,}")
+            self._more.setText(more if hidden_chars > 0 else tr("Show all"))
 
     def _more_button(self, hidden_chars: int) -> QPushButton:
         """Opens the whole of a message that is too long to be laid out here."""
@@ -297,8 +299,10 @@ class MessageView(QWidget):
             return
         margins = 2 * (SPACE_M + 2)
         limit = max(80, int(self.width() * BUBBLE_SHARE) - margins)
-        wide = self._chips is not None or self._more is not None
-        self._bubble.setFixedWidth((limit if wide else self._body.ideal_width(limit)) + margins)
+        others = [self._chips.natural_width] if self._chips is not None else []
+        others += [self._more.sizeHint().width()] if self._more is not None else []
+        wanted = max([self._body.ideal_width(limit), *others])
+        self._bubble.setFixedWidth(min(limit, wanted) + margins)
 
 
 class _Footer(QWidget):

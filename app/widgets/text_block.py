@@ -44,6 +44,7 @@ class TextBlock(QTextBrowser):
         self._images: dict[str, FormulaImage] = {}
         self._waiting = False
         self._matches: list[int] = []
+        self._marks: tuple[Needle, int | None] | None = None
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setOpenLinks(False)
         self.setOpenExternalLinks(False)
@@ -64,6 +65,8 @@ class TextBlock(QTextBrowser):
         self.setHtml(self._with_formulas(html))
         self._align_formulas()
         self._fit(force=True)
+        if self._marks is not None:
+            self.show_marks(*self._marks)
 
     def show_plain(self, text: str) -> None:
         """Show text verbatim."""
@@ -125,6 +128,7 @@ class TextBlock(QTextBrowser):
 
     def show_marks(self, needle: Needle, current: int | None) -> int:
         """Mark the matches, one of them as the current one; returns how many there are."""
+        self._marks = None if needle.empty else (needle, current)
         marks, self._matches = selections(self.document(), needle, self.toPlainText(), current)
         self.setExtraSelections(marks)
         return len(self._matches)

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.markdown import split_blocks
-from app.math_svg import MAX_CHARS
 from app.math_markdown import FORMULA, formula_of, formula_source
+from app.math_svg import MAX_CHARS
 
 
 def formulas(source: str) -> list[tuple[str, bool]]:
