@@ -116,6 +116,12 @@ class TextBlock(QTextBrowser):
         if event.type() == QEvent.Type.FontChange:
             self._fit(force=True)
 
+    def event(self, event: QEvent) -> bool:
+        """Follow the screen's pixel ratio."""
+        if event.type() == QEvent.Type.DevicePixelRatioChange and self._images and self._html is not None:
+            self.show_html(self._html)
+        return super().event(event)
+
     def wheelEvent(self, event: QWheelEvent) -> None:
         """Leave scrolling to the transcript."""
         event.ignore()

@@ -62,7 +62,8 @@ def lowest_ink(image: QImage, left: int, right: int) -> int:
 @pytest.mark.parametrize("latex", ["xxxx", r"x_{x}x", r"\mathrm{HHH}", r"\tfrac{x}{x}HHH"])
 def test_formulas_stand_on_the_texts_baseline(qtbot: QtBot, themes: ThemeManager, latex: str) -> None:
     block = make(qtbot, f"HHHH ${latex}$")
-    image = QImage(block.size(), QImage.Format.Format_RGB32)
+    image = QImage(block.size() * 4, QImage.Format.Format_RGB32)
+    image.setDevicePixelRatio(4)
     image.fill(QColor("white"))
     block.render(image)
     cursor = QTextCursor(block.document())
@@ -74,7 +75,7 @@ def test_formulas_stand_on_the_texts_baseline(qtbot: QtBot, themes: ThemeManager
     descent = drawing.descent * formula.width / drawing.width
     ratio = image.devicePixelRatio()
     text = lowest_ink(image, 0, int((edge - 2) * ratio))
-    below = lowest_ink(image, int((edge + 1) * ratio), image.width()) - text
+    below = (lowest_ink(image, int((edge + 1) * ratio), image.width()) - text) / ratio
     assert abs(below - descent) <= 1.6, (below, descent)
 
 
