@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from app.text_search import Needle
 
 COPIED_MS = 1500
+LIVE_LINES = 40
 
 
 class CodeBlock(QFrame):
@@ -108,15 +109,25 @@ class _CodeView(QPlainTextEdit):
     def show_code(self, code: str, language: str) -> None:
         """Replace the code, or append to it when it only grew."""
         shown = self.toPlainText()
-        if code != shown:
-            if shown and code.startswith(shown):
-                cursor = QTextCursor(self.document())
-                cursor.movePosition(QTextCursor.MoveOperation.End)
-                cursor.insertText(code[len(shown) :])
-            else:
+        if shown and code != shown and code.startswith(shown):
+            cursor = QTextCursor(self.document())
+            cursor.movePosition(QTextCursor.MoveOperation.End)
+            cursor.insertText(code[len(shown) :])
+            self._colour_tail(code, language)
+        else:
+            if code != shown:
                 self.setPlainText(code)
-        self._highlighter.show_spans(highlight_lines(code, language))
+            self._highlighter.show_spans(highlight_lines(code, language))
         self._fit()
+
+    def _colour_tail(self, code: str, language: str) -> None:
+        """Colour growing code from a line on that probably begins a statement; complete code is coloured as a whole."""
+        lines = code.split("\n")
+        first = min(self._highlighter.rows, len(lines)) - LIVE_LINES
+        while first > 0 and (not lines[first].strip() or lines[first][0] in " \t})]"):
+            first -= 1
+        first = max(0, first)
+        self._highlighter.show_spans(highlight_lines("\n".join(lines[first:]), language), first)
 
     def show_marks(self, needle: Needle, current: int | None) -> int:
         """Mark the matches, one of them as the current one; returns how many there are."""
@@ -191,10 +202,21 @@ class _Highlighter(QSyntaxHighlighter):
             self._formats[kind].setForeground(QColor(colour))
             self._formats[kind].setFontItalic(kind == "comment")
 
-    def show_spans(self, spans: list[list[Span]]) -> None:
-        """Repaint the lines whose spans changed."""
-        before, self._spans = self._spans, spans
-        block = self.document().firstBlock()
+    @property
+    def rows(self) -> int:
+        """Lines that have spans."""
+        return len(self._spans)
+
+    def show_spans(self, spans: list[list[Span]], first: int = 0) -> None:
+        """Repaint the lines whose spans changed.
+
+        Args:
+            spans: Of the lines from `first` on; what the ones before have stays.
+            first: A line.
+        """
+        before = self._spans[first:]
+        self._spans[first:] = spans
+        block = self.document().findBlockByNumber(first)
         for row, line in enumerate(spans):
             if not block.isValid():
                 break
