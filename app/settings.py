@@ -88,14 +88,13 @@ class Settings:
                 raise ConfigurationError(f"The setting {name} is not a usable text.", "Restore the default.")
         if not self.model:
             raise ConfigurationError("The setting model is empty.", "Open a model.")
+        _require_policy(self.overflow)
         _require_whole("vram_budget_bytes", self.vram_budget_bytes, 0, MAX_BYTES, optional=True)
         _require_whole("context_tokens", self.context_tokens, MIN_CONTEXT_TOKENS, MAX_CONTEXT_TOKENS)
         _require_whole("cpu_threads", self.cpu_threads, 1, 1024, optional=True)
         _require_whole("simulate_gpu_bytes", self.simulate_gpu_bytes, 1, MAX_BYTES, optional=True)
         if self.kv_precision not in get_args(KvPrecision):
             raise ConfigurationError(f"The KV precision {self.kv_precision!r} does not exist.", "Restore the default.")
-        if self.overflow not in get_args(Overflow):
-            raise ConfigurationError(f"The overflow policy {self.overflow!r} does not exist.", "Restore the default.")
         if self.theme not in THEME_MODES:
             raise ConfigurationError(f"The theme {self.theme!r} does not exist.", "Choose system, light or dark.")
         if self.language not in LANGUAGES:
@@ -254,3 +253,8 @@ def _require_whole(name: str, value: object, low: int, high: int, *, optional: b
         return
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ConfigurationError(f"The setting {name} is {value!r}, outside {low} to {high}.", "Restore the default.")
+
+
+def _require_policy(overflow: object) -> None:
+    if overflow not in get_args(Overflow):
+        raise ConfigurationError(f"The overflow policy {overflow!r} does not exist.", "Restore the default.")

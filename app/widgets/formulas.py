@@ -17,19 +17,20 @@ from PySide6.QtSvg import QSvgRenderer
 from app.math_svg import Drawing, draw, is_drawable
 
 SCALE = 1.14  # STIX's small letters are lower than Inter's
+MARGIN = 1 / 32  # empty edge of a drawing, in ems
 MAX_KEPT = 1024
 MAX_IMAGE_PX = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class FormulaImage:
-    """An image with the text's baseline in its middle, as Qt's `AlignMiddle` wants it, or at its lower edge.
+    """An image whose lower edge is the text's descent, as Qt's `AlignBaseline` wants it, or one for `AlignMiddle`.
 
     Attributes:
         image: With its device pixel ratio.
         width: In device-independent pixels.
         height: In the same.
-        centred: Whether to align its middle; else its lower edge stands on the baseline.
+        centred: Whether it reaches deeper than the text, and its middle is to be aligned.
     """
 
     image: QImage
@@ -99,11 +100,12 @@ def formula_image(drawing: Drawing, font: QFont, colour: str, ratio: float, most
     """
     em = QFontInfo(font).pixelSize() * SCALE
     em = min(em, most_width / drawing.width) if most_width > 0 else em
-    lean = QFontMetricsF(font).xHeight() / 2
+    metrics = QFontMetricsF(font)
+    lean, below = metrics.xHeight() / 2, metrics.descent()
     ascent, descent = drawing.ascent * em, drawing.descent * em
-    centred = descent > 1.5
-    # `AlignMiddle` puts (height - lean) / 2 below the baseline.
-    height = max(2 * descent + lean, 2 * ascent - lean) if centred else ascent
+    centred = descent - MARGIN * em > below + 0.5
+    # `AlignMiddle` centres in the line, so the image must be what gives the line its height: (height - lean) / 2 below.
+    height = max(2 * descent + lean, 2 * ascent - lean, 2 * metrics.ascent() - lean) if centred else ascent + below
     top = (height + lean) / 2 - ascent if centred else 0.0
     width = drawing.width * em
     ratio = min(ratio, MAX_IMAGE_PX / max(width, height, 1.0))

@@ -17,8 +17,8 @@ from app.engine_words import is_gguf, model_label
 from app.icons import app_icon
 from app.language import tr
 from app.theme import ZOOM_STEP
-from app.widgets.focus_order import move_focus
 from app.widgets.composer import local_files
+from app.widgets.focus_order import move_focus
 from app.widgets.top_bar import TopBar
 
 if TYPE_CHECKING:

@@ -194,8 +194,8 @@ class TextBlock(QTextBrowser):
                 continue
             fragment_format.setWidth(image.width)
             fragment_format.setHeight(image.height)
-            if image.centred:
-                fragment_format.setVerticalAlignment(QTextCharFormat.VerticalAlignment.AlignMiddle)
+            alignment = QTextCharFormat.VerticalAlignment
+            fragment_format.setVerticalAlignment(alignment.AlignMiddle if image.centred else alignment.AlignBaseline)
             cursor = QTextCursor(self.document())
             cursor.setPosition(start)
             cursor.setPosition(start + 1, QTextCursor.MoveMode.KeepAnchor)
