@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from app.conversation import Attachment
 from app.language import tr
 from app.pdf_text import ENCRYPTED, NO_TEXT
+from app.units import bytes_text, number_text
 from engine.errors import RooftopError
-from engine.experts.explain import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,13 +60,13 @@ def read_attachment(path: Path, pdf_timeout_s: float = PDF_TIMEOUT_S) -> Attachm
         reason = tr("“{name}” cannot be read ({reason}).").format(name=name, reason=error.strerror or error)
         raise _refused(reason, tr("Check the file and its permissions.")) from error
     if len(data) > MAX_FILE_BYTES:
-        reason = tr("“{name}” is larger than {limit}.").format(name=name, limit=human_bytes(MAX_FILE_BYTES))
+        reason = tr("“{name}” is larger than {limit}.").format(name=name, limit=bytes_text(MAX_FILE_BYTES))
         raise _refused(reason, tr("Attach only the part that matters."))
     text = _pdf_text(path, name, pdf_timeout_s) if data.startswith(b"%PDF-") else _plain_text(data, name)
     if not text.strip():
         raise _refused(tr("“{name}” holds no text.").format(name=name), tr("Attach another file."))
     if len(text) > MAX_TEXT_CHARS:
-        reason = tr("“{name}” holds more than {limit} characters.").format(name=name, limit=f"{MAX_TEXT_CHARS:,}")
+        reason = tr("“{name}” holds more than {limit} characters.").format(name=name, limit=number_text(MAX_TEXT_CHARS))
         raise _refused(reason, tr("Attach only the part that matters."))
     return Attachment(name, text)
 

@@ -22,6 +22,7 @@ from PySide6.QtWidgets import (
 from app.icons import icon
 from app.language import tr
 from app.theme import SPACE_L, SPACE_S, SPACE_XS, current_theme, mono_font
+from app.units import number_text
 from app.widgets.flow_layout import FlowLayout
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class _Chip(QFrame):
 
     def show_tokens(self, count: int) -> None:
         """Say how many tokens it has."""
-        self._tokens = "  ·  " + tr("{tokens} tokens").format(tokens=f"{count:,}")
+        self._tokens = "  ·  " + tr("{tokens} tokens").format(tokens=number_text(count))
         self.restyle()
 
     def restyle(self) -> None:
@@ -163,7 +164,7 @@ class TextDialog(QDialog):
         super().__init__(parent)
         self.setWindowTitle(title)
         self.resize(*VIEWER_SIZE)
-        size = tr("{count} characters").format(count=f"{len(text):,}")
+        size = tr("{count} characters").format(count=number_text(len(text)))
         label = QLabel(size)
         label.setObjectName("dim")
         self._view = QPlainTextEdit(bounded_lines(text))

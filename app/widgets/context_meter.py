@@ -10,6 +10,7 @@ from PySide6.QtWidgets import QFrame, QGridLayout, QLabel, QPushButton, QVBoxLay
 
 from app.language import tr
 from app.theme import SPACE_L, SPACE_M, SPACE_S, current_theme
+from app.units import number_text
 
 if TYPE_CHECKING:
     from PySide6.QtGui import QPaintEvent
@@ -39,7 +40,7 @@ class ContextMeter(QPushButton):
         self.setVisible(use is not None)
         if use is None:
             return
-        text = tr("{used} of {all} tokens").format(used=f"{use.total:,}", all=f"{use.context:,}")
+        text = tr("{used} of {all} tokens").format(used=number_text(use.total), all=number_text(use.context))
         self.setText(text)
         self.setProperty("tone", "warning" if use.full else "")
         self.style().unpolish(self)
@@ -97,7 +98,7 @@ class ContextPopup(QFrame):
             if widget is not None:
                 widget.deleteLater()
         for row, (name, count) in enumerate(rows):
-            number = QLabel(f"{count:,}")
+            number = QLabel(number_text(count))
             number.setAlignment(Qt.AlignmentFlag.AlignRight)
             number.setObjectName("figure" if row == len(rows) - 1 else "")
             label = QLabel(name)

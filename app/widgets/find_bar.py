@@ -13,6 +13,7 @@ from app.icons import icon
 from app.language import tr
 from app.text_search import MAX_NEEDLE_CHARS, Needle, searchable
 from app.theme import SPACE_S, SPACE_XS, current_theme
+from app.units import number_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,7 +194,7 @@ class FindBar(QFrame):
             number = 0
             if self._current is not None:
                 number = sum(self._counts[: self._current.message]) + self._current.ordinal + 1
-            text = tr("{number} of {count}").format(number=f"{number:,}", count=f"{sum(self._counts):,}")
+            text = tr("{number} of {count}").format(number=number_text(number), count=number_text(sum(self._counts)))
         self._count.setText(text)
 
     def _button(self, name: str, run: Callable[[], object]) -> QToolButton:

@@ -13,7 +13,7 @@ from app.language import tr
 from app.text_search import Needle, searchable, thought_blocks
 from app.theme import SPACE_M, SPACE_S, SPACE_XS, current_theme
 from app.thoughts import split_thoughts
-from app.units import rate_text, seconds_text
+from app.units import number_text, rate_text, seconds_text
 from app.widgets.attachment_chips import AttachmentChips, TextDialog
 from app.widgets.markdown_view import MarkdownView
 from app.widgets.marks import HiddenText, Markable
@@ -224,13 +224,14 @@ class MessageView(QWidget):
         cut = isinstance(self._body, MarkdownView) and self._body.cut
         if self._more is not None:
             self._more.setVisible(hidden_chars > 0 or cut)
-            more = tr("Show all: {count} more characters").format(count=f"{hidden_chars:,}")
+            more = tr("Show all: {count} more characters").format(count=number_text(hidden_chars))
             self._more.setText(more if hidden_chars > 0 else tr("Show all"))
 
     def _more_button(self, hidden_chars: int) -> QPushButton:
         """Opens the whole of a message that is too long to be laid out here."""
         button = _quiet_button(
-            tr("Show all: {count} more characters").format(count=f"{hidden_chars:,}"), tr("Show the whole message")
+            tr("Show all: {count} more characters").format(count=number_text(hidden_chars)),
+            tr("Show the whole message"),
         )
         button.setVisible(hidden_chars > 0)
         button.clicked.connect(self._open_whole)

@@ -24,6 +24,101 @@
             <translation>Erneut versuchen</translation>
         </message>
         <message>
+            <location filename="../../app/attachments.py" />
+            <source>“{name}” is not a file.</source>
+            <translation>„{name}“ ist keine Datei.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>Attach the files in it one by one.</source>
+            <translation>Hängen Sie die Dateien darin einzeln an.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>“{name}” cannot be read ({reason}).</source>
+            <translation>„{name}“ kann nicht gelesen werden ({reason}).</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>Check the file and its permissions.</source>
+            <translation>Prüfen Sie die Datei und ihre Zugriffsrechte.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>“{name}” is larger than {limit}.</source>
+            <translation>„{name}“ ist größer als {limit}.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>Attach only the part that matters.</source>
+            <translation>Hängen Sie nur den Teil an, auf den es ankommt.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>“{name}” holds no text.</source>
+            <translation>„{name}“ enthält keinen Text.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>Attach another file.</source>
+            <translation>Hängen Sie eine andere Datei an.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>“{name}” holds more than {limit} characters.</source>
+            <translation>„{name}“ enthält mehr als {limit} Zeichen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>“{name}” is not a text file.</source>
+            <translation>„{name}“ ist keine Textdatei.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>Text, code and PDF files can be attached; save it as one of these.</source>
+            <translation>Text-, Code- und PDF-Dateien können angehängt werden; speichern Sie sie als eine davon.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>“{name}” could not be read in {seconds} seconds.</source>
+            <translation>„{name}“ konnte nicht in {seconds} Sekunden gelesen werden.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>Save the pages that matter as a file of their own.</source>
+            <translation>Speichern Sie die Seiten, auf die es ankommt, als eigene Datei.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>“{name}” is protected by a password.</source>
+            <translation>„{name}“ ist durch ein Passwort geschützt.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>Save a copy without one in your PDF viewer and attach that.</source>
+            <translation>Speichern Sie im PDF-Programm eine Kopie ohne Passwort und hängen Sie diese an.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>“{name}” holds pictures of pages but no text.</source>
+            <translation>„{name}“ enthält Bilder von Seiten, aber keinen Text.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>Run it through text recognition (OCR) first.</source>
+            <translation>Lassen Sie zuerst eine Texterkennung (OCR) darüberlaufen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>“{name}” is a damaged PDF file.</source>
+            <translation>„{name}“ ist eine beschädigte PDF-Datei.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>Open it in a PDF viewer, save it anew and attach that.</source>
+            <translation>Öffnen Sie sie in einem PDF-Programm, speichern Sie sie neu und hängen Sie diese an.</translation>
+        </message>
+        <message>
             <location filename="../../app/engine_words.py" />
             <source>Checking the model</source>
             <translation>Modell wird geprüft</translation>
@@ -308,6 +403,31 @@
             <translation>Die Schrift Inter steht unter der SIL Open Font License.</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/attachment_chips.py" />
+            <source>Show what the model reads of it</source>
+            <translation>Zeigen, was das Modell davon liest</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/attachment_chips.py" />
+            <source>Remove {name}</source>
+            <translation>{name} entfernen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/attachment_chips.py" />
+            <source>{tokens} tokens</source>
+            <translation>{tokens} Token</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/attachment_chips.py" />
+            <source>Attached: {name}</source>
+            <translation>Angehängt: {name}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/attachment_chips.py" />
+            <source>{count} characters</source>
+            <translation>{count} Zeichen</translation>
+        </message>
+        <message>
             <location filename="../../app/widgets/banner.py" />
             <source>Dismiss</source>
             <translation>Schließen</translation>
@@ -321,6 +441,26 @@
             <location filename="../../app/widgets/chat_pane.py" />
             <source>Open this address in your web browser?</source>
             <translation>Diese Adresse im Webbrowser öffnen?</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_pane.py" />
+            <source>Attach text, code or PDF files</source>
+            <translation>Text-, Code- oder PDF-Dateien anhängen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_pane.py" />
+            <source>At most {count} files can be attached; remove some first.</source>
+            <translation>Höchstens {count} Dateien können angehängt werden; entfernen Sie zuerst welche.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_pane.py" />
+            <source>Edit</source>
+            <translation>Bearbeiten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_pane.py" />
+            <source>Leave out the oldest messages and send</source>
+            <translation>Älteste Nachrichten weglassen und senden</translation>
         </message>
         <message>
             <location filename="../../app/widgets/chat_pane.py" />
@@ -378,6 +518,66 @@
             <translation>Mit Experten auf dem Laufwerk laden</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/composer.py" />
+            <source>Attach files</source>
+            <translation>Dateien anhängen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/context_meter.py" />
+            <source>What fills the context</source>
+            <translation>Was den Kontext füllt</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/context_meter.py" />
+            <source>{used} of {all} tokens</source>
+            <translation>{used} von {all} Token</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/context_meter.py" />
+            <source>Context: {text}</source>
+            <translation>Kontext: {text}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/context_meter.py" />
+            <source>The reply may not have the room that is kept for it.</source>
+            <translation>Die Antwort hat vielleicht nicht den Platz, der für sie frei gehalten wird.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/context_meter.py" />
+            <source>System prompt</source>
+            <translation>Systemprompt</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/context_meter.py" />
+            <source>Messages</source>
+            <translation>Nachrichten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/context_meter.py" />
+            <source>Attached files</source>
+            <translation>Angehängte Dateien</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/context_meter.py" />
+            <source>Draft</source>
+            <translation>Entwurf</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/context_meter.py" />
+            <source>Chat template</source>
+            <translation>Chat-Vorlage</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/context_meter.py" />
+            <source>Kept for the reply</source>
+            <translation>Für die Antwort frei gehalten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/context_meter.py" />
+            <source>Free</source>
+            <translation>Frei</translation>
+        </message>
+        <message>
             <location filename="../../app/widgets/empty_state.py" />
             <source>What would you like to know?</source>
             <translation>Was möchten Sie wissen?</translation>
@@ -413,6 +613,41 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/empty_state.py" />
             <source>Ask anything, and watch in the live panel where each expert runs.</source>
             <translation>Fragen Sie, was Sie möchten, und sehen Sie in der Live-Ansicht, wo jeder Experte läuft.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/find_bar.py" />
+            <source>Find in this chat</source>
+            <translation>In diesem Chat suchen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/find_bar.py" />
+            <source>Previous match (Shift+Enter)</source>
+            <translation>Vorheriger Treffer (Umschalt+Eingabe)</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/find_bar.py" />
+            <source>Next match (Enter)</source>
+            <translation>Nächster Treffer (Eingabe)</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/find_bar.py" />
+            <source>Close (Esc)</source>
+            <translation>Schließen (Esc)</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/find_bar.py" />
+            <source>Searching…</source>
+            <translation>Suche läuft …</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/find_bar.py" />
+            <source>No matches</source>
+            <translation>Keine Treffer</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/find_bar.py" />
+            <source>{number} of {count}</source>
+            <translation>{number} von {count}</translation>
         </message>
         <message>
             <location filename="../../app/widgets/loading_bar.py" />
@@ -486,8 +721,28 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/main_window.py" />
+            <source>Next match in this chat</source>
+            <translation>Nächster Treffer in diesem Chat</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/main_window.py" />
+            <source>Previous match in this chat</source>
+            <translation>Vorheriger Treffer in diesem Chat</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/main_window.py" />
             <source>Go to the message field</source>
             <translation>Zum Nachrichtenfeld</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/main_window.py" />
+            <source>&amp;Find in chat…</source>
+            <translation>Im Chat &amp;suchen …</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/main_window.py" />
+            <source>&amp;Attach files…</source>
+            <translation>Dateien an&amp;hängen …</translation>
         </message>
         <message>
             <location filename="../../app/widgets/main_window.py" />
@@ -560,6 +815,34 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <translation>&amp;Über Rooftop</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/message_view.py" />
+            <source>Show all: {count} more characters</source>
+            <translation>Alles zeigen: {count} weitere Zeichen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_view.py" />
+            <source>Show all</source>
+            <translation>Alles zeigen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_view.py" />
+            <source>Show the whole message</source>
+            <translation>Die ganze Nachricht zeigen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_view.py" />
+            <source>Message</source>
+            <translation>Nachricht</translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/message_view.py" />
+            <source>Written without %n older messages, which no longer fit</source>
+            <translation>
+                <numerusform>Ohne %n ältere Nachricht geschrieben, die nicht mehr passt</numerusform>
+                <numerusform>Ohne %n ältere Nachrichten geschrieben, die nicht mehr passen</numerusform>
+            </translation>
+        </message>
+        <message>
             <location filename="../../app/widgets/shortcuts_dialog.py" />
             <source>Keyboard shortcuts</source>
             <translation>Tastenkürzel</translation>
@@ -593,6 +876,29 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/shortcuts_dialog.py" />
             <source>Scroll the chat down by a page</source>
             <translation>Im Chat eine Seite nach unten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/thoughts_view.py" />
+            <source>Thoughts</source>
+            <translation>Gedanken</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/thoughts_view.py" />
+            <source>Thinking…</source>
+            <translation>Denkt nach …</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/thoughts_view.py" />
+            <source>Thought for {time}</source>
+            <translation>{time} nachgedacht</translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/thoughts_view.py" />
+            <source>Thought for %n words</source>
+            <translation>
+                <numerusform>%n Wort nachgedacht</numerusform>
+                <numerusform>%n Wörter nachgedacht</numerusform>
+            </translation>
         </message>
         <message>
             <location filename="../../app/widgets/top_bar.py" />

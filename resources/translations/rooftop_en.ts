@@ -27,5 +27,21 @@
                 <numerusform>%n bytes</numerusform>
             </translation>
         </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/message_view.py" />
+            <source>Written without %n older messages, which no longer fit</source>
+            <translation>
+                <numerusform>Written without %n older message, which no longer fits</numerusform>
+                <numerusform>Written without %n older messages, which no longer fit</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/thoughts_view.py" />
+            <source>Thought for %n words</source>
+            <translation>
+                <numerusform>Thought for %n word</numerusform>
+                <numerusform>Thought for %n words</numerusform>
+            </translation>
+        </message>
     </context>
 </TS>
