@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from PySide6.QtCore import QByteArray, QCoreApplication, QObject, QRectF, Qt, Signal
 from PySide6.QtGui import QColor, QFont, QFontInfo, QFontMetricsF, QImage, QPainter
 from PySide6.QtSvg import QSvgRenderer
+from shiboken6 import isValid
 
 from app.math_svg import Drawing, draw, is_drawable
 
@@ -70,7 +71,9 @@ class FormulaDrawer(QObject):
 
     def _work(self, latex: str, display: bool) -> None:
         """On the pool's thread."""
-        self._done.emit(latex, display, draw(latex, display=display))
+        drawing = draw(latex, display=display)
+        if isValid(self):  # the window may be gone meanwhile
+            self._done.emit(latex, display, drawing)
 
     def _take(self, latex: str, display: bool, drawing: Drawing | None) -> None:
         self._asked.discard((latex, display))

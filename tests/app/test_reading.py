@@ -329,9 +329,10 @@ def test_ten_megabytes_in_one_line_are_laid_out_in_part(qtbot: QtBot, rooftop: A
     qtbot.waitUntil(lambda: view.built)
     shown = sum(len(block.toPlainText()) for block in view._marked_blocks())
     assert shown <= max(MAX_SHOWN_CHARS, MAX_BUBBLE_CHARS) + 1000  # and the breaks between pieces
-    assert view._more is not None
-    assert view._more.isVisible()
-    view._more.click()
+    more = view._more
+    assert more is not None
+    qtbot.waitUntil(more.isVisible)
+    more.click()
     dialog = rooftop.window.findChild(TextDialog)
     assert dialog is not None
     viewer = dialog.findChild(QPlainTextEdit)
