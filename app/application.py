@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, QTimer, Signal
+from PySide6.QtGui import QGuiApplication
 
 from app.announcer import Announcer
 from app.chat_session import ChatSession
@@ -148,6 +149,9 @@ class Application(QObject):
         if self._closed:
             return
         self._closed = True
+        clipboard = QGuiApplication.clipboard()
+        if clipboard.ownsClipboard():  # what a text of ours put there in Python must not outlive Python
+            clipboard.setText(clipboard.text())
         self._keep_window_state()
         self._save()
         if self._telemetry is not None:

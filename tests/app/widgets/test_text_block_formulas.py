@@ -47,6 +47,7 @@ def test_a_selection_is_copied_with_its_sources(qtbot: QtBot, themes: ThemeManag
     block.setTextCursor(cursor)
     block.copy()
     assert QGuiApplication.clipboard().text() == "$a^2$"
+    QGuiApplication.clipboard().setText("")  # made in Python, it must not outlive Python
 
 
 def lowest_ink(image: QImage, left: int, right: int) -> int:
