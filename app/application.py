@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, QTimer, Signal
+from PySide6.QtGui import QGuiApplication
 
 from app.announcer import Announcer
 from app.chat_session import ChatSession
@@ -101,6 +102,7 @@ class Application(QObject):
         self.chats = Chats(self.session, self)
         self._history_path = history_path
         self.chat = ChatPane(self.client, self.session)
+        self.session.overflow = self._settings.overflow
         self.window = MainWindow(self.chat, self.themes, self._settings)
         self._announcer = Announcer(self.chat, self.session, self.chat.banners)
         self._tray: Tray | None = None
@@ -141,6 +143,7 @@ class Application(QObject):
         self._session.clear()
         self.themes.set_mode(settings.theme)
         self._show_tray()
+        self.session.overflow = settings.overflow
         self._save()
         old, new = to_engine_config(before), to_engine_config(settings)
         if not self.client.model_ready or any(getattr(old, name) != getattr(new, name) for name in DEVICE_FIELDS):
@@ -153,6 +156,9 @@ class Application(QObject):
         if self._closed:
             return
         self._closed = True
+        clipboard = QGuiApplication.clipboard()
+        if clipboard.ownsClipboard():  # what a text of ours put there in Python must not outlive Python
+            clipboard.setText(clipboard.text())
         self._keep_window_state()
         self._save()
         self.session.stop()

@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from PySide6.QtWidgets import QApplication
 
     from app.application import Application
+    from app.bench_reading import ReadingTimes
     from app.engine_client import Host
 
 PROBE_MS = 10
 STREAM_S = 10.0
 READY_TIMEOUT_S = 120.0
+READING_S = 8.0
 STARTS = 5
 STOPS = 5
 TURNS_PER_CHAT = 8
@@ -53,6 +55,7 @@ class WindowTimes:
         delay_max_ms: Its maximum.
         stop_shown_ms: Esc to the frame that says "Stopped", worst of several.
         stop_answered_ms: Esc to the engine's answer, worst of several.
+        reading: Huge replies and a long chat.
         problem: Why something is missing.
     """
 
@@ -64,6 +67,7 @@ class WindowTimes:
     delay_max_ms: float | None = None
     stop_shown_ms: float | None = None
     stop_answered_ms: float | None = None
+    reading: ReadingTimes | None = None
     problem: str = ""
 
 
@@ -111,6 +115,10 @@ def words(times: WindowTimes) -> str:
     delays = (times.delay_p50_ms, times.delay_p99_ms, times.delay_max_ms)
     lines.append(f"event loop delay          {' / '.join(_number(delay) for delay in delays)} ms (p50 / p99 / max)")
     lines.append(f"Stop shown / answered     {_number(times.stop_shown_ms)} / {_number(times.stop_answered_ms)} ms")
+    if times.reading is not None:
+        from app.bench_reading import words as reading_words
+
+        lines += reading_words(times.reading)
     return "\n".join([*lines, times.problem]).strip()
 
 
@@ -201,6 +209,10 @@ def _measure(app: QApplication, rooftop: Application, seconds: float) -> WindowT
         return WindowTimes(problem=problems[0] if problems else "The model was not ready in time.")
     times = _stream(app, rooftop, seconds)
     _stop(app, rooftop, times)
+    from app.bench_reading import measure_reading
+
+    rooftop.session.new_chat()
+    times.reading = measure_reading(rooftop.window, rooftop.chat.transcript, READING_S)
     times.problem = problems[0] if problems else ""
     return times
 

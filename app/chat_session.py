@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from app.conversation import (
+    Attachment,
     Conversation,
     Message,
     Removed,
@@ -24,7 +25,7 @@ from app.conversation import (
 from app.engine_client import EngineClient, EngineState
 from app.language import tr
 from engine.config import SamplingParams
-from engine.messages import ErrorReport, Finished, PromptProgress
+from engine.messages import ErrorReport, Finished, LeftOut, Overflow, PromptProgress
 
 WAITING_STATES = frozenset({EngineState.STARTING, EngineState.LOADING})
 PARTIAL_SAVE_MS = 1000
@@ -46,6 +47,7 @@ class ChatSession(QObject):
         message_added(Message): A message is at the end of the shown chat; a reply begins empty.
         reply_progress(int, int): Prompt tokens read and in all, before the first token of the last message.
         reply_text(str): New text of the last message.
+        reply_left_out(Message): The reply is written without some older messages.
         reply_changed(Message): A reply ended, or its numbers came, in whatever chat.
         queued_changed(bool): A message waits for the model, or no longer does.
         busy_changed(bool): A reply is being written in whatever chat, or no longer is.
@@ -58,6 +60,7 @@ class ChatSession(QObject):
     message_added = Signal(object)
     reply_progress = Signal(int, int)
     reply_text = Signal(str)
+    reply_left_out = Signal(object)
     reply_changed = Signal(object)
     queued_changed = Signal(bool)
     busy_changed = Signal(bool)
@@ -75,12 +78,15 @@ class ChatSession(QObject):
         self._asked = False
         self._ending: tuple[Conversation, Message] | None = None
         self._queued = ""
+        self._queued_attachments: tuple[Attachment, ...] = ()
         self._retry_when_ready = False
         self._options: ReplyOptions = lambda _chat: ("", SamplingParams())
         self._save: Save = lambda _chat, _messages, done: done()
         self._forget: Forget = lambda _chat, _messages: None
         self._save_timer = QTimer(self, interval=PARTIAL_SAVE_MS)
         self._save_timer.timeout.connect(self._save_reply)
+        self.overflow: Overflow = "stop"
+        client.left_out.connect(self._on_left_out)
         client.prompt_progress.connect(self._on_progress)
         client.text.connect(self._on_text)
         client.finished.connect(self._on_finished)
@@ -117,26 +123,35 @@ class ChatSession(QObject):
         """Ask this for the system prompt and the sampling of every reply."""
         self._options = options
 
+    def reply_options(self) -> tuple[str, SamplingParams]:
+        """System prompt and sampling of the next reply in the shown chat."""
+        return self._options(self._conversation)
+
     def set_storage(self, save: Save, forget: Forget) -> None:
         """Keep messages with `save`, which calls back when they are safe, or cannot be; `forget` drops deleted ones."""
         self._save, self._forget = save, forget
 
     # ---- the user -----------------------------------------------------------------------------------------------
 
-    def submit(self, text: str) -> bool:
+    def submit(self, text: str, attachments: tuple[Attachment, ...] = ()) -> bool:
         """Send a message, or keep it until the model is free.
+
+        Args:
+            text: What the user wrote; may be empty where files go along.
+            attachments: The files.
 
         Returns:
             Whether it is in the chat now; a draft that waits, or that cannot be sent, stays with the user.
         """
         text = text.strip()
-        if not text or self.writing_here:
+        if not (text or attachments) or self.writing_here:
             return False
         if self.busy or not self._client.model_ready:
             if self.busy or self._client.state in WAITING_STATES:
-                self._set_queued(text)
+                self._queued_attachments = attachments
+                self._set_queued(text or attachments[0].name)
             return False
-        self.message_added.emit(self._conversation.add_user(text))
+        self.message_added.emit(self._conversation.add_user(text, attachments))
         self._ask()
         return True
 
@@ -155,19 +170,33 @@ class ChatSession(QObject):
             self._ending = chat, reply
         self._end_reply(chat, reply)
 
-    def regenerate(self) -> None:
-        """Write another version of the last reply; an engine that is gone is started first."""
+    def take_back(self) -> Message | None:
+        """Take the last question out of the chat, with the reply to it; returns it, to be written anew."""
+        question = next((one for one in reversed(self._conversation.messages) if one.role == "user"), None)
+        if self.busy or question is None:
+            return None
+        place = self._conversation.messages.index(question)
+        self._remove(question)
+        self.path_changed.emit(place, self._conversation.messages[place:])
+        return question
+
+    def regenerate(self, overflow: Overflow | None = None) -> None:
+        """Write another version of the last reply; an engine that is gone is started first.
+
+        Args:
+            overflow: What may be left out this once; None for the setting.
+        """
         reply = self._conversation.last_reply
         if self._refuses() or reply is None or not self._model_or_retry():
             return
         place = len(self._conversation.messages) - 1
         if reply.text.strip():
             self.path_changed.emit(place, [])
-            self._ask(beside=reply)
+            self._ask(reply, overflow)
             return
         self._remove(reply)
         self.path_changed.emit(place, [])
-        self._ask()
+        self._ask(overflow=overflow)
 
     def continue_reply(self) -> None:
         """Let the last reply go on where it ended early, in the same message."""
@@ -252,12 +281,12 @@ class ChatSession(QObject):
                 self._client.restart()
         return self._client.model_ready
 
-    def _ask(self, beside: Message | None = None) -> None:
+    def _ask(self, beside: Message | None = None, overflow: Overflow | None = None) -> None:
         reply = self._conversation.begin_reply(beside)
         self.message_added.emit(reply)
-        self._begin(reply)
+        self._begin(reply, overflow)
 
-    def _begin(self, reply: Message, *, continues: bool = False) -> None:
+    def _begin(self, reply: Message, overflow: Overflow | None = None, *, continues: bool = False) -> None:
         """Save what there is, then let the engine write."""
         chat = self._conversation
         self._reply, self._reply_chat, self._asked = reply, chat, False
@@ -269,7 +298,7 @@ class ChatSession(QObject):
             if self._reply is reply:
                 self._asked = True
                 self._save_timer.start()
-                self._client.generate(turns, sampling, continue_reply=continues)
+                self._client.generate(turns, sampling, overflow or self.overflow, continue_reply=continues)
 
         path = chat.messages
         self._save(chat, path[-2:], generate)
@@ -307,9 +336,14 @@ class ChatSession(QObject):
         if retry:
             self.regenerate()
         elif self._queued:
-            text = self._queued
+            text, attachments = self._queued, self._queued_attachments
             self._set_queued("")
-            self.submit(text)
+            self.submit("" if attachments and text == attachments[0].name else text, attachments)
+
+    def _on_left_out(self, event: LeftOut) -> None:
+        if self._reply is not None:
+            self._reply.left_out = event.messages
+            self.reply_left_out.emit(self._reply)
 
     def _on_progress(self, event: PromptProgress) -> None:
         if self.writing_here:

@@ -6,13 +6,13 @@ was written anew, a question that was edited. Where there are versions, the chat
 
 from __future__ import annotations
 
-import re
 import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from app.thoughts import without_thoughts
 from engine.messages import ChatMessage, ErrorReport, Finished, FinishReason, Timings, Usage
 
 MessageState = Literal["complete", "partial", "stopped", "failed"]
@@ -53,6 +53,7 @@ class Message:
         key: Its name, unlike any other message's.
         parent: The key of the message that it follows, "" at the beginning of the chat.
         created_s: When it began, in seconds since 1970.
+        left_out: Messages that this reply was written without, because the conversation outgrew the context.
     """
 
     role: Literal["user", "assistant"]
@@ -66,6 +67,7 @@ class Message:
     key: str = field(default_factory=_new_key)
     parent: str = ""
     created_s: float = field(default_factory=time.time)
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +230,7 @@ class Conversation:
         """
         turns: list[ChatMessage] = []
         for message in self.messages:
-            content = _with_attachments(message)
+            content = engine_text(message)
             if not content.strip():
                 continue
             if turns and turns[-1].role == message.role:
@@ -265,6 +267,15 @@ def title_from(text: str) -> str:
     return line if len(line) <= TITLE_CHARS else line[: TITLE_CHARS - 1].rstrip() + "…"
 
 
+def engine_text(message: Message) -> str:
+    """A message as the model reads it: files before what the user wrote, replies without what was thought first."""
+    from app.attachments import with_attachments
+
+    if message.role == "assistant":
+        return without_thoughts(message.text)
+    return with_attachments(message.text, message.attachments)
+
+
 def finish_reply(message: Message, event: Finished) -> None:
     """The engine ended the reply; one that the user stopped stays stopped."""
     if message.state == "partial":
@@ -297,17 +308,3 @@ def can_continue(message: Message) -> bool:
     """Whether a reply ended before the model was done."""
     ended_early = message.state in {"stopped", "failed"} or (message.state == "complete" and message.reason == "length")
     return message.role == "assistant" and bool(message.text.strip()) and ended_early
-
-
-def _with_attachments(message: Message) -> str:
-    """The files' texts, each fenced under its name, and below them what the user wrote."""
-    files = [
-        f"{file.name}\n{fence}\n{file.text}\n{fence}" for file in message.attachments if (fence := _fence(file.text))
-    ]
-    return "\n\n".join([*files, message.text]) if files else message.text
-
-
-def _fence(text: str) -> str:
-    """A fence that is longer than any in the text."""
-    longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
-    return "`" * (longest + 1)

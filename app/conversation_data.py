@@ -11,6 +11,7 @@ from app.conversation import Attachment, Conversation, Message, MessageState
 from engine.messages import ErrorReport, FinishReason, Timings, Usage
 
 MAX_SHORT_TEXT = 1000
+MAX_LEFT_OUT = 1 << 20
 _T = TypeVar("_T")
 
 
@@ -32,6 +33,8 @@ def details_of(message: Message) -> dict[str, Any]:
         details["attachments"] = [
             {"name": clean_text(file.name), "text": clean_text(file.text)} for file in message.attachments
         ]
+    if message.left_out:
+        details["left_out"] = message.left_out
     return details
 
 
@@ -90,6 +93,9 @@ def read_details(message: Message, data: Mapping[str, Any]) -> None:
     message.usage = _record(Usage, data.get("usage"))
     message.timings = _record(Timings, data.get("timings"))
     message.error = _record(ErrorReport, data.get("error"))
+    left_out = data.get("left_out")
+    if isinstance(left_out, int) and 0 < left_out < MAX_LEFT_OUT:
+        message.left_out = left_out
     files = data.get("attachments")
     if isinstance(files, list):
         found = (_record(Attachment, file) for file in files)

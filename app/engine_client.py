@@ -1,7 +1,7 @@
 """The window's side of the engine: requests out, events in, as Qt signals. The only file that starts the engine.
 
 One request is under way at a time; the others wait here. A request is answered by `Ready`, `Finished` or `Failed`; a
-`Ready` that says what it is `because` of answers none.
+`Ready` that says what it is `because` of answers none. `CountTokens` goes past all others, and so does its answer.
 
     STOPPED --load--> STARTING --first event--> LOADING --Ready--> READY <--Finished-- GENERATING
                                                                      '---generate------^
@@ -30,11 +30,13 @@ from app.recovery import Recovery
 from engine.errors import RooftopError
 from engine.messages import (
     Cancel,
+    CountTokens,
     ErrorReport,
     Event,
     Failed,
     Finished,
     Generate,
+    LeftOut,
     Load,
     Loading,
     Passes,
@@ -47,13 +49,14 @@ from engine.messages import (
     Shutdown,
     Snapshot,
     Token,
+    TokensCounted,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.config import EngineConfig, SamplingParams
-    from engine.messages import ChatMessage
+    from engine.messages import ChatMessage, Overflow
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +108,8 @@ class EngineClient(QObject):
 
     Signals:
         loading(Loading), ready(Ready), prompt_progress(PromptProgress), snapshot(Snapshot): As the engine says.
+        left_out(LeftOut): The reply is written without the conversation's older messages.
+        counted(TokensCounted): The answer to `count_tokens`.
         text(str): New text of the reply, gathered to 30 Hz.
         passes(tuple[PassRecord, ...]): What the passes behind the latest tokens did, gathered likewise.
         finished(Finished): A reply is complete or was cancelled.
@@ -116,6 +121,8 @@ class EngineClient(QObject):
     loading = Signal(object)
     ready = Signal(object)
     prompt_progress = Signal(object)
+    left_out = Signal(object)
+    counted = Signal(object)
     text = Signal(str)
     passes = Signal(object)
     snapshot = Signal(object)
@@ -181,10 +188,21 @@ class EngineClient(QObject):
             self._request(self._load)
 
     def generate(
-        self, messages: tuple[ChatMessage, ...], sampling: SamplingParams, *, continue_reply: bool = False
+        self,
+        messages: tuple[ChatMessage, ...],
+        sampling: SamplingParams,
+        overflow: Overflow = "stop",
+        *,
+        continue_reply: bool = False,
     ) -> None:
         """Answer a conversation, or let its last reply go on; after a `cancel` as soon as the engine is free."""
-        self._request(Generate(messages, sampling, continue_reply))
+        self._request(Generate(messages, sampling, overflow, continue_reply))
+
+    def count_tokens(self, number: int, messages: tuple[ChatMessage, ...], texts: tuple[str, ...]) -> None:
+        """Count tokens, as in `CountTokens`, also while a reply is written; without a model nothing happens."""
+        if self._host is not None and self._model_ready:
+            self._host.send(CountTokens(number, messages, texts))
+            self._wake()
 
     def reconfigure(self, config: EngineConfig) -> None:
         """Take other settings, after the reply in progress."""
@@ -298,21 +316,29 @@ class EngineClient(QObject):
     def _handle(self, event: Event) -> None:
         match event:
             case Loading():
-                if isinstance(self._current, Load) and not self._cancelling:
-                    self._enter(EngineState.LOADING)
-                if not self._cancelling:
-                    self.loading.emit(event)
+                self._on_loading(event)
             case Ready():
                 self._on_ready(event)
-            case PromptProgress():
-                if self._state is EngineState.GENERATING:
-                    self.prompt_progress.emit(event)
+            case TokensCounted():
+                self.counted.emit(event)
+            case LeftOut() | PromptProgress():
+                self._on_prompt(event)
             case Finished():
                 self._answered(lambda: self.finished.emit(event))
             case Failed(error):
                 self._failed(error)
             case _:
                 log.warning("An event of an unknown kind: %s", type(event).__name__)
+
+    def _on_loading(self, event: Loading) -> None:
+        if not self._cancelling:
+            if isinstance(self._current, Load):
+                self._enter(EngineState.LOADING)
+            self.loading.emit(event)
+
+    def _on_prompt(self, event: LeftOut | PromptProgress) -> None:
+        if self._state is EngineState.GENERATING:
+            (self.left_out if isinstance(event, LeftOut) else self.prompt_progress).emit(event)
 
     def _on_ready(self, event: Ready) -> None:
         if not event.because:

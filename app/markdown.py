@@ -6,15 +6,18 @@ A reply is cut into its top-level blocks, so that the window re-renders only the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from html import escape
+from html import escape, unescape
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from markdown_it import MarkdownIt
 from markdown_it.common.utils import escapeHtml
 
+from app import math_markdown
 from app.highlight import highlight_lines
 
 if TYPE_CHECKING:
@@ -26,6 +29,12 @@ if TYPE_CHECKING:
 
 MAX_LINK_CHARS = 2048
 MAX_NESTING = 20
+MAX_LINE_CHARS = 2000
+MAX_MERGED_CHARS = 20_000
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+_IMAGE = re.compile(r"<img [^>]*>")
+_BREAK = re.compile(r"<br ?/?>|</(?:p|li|h\d|td|th|tr|pre|blockquote)>")
+_TAG = re.compile(r"<[^>]*>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,39 @@ class Block:
 
 
 def split_blocks(source: str) -> list[Block]:
-    """Cut Markdown, its lines ended by newlines alone, into its top-level blocks, in order."""
+    """Cut Markdown, its lines ended by newlines alone, into its top-level blocks, in order.
+
+    A line of prose longer than `MAX_LINE_CHARS` is cut into pieces first, each a block: neither the parser nor Qt
+    has to lay it out whole, and while it grows only its last piece is rendered anew.
+    """
+    cuts = [0, *_long_line_cuts(source), len(source)]
+    blocks: list[Block] = []
+    for first, last in pairwise(cuts):
+        blocks += [replace(block, start=block.start + first) for block in _parse_blocks(source[first:last])]
+    return blocks
+
+
+def _long_line_cuts(source: str) -> list[int]:
+    """Where overlong lines outside of fences are cut, after white space if there is any; stable while text is added."""
+    cuts: list[int] = []
+    if len(source) <= MAX_LINE_CHARS:
+        return cuts
+    start, fence = 0, ""
+    for line in source.split("\n"):
+        mark = _FENCE.match(line)
+        if mark is not None and (not fence or line.strip().startswith(fence)):
+            fence = "" if fence else mark[1]
+        end, first = start + len(line), start
+        while not fence and end - first > MAX_LINE_CHARS:
+            space = source.rfind(" ", first + MAX_LINE_CHARS // 2, first + MAX_LINE_CHARS)
+            first = space + 1 if space >= 0 else first + MAX_LINE_CHARS
+            cuts.append(first)
+        start = end + 1
+    return cuts
+
+
+def _parse_blocks(source: str) -> list[Block]:
+    """The top-level blocks of Markdown without overlong lines."""
     markdown = _parser()
     env: dict[str, Any] = {}
     tokens = markdown.parse(source, env)
@@ -76,11 +117,27 @@ def merge_prose(blocks: list[Block]) -> list[Block]:
     merged: list[Block] = []
     for block in blocks:
         last = merged[-1] if merged else None
-        if last is not None and last.kind == block.kind == "prose" and last.joins and block.joins:
+        if (
+            last is not None
+            and last.kind == block.kind == "prose"
+            and last.joins
+            and block.joins
+            and len(last.html) < MAX_MERGED_CHARS
+        ):
             merged[-1] = Block("prose", merged[-1].start, html=merged[-1].html + block.html)
         else:
             merged.append(block)
     return merged
+
+
+def plain_blocks(source: str) -> list[str]:
+    """The text that a finished reply shows, block by block of `merge_prose`; a formula is one replacement character."""
+    return [block.text if block.kind == "code" else _plain(block.html) for block in merge_prose(split_blocks(source))]
+
+
+def _plain(html: str) -> str:
+    """The text in our own HTML."""
+    return unescape(_TAG.sub("", _BREAK.sub("\n", _IMAGE.sub("\N{OBJECT REPLACEMENT CHARACTER}", html))))
 
 
 def is_safe_link(url: str) -> bool:
@@ -98,6 +155,7 @@ def is_safe_link(url: str) -> bool:
 def _parser() -> MarkdownIt:
     markdown = MarkdownIt("commonmark", {"html": False, "maxNesting": MAX_NESTING, "breaks": True})
     markdown.enable(["table", "strikethrough"])
+    math_markdown.install(markdown)
     markdown.validateLink = is_safe_link  # type: ignore[method-assign]
     markdown.add_render_rule("image", _render_image)
     markdown.add_render_rule("fence", _render_nested_code)

@@ -20,6 +20,7 @@ import platformdirs
 from app.language import Language
 from engine.config import MAX_CONTEXT_TOKENS, MIN_CONTEXT_TOKENS, EngineConfig, KvPrecision
 from engine.errors import ConfigurationError, RooftopError
+from engine.messages import Overflow
 
 APP_NAME = "rooftop"
 GUIDE_MODEL = "guide"
@@ -54,6 +55,7 @@ class Settings:
         tray: Whether closing the window keeps the program in the tray.
         tray_told: Whether the user has been told so.
         sidebar_visible: Whether the list of chats is shown.
+        overflow: What to do when a chat outgrows the context: stop, or leave out its oldest turns or its middle.
         panel_visible: Whether the live panel is shown.
         panel_folded: Keys of the panel's sections that are folded, with commas between.
         window_geometry: Qt's saved geometry, base64.
@@ -76,6 +78,7 @@ class Settings:
     tray: bool = False
     tray_told: bool = False
     sidebar_visible: bool = True
+    overflow: Overflow = "stop"
     panel_visible: bool = True
     panel_folded: str = ""
     window_geometry: str = ""
@@ -89,6 +92,7 @@ class Settings:
                 raise ConfigurationError(f"The setting {name} is not a usable text.", "Restore the default.")
         if not self.model:
             raise ConfigurationError("The setting model is empty.", "Open a model.")
+        _require_policy(self.overflow)
         _require_whole("vram_budget_bytes", self.vram_budget_bytes, 0, MAX_BYTES, optional=True)
         _require_whole("context_tokens", self.context_tokens, MIN_CONTEXT_TOKENS, MAX_CONTEXT_TOKENS)
         _require_whole("cpu_threads", self.cpu_threads, 1, 1024, optional=True)
@@ -253,3 +257,8 @@ def _require_whole(name: str, value: object, low: int, high: int, *, optional: b
         return
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ConfigurationError(f"The setting {name} is {value!r}, outside {low} to {high}.", "Restore the default.")
+
+
+def _require_policy(overflow: object) -> None:
+    if overflow not in get_args(Overflow):
+        raise ConfigurationError(f"The overflow policy {overflow!r} does not exist.", "Restore the default.")

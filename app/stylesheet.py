@@ -26,7 +26,7 @@ QMenu::item:selected { background: $surface_alt; color: $text; }
 QMenu::item:disabled { color: $text_dim; }
 QMenu::separator { height: 1px; background: $border; margin: 5px 8px; }
 
-QLabel#dim, QLabel#codeLanguage { color: $text_dim; font-size: ${small}pt; }
+QLabel#dim, QLabel#codeLanguage, QLabel#thoughtsPreview { color: $text_dim; font-size: ${small}pt; }
 QLabel#dim[tone="error"] { color: $error; }
 QLabel#title { font-size: ${title}pt; font-weight: 600; }
 QLabel#modelName { font-size: ${large}pt; font-weight: 600; }
@@ -86,6 +86,20 @@ QListView#chats { background: transparent; border: none; outline: none; }
 QLineEdit#rename { border: 1px solid $accent; padding: 2px 6px; }
 QFrame#toast { background: $surface; border: 1px solid $border; border-radius: 9px; }
 QFrame#toast QPushButton#quiet { color: $accent; font-weight: 600; }
+
+QToolButton#thoughts { color: $text_dim; padding: 2px 6px 2px 2px; font-size: ${small}pt; }
+QFrame#thoughtsText { border: none; border-left: 2px solid $border; }
+QFrame#chip { background: $surface; border: 1px solid $border; border-radius: 8px; }
+QPushButton#chipName { background: transparent; border: 1px solid transparent; border-radius: 7px; padding: 3px 6px;
+    font-size: ${small}pt; text-align: left; }
+QPushButton#chipName:hover, QToolButton#chipRemove:hover { background: $surface_alt; }
+QPushButton#chipName:focus, QToolButton#chipRemove:focus { border: 1px solid $accent; }
+QToolButton#chipRemove { padding: 3px; border-radius: 6px; }
+QPushButton#quiet[tone="warning"] { color: $warning; }
+QFrame#popup { background: $surface; border: 1px solid $border; }
+QFrame#findBar { background: $surface; border: 1px solid $border; border-radius: 9px; }
+QFrame#findBar QLineEdit { border: none; background: transparent; }
+
 QFrame#topBar { background: $window; border: none; border-bottom: 1px solid $border; }
 QFrame#bubble { background: $surface_alt; border-radius: 14px; }
 QFrame#bubble QTextEdit { background: transparent; }
@@ -156,6 +170,7 @@ def document_css(theme: Theme) -> str:
         f"p, ul, ol, pre, blockquote, table {{ margin-top: 0; margin-bottom: {BLOCK_GAP_PX}px; }} "
         f"p, li, td {{ line-height: {LINE_HEIGHT_PERCENT}%; }} strong {{ font-weight: 600; }} "
         f"li {{ margin-bottom: 3px; }} li p {{ margin-bottom: 3px; }} .last {{ margin-bottom: {BLOCK_GAP_PX}px; }} "
+        f".formula {{ line-height: 100%; }} "
         f"h1, h2, h3, h4, h5, h6 {{ margin-top: 4px; margin-bottom: 8px; font-weight: 600; }} "
         f"h1 {{ font-size: large; }} h2 {{ font-size: large; }} h3, h4, h5, h6 {{ font-size: medium; }} "
         f"a {{ color: {theme.accent}; text-decoration: underline; }} "

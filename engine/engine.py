@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from engine.checkpoint.catalog import resolve_model
 from engine.checkpoint.checkpoint import open_checkpoint
 from engine.config import DEVICE_FIELDS, EngineConfig, ModelConfig, SamplingParams
+from engine.context_window import Fitted, fit, reserved_tokens
 from engine.devices import device_faults, why_unusable
 from engine.errors import ConfigurationError, PromptTooLongError
 from engine.experts.calibration import calibrate
@@ -39,15 +40,19 @@ from engine.messages import (
     ChatMessage,
     CostModel,
     Event,
+    LeftOut,
     Loading,
+    Overflow,
     PlacementPlan,
     PlanningInputs,
     Ready,
     Snapshot,
+    TokensCounted,
 )
 from engine.model.weights import TORCH_DTYPES
 from engine.planning import keep_costs, keep_popularity, kept_costs, kept_popularity, planned_kernels
 from engine.reply import Reply
+from engine.token_counts import TokenCounts
 from engine.tokenizer import ChatTokenizer
 from engine.vram_watch import OtherPrograms, Reader
 
@@ -109,6 +114,7 @@ class Engine:
         with open_checkpoint(path) as checkpoint:
             self.model: ModelConfig = checkpoint.config
             self._tokenizer = ChatTokenizer.open(path) if require_tokenizer else None
+            self._counts: TokenCounts | None = None
             self._popularity = kept_popularity(path, self.model, config)
             known = kept_costs(self.model, self._hardware, config)
             costs = known or assumed_costs(self.model, self._hardware, config, self._kernels)
@@ -246,6 +252,7 @@ class Engine:
         messages: Prompt,
         sampling: SamplingParams | None = None,
         cancelled: Cancelled = _never,
+        overflow: Overflow = "stop",
         *,
         continue_reply: bool = False,
     ) -> Iterator[Event]:
@@ -256,24 +263,27 @@ class Engine:
                 token ids are continued without a tokenizer (texts stay empty then).
             sampling: How to draw tokens; None takes the defaults.
             cancelled: Asked before every layer and expert; True ends the reply.
+            overflow: What may be left out of a conversation that outgrew the context, as in `Generate`.
             continue_reply: The last message is a reply that goes on where it ended; only what is new is told.
 
         Yields:
-            `PromptProgress`, then `Token`s, `Snapshot`s in between, and one `Finished` at the end.
+            `LeftOut` where that was needed, `PromptProgress`, then `Token`s, `Snapshot`s in between, and one `Finished`
+            at the end.
 
         Raises:
             PromptTooLongError: The prompt leaves no room in the context.
             CheckpointError: The model has no usable tokenizer or chat template.
             GpuLostError: The GPU broke off; the tokens so far stand.
         """
-        prompt, tokenizer = self._tokenised(messages, continue_reply=continue_reply)
+        sampling = sampling or SamplingParams()
+        fitted, tokenizer = self._tokenised(messages, sampling, overflow, continue_reply=continue_reply)
+        prompt, loaded = fitted.prompt, self._loaded
         self._check_prompt(prompt, room=1)
-        loaded = self._loaded
+        if fitted.left_out:
+            yield LeftOut(fitted.left_out, fitted.left_out_tokens)
         try:
             with device_faults():
-                reply = Reply(
-                    loaded, tokenizer, prompt, sampling or SamplingParams(), cancelled, continues=continue_reply
-                )
+                reply = Reply(loaded, tokenizer, prompt, sampling, cancelled, continues=continue_reply)
                 yield from reply.events()
         finally:
             self._settle_shortages(loaded)
@@ -290,14 +300,25 @@ class Engine:
             self._tokenizer = ChatTokenizer.open(self._path)
         return self._tokenizer
 
-    def _tokenised(self, prompt: Prompt, *, continue_reply: bool) -> tuple[list[int], ChatTokenizer | None]:
+    def count_tokens(self, number: int, messages: Sequence[ChatMessage], texts: Sequence[str]) -> TokensCounted:
+        """Count the tokens of a conversation, and of texts, without computing anything; as in `CountTokens`."""
+        counts = TokenCounts(self.tokenizer) if self._counts is None else self._counts
+        self._counts = counts
+        return counts.answer(number, messages, texts, self._loaded.decoder.cache.capacity)
+
+    def _tokenised(
+        self, prompt: Prompt, sampling: SamplingParams, overflow: Overflow, *, continue_reply: bool
+    ) -> tuple[Fitted, ChatTokenizer | None]:
         """Ids of a conversation through the chat template, of a raw prompt, or as given; and what turns ids to text."""
         if isinstance(prompt, str):
-            return self.tokenizer.encode(prompt), self.tokenizer
+            return Fitted(self.tokenizer.encode(prompt)), self.tokenizer
         if all(isinstance(item, int) for item in prompt):
-            return [int(str(item)) for item in prompt], None
+            return Fitted([int(str(item)) for item in prompt]), None
+        capacity = self._loaded.decoder.cache.capacity
+        limit = capacity - reserved_tokens(sampling.max_tokens, capacity)
         chat = [_as_message(item) for item in prompt]
-        return self.tokenizer.encode_chat(chat, continue_reply=continue_reply), self.tokenizer
+        encode = partial(self.tokenizer.encode_chat, continue_reply=continue_reply)
+        return fit(chat, encode, limit, overflow), self.tokenizer
 
     def _check_prompt(self, prompt: list[int], room: int) -> None:
         """Refuse a prompt that cannot be computed; `room` tokens must stay free after it."""

@@ -6,7 +6,7 @@ requests and polls for events; nothing here blocks a window or raises because an
 - The thread that drains the child's events also starts the child, because Linux's "kill me when my parent dies" means
   the parent's *thread*: it lives exactly as long as the child's stdout is open.
 - A child that ends unasked leaves exactly one `Failed` with code "engine-stopped". It answers all that was under way.
-  What is sent to a dead engine is answered by a `Failed` each, `Cancel` and `Shutdown` excepted.
+  What is sent to a dead engine is answered by a `Failed` each, `Cancel`, `CountTokens` and `Shutdown` excepted.
 - The child's stderr goes to a log of bounded size.
 """
 
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 from engine.errors import EngineStoppedError
-from engine.messages import Cancel, ErrorReport, Event, Failed, Request, Shutdown, Snapshot
+from engine.messages import Cancel, CountTokens, ErrorReport, Event, Failed, Request, Shutdown, Snapshot
 from engine.pipe import BrokenFrameError, read_message, write_message
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class EngineHost(ABC):
         return self._inbox.wait(timeout_s)
 
     def _answer_for_the_dead(self, request: Request) -> None:
-        if not isinstance(request, (Cancel, Shutdown)):
+        if not isinstance(request, (Cancel, CountTokens, Shutdown)):
             self._inbox.add(_stopped("The engine is not running."))
 
 

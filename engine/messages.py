@@ -1,8 +1,9 @@
 """All that crosses the queue between the window and the engine: frozen, picklable, free of torch.
 
-Requests go in (`Load`, `Generate`, `Reconfigure`, `Recalibrate`, `Cancel`, `Shutdown`); events come out. One reply is
-produced at a time, and every `Generate` ends in exactly one `Finished` or `Failed`, also when cancelled. Times are in
-seconds, sizes in bytes. Only data is here: `engine.experts` makes plans and predictions and finds the words for them.
+Requests go in (`Load`, `Generate`, `CountTokens`, `Reconfigure`, `Recalibrate`, `Cancel`, `Shutdown`); events come out.
+One reply is produced at a time, and every `Generate` ends in exactly one `Finished` or `Failed`, also when cancelled.
+Times are in seconds, sizes in bytes. Only data is here: `engine.experts` makes plans and predictions and finds the
+words for them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from engine.hardware import HardwareProfile
 Place = Literal["gpu", "stream", "cpu"]
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "cancelled", "context"]
+Overflow = Literal["stop", "drop_oldest", "drop_middle"]  # of a conversation that outgrew the context
 
 TORCH_KERNELS = "torch"  # `PlanningInputs.kernels` without a library of our own
 
@@ -275,6 +277,34 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What `Generate.overflow` left out of a conversation that outgrew the context; told before the prompt is read."""
+
+    messages: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokensCounted:
+    """The answer to a `CountTokens`.
+
+    Attributes:
+        id: Of the request.
+        per_message: Tokens of each message's content.
+        per_text: Tokens of each text.
+        total: Tokens of the whole prompt, the chat template's own included. What outgrew the context is not rendered:
+            then it is the sum of the messages.
+        context_tokens: What the context holds; 0 where no model is loaded, and nothing was counted.
+    """
+
+    id: int
+    per_message: tuple[int, ...]
+    per_text: tuple[int, ...]
+    total: int
+    context_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class PromptProgress:
     """Prompt tokens in the KV cache so far, cached ones included."""
 
@@ -394,7 +424,7 @@ class Failed:
     error: ErrorReport
 
 
-Event = Loading | Ready | PromptProgress | Token | Snapshot | Passes | Finished | Failed
+Event = Loading | Ready | LeftOut | TokensCounted | PromptProgress | Token | Snapshot | Passes | Finished | Failed
 
 
 # ---- requests: into the engine --------------------------------------------------------------------------------------
@@ -420,12 +450,35 @@ class Load:
 class Generate:
     """Answer a conversation. Answered by `PromptProgress`, `Token`, `Snapshot`..., then `Finished` or `Failed`.
 
-    With `continue_reply` the last message is a reply that goes on where it ended, and only what is new is sent.
+    Attributes:
+        messages: The conversation, oldest first.
+        sampling: How to draw tokens.
+        overflow: What to do with one that leaves too little room for the reply: fail, or leave out whole turns, the
+            oldest or those after the first. `LeftOut` tells of it.
+        continue_reply: The last message is a reply that goes on where it ended; only what is new is sent.
     """
 
     messages: tuple[ChatMessage, ...]
     sampling: SamplingParams
+    overflow: Overflow = "stop"
     continue_reply: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CountTokens:
+    """Count tokens. Answered by `TokensCounted` between two events of a reply, or after a load.
+
+    Of several that wait only the last is answered.
+
+    Attributes:
+        id: Comes back with the answer.
+        messages: A conversation.
+        texts: Texts to be counted each by itself, such as files that the messages hold.
+    """
+
+    id: int
+    messages: tuple[ChatMessage, ...]
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -450,4 +503,4 @@ class Shutdown:
     """End the engine thread and its process."""
 
 
-Request = Load | Generate | Reconfigure | Recalibrate | Cancel | Shutdown
+Request = Load | Generate | CountTokens | Reconfigure | Recalibrate | Cancel | Shutdown

@@ -11,6 +11,8 @@ Run as `python -m engine.worker` it is the engine's own process. Its protocol:
 `Cancel` concerns what was submitted before it, and never what comes after. A queued reply or load that it meets is
 answered without being started. `Reconfigure` is never cancelled.
 
+`CountTokens` needs the tokenizer alone: it is answered between two events of a reply too, and of several the last.
+
 While a model is loaded, a watch asks what other programs take of its GPU. Between any two events of a reply, and at
 once where there is none, the engine makes way; a `Ready` with `because` tells of it, as of memory that ran out.
 """
@@ -34,6 +36,7 @@ from engine.config import EngineConfig
 from engine.errors import ConfigurationError, OperationCancelledError, RooftopError
 from engine.messages import (
     Cancel,
+    CountTokens,
     ErrorReport,
     Event,
     Failed,
@@ -46,6 +49,7 @@ from engine.messages import (
     Request,
     Shutdown,
     Timings,
+    TokensCounted,
     Usage,
 )
 from engine.pipe import BrokenFrameError, read_message, write_message
@@ -74,6 +78,10 @@ class _MakeWay:
     """The watch's own request: it wakes the engine thread, which looks for itself how much to leave to others."""
 
 
+class _Count:
+    """A count waits: wakes the engine thread."""
+
+
 class EngineWorker:
     """Owns the engine on a thread of its own.
 
@@ -90,7 +98,8 @@ class EngineWorker:
         self._told: Ready | None = None
         self._watch: VramWatch | None = None
         self._others_bytes: deque[int] = deque(maxlen=1)  # what to leave to other programs, until that is done
-        self._requests: queue.SimpleQueue[tuple[int, Request | _MakeWay]] = queue.SimpleQueue()
+        self._counts: deque[CountTokens] = deque(maxlen=1)
+        self._requests: queue.SimpleQueue[tuple[int, Request | _MakeWay | _Count]] = queue.SimpleQueue()
         self._numbers = itertools.count(1)
         self._submitting = threading.Lock()
         self._last_submitted = 0
@@ -108,6 +117,10 @@ class EngineWorker:
 
     def submit(self, request: Request) -> None:
         """Hand in a request, from any thread; returns at once."""
+        if isinstance(request, CountTokens):
+            self._counts.append(request)
+            self._requests.put((0, _Count()))
+            return
         with self._submitting:
             if isinstance(request, (Cancel, Shutdown)):
                 self._cancelled_through = self._last_submitted
@@ -129,7 +142,7 @@ class EngineWorker:
             self._answer(number, request)
         self._answer(0, request)
 
-    def _answer(self, number: int, request: Request | _MakeWay) -> None:
+    def _answer(self, number: int, request: Request | _MakeWay | _Count) -> None:
         """Carry out one request; whatever goes wrong becomes a `Failed`."""
         try:
             self._carry_out(request, lambda: number <= self._cancelled_through)
@@ -139,10 +152,12 @@ class EngineWorker:
             _log.exception("Unexpected error in the engine")
             self._emit(Failed(_internal(error)))
 
-    def _carry_out(self, request: Request | _MakeWay, cancelled: Callable[[], bool]) -> None:
+    def _carry_out(self, request: Request | _MakeWay | _Count, cancelled: Callable[[], bool]) -> None:
         match request:
             case _MakeWay():
                 self._make_way()
+            case _Count():
+                self._count()
             case Load():
                 self._load_model(request, cancelled)
             case Generate():
@@ -156,8 +171,8 @@ class EngineWorker:
                 self._tell_ready()
             case Shutdown():
                 self._close()
-            case Cancel():
-                raise AssertionError("Cancel takes effect in submit")
+            case Cancel() | CountTokens():
+                raise AssertionError("submit sees to it")
 
     def _load_model(self, request: Load, cancelled: Callable[[], bool]) -> None:
         _check(cancelled)
@@ -176,12 +191,13 @@ class EngineWorker:
         finished = False
         try:
             for event in engine.generate(
-                request.messages, request.sampling, cancelled, continue_reply=request.continue_reply
+                request.messages, request.sampling, cancelled, request.overflow, continue_reply=request.continue_reply
             ):
                 self._emit(event)
                 finished = isinstance(event, Finished)
                 if not finished:
                     self._make_way()
+                    self._count()
             assert finished, "a reply ends with Finished"
         finally:
             if engine.ready != self._told:
@@ -196,6 +212,15 @@ class EngineWorker:
         """Leave to other programs what the watch asked for, if that was not done yet."""
         if self._others_bytes and self._loaded().make_way(self._others_bytes.popleft()):
             self._tell_ready()
+
+    def _count(self) -> None:
+        """Answer the latest count, if one waits."""
+        if self._counts:
+            request, engine = self._counts.popleft(), self._engine
+            if engine is None:
+                self._emit(TokensCounted(request.id, (), (), 0, 0))
+            else:
+                self._emit(engine.count_tokens(request.id, request.messages, request.texts))
 
     def _loaded(self) -> Engine:
         if self._engine is None:
@@ -266,7 +291,7 @@ def _pump(requests: BinaryIO, worker: EngineWorker) -> None:
         request = read_message(requests)
         if request is None or isinstance(request, Shutdown):
             return
-        if not isinstance(request, (Load, Generate, Reconfigure, Recalibrate, Cancel)):
+        if not isinstance(request, (Load, Generate, CountTokens, Reconfigure, Recalibrate, Cancel)):
             raise BrokenFrameError(f"A {type(request).__name__} is no request.", "Start Rooftop again.")
         worker.submit(request)
 

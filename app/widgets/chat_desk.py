@@ -63,7 +63,8 @@ class ChatDesk(QObject):
         window.export_requested.connect(self._export)
         window.import_requested.connect(self._ask_import)
         window.activated.connect(chats.refresh)
-        window.chat.composer.draft_changed.connect(chats.keep_draft)
+        composer = window.chat.composer
+        composer.draft_changed.connect(lambda: chats.keep_draft(composer.draft))
 
     # ---- the list -----------------------------------------------------------------------------------------------
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QUrl, Signal
 from PySide6.QtGui import QDesktopServices
-from PySide6.QtWidgets import QMessageBox, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFileDialog, QMessageBox, QVBoxLayout, QWidget
 
+from app.attachment_reader import AttachmentReader
+from app.attachments import MAX_ATTACHMENTS
+from app.context_use import ContextCounter
 from app.engine_client import EngineState
 from app.engine_words import in_window, offers_disk
 from app.language import tr
@@ -15,6 +19,7 @@ from app.theme import SPACE_M, SPACE_S
 from app.units import number_text
 from app.widgets.banner import Action, BannerArea
 from app.widgets.composer import HINT, Composer, ComposerMode
+from app.widgets.find_bar import FindBar
 from app.widgets.loading_bar import LoadingBar
 from app.widgets.toast import Toast
 from app.widgets.transcript import Transcript
@@ -23,7 +28,7 @@ if TYPE_CHECKING:
     from PySide6.QtGui import QResizeEvent
 
     from app.chat_session import ChatSession
-    from app.conversation import Conversation, Message, Removed
+    from app.conversation import Attachment, Conversation, Message, Removed
     from app.engine_client import EngineClient
     from engine.messages import ErrorReport, Loading
 
@@ -57,8 +62,12 @@ class ChatPane(QWidget):
         self.transcript = Transcript()
         self.composer = Composer()
         self.toast = Toast(self, self.composer)
+        self.find_bar = FindBar(self.transcript)
+        self._reader = AttachmentReader(self)
+        self._counter = ContextCounter(client, session, self)
         self._notices = QWidget()
         self.transcript.set_versions_by(self._version_of)
+        self._trimmed = False
         self._arrange()
         self._connect_widgets()
         self._connect_session()
@@ -87,7 +96,7 @@ class ChatPane(QWidget):
 
     def restyle(self) -> None:
         """Take the theme in force."""
-        for part in (self.banners, self.transcript, self.composer):
+        for part in (self.banners, self.find_bar, self.transcript, self.composer):
             part.restyle()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
@@ -103,6 +112,7 @@ class ChatPane(QWidget):
         self._notices_layout.setSpacing(SPACE_S)
         self._notices_layout.addWidget(self.banners)
         self._notices_layout.addWidget(self.loading_bar)
+        self._notices_layout.addWidget(self.find_bar)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
@@ -114,6 +124,14 @@ class ChatPane(QWidget):
         self.composer.send_requested.connect(self._send)
         self.composer.stop_requested.connect(self._session.stop)
         self.composer.withdraw_requested.connect(self._session.withdraw)
+        self.composer.attach_requested.connect(self.choose_files)
+        self.composer.files_given.connect(self.attach)
+        self.composer.draft_changed.connect(self._draft_changed)
+        self.find_bar.closed.connect(self.composer.setFocus)
+        self._reader.loaded.connect(self._attached)
+        self._reader.refused.connect(lambda sentence: self.banners.show_banner("attachment", sentence))
+        self._counter.changed.connect(self.composer.meter.show_use)
+        self._counter.draft_files_counted.connect(self.composer.chips.show_tokens)
         self.composer.paged.connect(self.transcript.scroll_by_page)
         self.transcript.question_chosen.connect(self._ask)
         self.transcript.link_clicked.connect(self.open_link)
@@ -127,6 +145,7 @@ class ChatPane(QWidget):
         session.reply_text.connect(self._reply_text)
         session.reply_progress.connect(self._prompt_progress)
         session.reply_changed.connect(self._reply_changed)
+        session.reply_left_out.connect(self._reply_left_out)
         session.chat_shown.connect(self._show_chat)
         session.path_changed.connect(self.transcript.show_from)
         session.removed.connect(self._removed)
@@ -139,8 +158,60 @@ class ChatPane(QWidget):
 
     # ---- the user -----------------------------------------------------------------------------------------------
 
+    def choose_files(self) -> None:
+        """Ask for files to attach."""
+        names, _ = QFileDialog.getOpenFileNames(self, tr("Attach text, code or PDF files"))
+        self.attach([Path(name) for name in names])
+
+    def attach(self, paths: list[Path]) -> None:
+        """Attach files to the draft, as soon as they are read."""
+        room = MAX_ATTACHMENTS - len(self.composer.attachments)
+        if len(paths) > room:
+            sentence = tr("At most {count} files can be attached; remove some first.").format(count=MAX_ATTACHMENTS)
+            self.banners.show_banner("attachment", sentence)
+        else:
+            self.banners.dismiss("attachment")
+        if paths[: max(0, room)]:
+            self._reader.read(paths[: max(0, room)])
+        self.composer.setFocus()
+
+    def _attached(self, attachment: Attachment) -> None:
+        self.composer.add_attachment(attachment)
+
+    def _draft_changed(self) -> None:
+        self._counter.show_draft(self.composer.draft, self.composer.attachments)
+
+    def _reply_left_out(self, message: Message) -> None:
+        for view in reversed(self.transcript.views):
+            if view.message is message:
+                view.refresh_status()
+
+    def _too_long(self, sentence: str) -> None:
+        """The prompt does not fit: offer what helps."""
+        edit = Action(tr("Edit"), self._take_back)
+        turns = sum(message.role == "user" for message in self._session.conversation.messages)
+        if turns > 1 and not self._trimmed:
+            trim = Action(tr("Leave out the oldest messages and send"), self._trim)
+            self.banners.show_banner("too-long", sentence, "error", (trim, edit))
+        else:
+            self.banners.show_banner("too-long", sentence, "error", (edit,))
+        self._trimmed = False
+
+    def _trim(self) -> None:
+        self._trimmed = True
+        self._session.regenerate("drop_oldest")
+
+    def _take_back(self) -> None:
+        """Put the last question back into the composer, before what is written there."""
+        question = self._session.take_back()
+        if question is not None:
+            draft = self.composer.draft
+            self.composer.set_draft("\n\n".join(filter(None, [question.text, draft])))
+            self.composer.set_attachments((*question.attachments, *self.composer.attachments))
+        self.composer.setFocus()
+
     def _send(self, text: str) -> None:
-        self._session.submit(text)
+        self._session.submit(text, self.composer.attachments)
         self._update_composer()
 
     def _ask(self, question: str) -> None:
@@ -186,6 +257,7 @@ class ChatPane(QWidget):
     def _message_added(self, message: Message) -> None:
         if message.role == "user" and self.composer.draft.strip() == message.text:
             self.composer.clear_draft()
+        self.banners.dismiss("too-long")
         self.transcript.add_message(message)
 
     def _reply_text(self, text: str) -> None:
@@ -200,7 +272,9 @@ class ChatPane(QWidget):
         for view in reversed(self.transcript.views):
             if view.message is message:
                 view.end()
-                return
+                break
+        self._trimmed = self._trimmed and message.state == "failed"
+        self.transcript.contents_changed.emit()
 
     # ---- the engine ---------------------------------------------------------------------------------------------
 
@@ -244,5 +318,7 @@ class ChatPane(QWidget):
             self.banners.show_banner("engine", sentence, "error", (disk, other))
         elif what == "load":
             self.banners.show_banner("engine", sentence, "error", (other, settings))
+        elif what == "reply" and error.code == "prompt-too-long":
+            self._too_long(sentence)
         elif what == "settings" and error.code != "cancelled":
             self.banners.show_banner("settings", sentence, "notice", (settings,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QEvent, QSize, Qt, QTimer
+from PySide6.QtCore import QEvent, QRect, QSize, Qt, QTimer
 from PySide6.QtGui import QColor, QGuiApplication, QPalette, QSyntaxHighlighter, QTextCharFormat, QTextCursor
 from PySide6.QtWidgets import (
     QFrame,
@@ -20,11 +20,15 @@ from PySide6.QtWidgets import (
 
 from app.highlight import CODE_COLOURS, Span, highlight_lines
 from app.theme import SPACE_M, SPACE_S, SPACE_XS, current_theme, mono_font
+from app.widgets.marks import selections
 
 if TYPE_CHECKING:
     from PySide6.QtGui import QTextDocument, QWheelEvent
 
+    from app.text_search import Needle
+
 COPIED_MS = 1500
+LIVE_LINES = 40
 
 
 class CodeBlock(QFrame):
@@ -68,6 +72,11 @@ class CodeBlock(QFrame):
         self._view.setAccessibleName(f"Code, {language}" if language else "Code")
         self._view.show_code(code, language)
 
+    @property
+    def markable(self) -> _CodeView:
+        """The text, for marks."""
+        return self._view
+
     def restyle(self) -> None:
         """Take the colours and fonts in force."""
         self._view.restyle(self._language)
@@ -92,6 +101,7 @@ class _CodeView(QPlainTextEdit):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.document().setDocumentMargin(0)
         self.setViewportMargins(SPACE_M, SPACE_XS, SPACE_M, 0)
+        self._matches: list[int] = []
         self._highlighter = _Highlighter(self.document())
         self.horizontalScrollBar().rangeChanged.connect(self._fit)
         self._take_style()
@@ -99,15 +109,37 @@ class _CodeView(QPlainTextEdit):
     def show_code(self, code: str, language: str) -> None:
         """Replace the code, or append to it when it only grew."""
         shown = self.toPlainText()
-        if code != shown:
-            if shown and code.startswith(shown):
-                cursor = QTextCursor(self.document())
-                cursor.movePosition(QTextCursor.MoveOperation.End)
-                cursor.insertText(code[len(shown) :])
-            else:
+        if shown and code != shown and code.startswith(shown):
+            cursor = QTextCursor(self.document())
+            cursor.movePosition(QTextCursor.MoveOperation.End)
+            cursor.insertText(code[len(shown) :])
+            self._colour_tail(code, language)
+        else:
+            if code != shown:
                 self.setPlainText(code)
-        self._highlighter.show_spans(highlight_lines(code, language))
+            self._highlighter.show_spans(highlight_lines(code, language))
         self._fit()
+
+    def _colour_tail(self, code: str, language: str) -> None:
+        """Colour growing code from a line on that probably begins a statement; complete code is coloured as a whole."""
+        lines = code.split("\n")
+        first = min(self._highlighter.rows, len(lines)) - LIVE_LINES
+        while first > 0 and (not lines[first].strip() or lines[first][0] in " \t})]"):
+            first -= 1
+        first = max(0, first)
+        self._highlighter.show_spans(highlight_lines("\n".join(lines[first:]), language), first)
+
+    def show_marks(self, needle: Needle, current: int | None) -> int:
+        """Mark the matches, one of them as the current one; returns how many there are."""
+        marks, self._matches = selections(self.document(), needle, self.toPlainText(), current)
+        self.setExtraSelections(marks)
+        return len(self._matches)
+
+    def match_rect(self, ordinal: int) -> QRect:
+        """Where a match begins."""
+        cursor = QTextCursor(self.document())
+        cursor.setPosition(self._matches[ordinal])
+        return self.cursorRect(cursor)
 
     def restyle(self, language: str) -> None:
         """Take the colours and fonts in force."""
@@ -170,10 +202,21 @@ class _Highlighter(QSyntaxHighlighter):
             self._formats[kind].setForeground(QColor(colour))
             self._formats[kind].setFontItalic(kind == "comment")
 
-    def show_spans(self, spans: list[list[Span]]) -> None:
-        """Repaint the lines whose spans changed."""
-        before, self._spans = self._spans, spans
-        block = self.document().firstBlock()
+    @property
+    def rows(self) -> int:
+        """Lines that have spans."""
+        return len(self._spans)
+
+    def show_spans(self, spans: list[list[Span]], first: int = 0) -> None:
+        """Repaint the lines whose spans changed.
+
+        Args:
+            spans: Of the lines from `first` on; what the ones before have stays.
+            first: A line.
+        """
+        before = self._spans[first:]
+        self._spans[first:] = spans
+        block = self.document().findBlockByNumber(first)
         for row, line in enumerate(spans):
             if not block.isValid():
                 break

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QEvent, QSize, Qt, Signal
+from PySide6.QtGui import QGuiApplication, QKeySequence
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPlainTextEdit, QPushButton, QVBoxLayout, QWidget
 
 from app.icons import icon
+from app.language import tr
 from app.theme import SPACE_M, SPACE_S, SPACE_XL, SPACE_XS, current_theme
+from app.widgets.attachment_chips import AttachmentChips
+from app.widgets.context_meter import ContextMeter
 
 if TYPE_CHECKING:
     from PySide6.QtCore import QMimeData
     from PySide6.QtGui import QFocusEvent, QKeyEvent, QResizeEvent
 
+    from app.conversation import Attachment
+
 MAX_LINES = 8
 BUTTON_PX = 36
 COLUMN_WIDTH = 784
 PLACEHOLDER = "Ask something"
+MAX_PASTED_CHARS = 20_000
+PASTED_NAME = "pasted.txt"
 HINT = "Enter sends, Shift+Enter starts a new line"
 
 
@@ -37,19 +46,24 @@ class Composer(QWidget):
         send_requested(str): The user wants to send the draft, which stays until `clear_draft`.
         stop_requested(): Stop the reply.
         withdraw_requested(): Take a queued draft back.
+        attach_requested(): The user wants to choose files.
+        files_given(list[Path]): Files were pasted.
+        draft_changed(): Text or files of the draft changed.
         paged(int): Scroll the chat by a page, -1 is up.
-        draft_changed(str): What is written has changed.
     """
 
     send_requested = Signal(str)
     stop_requested = Signal()
     withdraw_requested = Signal()
+    attach_requested = Signal()
+    files_given = Signal(list)
+    draft_changed = Signal()
     paged = Signal(int)
-    draft_changed = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._mode = ComposerMode.SEND
+        self._files: tuple[Attachment, ...] = ()
         self._card = QFrame()
         self._card.setObjectName("composer")
         self._edit = _DraftEdit(self._card)
@@ -57,8 +71,18 @@ class Composer(QWidget):
         self._edit.escaped.connect(self.escape)
         self._edit.paged.connect(self.paged)
         self._edit.focus_changed.connect(self._show_focus)
-        self._edit.textChanged.connect(self._update_button)
-        self._edit.textChanged.connect(lambda: self.draft_changed.emit(self.draft))
+        self._edit.textChanged.connect(self._changed)
+        self._edit.files_pasted.connect(self.files_given)
+        self._edit.much_pasted.connect(self._attach_pasted)
+        self.chips = AttachmentChips(self._card, removable=True)
+        self.chips.removed.connect(self.remove_attachment)
+        self.meter = ContextMeter()
+        self._attach = QPushButton()
+        self._attach.setObjectName("quiet")
+        self._attach.setFixedSize(BUTTON_PX, BUTTON_PX)
+        self._attach.setToolTip(tr("Attach text, code or PDF files"))
+        self._attach.setAccessibleName(tr("Attach files"))
+        self._attach.clicked.connect(self.attach_requested)
         self._button = QPushButton()
         self._button.setObjectName("send")
         self._button.setFixedSize(BUTTON_PX, BUTTON_PX)
@@ -67,7 +91,7 @@ class Composer(QWidget):
         self._hint = QLabel(HINT)
         self._hint.setObjectName("dim")
         self._hint.setTextFormat(Qt.TextFormat.PlainText)
-        self._hint.setAlignment(Qt.AlignmentFlag.AlignHCenter)
+        self._hint.setWordWrap(True)
         self._arrange()
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)  # the frame around the text belongs to it
         self.setFocusProxy(self._edit)  # last: a policy is handed on to the proxy, which Tab would then pass by
@@ -77,6 +101,27 @@ class Composer(QWidget):
     def draft(self) -> str:
         """What is written now."""
         return self._edit.toPlainText()
+
+    @property
+    def attachments(self) -> tuple[Attachment, ...]:
+        """The files that go along."""
+        return self._files
+
+    def add_attachment(self, attachment: Attachment) -> None:
+        """One more file goes along."""
+        self.set_attachments((*self._files, attachment))
+
+    def set_attachments(self, attachments: tuple[Attachment, ...]) -> None:
+        """These files go along."""
+        self._files = attachments
+        self.chips.show_attachments(attachments)
+        self._changed()
+
+    def remove_attachment(self, index: int) -> None:
+        """Take a file away again."""
+        if self._mode is not ComposerMode.QUEUED:
+            self.set_attachments((*self._files[:index], *self._files[index + 1 :]))
+            self._edit.setFocus()
 
     @property
     def mode(self) -> ComposerMode:
@@ -96,6 +141,7 @@ class Composer(QWidget):
     def clear_draft(self) -> None:
         """The draft has been sent."""
         self._edit.clear()
+        self.set_attachments(())
 
     def set_mode(self, mode: ComposerMode, hint: str = HINT) -> None:
         """Say what the button does, and why, in the line below."""
@@ -114,6 +160,7 @@ class Composer(QWidget):
     def restyle(self) -> None:
         """Take the colours and fonts in force."""
         self._update_button()
+        self.chips.restyle()
         self._edit.fit()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
@@ -123,19 +170,28 @@ class Composer(QWidget):
         self._column.setContentsMargins(side, 0, side, SPACE_S)
 
     def _arrange(self) -> None:
-        row = QHBoxLayout(self._card)
-        row.setContentsMargins(SPACE_M, SPACE_XS + 2, SPACE_XS + 2, SPACE_XS + 2)
-        row.setSpacing(SPACE_S)
+        card = QVBoxLayout(self._card)
+        card.setContentsMargins(SPACE_XS + 2, SPACE_XS + 2, SPACE_XS + 2, SPACE_XS + 2)
+        card.setSpacing(SPACE_XS)
+        row = QHBoxLayout()
+        row.setSpacing(SPACE_XS)
+        card.addWidget(self.chips)
+        card.addLayout(row)
+        row.addWidget(self._attach, 0, Qt.AlignmentFlag.AlignBottom)
         row.addWidget(self._edit, 1, Qt.AlignmentFlag.AlignVCenter)
         row.addWidget(self._button, 0, Qt.AlignmentFlag.AlignBottom)
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(SPACE_XL, 0, SPACE_XL, SPACE_S)
         self._column.setSpacing(SPACE_XS + 2)
         self._column.addWidget(self._card)
-        self._column.addWidget(self._hint)
+        below = QHBoxLayout()
+        below.setContentsMargins(SPACE_M, 0, 0, 0)
+        below.addWidget(self._hint, 1)
+        below.addWidget(self.meter)
+        self._column.addLayout(below)
 
     def _submit(self) -> None:
-        if self._mode is ComposerMode.QUEUED or not self.draft.strip():
+        if self._mode is ComposerMode.QUEUED or not (self.draft.strip() or self._files):
             return
         self.send_requested.emit(self.draft.strip())
 
@@ -146,6 +202,17 @@ class Composer(QWidget):
             self.escape()
         self._edit.setFocus()
 
+    def _changed(self) -> None:
+        self._update_button()
+        self.draft_changed.emit()
+
+    def _attach_pasted(self, text: str) -> None:
+        """A text too long for the field becomes a file."""
+        from app.attachments import MAX_TEXT_CHARS
+        from app.conversation import Attachment
+
+        self.add_attachment(Attachment(PASTED_NAME, text[:MAX_TEXT_CHARS]))
+
     def _update_button(self) -> None:
         names = {
             ComposerMode.SEND: ("send", "Send (Enter)"),
@@ -153,9 +220,11 @@ class Composer(QWidget):
             ComposerMode.QUEUED: ("queued", "Waiting for the model; take the message back (Esc)"),
         }
         drawing, text = names[self._mode]
-        enabled = self._mode is not ComposerMode.SEND or bool(self.draft.strip())
+        enabled = self._mode is not ComposerMode.SEND or bool(self.draft.strip() or self._files)
         theme = current_theme()
         self._button.setEnabled(enabled)
+        self._attach.setIcon(icon("attach", theme.text_dim))
+        self._attach.setEnabled(self._mode is not ComposerMode.QUEUED)
         self._button.setIcon(icon(drawing, theme.accent_text if enabled else theme.text_dim))
         self._button.setToolTip(text)
         self._button.setAccessibleName(text)
@@ -173,6 +242,8 @@ class _DraftEdit(QPlainTextEdit):
     escaped = Signal()
     paged = Signal(int)
     focus_changed = Signal(bool)
+    files_pasted = Signal(list)
+    much_pasted = Signal(str)
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
@@ -200,6 +271,8 @@ class _DraftEdit(QPlainTextEdit):
         plain = not event.modifiers() & Qt.KeyboardModifier.ShiftModifier
         if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and plain:
             self.submitted.emit()
+        elif event.matches(QKeySequence.StandardKey.Paste) and self._paste_files():
+            event.accept()
         elif event.key() == Qt.Key.Key_Escape:
             self.escaped.emit()
         elif event.key() in (Qt.Key.Key_PageUp, Qt.Key.Key_PageDown) and plain:
@@ -208,12 +281,23 @@ class _DraftEdit(QPlainTextEdit):
             super().keyPressEvent(event)
 
     def canInsertFromMimeData(self, source: QMimeData) -> bool:
-        """Only text can be pasted or dropped here."""
+        """Only text can be dropped here; files go to the window."""
         return source.hasText() and not source.hasUrls()
 
     def insertFromMimeData(self, source: QMimeData) -> None:
-        """Paste as plain text."""
-        self.insertPlainText(source.text())
+        """Paste as plain text; a very long one as a file."""
+        text = source.text()
+        if len(text) > MAX_PASTED_CHARS:
+            self.much_pasted.emit(text)
+        else:
+            self.insertPlainText(text)
+
+    def _paste_files(self) -> bool:
+        """Attach the files on the clipboard; returns whether there were any."""
+        paths = local_files(QGuiApplication.clipboard().mimeData())
+        if paths:
+            self.files_pasted.emit(paths)
+        return bool(paths)
 
     def changeEvent(self, event: QEvent) -> None:
         """Follow the font."""
@@ -230,3 +314,9 @@ class _DraftEdit(QPlainTextEdit):
         """Tell the card."""
         super().focusOutEvent(event)
         self.focus_changed.emit(False)  # noqa: FBT003
+
+
+def local_files(data: QMimeData) -> list[Path]:
+    """The files on this machine that are being pasted or dropped; none where there is something else among them."""
+    urls = data.urls() if data.hasUrls() else []
+    return [Path(url.toLocalFile()) for url in urls] if all(url.isLocalFile() for url in urls) else []

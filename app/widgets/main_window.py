@@ -17,6 +17,7 @@ from app.engine_words import is_gguf, model_label
 from app.icons import app_icon
 from app.language import tr
 from app.theme import ZOOM_STEP
+from app.widgets.composer import local_files
 from app.widgets.focus_order import move_focus
 from app.widgets.sidebar import MAX_WIDTH as SIDEBAR_MAX_WIDTH
 from app.widgets.sidebar import MIN_WIDTH as SIDEBAR_MIN_WIDTH
@@ -252,16 +253,19 @@ class MainWindow(QMainWindow):
                 self.chat.composer.setFocus()
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        """A model may be dropped on the window."""
-        if _dropped_model(event) is not None:
+        """A model may be dropped on the window, or files for the next message."""
+        if _dropped_model(event) is not None or local_files(event.mimeData()):
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent) -> None:
-        """Open the model that was dropped."""
-        model = _dropped_model(event)
+        """Open the model that was dropped; other files are attached."""
+        model, files = _dropped_model(event), local_files(event.mimeData())
         if model is not None:
             event.acceptProposedAction()
             self.model_chosen.emit(model)
+        elif files:
+            event.acceptProposedAction()
+            self.chat.attach(files)
 
     # ---- building -----------------------------------------------------------------------------------------------
 
@@ -289,7 +293,9 @@ class MainWindow(QMainWindow):
         self._fill_view_menu(bar.addMenu(tr("&View")))
         self._fill_help_menu(bar.addMenu(tr("&Help")))
         for keys, text, run in (
-            ("Esc", tr("Stop the reply, or take a waiting message back"), self.chat.composer.escape),
+            ("Esc", tr("Stop the reply, or take a waiting message back"), self._escape),
+            ("F3", tr("Next match in this chat"), lambda: self.chat.find_bar.step(1)),
+            ("Shift+F3", tr("Previous match in this chat"), lambda: self.chat.find_bar.step(-1)),
             ("Ctrl+L", tr("Go to the message field"), self.chat.composer.setFocus),
             ("Ctrl+K", tr("Search chats"), self.search_chats),
             ("Ctrl+PgUp", tr("The chat above"), lambda: self.step_requested.emit(-1)),
@@ -300,8 +306,18 @@ class MainWindow(QMainWindow):
             action.triggered.connect(run)
             self.addAction(action)
 
+    def _escape(self) -> None:
+        """Esc closes the find bar first, then concerns the composer."""
+        if self.chat.find_bar.isVisible():
+            self.chat.find_bar.close_bar()
+        else:
+            self.chat.composer.escape()
+
     def _fill_file_menu(self, menu: QMenu) -> None:
         self._add(menu, tr("&New chat"), "Ctrl+N", self.new_chat_requested.emit)
+        self._add(menu, tr("&Find in chat…"), "Ctrl+F", self.chat.find_bar.open_bar)
+        self._add(menu, tr("&Attach files…"), "Ctrl+U", self.chat.choose_files)
+        menu.addSeparator()
         self._add(menu, tr("&Open model file (.gguf)…"), "Ctrl+O", self.choose_file)
         self._add(menu, tr("Open model &folder…"), "Ctrl+Shift+O", self.choose_folder)
         menu.addSeparator()

@@ -14,10 +14,12 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from app.theme import BLOCK_GAP_PX
 from app.widgets.code_block import CodeBlock
+from app.widgets.marks import Markable
 from app.widgets.text_block import TextBlock
 
 BACK_OFF_FACTOR = 6
 MIN_DELAY_MS = 16
+MAX_BLOCKS = 500
 _REFERENCE = re.compile(r"^ {0,3}\[[^\]]+\]:", re.MULTILINE)
 
 
@@ -34,6 +36,7 @@ class MarkdownView(QWidget):
         super().__init__(parent)
         self._source = ""
         self._frozen = 0
+        self._cut = False
         self._tail_start = 0
         self._blocks: list[TextBlock | CodeBlock] = []
         self._last_cost_s = 0.0
@@ -50,9 +53,19 @@ class MarkdownView(QWidget):
         return self._source
 
     @property
+    def cut(self) -> bool:
+        """Whether there are more blocks than are shown."""
+        return self._cut
+
+    @property
     def blocks(self) -> list[TextBlock | CodeBlock]:
         """The widgets, top to bottom."""
         return list(self._blocks)
+
+    @property
+    def markable(self) -> list[Markable]:
+        """The texts, for marks."""
+        return [block.markable if isinstance(block, CodeBlock) else block for block in self._blocks]
 
     def append(self, text: str) -> None:
         """Add text that has just arrived."""
@@ -87,6 +100,9 @@ class MarkdownView(QWidget):
         from app.markdown import split_blocks
 
         started = time.monotonic()
+        if self._frozen >= MAX_BLOCKS:
+            self._cut = True
+            return
         blocks = split_blocks(self._source[self._tail_start :])
         self._show_blocks([(b.kind, b.html, b.text, b.language) for b in blocks])
         if blocks:
@@ -97,6 +113,8 @@ class MarkdownView(QWidget):
 
     def _show_blocks(self, contents: list[tuple[str, str, str, str]]) -> None:
         """Make the widgets after the frozen ones show these contents, re-using widgets of the same kind."""
+        self._cut = self._frozen + len(contents) > MAX_BLOCKS
+        contents = contents[: max(0, MAX_BLOCKS - self._frozen)]
         for index, (kind, html, code, language) in enumerate(contents, start=self._frozen):
             block = self._widget_at(index, CodeBlock if kind == "code" else TextBlock)
             if isinstance(block, CodeBlock):

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import html as html_module
 import math
+import re
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QEvent, QSize, Qt, QUrl, Signal
-from PySide6.QtGui import QImage, QTextBlockFormat, QTextCursor, QTextOption
+from PySide6.QtCore import QEvent, QMimeData, QRect, QSize, Qt, QUrl, Signal
+from PySide6.QtGui import QImage, QTextBlockFormat, QTextCharFormat, QTextCursor, QTextOption
 from PySide6.QtWidgets import QFrame, QSizePolicy, QTextBrowser, QWidget
 
+from app.math_markdown import FORMULA, SCHEME, formula_of, formula_source
 from app.stylesheet import document_css
 from app.theme import LINE_HEIGHT_PERCENT, current_theme
+from app.widgets.formulas import FormulaDrawer, FormulaImage, formula_drawer, formula_image
+from app.widgets.marks import selections
 
 if TYPE_CHECKING:
-    from PySide6.QtGui import QResizeEvent, QWheelEvent
+    from collections.abc import Iterator
+
+    from PySide6.QtGui import QResizeEvent, QTextImageFormat, QWheelEvent
+
+    from app.text_search import Needle
 
 MIN_WIDTH = 40
+OBJECT = "\N{OBJECT REPLACEMENT CHARACTER}"
 
 
 class TextBlock(QTextBrowser):
@@ -31,6 +41,10 @@ class TextBlock(QTextBrowser):
         super().__init__(parent)
         self._html: str | None = None
         self._fitted_width = -1
+        self._images: dict[str, FormulaImage] = {}
+        self._waiting = False
+        self._matches: list[int] = []
+        self._marks: tuple[Needle, int | None] | None = None
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setOpenLinks(False)
         self.setOpenExternalLinks(False)
@@ -48,8 +62,11 @@ class TextBlock(QTextBrowser):
         """Show safe HTML made by `app.markdown`."""
         self._html = html
         self._apply_css()
-        self.setHtml(html)
+        self.setHtml(self._with_formulas(html))
+        self._align_formulas()
         self._fit(force=True)
+        if self._marks is not None:
+            self.show_marks(*self._marks)
 
     def show_plain(self, text: str) -> None:
         """Show text verbatim."""
@@ -75,8 +92,18 @@ class TextBlock(QTextBrowser):
         return min(limit, math.ceil(self.document().idealWidth()) + 2)
 
     def loadResource(self, _type: int, _name: QUrl | str) -> object:
-        """Answer every request for a resource with a blank image, so that Qt looks nowhere."""
-        return QImage(1, 1, QImage.Format.Format_ARGB32)
+        """Answer with a formula of ours, and every other request with a blank image, so that Qt looks nowhere."""
+        formula = self._images.get(_name.toString() if isinstance(_name, QUrl) else _name)
+        return formula.image if formula is not None else QImage(1, 1, QImage.Format.Format_ARGB32)
+
+    def createMimeDataFromSelection(self) -> QMimeData:
+        """What is copied holds the source of its formulas."""
+        cursor = self.textCursor()
+        if OBJECT not in cursor.selectedText():
+            return super().createMimeDataFromSelection()
+        data = QMimeData()
+        data.setText(self._plain(cursor.selectionStart(), cursor.selectionEnd()))
+        return data
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Follow the width."""
@@ -89,6 +116,12 @@ class TextBlock(QTextBrowser):
         if event.type() == QEvent.Type.FontChange:
             self._fit(force=True)
 
+    def event(self, event: QEvent) -> bool:
+        """Follow the screen's pixel ratio."""
+        if event.type() == QEvent.Type.DevicePixelRatioChange and self._images and self._html is not None:
+            self.show_html(self._html)
+        return super().event(event)
+
     def wheelEvent(self, event: QWheelEvent) -> None:
         """Leave scrolling to the transcript."""
         event.ignore()
@@ -97,6 +130,106 @@ class TextBlock(QTextBrowser):
         """Any width will do."""
         return QSize(MIN_WIDTH, 0)
 
+    # ---- finding ------------------------------------------------------------------------------------------------
+
+    def show_marks(self, needle: Needle, current: int | None) -> int:
+        """Mark the matches, one of them as the current one; returns how many there are."""
+        self._marks = None if needle.empty else (needle, current)
+        marks, self._matches = selections(self.document(), needle, self.toPlainText(), current)
+        self.setExtraSelections(marks)
+        return len(self._matches)
+
+    def match_rect(self, ordinal: int) -> QRect:
+        """Where a match begins."""
+        cursor = QTextCursor(self.document())
+        cursor.setPosition(self._matches[ordinal])
+        return self.cursorRect(cursor)
+
+    # ---- formulas -----------------------------------------------------------------------------------------------
+
+    def _with_formulas(self, html: str) -> str:
+        """The HTML with formulas that are drawn as images, and the others as their source."""
+        self._images.clear()
+        if f'"{SCHEME}:' not in html:
+            return html
+        drawer = formula_drawer()
+        waits = False
+
+        def shown(found: re.Match[str]) -> str:
+            nonlocal waits
+            address = f"{SCHEME}:{found[1]}{found[2]}"
+            latex, display = formula_of(address)
+            drawing = drawer.drawing(latex, display=display)
+            if drawing is None:
+                waits = waits or drawer.waits_for(latex, display=display)
+                return f"<code>{html_module.escape(formula_source(latex, display=display))}</code>"
+            limit = self.viewport().width() - 2 if display else 0
+            colour = self.palette().text().color().name()
+            self._images[address] = formula_image(drawing, self.font(), colour, self.devicePixelRatioF(), limit)
+            return found[0]
+
+        text = FORMULA.sub(shown, html)
+        self._await(drawer, waits)
+        return text
+
+    def _await(self, drawer: FormulaDrawer, waits: bool) -> None:
+        if waits and not self._waiting:
+            drawer.drawn.connect(self._formulas_drawn)
+        elif self._waiting and not waits:
+            drawer.drawn.disconnect(self._formulas_drawn)
+        self._waiting = waits
+
+    def _formulas_drawn(self) -> None:
+        """Show what is drawn now; a selection must not be lost by it."""
+        if self._html is not None and not self.textCursor().hasSelection():
+            self.show_html(self._html)
+
+    def _align_formulas(self) -> None:
+        """Give images their size, and put their baseline on the text's."""
+        if not self._images:
+            return
+        for start, fragment_format in list(self._image_fragments()):
+            image = self._images.get(fragment_format.name())
+            if image is None:
+                continue
+            fragment_format.setWidth(image.width)
+            fragment_format.setHeight(image.height)
+            alignment = QTextCharFormat.VerticalAlignment
+            fragment_format.setVerticalAlignment(alignment.AlignMiddle if image.centred else alignment.AlignBaseline)
+            cursor = QTextCursor(self.document())
+            cursor.setPosition(start)
+            cursor.setPosition(start + 1, QTextCursor.MoveMode.KeepAnchor)
+            cursor.setCharFormat(fragment_format)
+
+    def _image_fragments(self) -> Iterator[tuple[int, QTextImageFormat]]:
+        """Position and format of every image."""
+        block = self.document().begin()
+        while block.isValid():
+            fragments = block.begin()
+            while not fragments.atEnd():
+                fragment = fragments.fragment()
+                if fragment.charFormat().isImageFormat():
+                    for offset in range(fragment.length()):
+                        yield fragment.position() + offset, fragment.charFormat().toImageFormat()
+                fragments += 1
+            block = block.next()
+
+    def _plain(self, start: int, end: int) -> str:
+        """A part of the text, formulas as their source."""
+        cursor = QTextCursor(self.document())
+        parts, position = [], start
+        for place, image in [*self._image_fragments(), (end, None)]:
+            if not start <= place <= end:
+                continue
+            cursor.setPosition(position)
+            cursor.setPosition(place, QTextCursor.MoveMode.KeepAnchor)
+            parts.append(cursor.selection().toPlainText())
+            if image is not None and place < end:
+                latex, display = formula_of(image.name())
+                parts.append(formula_source(latex, display=display))
+            position = place + 1
+        return "".join(parts)
+
     def _apply_css(self) -> None:
         self.document().setDefaultStyleSheet(document_css(current_theme()))
 
@@ -104,6 +237,10 @@ class TextBlock(QTextBrowser):
         width = self.viewport().width()
         if width < MIN_WIDTH or (width == self._fitted_width and not force):
             return
+        refit = self._fitted_width not in (-1, width) and bool(self._images)
         self._fitted_width = width
+        if refit and self._html is not None:
+            self.show_html(self._html)
+            return
         self.document().setTextWidth(width)
         self.setFixedHeight(max(1, math.ceil(self.document().size().height())))

@@ -12,6 +12,7 @@ from PySide6.QtCore import QEvent, QObject, Qt, QTimer, Signal
 from PySide6.QtWidgets import QPushButton, QScrollArea, QStackedLayout, QVBoxLayout, QWidget
 
 from app.icons import icon
+from app.text_search import Needle
 from app.theme import SPACE_L, SPACE_M, SPACE_XL, current_theme
 from app.widgets.empty_state import EmptyState
 from app.widgets.message_view import MessageView
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
     from PySide6.QtGui import QResizeEvent
 
     from app.conversation import Message
+    from app.widgets.find_bar import Match
 
 COLUMN_WIDTH = 760
 BOTTOM_SLACK_PX = 8
 KEEP_BUILT_SCREENS = 1.5
+UNBUILD_SCREENS = 6
 PAGE_SHARE = 0.9
 
 
@@ -37,8 +40,10 @@ class Transcript(QWidget):
         link_clicked(str): The user wants to open an address; nothing has been opened.
         retry_requested(): Write the last reply anew.
         acted(Message, str, str): What the user wants with a message, as `MessageView.acted`.
+        contents_changed(): Messages came, went, or one is complete.
     """
 
+    contents_changed = Signal()
     question_chosen = Signal(str)
     link_clicked = Signal(str)
     retry_requested = Signal()
@@ -50,6 +55,8 @@ class Transcript(QWidget):
         self._version_of: Callable[[Message], tuple[int, int]] = lambda _message: (1, 1)
         self._changeable = True
         self._following = True
+        self._needle = Needle("")
+        self._match: Match | None = None
         self._stack = QStackedLayout(self)
         self._empty = EmptyState(self)
         self._empty.question_chosen.connect(self.question_chosen)
@@ -72,6 +79,25 @@ class Transcript(QWidget):
         return list(self._views)
 
     @property
+    def messages(self) -> list[Message]:
+        """The messages, oldest first."""
+        return [view.message for view in self._views]
+
+    @property
+    def first_visible(self) -> int:
+        """Index of the message at the top of the view."""
+        top = self._scroll.verticalScrollBar().value()
+        return next((n for n, view in enumerate(self._views) if view.y() + view.height() > top), 0)
+
+    def mark(self, needle: Needle, match: Match | None) -> None:
+        """Mark what was found, and scroll to one match; an empty needle takes the marks away."""
+        self._needle, self._match = needle, match
+        for number, view in enumerate(self._views):
+            view.mark(needle, match.ordinal if match is not None and match.message == number else None)
+        if match is not None and match.message < len(self._views):
+            self._reveal(self._views[match.message])
+
+    @property
     def empty_state(self) -> EmptyState:
         """What is shown while there are no messages."""
         return self._empty
@@ -88,6 +114,7 @@ class Transcript(QWidget):
         self._stack.setCurrentWidget(self._scroll if messages else self._empty)
         self._build_timer.start()
         self._update_jump()
+        self.contents_changed.emit()
 
     def add_message(self, message: Message) -> MessageView:
         """Append a message and show it."""
@@ -96,6 +123,7 @@ class Transcript(QWidget):
         self._stack.setCurrentWidget(self._scroll)
         self._update_retry()
         self.jump_to_latest()
+        self.contents_changed.emit()
         return view
 
     def show_from(self, index: int, messages: list[Message]) -> None:
@@ -113,6 +141,7 @@ class Transcript(QWidget):
         else:
             self._stack.setCurrentWidget(self._empty)
         self._update_jump()
+        self.contents_changed.emit()
 
     def set_versions_by(self, version_of: Callable[[Message], tuple[int, int]]) -> None:
         """Ask this which version a message is, and of how many."""
@@ -195,7 +224,7 @@ class Transcript(QWidget):
         bar = self._scroll.verticalScrollBar()
         self._following = value >= bar.maximum() - BOTTOM_SLACK_PX
         self._update_jump()
-        if not all(view.built for view in self._views):
+        if not self._build_timer.isActive():
             self._build_timer.start()
 
     def _content_grew(self, _low: int, high: int) -> None:
@@ -220,6 +249,7 @@ class Transcript(QWidget):
 
     def _build_near_view(self) -> None:
         """Build what is on screen or nearly so, keeping what the user looks at in its place."""
+        self._unbuild_far()
         bar = self._scroll.verticalScrollBar()
         margin = int(self._scroll.viewport().height() * KEEP_BUILT_SCREENS)
         top, bottom = bar.value() - margin, bar.value() + self._scroll.viewport().height() + margin
@@ -231,9 +261,42 @@ class Transcript(QWidget):
         following = self._following
         for view in near:
             view.build()
+            self._mark_built(view)
         self._column.activate()
         self._content.adjustSize()
         if following:
             self.jump_to_latest()
         elif anchor is not None:
             bar.setValue(anchor.y() - offset)
+
+    def _unbuild_far(self) -> None:
+        """Give up the widgets of messages far from the screen, so that memory stays bounded in any chat."""
+        bar, screen = self._scroll.verticalScrollBar(), self._scroll.viewport().height()
+        top, bottom = bar.value() - UNBUILD_SCREENS * screen, bar.value() + (UNBUILD_SCREENS + 1) * screen
+        for view in self._views[:-2]:
+            if view.built and (view.y() > bottom or view.y() + view.height() < top):
+                view.unbuild()
+
+    def _mark_built(self, view: MessageView) -> None:
+        if not self._needle.empty:
+            current = self._match is not None and self._views[self._match.message : self._match.message + 1] == [view]
+            view.mark(self._needle, self._match.ordinal if current and self._match is not None else None)
+
+    def _reveal(self, view: MessageView) -> None:
+        """Bring a view's current match into sight."""
+        self._following = False
+        bar = self._scroll.verticalScrollBar()
+        if not view.built:
+            bar.setValue(view.y())
+            view.build()
+            self._mark_built(view)
+        for _ in range(2):  # what is built above moves it once
+            self._column.activate()
+            self._content.adjustSize()
+            place = view.reveal()
+            if place is None:
+                return
+            y, screen = view.y() + place.y(), self._scroll.viewport().height()
+            if not bar.value() + SPACE_XL <= y <= bar.value() + screen - 2 * SPACE_XL:
+                bar.setValue(max(0, y - screen // 3))
+            self._build_near_view()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from engine.messages import (
     Cancel,
+    CountTokens,
     ErrorReport,
     Event,
     Failed,
@@ -24,6 +25,7 @@ from engine.messages import (
     Request,
     Timings,
     Token,
+    TokensCounted,
     Usage,
 )
 from tests.app.snapshots import Shape, Step, make_passes, make_ready, make_snapshot
@@ -47,6 +49,8 @@ class FakeHost:
         settings_error: Refuse new settings with this.
         shape: The model that `Ready` describes.
         simulated: Whether its GPU is.
+        context_tokens: What its context holds.
+        next_reply: What the next reply begins with; a `Failed` is all of it.
         kernels: What computes on its CPU.
     """
 
@@ -60,6 +64,8 @@ class FakeHost:
     shape: Shape = "guide"
     simulated: bool = True
     kernels: str = "avx2"
+    context_tokens: int = 8192
+    next_reply: list[Event] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     stopped: int = 0
     pid: int | None = None
@@ -93,9 +99,9 @@ class FakeHost:
                 if not self.hold_load:
                     self._finish_load()
             case Generate():
-                self._generating, self._written = True, 0
-                self._events.extend([PromptProgress(16, 64), PromptProgress(64, 64)])
-                self._tokens = deque(re.findall(r"\s*\S+\s?", self.reply))
+                self._begin_reply()
+            case CountTokens():
+                self._events.append(self._count(request))
             case Reconfigure() if self.settings_error is not None:
                 self._events.append(Failed(self.settings_error))
             case Reconfigure() | Recalibrate():
@@ -104,6 +110,19 @@ class FakeHost:
                 self._cancel()
             case _:
                 pass
+
+    def _begin_reply(self) -> None:
+        opening, self.next_reply = self.next_reply, []
+        self._events.extend(opening)
+        if not any(isinstance(event, Failed) for event in opening):
+            self._generating, self._written = True, 0
+            self._events.extend([PromptProgress(16, 64), PromptProgress(64, 64)])
+            self._tokens = deque(re.findall(r"\s*\S+\s?", self.reply))
+
+    def _count(self, request: CountTokens) -> TokensCounted:
+        words = tuple(len(message.content.split()) for message in request.messages)
+        texts = tuple(len(text.split()) for text in request.texts)
+        return TokensCounted(request.id, words, texts, sum(words) + len(words), self.context_tokens)
 
     def poll(self) -> list[Event]:
         """What has happened since the last call."""

@@ -11,6 +11,7 @@ from tests.app.fake_host import FakeHost
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "STOPS", 1)
     monkeypatch.setattr(bench, "STARTS", 1)
+    monkeypatch.setattr(bench, "READING_S", 0.2)
 
 
 def test_streaming_and_stopping_are_measured(qtbot: QtBot, qapp: QApplication) -> None:
@@ -22,6 +23,11 @@ def test_streaming_and_stopping_are_measured(qtbot: QtBot, qapp: QApplication) -
     assert times.stop_shown_ms is not None
     assert 0 < times.stop_shown_ms < 100
     assert "frames/s" in bench.words(times)
+    assert times.reading is not None
+    assert len(times.reading.frames_per_s) == 4
+    assert times.reading.open_chat_ms > 0
+    assert 0 < times.reading.most_built < 200
+    assert "open a chat of 1,000 messages" in bench.words(times)
 
 
 def test_a_missing_engine_is_a_sentence(qtbot: QtBot, qapp: QApplication) -> None:

@@ -115,6 +115,7 @@ def test_settings_of_before_there_was_a_kv_precision_take_the_models_own(path: P
         ("theme", "pink"),
         ("zoom", 9.0),
         ("zoom", "big"),
+        ("overflow", "drop_all"),
         ("panel_visible", 1),
         ("experts_on_disk", 1),
         ("experts_on_disk", None),

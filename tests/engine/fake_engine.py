@@ -28,7 +28,9 @@ from engine.messages import (
     ExpertRun,
     Finished,
     LayerTrace,
+    LeftOut,
     Loading,
+    Overflow,
     PlacementPlan,
     PlanningInputs,
     PromptProgress,
@@ -36,6 +38,7 @@ from engine.messages import (
     Snapshot,
     Timings,
     Token,
+    TokensCounted,
     Usage,
 )
 from engine.worker import Emit, Loader, serve
@@ -79,6 +82,10 @@ class FakeEngine:
     def recalibrate(self, emit: Emit, _cancelled: Callable[[], bool]) -> None:
         emit(Loading("measuring", 0, 0))
 
+    def count_tokens(self, number: int, messages: Sequence[ChatMessage], texts: Sequence[str]) -> TokensCounted:
+        counts = tuple(len(message.content.split()) for message in messages)
+        return TokensCounted(number, counts, tuple(len(text.split()) for text in texts), sum(counts), 512)
+
     def close(self) -> None:
         FakeEngine.open_engines -= 1
 
@@ -87,10 +94,13 @@ class FakeEngine:
         messages: Sequence[ChatMessage],
         _sampling: SamplingParams,
         cancelled: Callable[[], bool],
+        overflow: Overflow = "stop",
         *,
         continue_reply: bool = False,
     ) -> Iterator[Event]:
         prompt = messages[-1].content
+        if overflow != "stop":
+            yield LeftOut(len(messages) - 1, 10)
         yield PromptProgress(1, 1)
         if prompt.startswith("short of memory"):
             self.because = "The GPU ran out of memory."

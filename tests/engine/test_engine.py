@@ -15,7 +15,7 @@ from engine.errors import (
     OperationCancelledError,
     PromptTooLongError,
 )
-from engine.messages import ChatMessage, Event, Finished, Loading, PromptProgress, Snapshot, Token
+from engine.messages import ChatMessage, Event, Finished, LeftOut, Loading, PromptProgress, Snapshot, Token
 from tests.checkpoints import write_mixtral
 from tests.engine.shapes import simulated_budget
 
@@ -123,6 +123,28 @@ def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(model: st
         with pytest.raises(PromptTooLongError, match=r"32 tokens and the context holds 32"):
             list(engine.generate([3] * 32, GREEDY))
         assert engine.logits([3] * 32).shape == (32, 300)
+
+
+def test_a_conversation_that_outgrew_the_context_loses_its_oldest_turns() -> None:
+    turns: list[ChatMessage] = []
+    for _ in range(8):
+        turns += [ChatMessage("user", "What is an expert, and where does it live? " * 2)]
+        turns += [ChatMessage("assistant", "An expert is a part of a layer. " * 3)]
+    chat = [*turns, ChatMessage("user", "What is an expert?")]
+    with Engine.load("guide", replace(CPU, context_tokens=256)) as engine:
+        counted = engine.count_tokens(1, chat, ["An expert."])
+        assert counted.total > counted.context_tokens == 256
+        with pytest.raises(PromptTooLongError):
+            list(engine.generate(chat, GREEDY))
+        for overflow in ("drop_oldest", "drop_middle"):
+            events = list(engine.generate(chat, GREEDY, overflow=overflow))
+            left_out, end = events[0], finished(events)
+            assert isinstance(left_out, LeftOut)
+            assert 0 < left_out.messages < len(chat)
+            assert end.usage.prompt_tokens <= 256 - GREEDY.max_tokens
+            assert end.usage.completion_tokens == GREEDY.max_tokens
+        short = engine.count_tokens(2, chat[-1:], [])
+        assert finished(list(engine.generate(chat[-1:], GREEDY))).usage.prompt_tokens == short.total
 
 
 def test_the_budget_changes_live_without_losing_the_conversation(model: str) -> None:

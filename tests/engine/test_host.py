@@ -22,6 +22,7 @@ from engine.host import EngineHost, InProcessHost, ProcessHost, start_host
 from engine.messages import (
     Cancel,
     ChatMessage,
+    CountTokens,
     Event,
     Failed,
     Finished,
@@ -32,6 +33,7 @@ from engine.messages import (
     Shutdown,
     Snapshot,
     Token,
+    TokensCounted,
 )
 from engine.worker import EngineWorker
 from tests.checkpoints import write_mixtral
@@ -96,6 +98,16 @@ def test_no_token_is_dropped_and_only_the_latest_snapshot_kept(loaded: ProcessHo
     assert sum(isinstance(event, Snapshot) for event in events) == 1
     assert loaded.poll() == []
     assert not loaded.wait(0)
+
+
+def test_counts_come_back_and_a_dead_engine_owes_none(loaded: ProcessHost) -> None:
+    loaded.send(CountTokens(5, (ChatMessage("user", "one two"),)))
+    events = until(loaded, TokensCounted)
+    assert events[-1] == TokensCounted(5, (2,), (), 2, 512)
+    loaded.stop()
+    loaded.poll()
+    loaded.send(CountTokens(6, ()))
+    assert loaded.poll() == []
 
 
 def test_cancel_is_heard_at_once(loaded: ProcessHost) -> None:

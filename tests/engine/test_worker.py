@@ -19,10 +19,12 @@ from engine.config import EngineConfig, SamplingParams
 from engine.messages import (
     Cancel,
     ChatMessage,
+    CountTokens,
     Event,
     Failed,
     Finished,
     Generate,
+    LeftOut,
     Load,
     Loading,
     PromptProgress,
@@ -32,6 +34,7 @@ from engine.messages import (
     Shutdown,
     Snapshot,
     Token,
+    TokensCounted,
 )
 from engine.pipe import BrokenFrameError, read_message, write_message
 from engine.worker import EngineWorker
@@ -192,6 +195,25 @@ def test_cancel_of_nothing_is_ignored(loaded: Worker) -> None:
     end = loaded.until(Finished, Failed)[-1]
     assert isinstance(end, Finished)
     assert end.reason == "stop"
+
+
+def test_tokens_are_counted_while_a_reply_is_written(loaded: Worker) -> None:
+    loaded.worker.submit(ask(" ".join(["word"] * 50_000)))
+    loaded.until(Token)
+    loaded.worker.submit(CountTokens(3, (ChatMessage("user", "one two"),), ("a b c",)))
+    assert loaded.until(TokensCounted, Finished)[-1] == TokensCounted(3, (2,), (3,), 2, 512)
+    loaded.until(Finished)
+
+
+def test_without_a_model_a_count_says_so_and_of_several_the_last_is_answered(worker: Worker) -> None:
+    worker.worker.submit(CountTokens(1, ()))
+    assert worker.until(TokensCounted)[-1] == TokensCounted(1, (), (), 0, 0)
+
+
+def test_what_was_left_out_is_passed_on(loaded: Worker) -> None:
+    question = ChatMessage("user", "hello")
+    loaded.worker.submit(Generate((question, question), SamplingParams(), "drop_oldest"))
+    assert LeftOut(1, 10) in loaded.until(Finished)
 
 
 def test_settings_are_not_cancelled(loaded: Worker) -> None:

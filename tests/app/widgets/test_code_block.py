@@ -1,7 +1,9 @@
+import pytest
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QLabel, QPlainTextEdit, QPushButton
 from pytestqt.qtbot import QtBot
 
+from app.highlight import Span, highlight_lines
 from app.theme import ThemeManager
 from app.widgets.code_block import CodeBlock
 
@@ -73,3 +75,27 @@ def test_another_theme_recolours(qtbot: QtBot, themes: ThemeManager) -> None:
     themes.set_mode("dark")
     block.restyle()
     assert before.isdisjoint({colour for _, _, colour in colours(block)})
+
+
+def test_growing_code_is_coloured_from_its_tail_alone(
+    qtbot: QtBot, themes: ThemeManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app.widgets import code_block
+
+    lexed: list[int] = []
+
+    def counted(code: str, language: str) -> list[list[Span]]:
+        lexed.append(len(code))
+        return highlight_lines(code, language)
+
+    monkeypatch.setattr(code_block, "highlight_lines", counted)
+    block, code = CodeBlock(), ""
+    qtbot.addWidget(block)
+    for number in range(600):
+        code += f"def function_{number}():\n    return {number}\n"
+        block.show_code(code, "python")
+    assert max(lexed) < 5000 < len(code)
+    live = [list(line) for line in block.markable._highlighter._spans]
+    block.show_code(code, "python")
+    assert lexed[-1] == len(code)
+    assert block.markable._highlighter._spans == live

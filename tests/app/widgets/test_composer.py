@@ -45,7 +45,7 @@ def test_shift_enter_breaks_the_line_and_the_field_grows(qtbot: QtBot, themes: T
 def test_a_blank_draft_is_not_sent(qtbot: QtBot, themes: ThemeManager) -> None:
     composer, edit = make(qtbot)
     QTest.keyClicks(edit, "   ")
-    button = composer.findChild(QPushButton)
+    button = composer.findChild(QPushButton, "send")
     assert button is not None
     assert not button.isEnabled()
     with qtbot.assertNotEmitted(composer.send_requested):
@@ -55,7 +55,7 @@ def test_a_blank_draft_is_not_sent(qtbot: QtBot, themes: ThemeManager) -> None:
 def test_the_button_stops_while_a_reply_is_written(qtbot: QtBot, themes: ThemeManager) -> None:
     composer, edit = make(qtbot)
     composer.set_mode(ComposerMode.STOP, "Esc stops")
-    button = composer.findChild(QPushButton)
+    button = composer.findChild(QPushButton, "send")
     assert button is not None
     assert button.accessibleName() == "Stop the reply (Esc)"
     with qtbot.waitSignal(composer.stop_requested):
