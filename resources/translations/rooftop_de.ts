@@ -589,7 +589,7 @@
         <message>
             <location filename="../../app/widgets/chat_pane.py" />
             <source>Restart engine</source>
-            <translation>Rechenwerk neu starten</translation>
+            <translation>Engine neu starten</translation>
         </message>
         <message>
             <location filename="../../app/widgets/chat_pane.py" />
@@ -776,7 +776,7 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/loading_bar.py" />
             <source>Starting the engine for {model}</source>
-            <translation>Rechenwerk für {model} wird gestartet</translation>
+            <translation>Engine für {model} wird gestartet</translation>
         </message>
         <message>
             <location filename="../../app/widgets/loading_bar.py" />
