@@ -146,14 +146,13 @@ def _open_window(app: QApplication, options: argparse.Namespace, gpu_bytes: int 
     install_language(app, settings.language)
     model = None if options.model is None else _absolute(options.model)
     instance = SingleInstance(path.parent, app)
-    if not instance.claim():
-        try:
-            instance.hand_over(model)
-        except NotAnsweringError as error:
-            if not sys.stderr.isatty():
-                _show_sentence(app, settings, str(error))
-            raise
-        return DONE
+    try:
+        if not instance.claim() and instance.hand_over(model):
+            return DONE
+    except NotAnsweringError as error:
+        if not sys.stderr.isatty():
+            _show_sentence(app, settings, str(error))
+        raise
     rooftop = Application(app, start_host, path, model, gpu_bytes, options.experts_on_disk, default_history_path())
     instance.asked.connect(rooftop.asked_again)
     app.setQuitOnLastWindowClosed(False)  # the window may be in the tray
