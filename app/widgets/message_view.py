@@ -58,7 +58,7 @@ class MessageView(QWidget):
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.setSpacing(SPACE_XS)
         self.setMinimumHeight(_estimated_height(message.text))
-        self.setAccessibleName("Your message" if message.role == "user" else "Reply")
+        self.setAccessibleName(tr("Your message") if message.role == "user" else tr("Reply"))
 
     @property
     def built(self) -> bool:

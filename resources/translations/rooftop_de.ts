@@ -36,12 +36,12 @@
         <message>
             <location filename="../../app/chat_files.py" />
             <source>{path} cannot be written ({reason}).</source>
-            <translation>{path} kann nicht geschrieben werden ({reason}).</translation>
+            <translation>{path} lässt sich nicht schreiben ({reason}).</translation>
         </message>
         <message>
             <location filename="../../app/chat_files.py" />
             <source>Choose another folder, or make room on its drive.</source>
-            <translation>Wählen Sie einen anderen Ordner oder schaffen Sie Platz auf dem Laufwerk.</translation>
+            <translation>Wählen Sie einen anderen Ordner oder schaffen Sie Platz auf seinem Laufwerk.</translation>
         </message>
         <message>
             <location filename="../../app/chat_files.py" />
@@ -96,12 +96,12 @@
         <message>
             <location filename="../../app/chat_files.py" />
             <source>{name} cannot be imported: {why}.</source>
-            <translation>{name} kann nicht eingelesen werden: {why}.</translation>
+            <translation>{name} lässt sich nicht importieren: {why}.</translation>
         </message>
         <message>
             <location filename="../../app/chat_files.py" />
             <source>Choose a file that Rooftop or LM Studio exported.</source>
-            <translation>Wählen Sie eine Datei, die Rooftop oder LM Studio geschrieben hat.</translation>
+            <translation>Wählen Sie eine Datei, die Rooftop oder LM Studio exportiert hat.</translation>
         </message>
         <message numerus="yes">
             <location filename="../../app/chat_list.py" />
@@ -149,7 +149,7 @@
         <message>
             <location filename="../../app/chat_session.py" />
             <source>The message before these is gone, so they cannot come back.</source>
-            <translation>Die Nachricht davor gibt es nicht mehr, darum können diese nicht zurückkommen.</translation>
+            <translation>Die Nachricht davor gibt es nicht mehr, deshalb lassen sich diese nicht wiederherstellen.</translation>
         </message>
         <message>
             <location filename="../../app/chat_session.py" />
@@ -159,7 +159,7 @@
         <message>
             <location filename="../../app/chat_session.py" />
             <source>No model is loaded, so nothing can be written.</source>
-            <translation>Es ist kein Modell geladen, darum kann nichts geschrieben werden.</translation>
+            <translation>Kein Modell ist geladen, deshalb lässt sich nichts schreiben.</translation>
         </message>
         <message>
             <location filename="../../app/chats.py" />
@@ -169,22 +169,7 @@
         <message>
             <location filename="../../app/chats.py" />
             <source>Rooftop ended unexpectedly when it opened your last chat, so it was not opened this time.</source>
-            <translation>Rooftop wurde unerwartet beendet, als es Ihren letzten Chat öffnete; darum wurde er diesmal nicht geöffnet.</translation>
-        </message>
-        <message>
-            <location filename="../../app/engine_client.py" />
-            <source>The model is being loaded again; the reply so far is kept.</source>
-            <translation>Das Modell wird neu geladen; die bisherige Antwort bleibt erhalten.</translation>
-        </message>
-        <message>
-            <location filename="../../app/engine_client.py" />
-            <source>The GPU stopped working: the model was loaded again and runs on the CPU.</source>
-            <translation>Die GPU ist ausgefallen: Das Modell wurde neu geladen und läuft auf der CPU.</translation>
-        </message>
-        <message>
-            <location filename="../../app/engine_client.py" />
-            <source>The GPU stopped working and is back: the model was loaded again.</source>
-            <translation>Die GPU war ausgefallen und ist wieder da: Das Modell wurde neu geladen.</translation>
+            <translation>Rooftop wurde beim Öffnen Ihres letzten Chats unerwartet beendet, deshalb wurde er diesmal nicht geöffnet.</translation>
         </message>
         <message>
             <location filename="../../app/engine_words.py" />
@@ -494,8 +479,8 @@
             <location filename="../../app/widgets/chat_desk.py" />
             <source>%n chats imported</source>
             <translation>
-                <numerusform>%n Chat eingelesen</numerusform>
-                <numerusform>%n Chats eingelesen</numerusform>
+                <numerusform>%n Chat importiert</numerusform>
+                <numerusform>%n Chats importiert</numerusform>
             </translation>
         </message>
         <message>
@@ -531,7 +516,7 @@
         <message>
             <location filename="../../app/widgets/chat_desk.py" />
             <source>Import chats of Rooftop or LM Studio</source>
-            <translation>Chats von Rooftop oder LM Studio einlesen</translation>
+            <translation>Chats von Rooftop oder LM Studio importieren</translation>
         </message>
         <message>
             <location filename="../../app/widgets/chat_desk.py" />
@@ -661,102 +646,102 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/engine_panel.py" />
             <source>Memory</source>
-            <translation type="unfinished" />
+            <translation>Speicher</translation>
         </message>
         <message>
             <location filename="../../app/widgets/engine_panel.py" />
             <source>Experts</source>
-            <translation type="unfinished" />
+            <translation>Experten</translation>
         </message>
         <message>
             <location filename="../../app/widgets/engine_panel.py" />
             <source>Layers</source>
-            <translation type="unfinished" />
+            <translation>Schichten</translation>
         </message>
         <message>
             <location filename="../../app/widgets/engine_panel.py" />
             <source>Moved per second</source>
-            <translation type="unfinished" />
+            <translation>Bewegt je Sekunde</translation>
         </message>
         <message>
             <location filename="../../app/widgets/engine_panel.py" />
             <source>The last minutes</source>
-            <translation type="unfinished" />
+            <translation>Die letzten Minuten</translation>
         </message>
         <message>
             <location filename="../../app/widgets/engine_panel.py" />
             <source>last pass / one expert alone</source>
-            <translation type="unfinished" />
+            <translation>letzter Durchlauf / ein Experte allein</translation>
         </message>
         <message>
             <location filename="../../app/widgets/figures.py" />
             <source>One token over the time since the token before, measured.</source>
-            <translation type="unfinished" />
+            <translation>Ein Token durch die Zeit seit dem Token davor, gemessen.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/figures.py" />
             <source>tokens/s, this token</source>
-            <translation type="unfinished" />
+            <translation>Token/s, dieses Token</translation>
         </message>
         <message>
             <location filename="../../app/widgets/figures.py" />
             <source>hit rate, this token</source>
-            <translation type="unfinished" />
+            <translation>Trefferquote, dieses Token</translation>
         </message>
         <message>
             <location filename="../../app/widgets/figures.py" />
             <source>streamed, this token</source>
-            <translation type="unfinished" />
+            <translation>übertragen, dieses Token</translation>
         </message>
         <message>
             <location filename="../../app/widgets/figures.py" />
             <source>for this token</source>
-            <translation type="unfinished" />
+            <translation>für dieses Token</translation>
         </message>
         <message>
             <location filename="../../app/widgets/layer_lens.py" />
             <source>One layer of the expert map, enlarged</source>
-            <translation type="unfinished" />
+            <translation>Eine Schicht der Expertenkarte, vergrößert</translation>
         </message>
         <message>
             <location filename="../../app/widgets/layer_lens.py" />
             <source>Layer {number}</source>
-            <translation type="unfinished" />
+            <translation>Schicht {number}</translation>
         </message>
         <message>
             <location filename="../../app/widgets/layer_lens.py" />
             <source>Layer {number}, enlarged</source>
-            <translation type="unfinished" />
+            <translation>Schicht {number}, vergrößert</translation>
         </message>
         <message>
             <location filename="../../app/widgets/layer_lens.py" />
             <source>Layer {number}, expert {expert}</source>
-            <translation type="unfinished" />
+            <translation>Schicht {number}, Experte {expert}</translation>
         </message>
         <message>
             <location filename="../../app/widgets/layer_strip.py" />
             <source>Rows</source>
-            <translation type="unfinished" />
+            <translation>Zeilen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/layer_strip.py" />
             <source>Columns</source>
-            <translation type="unfinished" />
+            <translation>Spalten</translation>
         </message>
         <message>
             <location filename="../../app/widgets/layer_strip.py" />
             <source>Shows the layers the other way.</source>
-            <translation type="unfinished" />
+            <translation>Zeigt die Schichten in der anderen Form.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/limit_line.py" />
             <source>What limits the speed now</source>
-            <translation type="unfinished" />
+            <translation>Was die Geschwindigkeit gerade begrenzt</translation>
         </message>
         <message>
             <location filename="../../app/widgets/limit_line.py" />
             <source>Nothing has run yet.</source>
-            <translation type="unfinished" />
+            <translation>Noch ist nichts gelaufen.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/loading_bar.py" />
@@ -861,7 +846,7 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/main_window.py" />
             <source>&amp;Import chats…</source>
-            <translation>Chats &amp;einlesen…</translation>
+            <translation>Chats &amp;importieren…</translation>
         </message>
         <message>
             <location filename="../../app/widgets/main_window.py" />
@@ -876,17 +861,17 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/main_window.py" />
             <source>&amp;Undo delete chat</source>
-            <translation>&amp;Löschen des Chats rückgängig machen</translation>
+            <translation>&amp;Löschen des Chats rückgängig</translation>
         </message>
         <message>
             <location filename="../../app/widgets/main_window.py" />
             <source>Save live panel as &amp;picture…</source>
-            <translation type="unfinished" />
+            <translation>Live-Ansicht als Bil&amp;d speichern…</translation>
         </message>
         <message>
             <location filename="../../app/widgets/main_window.py" />
             <source>Save live panel's &amp;values…</source>
-            <translation type="unfinished" />
+            <translation>&amp;Werte der Live-Ansicht speichern…</translation>
         </message>
         <message>
             <location filename="../../app/widgets/main_window.py" />
@@ -925,7 +910,7 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/main_window.py" />
-            <source>Keep in the &amp;tray when closed</source>
+            <source>&amp;Keep in the tray when closed</source>
             <translation>Beim Schließen im &amp;Infobereich behalten</translation>
         </message>
         <message>
@@ -1001,7 +986,7 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/message_actions.py" />
             <source>Retry</source>
-            <translation>Noch einmal</translation>
+            <translation>Erneut versuchen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/message_actions.py" />
@@ -1020,186 +1005,196 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/message_view.py" />
+            <source>Your message</source>
+            <translation>Ihre Nachricht</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_view.py" />
             <source>Broke off: Rooftop was closed</source>
-            <translation>Abgebrochen: Rooftop wurde beendet</translation>
+            <translation>Abgebrochen: Rooftop wurde geschlossen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
             <source>Save or arrange the live panel</source>
-            <translation type="unfinished" />
+            <translation>Live-Ansicht speichern oder anordnen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
             <source>Live panel's menu</source>
-            <translation type="unfinished" />
+            <translation>Menü der Live-Ansicht</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
             <source>Save as picture (PNG)…</source>
-            <translation type="unfinished" />
+            <translation>Als Bild speichern (PNG)…</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
             <source>Save values (JSON)…</source>
-            <translation type="unfinished" />
+            <translation>Werte speichern (JSON)…</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
             <source>Unfold all</source>
-            <translation type="unfinished" />
+            <translation>Alles aufklappen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
             <source>Fold all</source>
-            <translation type="unfinished" />
+            <translation>Alles zuklappen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
             <source>Save the live panel as a picture</source>
-            <translation type="unfinished" />
+            <translation>Live-Ansicht als Bild speichern</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
             <source>Save the live panel's values</source>
-            <translation type="unfinished" />
+            <translation>Werte der Live-Ansicht speichern</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
             <source>{path} could not be saved: {reason}. Choose another folder.</source>
-            <translation type="unfinished" />
+            <translation>{path} ließ sich nicht speichern: {reason}. Wählen Sie einen anderen Ordner.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
             <source>Saved as {path}</source>
-            <translation type="unfinished" />
+            <translation>Gespeichert als {path}</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
             <source>No model is loaded.</source>
-            <translation type="unfinished" />
+            <translation>Kein Modell ist geladen.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
             <source>token {number}</source>
-            <translation type="unfinished" />
+            <translation>Token {number}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_parts.py" />
+            <source>Device</source>
+            <translation>Gerät</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>{rate} / {best}</source>
-            <translation type="unfinished" />
+            <translation>{rate} / {best}</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>simulated GPU</source>
-            <translation type="unfinished" />
+            <translation>simulierte GPU</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>GPU</source>
-            <translation type="unfinished" />
+            <translation>GPU</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>experts read from RAM</source>
-            <translation type="unfinished" />
+            <translation>Experten aus dem RAM gelesen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>Bytes of the experts that ran on the CPU in the last pass, over the measured time of its CPU side.</source>
-            <translation type="unfinished" />
+            <translation>Bytes der Experten, die im letzten Durchlauf auf der CPU liefen, durch die gemessene Zeit der CPU-Seite.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>copied to the {gpu}, at least</source>
-            <translation type="unfinished" />
+            <translation>auf die {gpu} kopiert, mindestens</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>Bytes of the experts streamed in the last pass, over the measured time of the GPU side in their layers. The GPU computed in that time too, so the link was at least as fast.</source>
-            <translation type="unfinished" />
+            <translation>Bytes der im letzten Durchlauf übertragenen Experten durch die gemessene Zeit der GPU-Seite in ihren Schichten. In dieser Zeit rechnete die GPU auch, die Verbindung war also mindestens so schnell.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>experts read on the {gpu}</source>
-            <translation type="unfinished" />
+            <translation>Experten auf der {gpu} gelesen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>Bytes of the experts that ran on the GPU, over its measured time in layers that streamed nothing.</source>
-            <translation type="unfinished" />
+            <translation>Bytes der Experten, die auf der GPU liefen, durch ihre gemessene Zeit in Schichten ohne Übertragung.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>Measured rates</source>
-            <translation type="unfinished" />
+            <translation>Gemessene Raten</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>not measured</source>
-            <translation type="unfinished" />
+            <translation>nicht gemessen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>Measured in the last pass / reached when the costs were measured. </source>
-            <translation type="unfinished" />
+            <translation>Im letzten Durchlauf gemessen / beim Messen der Kosten erreicht. </translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>After the stroke: what one expert alone reached when the costs were measured.</source>
-            <translation type="unfinished" />
+            <translation>Nach dem Strich: was ein Experte allein beim Messen der Kosten erreichte.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/scrubber.py" />
             <source>Tokens of the last reply</source>
-            <translation type="unfinished" />
+            <translation>Token der letzten Antwort</translation>
         </message>
         <message>
             <location filename="../../app/widgets/scrubber.py" />
             <source>Token of the last reply</source>
-            <translation type="unfinished" />
+            <translation>Token der letzten Antwort</translation>
         </message>
         <message>
             <location filename="../../app/widgets/scrubber.py" />
             <source>Drag, or use the arrow keys, to see the map and the layers as of an earlier token.</source>
-            <translation type="unfinished" />
+            <translation>Durch Ziehen oder mit den Pfeiltasten sehen Sie Karte und Schichten, wie sie bei einem früheren Token waren.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/scrubber.py" />
             <source>Live</source>
-            <translation type="unfinished" />
+            <translation>Live</translation>
         </message>
         <message>
             <location filename="../../app/widgets/scrubber.py" />
             <source>Back to what happens now.</source>
-            <translation type="unfinished" />
+            <translation>Zurück zu dem, was gerade geschieht.</translation>
         </message>
         <message numerus="yes">
             <location filename="../../app/widgets/scrubber.py" />
             <source>Drag to go back through the reply, %n tokens</source>
-            <translation type="unfinished">
-                <numerusform />
-                <numerusform />
+            <translation>
+                <numerusform>Ziehen, um durch die Antwort zurückzugehen, %n Token</numerusform>
+                <numerusform>Ziehen, um durch die Antwort zurückzugehen, %n Token</numerusform>
             </translation>
         </message>
         <message>
             <location filename="../../app/widgets/scrubber.py" />
             <source>No reply yet</source>
-            <translation type="unfinished" />
+            <translation>Noch keine Antwort</translation>
         </message>
         <message>
             <location filename="../../app/widgets/scrubber.py" />
             <source>Token {number} of {total}</source>
-            <translation type="unfinished" />
+            <translation>Token {number} von {total}</translation>
         </message>
         <message>
             <location filename="../../app/widgets/scrubber.py" />
             <source>after {time}, from the prompt</source>
-            <translation type="unfinished" />
+            <translation>nach {time}, aus der Eingabe</translation>
         </message>
         <message>
             <location filename="../../app/widgets/scrubber.py" />
             <source>(no text)</source>
-            <translation type="unfinished" />
+            <translation>(kein Text)</translation>
         </message>
         <message>
             <location filename="../../app/widgets/shortcuts_dialog.py" />
@@ -1284,7 +1279,7 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/sidebar.py" />
             <source>Unpin</source>
-            <translation>Nicht mehr anheften</translation>
+            <translation>Loslösen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/sidebar.py" />
@@ -1324,7 +1319,7 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/sidebar.py" />
             <source>Your chats will be listed here.</source>
-            <translation>Hier werden Ihre Chats aufgelistet.</translation>
+            <translation>Hier werden Ihre Chats aufgeführt.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/sidebar.py" />
@@ -1349,42 +1344,37 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/timeline.py" />
             <source>Timelines</source>
-            <translation type="unfinished" />
+            <translation>Zeitverläufe</translation>
         </message>
         <message>
             <location filename="../../app/widgets/timeline.py" />
             <source>now</source>
-            <translation type="unfinished" />
+            <translation>jetzt</translation>
         </message>
         <message>
             <location filename="../../app/widgets/timeline.py" />
             <source>{seconds} s ago</source>
-            <translation type="unfinished" />
+            <translation>vor {seconds} s</translation>
         </message>
         <message>
             <location filename="../../app/widgets/timeline.py" />
             <source>{ago}: nothing was measured</source>
-            <translation type="unfinished" />
+            <translation>{ago}: nichts gemessen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/timeline.py" />
             <source>speed</source>
-            <translation type="unfinished" />
+            <translation>Geschwindigkeit</translation>
         </message>
         <message>
             <location filename="../../app/widgets/timeline.py" />
             <source>hit rate</source>
-            <translation type="unfinished" />
+            <translation>Trefferquote</translation>
         </message>
         <message>
             <location filename="../../app/widgets/timeline.py" />
             <source>{minutes} min ago</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <location filename="../../app/widgets/top_bar.py" />
-            <source>Device</source>
-            <translation>Gerät</translation>
+            <translation>vor {minutes} min</translation>
         </message>
         <message>
             <location filename="../../app/widgets/top_bar.py" />

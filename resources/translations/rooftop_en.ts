@@ -54,9 +54,9 @@
         <message numerus="yes">
             <location filename="../../app/widgets/scrubber.py" />
             <source>Drag to go back through the reply, %n tokens</source>
-            <translation type="unfinished">
-                <numerusform />
-                <numerusform />
+            <translation>
+                <numerusform>Drag to go back through the reply, %n token</numerusform>
+                <numerusform>Drag to go back through the reply, %n tokens</numerusform>
             </translation>
         </message>
     </context>
