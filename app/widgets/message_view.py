@@ -187,7 +187,7 @@ class MessageView(QWidget):
         inner = QVBoxLayout(bubble)
         inner.setContentsMargins(SPACE_M + 2, SPACE_S, SPACE_M + 2, SPACE_S)
         body = TextBlock(bubble)
-        body.setAccessibleName("Your message")
+        body.setAccessibleName(tr("Your message"))
         inner.addWidget(body)
         row = QHBoxLayout()
         row.addStretch()
