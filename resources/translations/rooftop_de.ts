@@ -172,6 +172,21 @@
             <translation>Rooftop wurde beim Öffnen Ihres letzten Chats unerwartet beendet, deshalb wurde er diesmal nicht geöffnet.</translation>
         </message>
         <message>
+            <location filename="../../app/engine_client.py" />
+            <source>The model is being loaded again; the reply so far is kept.</source>
+            <translation>Das Modell wird neu geladen; die bisherige Antwort bleibt erhalten.</translation>
+        </message>
+        <message>
+            <location filename="../../app/engine_client.py" />
+            <source>The GPU stopped working: the model was loaded again and runs on the CPU.</source>
+            <translation>Die GPU fiel aus: Das Modell wurde neu geladen und läuft auf der CPU.</translation>
+        </message>
+        <message>
+            <location filename="../../app/engine_client.py" />
+            <source>The GPU stopped working and is back: the model was loaded again.</source>
+            <translation>Die GPU fiel aus und ist wieder da: Das Modell wurde neu geladen.</translation>
+        </message>
+        <message>
             <location filename="../../app/engine_words.py" />
             <source>Checking the model</source>
             <translation>Modell wird geprüft</translation>
