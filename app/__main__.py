@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from PySide6.QtWidgets import QApplication
 
+    from app.settings import Settings
+
 log = logging.getLogger("app")
 
 DONE, FAILED, BAD_USAGE = 0, 1, 2
@@ -140,17 +142,17 @@ def _open_window(app: QApplication, options: argparse.Namespace, gpu_bytes: int 
 
     sys.excepthook = _tell_unexpected
     path = default_settings_path()
-    install_language(app, load_settings(path)[0].language)
+    settings, _ = load_settings(path)
+    install_language(app, settings.language)
     model = None if options.model is None else _absolute(options.model)
     instance = SingleInstance(path.parent, app)
-    if not instance.claim():
-        try:
-            instance.hand_over(model)
-        except NotAnsweringError as error:
-            if not sys.stderr.isatty():
-                _show_sentence(str(error))
-            raise
-        return DONE
+    try:
+        if not instance.claim() and instance.hand_over(model):
+            return DONE
+    except NotAnsweringError as error:
+        if not sys.stderr.isatty():
+            _show_sentence(app, settings, str(error))
+        raise
     rooftop = Application(app, start_host, path, model, gpu_bytes, options.experts_on_disk, default_history_path())
     instance.asked.connect(rooftop.asked_again)
     app.setQuitOnLastWindowClosed(False)  # the window may be in the tray
@@ -164,10 +166,13 @@ def _open_window(app: QApplication, options: argparse.Namespace, gpu_bytes: int 
     return code
 
 
-def _show_sentence(sentence: str) -> None:
+def _show_sentence(app: QApplication, settings: Settings, sentence: str) -> None:
     """For those who started Rooftop from an icon and see no terminal."""
     from PySide6.QtWidgets import QMessageBox
 
+    from app.theme import ThemeManager
+
+    ThemeManager(app, settings.theme, settings.zoom)
     QMessageBox.warning(None, "Rooftop", sentence)
 
 

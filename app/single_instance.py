@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ANSWER = b"ok\n"
-ANSWER_TIMEOUT_MS = 3000
+ANSWER_TIMEOUT_MS = 5000
 RETRY_MS = 50
 MAX_LINE = 1 << 16
 MAX_MODEL_CHARS = 4096
@@ -77,8 +77,11 @@ class SingleInstance(QObject):
             log.warning("Later starts cannot reach this one: %s", self._server.errorString())
         return True
 
-    def hand_over(self, model: str | None, timeout_ms: int = ANSWER_TIMEOUT_MS) -> None:
+    def hand_over(self, model: str | None, timeout_ms: int = ANSWER_TIMEOUT_MS) -> bool:
         """Ask the first to come to the front, with this model if there is one.
+
+        Returns:
+            Whether it did; not if it was just ending, and this one is the first now.
 
         Raises:
             NotAnsweringError: It holds the lock but does not answer.
@@ -88,10 +91,12 @@ class SingleInstance(QObject):
         deadline = QDeadlineTimer(timeout_ms)
         while True:
             if _send(socket_name(self._folder), line, deadline):
-                return
+                return True
+            if self.claim():
+                return False
             if deadline.hasExpired():
                 break
-            QThread.msleep(RETRY_MS)  # it may have the lock and not listen yet
+            QThread.msleep(RETRY_MS)  # it may have the lock and not listen yet, or no longer
         pid = self._lock.getLockInfo()[0]
         raise NotAnsweringError(
             tr("Rooftop is already running (process {pid}) but does not answer.").format(pid=pid),

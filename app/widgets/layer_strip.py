@@ -289,7 +289,7 @@ class LayerStrip(QWidget):
         layout.addWidget(self.rows)
         layout.addWidget(self.columns)
         layout.addStretch(1)
-        self.setAccessibleName("Layers")
+        self.setAccessibleName(tr("Layers"))
         self._set_compact(compact=False)
         self.clear()
 

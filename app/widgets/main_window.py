@@ -350,7 +350,7 @@ class MainWindow(QMainWindow):
             action.setChecked(mode == self._themes.mode)
             self._theme_group.addAction(action)
         self._theme_group.triggered.connect(lambda action: self._themes.set_mode(action.data()))
-        self._tray_action = self._add(menu, tr("Keep in the &tray when closed"), "", None)
+        self._tray_action = self._add(menu, tr("&Keep in the tray when closed"), "", None)
         self._tray_action.setCheckable(True)
         self._tray_action.triggered.connect(self.tray_wanted)
         menu.setToolTipsVisible(True)

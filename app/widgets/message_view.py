@@ -73,7 +73,7 @@ class MessageView(QWidget):
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.setSpacing(SPACE_XS)
         self.setMinimumHeight(_estimated_height(message.text))
-        self.setAccessibleName("Your message" if message.role == "user" else "Reply")
+        self.setAccessibleName(tr("Your message") if message.role == "user" else tr("Reply"))
 
     @property
     def built(self) -> bool:
@@ -216,7 +216,7 @@ class MessageView(QWidget):
         inner = QVBoxLayout(bubble)
         inner.setContentsMargins(SPACE_M + 2, SPACE_S, SPACE_M + 2, SPACE_S)
         body = TextBlock(bubble)
-        body.setAccessibleName("Your message")
+        body.setAccessibleName(tr("Your message"))
         inner.addWidget(body)
         body.setVisible(bool(self.message.text))
         if len(self.message.text) > MAX_BUBBLE_CHARS:

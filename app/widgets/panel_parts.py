@@ -10,6 +10,7 @@ from PySide6.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPaintEvent, Q
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from app.engine_words import facts, phase_text
+from app.language import tr
 from app.theme import FONT_LARGE, FONT_SMALL, SPACE_S, SPACE_XS, current_theme
 from engine.experts.explain import human_bytes
 
@@ -187,7 +188,7 @@ class DeviceLine(QWidget):
         layout.addWidget(self._detail)
         layout.addWidget(self._facts)
         layout.addWidget(self.simulate, 0, Qt.AlignmentFlag.AlignLeft)
-        self.setAccessibleName("Device")
+        self.setAccessibleName(tr("Device"))
         self.show_device(None, None)
 
     @property
@@ -257,7 +258,7 @@ class LoadingLine(QWidget):
         self._bar = QProgressBar(self)
         self._bar.setTextVisible(False)
         self._bar.setFixedHeight(6)
-        self._bar.setAccessibleName("Loading progress")
+        self._bar.setAccessibleName(tr("Loading progress"))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(SPACE_S // 2)

@@ -24,6 +24,101 @@
             <translation>Erneut versuchen</translation>
         </message>
         <message>
+            <location filename="../../app/attachments.py" />
+            <source>“{name}” is not a file.</source>
+            <translation>„{name}“ ist keine Datei.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>Attach the files in it one by one.</source>
+            <translation>Hängen Sie die Dateien darin einzeln an.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>“{name}” cannot be read ({reason}).</source>
+            <translation>„{name}“ lässt sich nicht lesen ({reason}).</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>Check the file and its permissions.</source>
+            <translation>Prüfen Sie die Datei und ihre Zugriffsrechte.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>“{name}” is larger than {limit}.</source>
+            <translation>„{name}“ ist größer als {limit}.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>Attach only the part that matters.</source>
+            <translation>Hängen Sie nur den wichtigen Teil an.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>“{name}” holds no text.</source>
+            <translation>„{name}“ enthält keinen Text.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>Attach another file.</source>
+            <translation>Hängen Sie eine andere Datei an.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>“{name}” holds more than {limit} characters.</source>
+            <translation>„{name}“ enthält mehr als {limit} Zeichen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>“{name}” is not a text file.</source>
+            <translation>„{name}“ ist keine Textdatei.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>Text, code and PDF files can be attached; save it as one of these.</source>
+            <translation>Anhängen lassen sich Text-, Code- und PDF-Dateien; speichern Sie sie als eine davon.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>“{name}” could not be read in {seconds} seconds.</source>
+            <translation>„{name}“ ließ sich nicht in {seconds} Sekunden lesen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>Save the pages that matter as a file of their own.</source>
+            <translation>Speichern Sie die wichtigen Seiten als eigene Datei.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>“{name}” is protected by a password.</source>
+            <translation>„{name}“ ist durch ein Passwort geschützt.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>Save a copy without one in your PDF viewer and attach that.</source>
+            <translation>Speichern Sie in Ihrem PDF-Programm eine Kopie ohne Passwort und hängen Sie diese an.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>“{name}” holds pictures of pages but no text.</source>
+            <translation>„{name}“ enthält Bilder von Seiten, aber keinen Text.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>Run it through text recognition (OCR) first.</source>
+            <translation>Lassen Sie zuerst eine Texterkennung (OCR) darüberlaufen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>“{name}” is a damaged PDF file.</source>
+            <translation>„{name}“ ist eine beschädigte PDF-Datei.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>Open it in a PDF viewer, save it anew and attach that.</source>
+            <translation>Öffnen Sie sie in einem PDF-Programm, speichern Sie sie neu und hängen Sie diese an.</translation>
+        </message>
+        <message>
             <location filename="../../app/chat_files.py" />
             <source>You</source>
             <translation>Sie</translation>
@@ -36,12 +131,12 @@
         <message>
             <location filename="../../app/chat_files.py" />
             <source>{path} cannot be written ({reason}).</source>
-            <translation>{path} kann nicht geschrieben werden ({reason}).</translation>
+            <translation>{path} lässt sich nicht schreiben ({reason}).</translation>
         </message>
         <message>
             <location filename="../../app/chat_files.py" />
             <source>Choose another folder, or make room on its drive.</source>
-            <translation>Wählen Sie einen anderen Ordner oder schaffen Sie Platz auf dem Laufwerk.</translation>
+            <translation>Wählen Sie einen anderen Ordner oder schaffen Sie Platz auf seinem Laufwerk.</translation>
         </message>
         <message>
             <location filename="../../app/chat_files.py" />
@@ -96,12 +191,12 @@
         <message>
             <location filename="../../app/chat_files.py" />
             <source>{name} cannot be imported: {why}.</source>
-            <translation>{name} kann nicht eingelesen werden: {why}.</translation>
+            <translation>{name} lässt sich nicht importieren: {why}.</translation>
         </message>
         <message>
             <location filename="../../app/chat_files.py" />
             <source>Choose a file that Rooftop or LM Studio exported.</source>
-            <translation>Wählen Sie eine Datei, die Rooftop oder LM Studio geschrieben hat.</translation>
+            <translation>Wählen Sie eine Datei, die Rooftop oder LM Studio exportiert hat.</translation>
         </message>
         <message numerus="yes">
             <location filename="../../app/chat_list.py" />
@@ -149,7 +244,7 @@
         <message>
             <location filename="../../app/chat_session.py" />
             <source>The message before these is gone, so they cannot come back.</source>
-            <translation>Die Nachricht davor gibt es nicht mehr, darum können diese nicht zurückkommen.</translation>
+            <translation>Die Nachricht davor gibt es nicht mehr, deshalb lassen sich diese nicht wiederherstellen.</translation>
         </message>
         <message>
             <location filename="../../app/chat_session.py" />
@@ -159,7 +254,7 @@
         <message>
             <location filename="../../app/chat_session.py" />
             <source>No model is loaded, so nothing can be written.</source>
-            <translation>Es ist kein Modell geladen, darum kann nichts geschrieben werden.</translation>
+            <translation>Kein Modell ist geladen, deshalb lässt sich nichts schreiben.</translation>
         </message>
         <message>
             <location filename="../../app/chats.py" />
@@ -169,7 +264,7 @@
         <message>
             <location filename="../../app/chats.py" />
             <source>Rooftop ended unexpectedly when it opened your last chat, so it was not opened this time.</source>
-            <translation>Rooftop wurde unerwartet beendet, als es Ihren letzten Chat öffnete; darum wurde er diesmal nicht geöffnet.</translation>
+            <translation>Rooftop wurde beim Öffnen Ihres letzten Chats unerwartet beendet, deshalb wurde er diesmal nicht geöffnet.</translation>
         </message>
         <message>
             <location filename="../../app/engine_client.py" />
@@ -179,12 +274,12 @@
         <message>
             <location filename="../../app/engine_client.py" />
             <source>The GPU stopped working: the model was loaded again and runs on the CPU.</source>
-            <translation>Die GPU ist ausgefallen: Das Modell wurde neu geladen und läuft auf der CPU.</translation>
+            <translation>Die GPU fiel aus: Das Modell wurde neu geladen und läuft auf der CPU.</translation>
         </message>
         <message>
             <location filename="../../app/engine_client.py" />
             <source>The GPU stopped working and is back: the model was loaded again.</source>
-            <translation>Die GPU war ausgefallen und ist wieder da: Das Modell wurde neu geladen.</translation>
+            <translation>Die GPU fiel aus und ist wieder da: Das Modell wurde neu geladen.</translation>
         </message>
         <message>
             <location filename="../../app/engine_words.py" />
@@ -471,6 +566,31 @@
             <translation>Die Schrift Inter steht unter der SIL Open Font License.</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/attachment_chips.py" />
+            <source>Show what the model reads of it</source>
+            <translation>Anzeigen, was das Modell davon liest</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/attachment_chips.py" />
+            <source>Remove {name}</source>
+            <translation>{name} entfernen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/attachment_chips.py" />
+            <source>{tokens} tokens</source>
+            <translation>{tokens} Token</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/attachment_chips.py" />
+            <source>Attached: {name}</source>
+            <translation>Angehängt: {name}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/attachment_chips.py" />
+            <source>{count} characters</source>
+            <translation>{count} Zeichen</translation>
+        </message>
+        <message>
             <location filename="../../app/widgets/banner.py" />
             <source>Dismiss</source>
             <translation>Schließen</translation>
@@ -494,8 +614,8 @@
             <location filename="../../app/widgets/chat_desk.py" />
             <source>%n chats imported</source>
             <translation>
-                <numerusform>%n Chat eingelesen</numerusform>
-                <numerusform>%n Chats eingelesen</numerusform>
+                <numerusform>%n Chat importiert</numerusform>
+                <numerusform>%n Chats importiert</numerusform>
             </translation>
         </message>
         <message>
@@ -531,7 +651,7 @@
         <message>
             <location filename="../../app/widgets/chat_desk.py" />
             <source>Import chats of Rooftop or LM Studio</source>
-            <translation>Chats von Rooftop oder LM Studio einlesen</translation>
+            <translation>Chats von Rooftop oder LM Studio importieren</translation>
         </message>
         <message>
             <location filename="../../app/widgets/chat_desk.py" />
@@ -547,6 +667,26 @@
             <location filename="../../app/widgets/chat_pane.py" />
             <source>Open this address in your web browser?</source>
             <translation>Diese Adresse im Webbrowser öffnen?</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_pane.py" />
+            <source>Attach text, code or PDF files</source>
+            <translation>Text-, Code- oder PDF-Dateien anhängen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_pane.py" />
+            <source>At most {count} files can be attached; remove some first.</source>
+            <translation>Höchstens {count} Dateien lassen sich anhängen; entfernen Sie zuerst einige.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_pane.py" />
+            <source>Edit</source>
+            <translation>Bearbeiten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_pane.py" />
+            <source>Leave out the oldest messages and send</source>
+            <translation>Älteste Nachrichten weglassen und senden</translation>
         </message>
         <message numerus="yes">
             <location filename="../../app/widgets/chat_pane.py" />
@@ -589,7 +729,7 @@
         <message>
             <location filename="../../app/widgets/chat_pane.py" />
             <source>Restart engine</source>
-            <translation>Rechenwerk neu starten</translation>
+            <translation>Engine neu starten</translation>
         </message>
         <message>
             <location filename="../../app/widgets/chat_pane.py" />
@@ -620,6 +760,66 @@
             <location filename="../../app/widgets/chat_row.py" />
             <source>Name of the chat</source>
             <translation>Name des Chats</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/composer.py" />
+            <source>Attach files</source>
+            <translation>Dateien anhängen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/context_meter.py" />
+            <source>What fills the context</source>
+            <translation>Was den Kontext füllt</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/context_meter.py" />
+            <source>{used} of {all} tokens</source>
+            <translation>{used} von {all} Token</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/context_meter.py" />
+            <source>Context: {text}</source>
+            <translation>Kontext: {text}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/context_meter.py" />
+            <source>The reply may not have the room that is kept for it.</source>
+            <translation>Die Antwort hat vielleicht nicht den Platz, der für sie freigehalten wird.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/context_meter.py" />
+            <source>System prompt</source>
+            <translation>Systemprompt</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/context_meter.py" />
+            <source>Messages</source>
+            <translation>Nachrichten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/context_meter.py" />
+            <source>Attached files</source>
+            <translation>Angehängte Dateien</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/context_meter.py" />
+            <source>Draft</source>
+            <translation>Entwurf</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/context_meter.py" />
+            <source>Chat template</source>
+            <translation>Chatvorlage</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/context_meter.py" />
+            <source>Kept for the reply</source>
+            <translation>Für die Antwort freigehalten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/context_meter.py" />
+            <source>Free</source>
+            <translation>Frei</translation>
         </message>
         <message>
             <location filename="../../app/widgets/empty_state.py" />
@@ -676,7 +876,7 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/engine_panel.py" />
             <source>Moved per second</source>
-            <translation>Bewegt pro Sekunde</translation>
+            <translation>Bewegt je Sekunde</translation>
         </message>
         <message>
             <location filename="../../app/widgets/engine_panel.py" />
@@ -696,7 +896,7 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/figures.py" />
             <source>tokens/s, this token</source>
-            <translation>Tokens/s, dieses Token</translation>
+            <translation>Token/s, dieses Token</translation>
         </message>
         <message>
             <location filename="../../app/widgets/figures.py" />
@@ -712,6 +912,41 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/figures.py" />
             <source>for this token</source>
             <translation>für dieses Token</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/find_bar.py" />
+            <source>Find in this chat</source>
+            <translation>In diesem Chat suchen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/find_bar.py" />
+            <source>Previous match (Shift+Enter)</source>
+            <translation>Voriger Treffer (Umschalt+Enter)</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/find_bar.py" />
+            <source>Next match (Enter)</source>
+            <translation>Nächster Treffer (Enter)</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/find_bar.py" />
+            <source>Close (Esc)</source>
+            <translation>Schließen (Esc)</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/find_bar.py" />
+            <source>Searching…</source>
+            <translation>Suche läuft…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/find_bar.py" />
+            <source>No matches</source>
+            <translation>Keine Treffer</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/find_bar.py" />
+            <source>{number} of {count}</source>
+            <translation>{number} von {count}</translation>
         </message>
         <message>
             <location filename="../../app/widgets/layer_lens.py" />
@@ -746,12 +981,12 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/layer_strip.py" />
             <source>Shows the layers the other way.</source>
-            <translation>Zeigt die Schichten auf die andere Art.</translation>
+            <translation>Zeigt die Schichten in der anderen Form.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/limit_line.py" />
             <source>What limits the speed now</source>
-            <translation>Was das Tempo jetzt begrenzt</translation>
+            <translation>Was die Geschwindigkeit gerade begrenzt</translation>
         </message>
         <message>
             <location filename="../../app/widgets/limit_line.py" />
@@ -776,7 +1011,7 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/loading_bar.py" />
             <source>Starting the engine for {model}</source>
-            <translation>Rechenwerk für {model} wird gestartet</translation>
+            <translation>Engine für {model} wird gestartet</translation>
         </message>
         <message>
             <location filename="../../app/widgets/loading_bar.py" />
@@ -830,6 +1065,16 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/main_window.py" />
+            <source>Next match in this chat</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/main_window.py" />
+            <source>Previous match in this chat</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/main_window.py" />
             <source>Go to the message field</source>
             <translation>Zum Nachrichtenfeld</translation>
         </message>
@@ -850,6 +1095,16 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/main_window.py" />
+            <source>&amp;Find in chat…</source>
+            <translation>Im Chat s&amp;uchen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/main_window.py" />
+            <source>&amp;Attach files…</source>
+            <translation>Dateien an&amp;hängen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/main_window.py" />
             <source>&amp;Open model file (.gguf)…</source>
             <translation>Modelldatei ö&amp;ffnen (.gguf)…</translation>
         </message>
@@ -861,7 +1116,7 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/main_window.py" />
             <source>&amp;Import chats…</source>
-            <translation>Chats &amp;einlesen…</translation>
+            <translation>Chats &amp;importieren…</translation>
         </message>
         <message>
             <location filename="../../app/widgets/main_window.py" />
@@ -876,12 +1131,12 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/main_window.py" />
             <source>&amp;Undo delete chat</source>
-            <translation>&amp;Löschen des Chats rückgängig machen</translation>
+            <translation>&amp;Löschen des Chats rückgängig</translation>
         </message>
         <message>
             <location filename="../../app/widgets/main_window.py" />
             <source>Save live panel as &amp;picture…</source>
-            <translation>Live-Ansicht als &amp;Bild speichern…</translation>
+            <translation>Live-Ansicht als Bil&amp;d speichern…</translation>
         </message>
         <message>
             <location filename="../../app/widgets/main_window.py" />
@@ -925,7 +1180,7 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/main_window.py" />
-            <source>Keep in the &amp;tray when closed</source>
+            <source>&amp;Keep in the tray when closed</source>
             <translation>Beim Schließen im &amp;Infobereich behalten</translation>
         </message>
         <message>
@@ -1001,7 +1256,7 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/message_actions.py" />
             <source>Retry</source>
-            <translation>Noch einmal</translation>
+            <translation>Erneut versuchen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/message_actions.py" />
@@ -1020,13 +1275,46 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/message_view.py" />
+            <source>Your message</source>
+            <translation>Ihre Nachricht</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_view.py" />
+            <source>Show all: {count} more characters</source>
+            <translation>Alles anzeigen: {count} weitere Zeichen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_view.py" />
+            <source>Show all</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_view.py" />
+            <source>Show the whole message</source>
+            <translation>Ganze Nachricht anzeigen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_view.py" />
+            <source>Message</source>
+            <translation>Nachricht</translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/message_view.py" />
+            <source>Written without %n older messages, which no longer fit</source>
+            <translation>
+                <numerusform>Geschrieben ohne %n ältere Nachricht, die nicht mehr hineinpasst</numerusform>
+                <numerusform>Geschrieben ohne %n ältere Nachrichten, die nicht mehr hineinpassen</numerusform>
+            </translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_view.py" />
             <source>Broke off: Rooftop was closed</source>
-            <translation>Abgebrochen: Rooftop wurde beendet</translation>
+            <translation>Abgebrochen: Rooftop wurde geschlossen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
             <source>Save or arrange the live panel</source>
-            <translation>Live-Ansicht speichern oder ordnen</translation>
+            <translation>Live-Ansicht speichern oder anordnen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
@@ -1066,7 +1354,7 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
             <source>{path} could not be saved: {reason}. Choose another folder.</source>
-            <translation>{path} konnte nicht gespeichert werden: {reason}. Wählen Sie einen anderen Ordner.</translation>
+            <translation>{path} ließ sich nicht speichern: {reason}. Wählen Sie einen anderen Ordner.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
@@ -1082,6 +1370,11 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/panel_menu.py" />
             <source>token {number}</source>
             <translation>Token {number}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_parts.py" />
+            <source>Device</source>
+            <translation>Gerät</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
@@ -1101,12 +1394,12 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>experts read from RAM</source>
-            <translation>Experten, aus dem RAM gelesen</translation>
+            <translation>Experten aus dem RAM gelesen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>Bytes of the experts that ran on the CPU in the last pass, over the measured time of its CPU side.</source>
-            <translation>Bytes der Experten, die im letzten Durchlauf auf der CPU liefen, durch die gemessene Zeit seiner CPU-Seite.</translation>
+            <translation>Bytes der Experten, die im letzten Durchlauf auf der CPU liefen, durch die gemessene Zeit der CPU-Seite.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
@@ -1116,17 +1409,17 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>Bytes of the experts streamed in the last pass, over the measured time of the GPU side in their layers. The GPU computed in that time too, so the link was at least as fast.</source>
-            <translation>Bytes der im letzten Durchlauf übertragenen Experten durch die gemessene Zeit der GPU-Seite in ihren Schichten. In dieser Zeit hat die GPU auch gerechnet, die Verbindung war also mindestens so schnell.</translation>
+            <translation>Bytes der im letzten Durchlauf übertragenen Experten durch die gemessene Zeit der GPU-Seite in ihren Schichten. In dieser Zeit rechnete die GPU auch, die Verbindung war also mindestens so schnell.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>experts read on the {gpu}</source>
-            <translation>Experten, auf der {gpu} gelesen</translation>
+            <translation>Experten auf der {gpu} gelesen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>Bytes of the experts that ran on the GPU, over its measured time in layers that streamed nothing.</source>
-            <translation>Bytes der Experten, die auf der GPU liefen, durch ihre gemessene Zeit in Schichten, die nichts übertragen haben.</translation>
+            <translation>Bytes der Experten, die auf der GPU liefen, durch ihre gemessene Zeit in Schichten ohne Übertragung.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
@@ -1141,17 +1434,17 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>Measured in the last pass / reached when the costs were measured. </source>
-            <translation>Gemessen im letzten Durchlauf / erreicht, als die Kosten gemessen wurden. </translation>
+            <translation>Im letzten Durchlauf gemessen / beim Messen der Kosten erreicht. </translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>After the stroke: what one expert alone reached when the costs were measured.</source>
-            <translation>Nach dem Strich: was ein Experte allein erreichte, als die Kosten gemessen wurden.</translation>
+            <translation>Nach dem Strich: was ein Experte allein beim Messen der Kosten erreichte.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/scrubber.py" />
             <source>Tokens of the last reply</source>
-            <translation>Tokens der letzten Antwort</translation>
+            <translation>Token der letzten Antwort</translation>
         </message>
         <message>
             <location filename="../../app/widgets/scrubber.py" />
@@ -1161,7 +1454,7 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/scrubber.py" />
             <source>Drag, or use the arrow keys, to see the map and the layers as of an earlier token.</source>
-            <translation>Ziehen Sie, oder nehmen Sie die Pfeiltasten, um Karte und Schichten bei einem früheren Token zu sehen.</translation>
+            <translation>Durch Ziehen oder mit den Pfeiltasten sehen Sie Karte und Schichten, wie sie bei einem früheren Token waren.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/scrubber.py" />
@@ -1171,14 +1464,14 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/scrubber.py" />
             <source>Back to what happens now.</source>
-            <translation>Zurück zu dem, was jetzt geschieht.</translation>
+            <translation>Zurück zu dem, was gerade geschieht.</translation>
         </message>
         <message numerus="yes">
             <location filename="../../app/widgets/scrubber.py" />
             <source>Drag to go back through the reply, %n tokens</source>
             <translation>
                 <numerusform>Ziehen, um durch die Antwort zurückzugehen, %n Token</numerusform>
-                <numerusform>Ziehen, um durch die Antwort zurückzugehen, %n Tokens</numerusform>
+                <numerusform>Ziehen, um durch die Antwort zurückzugehen, %n Token</numerusform>
             </translation>
         </message>
         <message>
@@ -1284,7 +1577,7 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/sidebar.py" />
             <source>Unpin</source>
-            <translation>Nicht mehr anheften</translation>
+            <translation>Loslösen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/sidebar.py" />
@@ -1324,7 +1617,7 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/sidebar.py" />
             <source>Your chats will be listed here.</source>
-            <translation>Hier werden Ihre Chats aufgelistet.</translation>
+            <translation>Hier werden Ihre Chats aufgeführt.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/sidebar.py" />
@@ -1347,9 +1640,32 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <translation>Liste der Chats</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/thoughts_view.py" />
+            <source>Thoughts</source>
+            <translation>Gedanken</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/thoughts_view.py" />
+            <source>Thinking…</source>
+            <translation>Denkt nach…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/thoughts_view.py" />
+            <source>Thought for {time}</source>
+            <translation>{time} nachgedacht</translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/thoughts_view.py" />
+            <source>Thought for %n words</source>
+            <translation>
+                <numerusform>%n Wort lang nachgedacht</numerusform>
+                <numerusform>%n Wörter lang nachgedacht</numerusform>
+            </translation>
+        </message>
+        <message>
             <location filename="../../app/widgets/timeline.py" />
             <source>Timelines</source>
-            <translation>Verläufe</translation>
+            <translation>Zeitverläufe</translation>
         </message>
         <message>
             <location filename="../../app/widgets/timeline.py" />
@@ -1364,12 +1680,12 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/timeline.py" />
             <source>{ago}: nothing was measured</source>
-            <translation>{ago}: nichts wurde gemessen</translation>
+            <translation>{ago}: nichts gemessen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/timeline.py" />
             <source>speed</source>
-            <translation>Tempo</translation>
+            <translation>Geschwindigkeit</translation>
         </message>
         <message>
             <location filename="../../app/widgets/timeline.py" />
@@ -1380,11 +1696,6 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/timeline.py" />
             <source>{minutes} min ago</source>
             <translation>vor {minutes} min</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/top_bar.py" />
-            <source>Device</source>
-            <translation>Gerät</translation>
         </message>
         <message>
             <location filename="../../app/widgets/top_bar.py" />

@@ -52,11 +52,27 @@
             </translation>
         </message>
         <message numerus="yes">
+            <location filename="../../app/widgets/message_view.py" />
+            <source>Written without %n older messages, which no longer fit</source>
+            <translation>
+                <numerusform>Written without %n older message, which no longer fits</numerusform>
+                <numerusform>Written without %n older messages, which no longer fit</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
             <location filename="../../app/widgets/scrubber.py" />
             <source>Drag to go back through the reply, %n tokens</source>
             <translation>
                 <numerusform>Drag to go back through the reply, %n token</numerusform>
                 <numerusform>Drag to go back through the reply, %n tokens</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/thoughts_view.py" />
+            <source>Thought for %n words</source>
+            <translation>
+                <numerusform>Thought for %n word</numerusform>
+                <numerusform>Thought for %n words</numerusform>
             </translation>
         </message>
     </context>

@@ -20,7 +20,7 @@ SECOND = (
     "import sys; from pathlib import Path; from PySide6.QtCore import QCoreApplication\n"
     "from app.single_instance import SingleInstance\n"
     "app = QCoreApplication([]); instance = SingleInstance(Path(sys.argv[1]))\n"
-    "assert not instance.claim(); instance.hand_over(sys.argv[2] or None); print('handed over')"
+    "assert not instance.claim(); assert instance.hand_over(sys.argv[2] or None)"
 )
 
 
@@ -72,6 +72,26 @@ def test_one_that_ended_makes_room(make: Make) -> None:
     assert not make().claim()
     first.release()
     assert make().claim()
+
+
+def test_one_that_is_just_ending_makes_room(make: Make, tmp_path: Path) -> None:
+    """It holds the lock, takes the connection and hangs up without an answer, as a process does that ends."""
+    folder = tmp_path / "config"
+    code = (
+        "import sys; from pathlib import Path; from PySide6.QtCore import QCoreApplication\n"
+        "from app.single_instance import SingleInstance\n"
+        "app = QCoreApplication([]); instance = SingleInstance(Path(sys.argv[1])); assert instance.claim()\n"
+        "print('claimed', flush=True)\n"
+        "instance._server.waitForNewConnection(20000)\n"
+        "instance.release()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True) as ending:
+        assert ending.stdout is not None
+        assert ending.stdout.readline() == "claimed\n"
+        second = make()
+        assert not second.claim()
+        assert not second.hand_over("/models/a.gguf"), "this one is the first now"
+    assert connect(folder).isValid()
 
 
 def test_a_crash_leaves_nothing_in_the_way(make: Make, tmp_path: Path) -> None:

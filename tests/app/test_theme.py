@@ -100,10 +100,14 @@ def test_more_contrast_is_more(theme: Theme) -> None:
 def test_the_systems_wish_for_contrast_is_followed(
     themes: ThemeManager, qapp: QApplication, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(QAccessibilityHints, "contrastPreference", lambda _: Qt.ContrastPreference.HighContrast)
     hints = qapp.styleHints()
-    hints.accessibility().contrastPreferenceChanged.emit(Qt.ContrastPreference.HighContrast)
-    assert themes.theme == high_contrast(LIGHT)
+    accessibility = hints.accessibility()
+    with monkeypatch.context() as system:
+        system.setattr(QAccessibilityHints, "contrastPreference", lambda _: Qt.ContrastPreference.HighContrast)
+        accessibility.contrastPreferenceChanged.emit(Qt.ContrastPreference.HighContrast)
+        assert themes.theme == high_contrast(LIGHT)
+    accessibility.contrastPreferenceChanged.emit(Qt.ContrastPreference.NoPreference)
+    assert themes.theme is LIGHT
 
 
 @THEMES
