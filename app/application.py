@@ -195,7 +195,12 @@ class Application(QObject):
 
         self._panel = EnginePanel()
         self._panel.simulate_requested.connect(self._simulate)
+        self._panel.problem.connect(lambda text: self.chat.banners.show_banner("panel", text, "error"))
+        self._panel.saved.connect(lambda text: self.chat.banners.show_banner("panel", text))
+        self._panel.fold(self._settings.panel_folded)
         self.client.loading.connect(self._panel.show_loading)
+        self.client.passes.connect(self._panel.show_passes)
+        self.window.panel_save_requested.connect(self._panel.menu.ask_and_save)
         self._telemetry = TelemetrySampler(self)
         self._telemetry.sampled.connect(self._panel.show_machine)
         self._telemetry.set_engine_pid(self.client.engine_pid)
@@ -235,6 +240,9 @@ class Application(QObject):
         self.window.top_bar.show_ready(ready, name)
         if self._panel is not None:
             self._panel.show_ready(ready)
+        if self._telemetry is not None:
+            gpu = ready.planning.hardware.gpu
+            self._telemetry.set_gpu(gpu.uuid if gpu is not None else "")
         if ready.planning.kernels == TORCH_KERNELS and not self._told_kernels:
             self._told_kernels = True
             slower = tr("The CPU computes with portable kernels, which are slower.")
@@ -250,7 +258,7 @@ class Application(QObject):
         if event.usage.completion_tokens > 0:
             self.window.top_bar.show_timings(event.timings)
         if self._panel is not None:
-            self._panel.set_idle()
+            self._panel.show_finished(event.timings)
 
     def _on_state(self, state: EngineState) -> None:
         if self._telemetry is not None:
@@ -340,6 +348,7 @@ class Application(QObject):
             panel_visible=self.window.panel_visible,
             window_geometry=self.window.geometry_text(),
             splitter_state=self.window.splitter_text(),
+            panel_folded=self._panel.folded if self._panel is not None else self._settings.panel_folded,
         )
 
     def _save(self) -> None:

@@ -30,6 +30,8 @@ from engine.messages import (
     Generate,
     Load,
     Loading,
+    Passes,
+    PassRecord,
     PromptProgress,
     Ready,
     Recalibrate,
@@ -96,6 +98,7 @@ class EngineClient(QObject):
     Signals:
         loading(Loading), ready(Ready), prompt_progress(PromptProgress), snapshot(Snapshot): As the engine says.
         text(str): New text of the reply, gathered to 30 Hz.
+        passes(tuple[PassRecord, ...]): What the passes behind the latest tokens did, gathered likewise.
         finished(Finished): A reply is complete or was cancelled.
         failed(ErrorReport, str): What failed: "load", "reply", "settings" or "engine" (it is gone).
         state_changed(EngineState): After every change.
@@ -105,6 +108,7 @@ class EngineClient(QObject):
     ready = Signal(object)
     prompt_progress = Signal(object)
     text = Signal(str)
+    passes = Signal(object)
     snapshot = Signal(object)
     finished = Signal(object)
     failed = Signal(object, str)
@@ -248,20 +252,25 @@ class EngineClient(QObject):
         events = self._host.poll()
         self._pace(quiet=not events and self._current is None)
         text: list[str] = []
+        records: list[PassRecord] = []
         snapshot: Snapshot | None = None
         for event in events:
             if isinstance(event, Token):
                 text.append(event.text)
+            elif isinstance(event, Passes):
+                records += event.records
             elif isinstance(event, Snapshot):
                 snapshot = event
             else:
                 # What came before an answer must be told before it.
-                self._emit_gathered(text, snapshot)
-                text, snapshot = [], None
+                self._emit_gathered(text, records, snapshot)
+                text, records, snapshot = [], [], None
                 self._handle(event)
-        self._emit_gathered(text, snapshot)
+        self._emit_gathered(text, records, snapshot)
 
-    def _emit_gathered(self, text: list[str], snapshot: Snapshot | None) -> None:
+    def _emit_gathered(self, text: list[str], records: list[PassRecord], snapshot: Snapshot | None) -> None:
+        if records:
+            self.passes.emit(tuple(records))
         if text and self._state is EngineState.GENERATING:
             self.text.emit("".join(text))
         if snapshot is not None:

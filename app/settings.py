@@ -55,6 +55,7 @@ class Settings:
         tray_told: Whether the user has been told so.
         sidebar_visible: Whether the list of chats is shown.
         panel_visible: Whether the live panel is shown.
+        panel_folded: Keys of the panel's sections that are folded, with commas between.
         window_geometry: Qt's saved geometry, base64.
         splitter_state: Qt's saved splitter, base64.
 
@@ -76,12 +77,13 @@ class Settings:
     tray_told: bool = False
     sidebar_visible: bool = True
     panel_visible: bool = True
+    panel_folded: str = ""
     window_geometry: str = ""
     splitter_state: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        for name in ("model", "window_geometry", "splitter_state"):
+        for name in ("model", "panel_folded", "window_geometry", "splitter_state"):
             value = getattr(self, name)
             if not isinstance(value, str) or len(value) > MAX_TEXT or "\0" in value:
                 raise ConfigurationError(f"The setting {name} is not a usable text.", "Restore the default.")

@@ -65,6 +65,18 @@ QPushButton#send:disabled { background: $surface_alt; border-color: $surface_alt
 QToolButton { background: transparent; border: 1px solid transparent; border-radius: 7px; padding: 5px; }
 QToolButton:hover { background: $surface_alt; }
 QToolButton:checked { background: $surface_alt; }
+QToolButton#fold { padding: 1px; border-radius: 5px; }
+QToolButton#fold:checked { background: transparent; }
+QToolButton#fold:hover { background: $surface_alt; }
+QToolButton#panelMenu::menu-indicator { image: none; width: 0; }
+QSlider#scrubber::groove:horizontal { height: 4px; background: $free; border-radius: 2px; }
+QSlider#scrubber::sub-page:horizontal { background: $accent; border-radius: 2px; }
+QSlider#scrubber::sub-page:horizontal:disabled { background: $free; }
+QSlider#scrubber::handle:horizontal { width: 14px; height: 14px; margin: -6px 0; border-radius: 7px;
+    background: $surface; border: 1px solid $text_dim; }
+QSlider#scrubber::handle:horizontal:hover, QSlider#scrubber::handle:horizontal:focus { border: 2px solid $accent; }
+QSlider#scrubber::handle:horizontal:disabled { background: $surface_alt; border: 1px solid $border; }
+QPushButton#quiet:disabled { color: $border; }
 
 QToolButton#action { border-radius: 6px; padding: 4px; color: $text_dim; font-size: ${small}pt; }
 QToolButton#action:focus { border: 1px solid $accent; }

@@ -27,7 +27,7 @@ class MachineSample:
         ram_used_bytes: Memory in use by every program together.
         engine_rss_bytes: Memory of the engine's process.
         cpu_percent: Load of all cores together, 0 to 100.
-        gpu_name: The first NVIDIA GPU.
+        gpu_name: The NVIDIA GPU that the engine uses, else the one with the most VRAM.
         vram_total_bytes: Its memory.
         vram_used_bytes: In use by every program together.
         vram_others_bytes: In use by programs other than the engine.
@@ -50,7 +50,7 @@ class MachineSample:
 
 @dataclass(frozen=True, slots=True)
 class GpuReading:
-    """What NVML says about the first GPU."""
+    """What NVML says about one GPU."""
 
     name: str
     total_bytes: int
@@ -66,13 +66,18 @@ class NvmlReader:
         self._open = False
         self._wait_samples = 0
 
-    def read(self, engine_pid: int | None) -> GpuReading | None:
-        """The GPU now, or None where NVML is missing or fails with any code."""
+    def read(self, engine_pid: int | None, uuid: str = "") -> GpuReading | None:
+        """The GPU now, or None where NVML is missing or fails with any code.
+
+        Args:
+            engine_pid: Whose memory is not other programs'.
+            uuid: The card, as in `GpuProfile`; "" for the one with the most VRAM, which the engine would take.
+        """
         if self._wait_samples > 0:
             self._wait_samples -= 1
             return None
         try:
-            return self._read(engine_pid)
+            return self._read(engine_pid, uuid)
         except (pynvml.NVMLError, OSError, UnicodeDecodeError):
             self.close()
             self._wait_samples = NVML_RETRY_SAMPLES
@@ -87,11 +92,11 @@ class NvmlReader:
             except pynvml.NVMLError:
                 return
 
-    def _read(self, engine_pid: int | None) -> GpuReading:
+    def _read(self, engine_pid: int | None, uuid: str) -> GpuReading:
         if not self._open:
             pynvml.nvmlInit()
             self._open = True
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid) if uuid else _largest()
         name = pynvml.nvmlDeviceGetName(handle)
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
         used = int(memory.used)
@@ -102,6 +107,14 @@ class NvmlReader:
             others_bytes=_others_bytes(handle, used, engine_pid),
             percent=_gpu_percent(handle),
         )
+
+
+def _largest() -> object:
+    """The card with the most VRAM, the first of several."""
+    handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+    if not handles:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+    return max(handles, key=lambda handle: int(pynvml.nvmlDeviceGetMemoryInfo(handle).total))
 
 
 def _others_bytes(handle: object, used_bytes: int, engine_pid: int | None) -> int | None:
@@ -126,10 +139,16 @@ def _gpu_percent(handle: object) -> float | None:
         return None
 
 
-def take_sample(nvml: NvmlReader, engine_pid: int | None) -> MachineSample:
-    """Look at the machine now; CPU load is the mean since this thread's call before."""
+def take_sample(nvml: NvmlReader, engine_pid: int | None, uuid: str = "") -> MachineSample:
+    """Look at the machine now; CPU load is the mean since this thread's call before.
+
+    Args:
+        nvml: The GPUs.
+        engine_pid: The engine's process.
+        uuid: The engine's GPU; "" where it is not known.
+    """
     memory = psutil.virtual_memory()
-    gpu = nvml.read(engine_pid)
+    gpu = nvml.read(engine_pid, uuid)
     rss_bytes, mapped_bytes = _engine_memory(engine_pid)
     return MachineSample(
         ram_total_bytes=int(memory.total),
@@ -173,6 +192,7 @@ class TelemetrySampler(QObject):
         super().__init__(parent)
         self._period_s = period_s
         self._engine_pid: int | None = None
+        self._uuid = ""
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -184,6 +204,10 @@ class TelemetrySampler(QObject):
     def set_engine_pid(self, pid: int | None) -> None:
         """Whose memory counts as the engine's, from the next sample on; None while no engine runs."""
         self._engine_pid = pid
+
+    def set_gpu(self, uuid: str) -> None:
+        """Which card to watch from the next sample on, as in `GpuProfile`; "" for the one with the most VRAM."""
+        self._uuid = uuid
 
     def start(self) -> None:
         """Begin; does nothing while running."""
@@ -203,7 +227,7 @@ class TelemetrySampler(QObject):
         nvml = NvmlReader()
         try:
             while not stop.is_set():
-                sample = take_sample(nvml, self._engine_pid)
+                sample = take_sample(nvml, self._engine_pid, self._uuid)
                 if not stop.is_set():
                     self.sampled.emit(sample)
                 stop.wait(self._period_s)

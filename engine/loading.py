@@ -252,6 +252,16 @@ class LoadedModel:
             memory_shortages=self.memory_shortages,
         )
 
+    def remember(self, token: int, text: str, seconds: float) -> None:
+        """Keep what the latest pass did, from which a token of the reply was drawn.
+
+        Args:
+            token: Its id.
+            text: What is shown of it.
+            seconds: Since the token before.
+        """
+        self.record.history.token(token, text, seconds, self.residency.resident, self.residency.changes)
+
     def close(self) -> None:
         """Give back what does not go with the last reference; a GPU that was lost has nothing to give."""
         with contextlib.suppress(GpuLostError), device_faults():

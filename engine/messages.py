@@ -8,7 +8,7 @@ seconds, sizes in bytes. Only data is here: `engine.experts` makes plans and pre
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from engine.config import DeviceName, EngineConfig, KvPrecision, ModelConfig, SamplingParams
 from engine.errors import RooftopError
@@ -327,6 +327,50 @@ class Snapshot:
         return self.hits / self.visits if self.visits else 0.0
 
 
+class PassRecord(NamedTuple):
+    """What the pass did that one token of the reply came from, packed small: R runs in L layers, layer after layer.
+
+    There is one for every token, and a tuple is made and pickled in a quarter of a dataclass's time.
+
+    Attributes:
+        position: The token's place in the reply, 0 for the first.
+        token: Its id.
+        text: Its text as it was shown.
+        pass_tokens: Tokens of the pass (T); the first token comes from the last pass of the prompt.
+        seconds: From the token before, or from the request, to this one.
+        runs: uint16 [L]: how many experts had tokens.
+        experts: uint16 [R].
+        counts: uint16 [R]: tokens of each; empty where all are 1.
+        places: uint8 [R]: 0 GPU, 1 streamed, 2 CPU; empty where all are 2.
+        cpu_s: float32 [L]: measured time of the CPU side.
+        gpu_s: float32 [L]: of the GPU side, NaN where it is not known; empty without a GPU.
+        corrections: float32 [L, 2] or [1, 2]: the costs' corrections for CPU and GPU that each layer was planned with.
+        residents: Experts in VRAM as bits [L, ceil(E / 8)], the first expert the highest; None where they are the same
+            as in the record before.
+    """
+
+    position: int
+    token: int
+    text: str
+    pass_tokens: int
+    seconds: float
+    runs: bytes
+    experts: bytes
+    counts: bytes
+    places: bytes
+    cpu_s: bytes
+    gpu_s: bytes
+    corrections: bytes
+    residents: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """Records of the reply's latest tokens, in order; all of them come before its last `Snapshot`."""
+
+    records: tuple[PassRecord, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Finished:
     """The reply is complete."""
@@ -343,7 +387,7 @@ class Failed:
     error: ErrorReport
 
 
-Event = Loading | Ready | PromptProgress | Token | Snapshot | Finished | Failed
+Event = Loading | Ready | PromptProgress | Token | Snapshot | Passes | Finished | Failed
 
 
 # ---- requests: into the engine --------------------------------------------------------------------------------------

@@ -67,11 +67,12 @@ def read_message(stream: BinaryIO) -> Request | Event | None:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Makes the dataclasses of our own modules and nothing else."""
+    """Makes the dataclasses and named tuples of our own modules and nothing else."""
 
     def find_class(self, module_name: str, global_name: str) -> Any:  # noqa: ANN401 - the base class's signature
         value = getattr(sys.modules.get(module_name), global_name, None) if module_name in _MODULES else None
-        if not (isinstance(value, type) and dataclasses.is_dataclass(value) and value.__module__ == module_name):
+        plain = isinstance(value, type) and (dataclasses.is_dataclass(value) or issubclass(value, tuple))
+        if value is None or not plain or value.__module__ != module_name:
             raise pickle.UnpicklingError(f"{module_name}.{global_name} may not be sent")
         return value
 

@@ -12,7 +12,7 @@ import torch
 from engine.config import SamplingParams
 from engine.devices import device_faults
 from engine.loading import OUT_OF_MEMORY, LoadedModel
-from engine.messages import Event, Finished, FinishReason, PromptProgress, Timings, Token, Usage
+from engine.messages import Event, Finished, FinishReason, Passes, PromptProgress, Timings, Token, Usage
 from engine.sampling import Sampler, StopWatcher
 from engine.tokenizer import ChatTokenizer
 
@@ -67,7 +67,7 @@ class Reply:
             reason = yield from self._decode(hidden)
         except _CancelledError:
             pass
-        yield self._loaded.snapshot(0.0)
+        yield from self._inside(0.0)
         yield Finished(reason, clock.usage(), clock.timings())
 
     def _prefill(self) -> Generator[Event, None, torch.Tensor]:
@@ -92,13 +92,13 @@ class Reply:
             token = sampler.sample(self._logits(hidden), tokens)
             clock.token()
             if token in eos_ids:
-                yield Token(token, text.rest())
+                yield self._told(token, text.rest())
                 return "stop"
             tokens.append(token)
             shown, stopped = text.push(token)
             full = len(decoder.cache.tokens) >= decoder.cache.capacity
             ended = full or clock.completion_tokens >= sampling.max_tokens
-            yield Token(token, shown + text.rest() if ended and not stopped else shown)
+            yield self._told(token, shown + text.rest() if ended and not stopped else shown)
             if stopped:
                 return "stop"
             if ended:
@@ -131,7 +131,20 @@ class Reply:
                 hidden: torch.Tensor = finished.value
                 return hidden
             if self._clock.snapshot_due():
-                yield self._loaded.snapshot(self._clock.recent_tokens_per_s())
+                yield from self._inside(self._clock.recent_tokens_per_s())
+
+    def _inside(self, tokens_per_s: float) -> Iterator[Event]:
+        """The records of the latest tokens, and a snapshot."""
+        snapshot = self._loaded.snapshot(tokens_per_s)  # which reads what the GPU took
+        records = self._loaded.record.history.take()
+        if records:
+            yield Passes(records)
+        yield snapshot
+
+    def _told(self, token: int, text: str) -> Token:
+        """A token of the reply, remembered with its pass."""
+        self._loaded.remember(token, text, self._clock.latest_s)
+        return Token(token, text)
 
     def _check(self) -> None:
         """Unwind if the reply was stopped."""
@@ -164,12 +177,14 @@ class ReplyClock:
     Attributes:
         prompt_tokens: Tokens of the prompt.
         cached_tokens: Those that needed no computation.
+        latest_s: From the token before the latest one, or from the request, to it.
     """
 
     def __init__(self) -> None:
         """Start now."""
         self.prompt_tokens = 0
         self.cached_tokens = 0
+        self.latest_s = 0.0
         self._started_s = time.perf_counter()
         self._prefilled_s = self._started_s
         self._first_token_s: float | None = None
@@ -193,6 +208,7 @@ class ReplyClock:
         if self._first_token_s is None:
             self._first_token_s = now_s
         self._completion_tokens += 1
+        self.latest_s = now_s - self._last_token_s
         self._last_token_s = now_s
         self._recent_s.append(now_s)
 

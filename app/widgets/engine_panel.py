@@ -2,32 +2,50 @@
 
 Takes the engine's events and the machine's samples as they are and hands them to its parts. Everything is worked out at
 paint time from the latest state, so that snapshots may come at any rate; a hidden panel costs nothing.
+
+While a token of the last reply is chosen, map, layers, figures and the limit show that token's pass; memory and
+timelines go on. A new reply, or "Live", brings back the present.
 """
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QRect, Qt, Signal
 from PySide6.QtGui import QResizeEvent
-from PySide6.QtWidgets import QFrame, QGridLayout, QScrollArea, QStyle, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QScrollArea, QStyle, QVBoxLayout, QWidget
 
 from app.engine_words import residents_text
-from app.theme import SPACE_M, SPACE_S, SPACE_XL
+from app.language import tr
+from app.panel_export import PanelState
+from app.reply_history import ReplyHistory
+from app.theme import SPACE_L, SPACE_M
 from app.widgets.expert_map import ExpertMap
-from app.widgets.layer_strip import LayerStrip, prediction_error
+from app.widgets.figures import Figures
+from app.widgets.layer_lens import LayerLens
+from app.widgets.layer_strip import LayerStrip
+from app.widgets.limit_line import LimitLine
 from app.widgets.map_legend import MapLegend
 from app.widgets.memory_content import ram_content, vram_content
 from app.widgets.memory_gauge import MemoryGauge
-from app.widgets.panel_parts import DeviceLine, DimLabel, LoadingLine, NumberTile, SectionHeading
-from engine.experts.explain import human_bytes
+from app.widgets.panel_menu import PanelMenu
+from app.widgets.panel_parts import DeviceLine, DimLabel, LoadingLine
+from app.widgets.panel_section import PanelSection
+from app.widgets.rate_bars import RateBars, rate_rows
+from app.widgets.scrubber import LIVE, Scrubber
+from app.widgets.timeline import Timeline
+from engine.experts.limits import machine_rates, measured_rates
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from app.reply_history import TokenView
     from app.telemetry import MachineSample
-    from engine.messages import CostModel, Loading, Ready, Snapshot
+    from engine.messages import Loading, PassRecord, Ready, Snapshot, Timings
 
 MIN_WIDTH = 300
-_WIDE_TILES_FROM_PX = 560
 _LAYER_LINES = 3
 _NO_MODEL = "No model is loaded. Load one, and this panel shows where every expert lives and why."
 _POINT_AT_EXPERT = "Point at a cell, or move with the arrow keys, to see where that expert is and why."
@@ -40,59 +58,80 @@ class EnginePanel(QWidget):
 
     Signals:
         simulate_requested(): The user wants to try the simulated GPU.
+        problem(str): A sentence: why the panel could not be saved.
+        saved(str): A sentence: where it was saved.
     """
 
     simulate_requested = Signal()
+    problem = Signal(str)
+    saved = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._ready: Ready | None = None
         self._snapshot: Snapshot | None = None
         self._machine: MachineSample | None = None
+        self._history = ReplyHistory()
+        self._token: TokenView | None = None
         self.setAccessibleName("Live panel")
         self.setMinimumWidth(MIN_WIDTH)
         self._build_parts()
+        self._build_sections()
         self._build_scroll_area()
         self.clear()
 
     def _build_parts(self) -> None:
         self.device = DeviceLine()
         self.device.simulate.clicked.connect(self.simulate_requested)
+        self.menu = PanelMenu(self)
         self.loading = LoadingLine()
-        self.speed, self.hit_rate = NumberTile("Speed"), NumberTile("Hit rate")
-        self.streamed, self.costs = NumberTile("Streamed experts"), NumberTile("Cost model")
+        self.limit = LimitLine()
+        self.figures = Figures()
+        self.speed, self.hit_rate = self.figures.speed, self.figures.hit_rate
+        self.streamed, self.costs = self.figures.streamed, self.figures.costs
         self.vram, self.ram = MemoryGauge("VRAM"), MemoryGauge("RAM")
-        self.experts_heading = SectionHeading("Experts")
         self.map, self.legend = ExpertMap(), MapLegend()
+        self.lens = LayerLens(self.map)
         self.residents_words = DimLabel("", lines=2)
         self.residents_words.setAccessibleName("About the experts in VRAM")
         self.expert_words = DimLabel(_POINT_AT_EXPERT, lines=4)
         self.expert_words.setAccessibleName("About the expert")
-        self.layers_heading = SectionHeading("Layers")
+        self.scrubber = Scrubber()
         self.strip = LayerStrip()
         self.layer_words = DimLabel(_POINT_AT_LAYER, lines=_LAYER_LINES)
         self.layer_words.setAccessibleName("About the layer")
+        self.timeline, self.rates = Timeline(), RateBars()
         self.empty = DimLabel(_NO_MODEL)
         self.map.described.connect(self._tell_expert)
         self.map.cursor_moved.connect(self._follow_cursor)
         self.strip.described.connect(self._tell_layer)
+        self.scrubber.chosen.connect(self._choose)
+
+    def _build_sections(self) -> None:
+        self.memory = PanelSection("memory", tr("Memory"), self.vram, self.ram)
+        self.experts = PanelSection(
+            "experts", tr("Experts"), self.map, self.legend, self.scrubber, self.lens, self.expert_words,
+            self.residents_words,
+        )  # fmt: skip
+        self.layers = PanelSection("layers", tr("Layers"), self.strip, self.layer_words)
+        self.rates_section = PanelSection("rates", tr("Moved per second"), self.rates)
+        self.past = PanelSection("past", tr("The last minutes"), self.timeline)
+        self.sections = (self.memory, self.experts, self.layers, self.rates_section, self.past)
+        self.layers.heading.put_last(self.strip.compact)
+        self.experts_heading, self.layers_heading = self.experts.heading, self.layers.heading
+        self.rates_section.heading.set_value(tr("last pass / one expert alone"))
 
     def _build_scroll_area(self) -> None:
         self._content = QWidget()
         self._content.setAccessibleName("Live panel's content")
         self._column = QVBoxLayout(self._content)
-        self._column.setSpacing(SPACE_XL - 4)
-        self._tiles = QGridLayout()
-        self._tiles.setHorizontalSpacing(SPACE_M)
-        self._tiles.setVerticalSpacing(SPACE_S)
-        self._column.addWidget(self.device)
-        self._column.addWidget(self.loading)
-        self._column.addWidget(self.empty)
-        self._column.addLayout(self._tiles)
-        self._column.addWidget(self.vram)
-        self._column.addWidget(self.ram)
-        self._add_section(self.experts_heading, self.map, self.legend, self.residents_words, self.expert_words)
-        self._add_section(self.layers_heading, self.strip, self.layer_words)
+        self._column.setSpacing(SPACE_L)
+        top = QHBoxLayout()
+        top.addWidget(self.device, 1)
+        top.addWidget(self.menu.button, 0, Qt.AlignmentFlag.AlignTop)
+        self._column.addLayout(top)
+        for part in (self.loading, self.empty, self.limit, self.figures, *self.sections):
+            self._column.addWidget(part)
         self._column.addStretch(1)
         self._scroll = QScrollArea(self)
         self._scroll.setAccessibleName("Live panel, scrollable")
@@ -104,32 +143,24 @@ class EnginePanel(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(self._scroll)
-        self._place_tiles(2)
-
-    def _add_section(self, *widgets: QWidget) -> None:
-        section = QVBoxLayout()
-        section.setSpacing(SPACE_S - 2)
-        for widget in widgets:
-            section.addWidget(widget)
-        self._column.addLayout(section)
-
-    def _place_tiles(self, columns: int) -> None:
-        for index, tile in enumerate((self.speed, self.hit_rate, self.streamed, self.costs)):
-            self._tiles.addWidget(tile, index // columns, index % columns, Qt.AlignmentFlag.AlignTop)
-        for column in range(4):
-            self._tiles.setColumnStretch(column, 1 if column < columns else 0)
 
     # ---- slots ----
 
     def show_ready(self, ready: Ready) -> None:
-        """A model is loaded, or settings took effect."""
+        """A model is loaded, settings took effect, or memory changed what is in force, perhaps amid a reply."""
+        if not ready.because:
+            self._forget_reply()
+            self.timeline.start(has_gpu=ready.plan.device != "cpu")
         self._ready, self._snapshot = ready, None
+        self.scrubber.go_live()
         self.loading.hide()
         self.map.show_ready(ready)
         self.strip.show_ready(ready)
+        self.limit.show_ready(ready)
+        self.figures.show_ready(ready)
+        self.residents_words.setText("")
+        self._show_rates(None)
         self._show_experts_count(ready.plan.resident_experts)
-        self.costs.show_value(*_costs_words(ready.planning.costs, None))
-        self._set_idle_numbers()
         self._tell_layer("")
         self._show_model_parts(shown=True)
         self._show_memory()
@@ -139,11 +170,22 @@ class EnginePanel(QWidget):
         if self._ready is None:
             return
         self._snapshot = snapshot
-        self.map.show_snapshot(snapshot)
-        self.strip.show_snapshot(snapshot)
-        self._show_experts_count(sum(len(layer) for layer in snapshot.resident_by_layer))
-        self._show_numbers(snapshot)
+        hit_rate = snapshot.hit_rate if snapshot.visits else None
+        self.timeline.add_reply(time.monotonic(), snapshot.tokens_per_s, hit_rate if snapshot.tokens_per_s else None)
+        if self.scrubber.live:
+            self._show_live(self._ready, snapshot)
         self._show_gauges()
+
+    def show_passes(self, records: Sequence[PassRecord]) -> None:
+        """What the passes behind the latest tokens did."""
+        if self._ready is None or not records:
+            return
+        begins = records[0].position <= self._history.last
+        self._history.add(records)
+        gone = self._token is not None and self._token.record.position < self._history.first
+        if begins or gone:
+            self.scrubber.go_live()
+        self.scrubber.set_range(self._history.first, self._history.last)
 
     def show_machine(self, sample: MachineSample) -> None:
         """The machine's latest sample."""
@@ -155,29 +197,111 @@ class EnginePanel(QWidget):
         self.empty.hide()
         self.loading.show_loading(loading)
 
+    def show_finished(self, timings: Timings) -> None:
+        """A reply is complete: its speed as a whole counts, however short it was."""
+        snapshot = self._snapshot
+        if snapshot is not None and self._ready is not None and timings.decode_tokens_per_s > 0:
+            whole = replace(snapshot, tokens_per_s=timings.decode_tokens_per_s)
+            self.timeline.add_reply(time.monotonic(), whole.tokens_per_s, whole.hit_rate if whole.visits else None)
+            if self.scrubber.live:
+                self.limit.show_pass(whole, at_once=True)
+        self.set_idle()
+
     def set_idle(self) -> None:
         """A reply or a load ended: nothing is running now; the reply's counts stay."""
         self.loading.hide()
         self.empty.setVisible(self._ready is None)
-        self.speed.show_value("", "tokens/s")
+        if self.scrubber.live:
+            self.figures.show_idle()
 
     def clear(self) -> None:
         """No model is loaded."""
         self._ready = self._snapshot = None
         self.loading.hide()
+        self._forget_reply()
         self.map.clear()
         self.strip.clear()
+        self.limit.show_ready(None)
         self._show_model_parts(shown=False)
         self._show_memory()
 
+    @property
+    def content(self) -> QWidget:
+        """Everything from top to bottom, as if nothing had to scroll."""
+        return self._content
+
+    @property
+    def folded(self) -> str:
+        """Keys of the sections that are folded, for the settings."""
+        return ",".join(section.key for section in self.sections if not section.open)
+
+    def fold(self, keys: str) -> None:
+        """Fold the sections with these keys, and no others."""
+        for section in self.sections:
+            section.set_open(open_now=section.key not in keys.split(","))
+
+    @property
+    def state(self) -> PanelState:
+        """All that is shown, for a file."""
+        shown = self._token.snapshot if self._token is not None else self._snapshot
+        return PanelState(
+            self._ready, shown, self._machine, self.limit.limit, self._token, self.timeline.values(), self._history
+        )
+
+    # ---- the reply's tokens ----
+
+    def _choose(self, index: int) -> None:
+        """Show a token's pass, or what happens now."""
+        self._token = None
+        if self._ready is None or self._snapshot is None:
+            self.scrubber.go_live()
+            return
+        if index == LIVE:
+            self._show_live(self._ready, self._snapshot)
+            return
+        self._token = view = self._history.view(index, self._ready, self._snapshot)
+        self.scrubber.show_token(view)
+        self._show_pass(view.snapshot)
+        self.figures.show_token(self._ready, view.snapshot)
+        self.limit.show_pass(view.snapshot, at_once=True)
+
+    def _forget_reply(self) -> None:
+        self._history.clear()
+        self._token = None
+        self.scrubber.set_range(0, LIVE)
+
     # ---- showing ----
+
+    def _show_live(self, ready: Ready, snapshot: Snapshot) -> None:
+        self._show_pass(snapshot)
+        self.figures.show_reply(ready, snapshot)
+        self.residents_words.setText(residents_text(snapshot) if snapshot.visits and ready.plan.device != "cpu" else "")
+        self.limit.show_pass(snapshot)
+
+    def _show_pass(self, snapshot: Snapshot) -> None:
+        self.map.show_snapshot(snapshot)
+        self.strip.show_snapshot(snapshot)
+        self._show_experts_count(sum(len(layer) for layer in snapshot.resident_by_layer))
+        self._show_rates(snapshot)
+
+    def _show_rates(self, snapshot: Snapshot | None) -> None:
+        ready = self._ready
+        if ready is not None:
+            measured = measured_rates(snapshot.layers if snapshot is not None else (), ready.model)
+            best = machine_rates(ready.planning.costs, ready.model)
+            has_gpu = ready.plan.device != "cpu"
+            self.rates.show_rows(rate_rows(measured, best, has_gpu=has_gpu, simulated=ready.simulated))
 
     def _show_model_parts(self, *, shown: bool) -> None:
         self.empty.setVisible(not shown)
-        parts = (self.speed, self.hit_rate, self.streamed, self.costs, self.experts_heading, self.map, self.legend)
-        for part in (*parts, self.expert_words, self.layers_heading, self.strip, self.layer_words):
+        for part in (self.limit, self.figures, self.experts, self.layers, self.rates_section, self.past):
             part.setVisible(shown)
         self.residents_words.setVisible(shown and self._ready is not None and self._ready.plan.device != "cpu")
+        self._fit_lens()
+
+    def _fit_lens(self) -> None:
+        self.lens.setVisible(self.map.small_cells)
+        self.lens.updateGeometry()
 
     def _show_memory(self) -> None:
         self.device.show_device(self._ready, self._machine)
@@ -185,9 +309,15 @@ class EnginePanel(QWidget):
 
     def _show_gauges(self) -> None:
         vram = vram_content(self._ready, self._snapshot, self._machine)
-        self.vram.setVisible(vram is not None and not (self._ready and self._ready.plan.device == "cpu"))
+        ram = ram_content(self._ready, self._snapshot, self._machine)
+        on_cpu = self._ready is not None and self._ready.plan.device == "cpu"
+        self.vram.setVisible(vram is not None and not on_cpu)
         self.vram.set_content(vram)
-        self.ram.set_content(ram_content(self._ready, self._snapshot, self._machine))
+        self.ram.set_content(ram)
+        content = ram if on_cpu else vram
+        if self._ready is not None and content is not None:
+            used = sum(part.size_bytes for part in content.held)
+            self.timeline.add_memory(time.monotonic(), used, content.total_bytes)
 
     def _show_experts_count(self, resident: int) -> None:
         if self._ready is not None:
@@ -195,32 +325,6 @@ class EnginePanel(QWidget):
             where = "on the simulated GPU" if self._ready.simulated else "on the GPU"
             text = f"{resident} of {total} {where}" if self._ready.plan.device != "cpu" else f"all {total} on the CPU"
             self.experts_heading.set_value(text)
-
-    def _set_idle_numbers(self) -> None:
-        self.speed.show_value("", "tokens/s")
-        self.hit_rate.show_value("", "hit rate, this reply")
-        self.streamed.show_value("", "experts streamed")
-        self.residents_words.setText("")
-
-    def _show_numbers(self, snapshot: Snapshot) -> None:
-        speed = f"{snapshot.tokens_per_s:.1f}" if snapshot.tokens_per_s > 0 else ""
-        self.speed.show_value(speed, "tokens/s", "Decode speed over the last second, measured.")
-        if snapshot.visits > 0 and self._ready is not None and self._ready.plan.device != "cpu":
-            rate = f"{100 * snapshot.hits / snapshot.visits:.0f} %"
-            tip = f"{snapshot.hits} of {snapshot.visits} visits found their expert in VRAM, measured in this reply."
-            self.hit_rate.show_value(rate, "hit rate, this reply", tip)
-            tip = "Experts whose weights were copied to the GPU in this reply, and their bytes."
-            caption = (
-                f"experts streamed, {human_bytes(snapshot.streamed_bytes)}" if snapshot.streamed else "experts streamed"
-            )
-            self.streamed.show_value(str(snapshot.streamed), caption, tip)
-            self.residents_words.setText(residents_text(snapshot))
-        else:
-            self.hit_rate.show_value("", "hit rate, this reply")
-            self.streamed.show_value("", "experts streamed")
-        if self._ready is not None:
-            error = prediction_error(snapshot.layers)
-            self.costs.show_value(*_costs_words(self._ready.planning.costs, error))
 
     def _tell_expert(self, text: str) -> None:
         self.expert_words.setText(text or _POINT_AT_EXPERT)
@@ -239,19 +343,8 @@ class EnginePanel(QWidget):
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Four numbers in a row where there is room; the scroll bar never changes the content's width."""
         super().resizeEvent(event)
-        self._place_tiles(4 if self.width() >= _WIDE_TILES_FROM_PX else 2)
+        self.figures.fit(self.width())
         bar = self.style().pixelMetric(QStyle.PixelMetric.PM_ScrollBarExtent)
         self._content.setFixedWidth(max(1, self.width() - bar))
         self._column.setContentsMargins(SPACE_M + 4, SPACE_M, max(4, SPACE_M + 4 - bar), SPACE_M)
-
-
-def _costs_words(costs: CostModel, error: float | None) -> tuple[str, str, str]:
-    """Fit error, its caption and the tool tip of the cost model's tile."""
-    curves = [curve for curve in (costs.cpu_expert, costs.gpu_expert, costs.weight_copy) if curve is not None]
-    fit = max(curve.fit_error for curve in curves)
-    known = costs.source != "assumed"
-    value = f"{100 * fit:.0f} %" if known else ""
-    tip = f"What an expert costs on each side: {costs.source}. "
-    tip += f"The worst curve misses its measurements by {100 * fit:.0f} % (median). " if known else ""
-    tip += f"Times predicted for the last pass were off by {100 * error:.0f} %." if error is not None else ""
-    return value, f"fit error, costs {costs.source}" if known else f"costs {costs.source}", tip.strip()
+        self._fit_lens()

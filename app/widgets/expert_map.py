@@ -28,7 +28,7 @@ from PySide6.QtWidgets import QAbstractItemView, QFrame, QTableView, QToolTip, Q
 
 from app.theme import FONT_SMALL, current_theme
 from app.widgets.expert_table import ExpertState, ExpertTable, Index
-from app.widgets.map_image import MapGeometry, MapPainter, fit_geometry
+from app.widgets.map_image import TEXTURE_FROM_PX, MapGeometry, MapPainter, fit_geometry
 
 if TYPE_CHECKING:
     from app.theme import Theme
@@ -44,10 +44,14 @@ class ExpertMap(QTableView):
     Signals:
         described(str): The sentences of the cell under the mouse or the cursor, "" for none.
         cursor_moved(QRect): Where the cursor cell is, so that a scroll area can follow.
+        pointed(int, int): Layer and expert under the mouse or the cursor; both -1 for none.
+        changed(): What the cells show is no longer the same.
     """
 
     described = Signal(str)
     cursor_moved = Signal(QRect)
+    pointed = Signal(int, int)
+    changed = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -108,6 +112,22 @@ class ExpertMap(QTableView):
         self._state_changed()
         self.setAccessibleDescription("No model is loaded.")
 
+    @property
+    def shown(self) -> ExpertState:
+        """What is shown, worked out up to the latest snapshot."""
+        self._state.refresh()
+        return self._state
+
+    @property
+    def small_cells(self) -> bool:
+        """Whether the cells are too small for the textures that tell places apart without colour."""
+        geometry = self._geometry
+        return geometry is not None and min(geometry.cell_width, geometry.cell_height) < TEXTURE_FROM_PX
+
+    def point_at(self, layer: int, expert: int) -> None:
+        """Have a cell described as if the mouse were there; an expert of -1 ends that."""
+        self._hover((layer, expert) if expert >= 0 else None)
+
     def describe_cell(self, layer: int, expert: int) -> str:
         """The sentences of one cell."""
         return self._state.describe(layer, expert)
@@ -115,6 +135,7 @@ class ExpertMap(QTableView):
     def _state_changed(self) -> None:
         self._image = None
         self.viewport().update(self._cells_box())
+        self.changed.emit()
         if self._described:
             self._describe()
 
@@ -129,6 +150,7 @@ class ExpertMap(QTableView):
     def _describe(self) -> None:
         """Tell the words of the cell under the mouse, else under the cursor while it shows."""
         cell = self._hovered or (self._cursor() if self.hasFocus() else None)
+        self.pointed.emit(*(cell or (-1, -1)))
         text = self._state.describe(*cell) if cell else ""
         if text != self._described:
             self._described = text

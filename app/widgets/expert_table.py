@@ -97,8 +97,8 @@ class ExpertState:
         if trace is None:
             return ""
         if run is None:
-            return "No token of the last pass went to it."
-        return f"Last pass: {explain_run(run, trace, has_gpu=self._has_gpu)}"
+            return "No token of this pass went to it."
+        return f"In this pass: {explain_run(run, trace, has_gpu=self._has_gpu)}"
 
     @staticmethod
     def _run(trace: LayerTrace | None, expert: int) -> ExpertRun | None:

@@ -8,13 +8,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QAbstractListModel, QEvent, QModelIndex, QObject, QPersistentModelIndex, QRectF, QSize, Qt
+from PySide6.QtCore import QEvent, QRectF, Qt
 from PySide6.QtCore import Signal as QtSignal
 from PySide6.QtGui import QColor, QFocusEvent, QFont, QFontMetricsF, QMouseEvent, QPainter, QPaintEvent
-from PySide6.QtWidgets import QAbstractItemView, QFrame, QLabel, QListView, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QAbstractItemView,
+    QFrame,
+    QLabel,
+    QListView,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
 
+from app.language import tr
 from app.theme import FONT_SMALL, SPACE_XS, current_theme
-from engine.experts.explain import explain_layer, human_seconds
+from app.widgets.layer_columns import LayerColumns
+from app.widgets.layer_table import Index, LayerTable, measured_s
+from engine.experts.explain import human_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,12 +33,10 @@ if TYPE_CHECKING:
     from app.theme import Theme
     from engine.messages import LayerTrace, Ready, Snapshot
 
-Index = QModelIndex | QPersistentModelIndex
 NO_VALUE = "\N{EN DASH}"
 _ROWS_SHOWN = 12
 _LANE = 4
-_SNAP_BELOW = 0.25
-_SHRINK = 0.94
+COMPACT_FROM_LAYERS = 25
 
 
 def side_of(trace: LayerTrace) -> str:
@@ -51,7 +60,7 @@ def totals_text(traces: Sequence[LayerTrace], gpu_name: str) -> str:
     gpu = round(100 * gpu_s / (cpu_s + gpu_s))
     sides = f"CPU {100 - gpu} %, {gpu_name} {gpu} %" if gpu_name else "CPU 100 %"
     tokens = max(trace.tokens for trace in traces)
-    return f"{sides} of the last pass: {tokens} token{'s' if tokens != 1 else ''}"
+    return f"{sides} of this pass: {tokens} token{'s' if tokens != 1 else ''}"
 
 
 def prediction_error(traces: Sequence[LayerTrace]) -> float | None:
@@ -66,39 +75,6 @@ def prediction_error(traces: Sequence[LayerTrace]) -> float | None:
     return off / measured
 
 
-class _LayerTable(QAbstractListModel):
-    """One sentence-bearing row per layer."""
-
-    def __init__(self, parent: QObject) -> None:
-        super().__init__(parent)
-        self.count = 0
-        self.row_height = 14
-        self.has_gpu = False
-        self.traces: dict[int, LayerTrace] = {}
-
-    def rowCount(self, parent: Index | None = None) -> int:
-        """Layers."""
-        return 0 if parent is not None and parent.isValid() else self.count
-
-    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> str | QSize | None:
-        """What the layer did and why."""
-        roles = (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole, Qt.ItemDataRole.AccessibleTextRole)
-        if role == Qt.ItemDataRole.SizeHintRole:
-            return QSize(10, self.row_height)
-        return self.describe(index.row()) if index.isValid() and role in roles else None
-
-    def describe(self, layer: int) -> str:
-        """What one layer did and why."""
-        trace = self.traces.get(layer)
-        return explain_layer(trace, has_gpu=self.has_gpu) if trace is not None else f"Layer {layer}: not run yet."
-
-    def resize(self, count: int) -> None:
-        """Take another number of layers."""
-        self.beginResetModel()
-        self.count = count
-        self.endResetModel()
-
-
 class LayerList(QListView):
     """The rows of the strip.
 
@@ -110,8 +86,7 @@ class LayerList(QListView):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.table = _LayerTable(self)
-        self._scale_s = 0.0
+        self.table = LayerTable(self)
         self._hovered = -1
         self._described = ""
         self.setModel(self.table)
@@ -129,20 +104,17 @@ class LayerList(QListView):
 
     def set_layers(self, count: int, *, has_gpu: bool) -> None:
         """Take a newly loaded or re-planned model."""
-        self.table.has_gpu = has_gpu
-        self.table.traces = {}
-        self._scale_s = 0.0
-        if count != self.table.count:
-            self.table.resize(count)
+        self.table.set_layers(count, has_gpu=has_gpu)
         self._fit_height()
         self.viewport().update()
 
     def set_traces(self, traces: Sequence[LayerTrace]) -> None:
-        """Take the latest pass."""
-        self.table.traces = {trace.layer: trace for trace in traces}
-        peak_s = max((_longest_s(trace) for trace in traces), default=0.0)
-        snap = peak_s < self._scale_s * _SNAP_BELOW
-        self._scale_s = peak_s if snap else max(peak_s, self._scale_s * _SHRINK)
+        """Take a pass."""
+        self.table.set_traces(traces)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show what the table holds now."""
         self._describe()
         self.viewport().update()
 
@@ -236,14 +208,14 @@ class LayerList(QListView):
         painter.drawText(gutter, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, str(row))
         lanes = self._lanes(bars)
         sides = ((0.0, 0.0, theme.cpu), (0.0, 0.0, theme.gpu))
-        if trace is not None and self._scale_s > 0.0:
+        if trace is not None and self.table.scale_s > 0.0:
             sides = (
                 (trace.measured_cpu_s, trace.predicted_cpu_s, theme.cpu),
                 (trace.measured_gpu_s, trace.predicted_gpu_s, theme.gpu),
             )
-        for lane, (measured_s, predicted_s, colour) in zip(lanes, sides, strict=False):
+        for lane, (took_s, predicted_s, colour) in zip(lanes, sides, strict=False):
             painter.fillRect(lane, QColor(theme.free))
-            self._paint_lane(painter, lane, measured_s, predicted_s, colour)
+            self._paint_lane(painter, lane, took_s, predicted_s, colour)
         painter.setPen(QColor(theme.text_dim))
         self._paint_words(painter, bars, trace)
 
@@ -260,30 +232,21 @@ class LayerList(QListView):
         words = QRectF(bars.right() + 8, bars.top(), self.viewport().width() - bars.right() - 8, bars.height())
         side = side_of(trace) if trace is not None else NO_VALUE
         painter.drawText(words, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, side)
-        if trace is not None and _measured_s(trace) > 0.0:
-            time = human_seconds(_measured_s(trace))
+        if trace is not None and measured_s(trace) > 0.0:
+            time = human_seconds(measured_s(trace))
             painter.drawText(words, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, time)
 
-    def _paint_lane(self, painter: QPainter, lane: QRectF, measured_s: float, predicted_s: float, colour: str) -> None:
+    def _paint_lane(self, painter: QPainter, lane: QRectF, took_s: float, predicted_s: float, colour: str) -> None:
         """One side's bar with the tick of its prediction."""
-        per_s = lane.width() / self._scale_s if self._scale_s > 0.0 else 0.0
-        if measured_s > 0.0:
-            bar = QRectF(lane.left(), lane.top(), min(lane.width(), max(2.0, measured_s * per_s)), lane.height())
+        per_s = lane.width() / self.table.scale_s if self.table.scale_s > 0.0 else 0.0
+        if took_s > 0.0:
+            bar = QRectF(lane.left(), lane.top(), min(lane.width(), max(2.0, took_s * per_s)), lane.height())
             painter.fillRect(bar, QColor(colour))
         if predicted_s > 0.0:
             theme = current_theme()
             x = lane.left() + min(lane.width() - 2, predicted_s * per_s)
             painter.fillRect(QRectF(x - 1, lane.top() - 1, 4, lane.height() + 2), QColor(theme.window))
             painter.fillRect(QRectF(x, lane.top() - 1, 2, lane.height() + 2), QColor(theme.text))
-
-
-def _measured_s(trace: LayerTrace) -> float:
-    """How long the layer's experts took: both sides run at the same time."""
-    return max(trace.measured_cpu_s, trace.measured_gpu_s)
-
-
-def _longest_s(trace: LayerTrace) -> float:
-    return max(_measured_s(trace), trace.predicted_cpu_s, trace.predicted_gpu_s)
 
 
 def _small(font: QFont) -> QFont:
@@ -293,7 +256,10 @@ def _small(font: QFont) -> QFont:
 
 
 class LayerStrip(QWidget):
-    """The totals, the rows and their key.
+    """The totals, and the layers as rows or, for models with many of them, as columns.
+
+    Attributes:
+        compact: The button that changes between them; belongs into the heading.
 
     Signals:
         described(str): See `LayerList`.
@@ -305,6 +271,12 @@ class LayerStrip(QWidget):
         super().__init__(parent)
         self.rows = LayerList(self)
         self.rows.described.connect(self.described)
+        self.columns = LayerColumns(self.rows.table, self)
+        self.columns.described.connect(self.described)
+        self.compact = QPushButton(self)
+        self.compact.setObjectName("quiet")
+        self.compact.setCheckable(True)
+        self.compact.toggled.connect(self._set_compact)
         self._gpu_name = ""
         self._totals = QLabel(self)
         self._totals.setObjectName("dim")
@@ -315,8 +287,10 @@ class LayerStrip(QWidget):
         layout.setSpacing(SPACE_XS)
         layout.addWidget(self._totals)
         layout.addWidget(self.rows)
+        layout.addWidget(self.columns)
         layout.addStretch(1)
         self.setAccessibleName("Layers")
+        self._set_compact(compact=False)
         self.clear()
 
     @property
@@ -328,12 +302,15 @@ class LayerStrip(QWidget):
         """Take a newly loaded or re-planned model."""
         has_gpu = ready.plan.device != "cpu"
         self._gpu_name = ("simulated GPU" if ready.simulated else "GPU") if has_gpu else ""
+        if ready.model.layers != self.rows.table.count:
+            self.compact.setChecked(ready.model.layers >= COMPACT_FROM_LAYERS)
         self.rows.set_layers(ready.model.layers, has_gpu=has_gpu)
         self._tell(totals_text((), self._gpu_name))
 
     def show_snapshot(self, snapshot: Snapshot) -> None:
-        """Take the latest pass."""
+        """Take a pass."""
         self.rows.set_traces(snapshot.layers)
+        self.columns.refresh()
         self._tell(totals_text(snapshot.layers, self._gpu_name))
 
     def clear(self) -> None:
@@ -341,7 +318,17 @@ class LayerStrip(QWidget):
         self.rows.set_layers(0, has_gpu=False)
         self._tell(totals_text((), ""))
 
+    def _set_compact(self, compact: bool) -> None:
+        focused = self.rows.hasFocus() or self.columns.hasFocus()
+        self.rows.setVisible(not compact)
+        self.columns.setVisible(compact)
+        self.compact.setText(tr("Rows") if compact else tr("Columns"))
+        self.compact.setAccessibleDescription(tr("Shows the layers the other way."))
+        if focused:
+            (self.columns if compact else self.rows).setFocus()
+
     def _tell(self, totals: str) -> None:
         if totals != self._totals.text():
             self._totals.setText(totals)
-            self.rows.setAccessibleDescription(f"{totals}. Arrow keys move from layer to layer.")
+            for view in (self.rows, self.columns):
+                view.setAccessibleDescription(f"{totals}. Arrow keys move from layer to layer.")

@@ -59,6 +59,7 @@ class MainWindow(QMainWindow):
         step_requested(int): Show the chat above (-1) or below (1).
         activated(): The user came back to the window.
         panel_shown(bool): The live panel was shown or hidden.
+        panel_save_requested(str): Save the live panel as "png" or "json".
         closing(): The window goes away now, and the program with it.
         kept_in_tray(): The window was closed and the program goes on.
         tray_wanted(bool): The tray icon was switched on or off.
@@ -74,6 +75,7 @@ class MainWindow(QMainWindow):
     step_requested = Signal(int)
     activated = Signal()
     panel_shown = Signal(bool)
+    panel_save_requested = Signal(str)
     closing = Signal()
     kept_in_tray = Signal()
     tray_wanted = Signal(bool)
@@ -300,11 +302,16 @@ class MainWindow(QMainWindow):
         self._add(menu, tr("&Open model file (.gguf)…"), "Ctrl+O", self.choose_file)
         self._add(menu, tr("Open model &folder…"), "Ctrl+Shift+O", self.choose_folder)
         menu.addSeparator()
+<<<<<<< HEAD
         self._add(menu, tr("&Import chats…"), "", self.import_requested.emit)
         self._add(menu, tr("&Export this chat…"), "Ctrl+Shift+E", lambda: self.export_requested.emit(False))  # noqa: FBT003
         self._add(menu, tr("Export &all chats…"), "", lambda: self.export_requested.emit(True))  # noqa: FBT003
         self.undo_delete_action = self._add(menu, tr("&Undo delete chat"), "", self.undo_delete_requested.emit)
         self.undo_delete_action.setEnabled(False)
+=======
+        self._add(menu, tr("Save live panel as &picture…"), "", lambda: self.panel_save_requested.emit("png"))
+        self._add(menu, tr("Save live panel's &values…"), "", lambda: self.panel_save_requested.emit("json"))
+>>>>>>> panel
         menu.addSeparator()
         self._add(menu, tr("&Settings…"), "Ctrl+,", self.settings_requested.emit)
         menu.addSeparator()

@@ -27,6 +27,7 @@ TEXTURE_FROM_PX = 7
 LEVELS = 48
 _CALM_HEIGHT_PX = 320
 _MAX_CELL_HEIGHT_PX = 26
+_CROWDED_LINES = 120
 _BLANK = 3
 _IDLE_BLEND = {GPU: 0.42, STREAM: 0.42, CPU: 0.24}
 _GLOW = {"light": {GPU: 0.12, STREAM: 0.0, CPU: 0.0}, "dark": {GPU: 0.3, STREAM: 0.2, CPU: 0.2}}
@@ -117,9 +118,8 @@ def fit_geometry(layers: int, experts: int, size: tuple[float, float], left: flo
     width = max(1, available // per_line)
     calm = _CALM_HEIGHT_PX * scale / (layers * lines)
     height = int(min(calm, _MAX_CELL_HEIGHT_PX * scale, max(6.0 * scale, 3.0 * width)))
-    return MapGeometry(
-        first, round(size[1] * scale), layers, experts, per_line, width, max(int(3 * scale), height), scale
-    )
+    lowest = int((MIN_CELL_PX if layers * lines > _CROWDED_LINES else MIN_CELL_PX + 1) * scale)
+    return MapGeometry(first, round(size[1] * scale), layers, experts, per_line, width, max(lowest, height), scale)
 
 
 def find_places(snapshot: Snapshot, layers: int, experts: int) -> NDArray[np.uint8]:

@@ -75,6 +75,18 @@ class SectionHeading(QWidget):
         layout.addWidget(self._value, 1)
         self._value.setAccessibleName(name)
 
+    def put_first(self, widget: QWidget) -> None:
+        """Place something before the name."""
+        row = self.layout()
+        assert isinstance(row, QHBoxLayout)
+        row.insertWidget(0, widget)
+
+    def put_last(self, widget: QWidget) -> None:
+        """Place something at the right."""
+        row = self.layout()
+        assert isinstance(row, QHBoxLayout)
+        row.addWidget(widget)
+
     @property
     def value(self) -> str:
         """The text at the right."""

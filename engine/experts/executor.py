@@ -318,6 +318,7 @@ class ExpertExecutor(ExecutionRecord):
                 counters.streamed += 1
                 counters.streamed_bytes += self._expert_bytes[layer]
         self._popularity.observe(layer, [(run.expert, run.tokens) for run in plan.runs])
+        self.history.layer_ran(layer, tokens, plan.runs, cpu_s, self.costs)
         disturbed = self._residency.uploading and any(run.place == "stream" for run in plan.runs)
         self._unread = self._read(_Ran(layer, tokens, plan, cpu_s, span, disturbed))
 
@@ -328,6 +329,7 @@ class ExpertExecutor(ExecutionRecord):
             return ran
         plan, cpu_s = ran.plan, ran.cpu_s
         gpu_s = gpu_s if plan.predicted_gpu_s > 0 else 0.0
+        self.history.gpu_took(ran.layer, gpu_s)
         self._device.elapse(max(cpu_s, gpu_s) + self.costs.dense_layer_s)
         self._traces[ran.layer] = LayerTrace(
             ran.layer, ran.tokens, plan.runs, plan.predicted_cpu_s, plan.predicted_gpu_s, cpu_s, gpu_s,

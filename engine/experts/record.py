@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from engine.config import ModelConfig, PolicyName
 from engine.experts.cost_model import with_correction
+from engine.experts.pass_history import PassHistory
 from engine.experts.planner import plan_layer
 from engine.experts.popularity import Popularity
 from engine.messages import CostModel, LayerTrace
@@ -52,6 +53,7 @@ class ExecutionRecord:
         policy: Who decides.
         adaptive: Whether residents may follow the conversation.
         counters: Since the last `reset_counters`.
+        history: What the passes did, token by token.
     """
 
     def __init__(self, model: ModelConfig, popularity: Popularity, costs: CostModel, policy: PolicyName) -> None:
@@ -59,11 +61,13 @@ class ExecutionRecord:
         self._popularity = popularity
         self.costs, self.policy, self.adaptive = costs, policy, True
         self.counters = ExecutorCounters()
+        self.history = PassHistory(model.layers, model.experts)
         self._traces: list[LayerTrace | None] = [None] * model.layers
 
     def reset_counters(self) -> None:
         """Begin a new reply."""
         self.counters = ExecutorCounters()
+        self.history.reset()
 
     def placed(self) -> None:
         """Residents were placed by a plan, or given up."""
@@ -103,7 +107,12 @@ class CpuRecord(ExecutionRecord):
             self._latest[layer] = (tokens, counts, layer_s)
             measured_s += layer_s
         # With one token every layer costs the same; of a prompt one layer comes at a time.
-        predicted_s = plan_layer(counts, (), self.costs, self.policy, pass_tokens=tokens).predicted_cpu_s * layers
+        plan = plan_layer(counts, (), self.costs, self.policy, pass_tokens=tokens)
+        if tokens == 1 and layers > 1:
+            self.history.token_on_cpu(experts[:, 0], seconds, self.costs)
+        else:
+            self.history.layer_ran(first_layer, tokens, plan.runs, measured_s, self.costs)
+        predicted_s = plan.predicted_cpu_s * layers
         if predicted_s > 0:
             self.costs = with_correction(self.costs, cpu_ratio=measured_s / predicted_s)
 

@@ -48,6 +48,7 @@ class Residency:
 
     Attributes:
         resident: Per layer the set of experts in VRAM.
+        changes: How often an expert has come or gone.
     """
 
     def __init__(self, model: ModelConfig, device: Device, store: ExpertStore) -> None:
@@ -58,6 +59,7 @@ class Residency:
         self._slots: list[dict[int, torch.Tensor]] = [{} for _ in range(model.layers)]
         self._weights: list[dict[int, ExpertWeights]] = [{} for _ in range(model.layers)]
         self.resident: list[set[int]] = [set() for _ in range(model.layers)]
+        self.changes = 0
         addresses = torch.zeros(model.layers, model.experts, dtype=torch.int64, device=device.torch_device)
         self._tables = tuple(
             LayerTable(addresses[layer], formats, model.hidden_size, model.intermediate_size)
@@ -228,10 +230,12 @@ class Residency:
         self._weights[layer][expert] = self._store.view(layer, slot)
         self._tables[layer].addresses[expert] = slot.data_ptr()
         self.resident[layer].add(expert)
+        self.changes += 1
 
     def _move_out(self, layer: int, expert: int) -> torch.Tensor:
         """Have an expert live in VRAM no more; returns its slot."""
         self.resident[layer].discard(expert)
+        self.changes += 1
         self._tables[layer].addresses[expert] = 0
         del self._weights[layer][expert]
         return self._slots[layer].pop(expert)

@@ -16,6 +16,7 @@ from engine.messages import (
     Generate,
     Load,
     Loading,
+    Passes,
     PromptProgress,
     Ready,
     Recalibrate,
@@ -25,7 +26,7 @@ from engine.messages import (
     Token,
     Usage,
 )
-from tests.app.snapshots import Shape, Step, make_ready, make_snapshot
+from tests.app.snapshots import Shape, Step, make_passes, make_ready, make_snapshot
 
 GIB = 1 << 30
 STOPPED = Failed(ErrorReport("engine-stopped", "The engine stopped.", "Restart it to go on."))
@@ -109,10 +110,13 @@ class FakeHost:
         events = list(self._events)
         self._events.clear()
         if self._generating and not events:
+            before = self._written
             for _ in range(self.tokens_per_poll):
                 if self._tokens and not (self.hold_reply and self._written >= self.tokens_per_poll):
                     events.append(Token(self._written, self._tokens.popleft()))
                     self._written += 1
+            if self._written > before:
+                events.append(Passes(make_passes(self.ready, self._written)[before:]))
             events.append(make_snapshot(self.ready, Step(self._written)))
             if not self._tokens:
                 events.append(self._finish_reply("stop"))

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from engine.config import EngineConfig, ModelConfig
+from engine.experts.pass_history import PassHistory
 from engine.experts.placement import make_plan
 from engine.hardware import GpuProfile, HardwareProfile
 from engine.messages import (
@@ -18,13 +19,14 @@ from engine.messages import (
     CostModel,
     ExpertRun,
     LayerTrace,
+    PassRecord,
     Place,
     PlanningInputs,
     Ready,
     Snapshot,
 )
 
-Shape = Literal["guide", "mixtral", "qwen", "gguf"]
+Shape = Literal["guide", "mixtral", "qwen", "gguf", "wide", "deep"]
 Device = Literal["cuda", "simulated", "cpu"]
 GIB = 1 << 30
 MIB = 1 << 20
@@ -46,8 +48,24 @@ GGUF = replace(
     MIXTRAL, name="Mixtral 8x7B Instruct v0.1", quantization="Q4_K_M", dense_packed_bytes=1_100_000_000,
     expert_formats=(("Q4_K", "Q4_K", "Q6_K"), ("Q4_K", "Q4_K", "Q4_K")) * 16,
 )  # fmt: skip
-MODELS: dict[Shape, ModelConfig] = {"guide": GUIDE, "mixtral": MIXTRAL, "qwen": QWEN, "gguf": GGUF}
-VRAM_BYTES: dict[Shape, int] = {"guide": 44 * MIB, "mixtral": 24 * GIB, "qwen": 16 * GIB, "gguf": 12 * GIB}
+WIDE = replace(QWEN, name="Wide 512x48", experts=512, intermediate_size=256)
+DEEP = replace(QWEN, name="Deep 128x94", layers=94, intermediate_size=384)
+MODELS: dict[Shape, ModelConfig] = {
+    "guide": GUIDE,
+    "mixtral": MIXTRAL,
+    "qwen": QWEN,
+    "gguf": GGUF,
+    "wide": WIDE,
+    "deep": DEEP,
+}
+VRAM_BYTES: dict[Shape, int] = {
+    "guide": 44 * MIB,
+    "mixtral": 24 * GIB,
+    "qwen": 16 * GIB,
+    "gguf": 12 * GIB,
+    "wide": 24 * GIB,
+    "deep": 24 * GIB,
+}
 
 
 @dataclass(frozen=True)
@@ -135,6 +153,23 @@ def make_snapshot(ready: Ready, step: Step | None = None) -> Snapshot:
         streamed_bytes=streamed * (step.number + 1) * model.expert_bytes,
         tokens_per_s=plan.predicted_decode_tokens_per_s * (1 + 0.08 * np.sin(step.number)).item(),
     )
+
+
+WORDS = (" A", " mixture", " of", " experts", " keeps", " the", " busiest", " part", " in", " VRAM", ".", "\n")
+
+
+def make_passes(ready: Ready, count: int, *, prompt_tokens: int = 64) -> tuple[PassRecord, ...]:
+    """Records of a reply's first tokens: the first comes from the prompt, token i from `make_snapshot` at step i."""
+    model = ready.model
+    history = PassHistory(model.layers, model.experts)
+    for number in range(count):
+        step = Step(number, prompt_tokens if number == 0 else 1)
+        for trace in make_snapshot(ready, step).layers:
+            history.layer_ran(trace.layer, trace.tokens, trace.runs, trace.measured_cpu_s, ready.planning.costs)
+            history.gpu_took(trace.layer, trace.measured_gpu_s)
+        residents = [set(layer) for layer in ready.plan.resident_by_layer]
+        history.token(number, WORDS[number % len(WORDS)], 0.1 + 0.01 * number, residents, 0)
+    return history.take()
 
 
 def _allocated(terms: dict[str, int]) -> dict[str, int]:

@@ -1,15 +1,18 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QAction
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QLabel, QPlainTextEdit
+from PySide6.QtWidgets import QFileDialog, QLabel, QPlainTextEdit
 from pytestqt.qtbot import QtBot
 
 from app.application import Application
 from app.engine_client import EngineState
 from app.settings import Settings, load_settings
 from app.widgets.composer import ComposerMode
+from app.widgets.engine_panel import EnginePanel
 from app.widgets.message_view import MessageView
 from app.widgets.settings_dialog import SettingsDialog
 from engine.experts.placement import make_plan
@@ -299,11 +302,37 @@ def test_the_window_is_restored(make_rooftop: Make, tmp_path: Path) -> None:
     first = make_rooftop()
     first.window.show_panel(visible=False)
     first.themes.set_zoom(1.2)
+    panel = first.window.panel
+    assert isinstance(panel, EnginePanel)
+    panel.fold("memory,past")
     first.window.close()
     settings, notice = load_settings(tmp_path / "config" / "settings.json")
     assert notice == ""
     assert (settings.panel_visible, settings.zoom) == (False, 1.2)
     assert settings.window_geometry != ""
+    assert settings.panel_folded == "memory,past"
+    again = make_rooftop().window.panel
+    assert isinstance(again, EnginePanel)
+    assert again.folded == "memory,past"
+
+
+def test_the_panel_hears_every_token_and_is_saved_from_the_file_menu(
+    rooftop: Application, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(rooftop, qtbot, "Hello")
+    qtbot.waitUntil(lambda: not rooftop.session.busy)
+    panel = rooftop.window.panel
+    assert isinstance(panel, EnginePanel)
+    assert len(panel.state.history) == 2
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "panel"), ""))
+    actions = {action.text().replace("&", ""): action for action in rooftop.window.findChildren(QAction)}
+    for name, begin in (("Save live panel as picture…", b"\x89PNG"), ("Save live panel's values…", b"{")):
+        actions[name].trigger()
+        assert (tmp_path / "panel").read_bytes().startswith(begin)
+        assert rooftop.chat.banners.banners["panel"].text == f"Saved as {tmp_path / 'panel'}"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "missing" / "panel"), ""))
+    actions["Save live panel as picture…"].trigger()
+    assert "could not be saved" in rooftop.chat.banners.banners["panel"].text
 
 
 def test_new_chat_clears_and_keeps_the_model(rooftop: Application, qtbot: QtBot, host: FakeHost) -> None:

@@ -206,6 +206,19 @@ def test_settings_that_the_engine_refuses_keep_the_model(
     assert client.state is EngineState.READY
 
 
+def test_no_record_of_a_pass_is_lost(client: EngineClient, qtbot: QtBot, host: FakeHost) -> None:
+    load(client, qtbot)
+    host.reply, host.tokens_per_poll = "word " * 20, 7
+    heard: list[int] = []
+    client.passes.connect(lambda records: heard.extend(record.position for record in records))
+    told: list[int] = []
+    client.snapshot.connect(lambda _snapshot: told.append(len(heard)))
+    client.generate(QUESTION, SamplingParams())
+    wait_for(client, qtbot, EngineState.READY)
+    assert heard == list(range(20))
+    assert told[-1] == 20, "the last snapshot comes after all of them"
+
+
 def test_recalibrating_shows_as_loading(client: EngineClient, said: Recorder, qtbot: QtBot) -> None:
     load(client, qtbot)
     client.recalibrate()

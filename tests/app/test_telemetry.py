@@ -29,6 +29,8 @@ class FakeNvml:
         self.open_sessions = 0
         self.inits = 0
         self.name: str | bytes = "NVIDIA GeForce RTX 3060"
+        self.totals = {"gpu0": 12 * GIB}
+        self.asked: list[str] = []
         self.processes = [SimpleNamespace(pid=77, usedGpuMemory=5 * GIB), SimpleNamespace(pid=5, usedGpuMemory=GIB)]
 
     def _check(self, function: str) -> None:
@@ -44,17 +46,27 @@ class FakeNvml:
         self.open_sessions -= 1
         self._check("shutdown")
 
+    def count(self) -> int:
+        self._check("count")
+        return len(self.totals)
+
     def handle(self, index: int) -> str:
         self._check("handle")
         return f"gpu{index}"
+
+    def by_uuid(self, uuid: str) -> str:
+        self._check("handle")
+        return uuid
 
     def get_name(self, _handle: str) -> str | bytes:
         self._check("name")
         return self.name
 
-    def memory(self, _handle: str) -> Any:
+    def memory(self, handle: str) -> Any:
         self._check("memory")
-        return SimpleNamespace(total=12 * GIB, used=7 * GIB, free=5 * GIB)
+        self.asked.append(handle)
+        total = self.totals.get(handle, 12 * GIB)
+        return SimpleNamespace(total=total, used=7 * GIB, free=total - 7 * GIB)
 
     def utilization(self, _handle: str) -> Any:
         self._check("utilization")
@@ -71,7 +83,9 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNvml]:
     for name, function in {
         "nvmlInit": fake.init,
         "nvmlShutdown": fake.shutdown,
+        "nvmlDeviceGetCount": fake.count,
         "nvmlDeviceGetHandleByIndex": fake.handle,
+        "nvmlDeviceGetHandleByUUID": fake.by_uuid,
         "nvmlDeviceGetName": fake.get_name,
         "nvmlDeviceGetMemoryInfo": fake.memory,
         "nvmlDeviceGetUtilizationRates": fake.utilization,
@@ -194,9 +208,9 @@ def test_the_sampler_samples_off_the_window_thread_until_stopped(
     threads: list[str] = []
     real = telemetry.take_sample
 
-    def spy(reader: NvmlReader, pid: int | None) -> MachineSample:
+    def spy(reader: NvmlReader, pid: int | None, uuid: str) -> MachineSample:
         threads.append(threading.current_thread().name)
-        return real(reader, pid)
+        return real(reader, pid, uuid)
 
     monkeypatch.setattr(telemetry, "take_sample", spy)
     sampler = TelemetrySampler(period_s=0.01)
@@ -229,3 +243,25 @@ def test_stop_does_not_wait_for_the_period(qtbot: QtBot, nvml: FakeNvml) -> None
     began = time.monotonic()
     sampler.stop()
     assert time.monotonic() - began < 1.5
+
+
+def test_the_engines_card_is_watched_else_the_one_with_the_most_vram(qtbot: QtBot, nvml: FakeNvml) -> None:
+    nvml.totals = {"gpu0": 4 * GIB, "gpu1": 24 * GIB, "gpu2": 24 * GIB}
+    reader = NvmlReader()
+    assert take_sample(reader, None).vram_total_bytes == 24 * GIB
+    assert nvml.asked[-1] == "gpu1"
+    nvml.totals["GPU-abc"] = 8 * GIB
+    assert take_sample(reader, None, "GPU-abc").vram_total_bytes == 8 * GIB
+    reader.close()
+    sampler = TelemetrySampler(period_s=0.01)
+    sampler.set_gpu("GPU-abc")
+    with qtbot.waitSignal(sampler.sampled, timeout=5000) as heard:
+        sampler.start()
+    sampler.stop()
+    assert heard.args is not None
+    assert heard.args[0].vram_total_bytes == 8 * GIB
+
+
+def test_a_driver_without_cards_is_no_gpu(nvml: FakeNvml) -> None:
+    nvml.totals = {}
+    assert take_sample(NvmlReader(), None).gpu_name is None

@@ -88,7 +88,7 @@ def test_words_tell_place_share_and_reason(expert_map: ExpertMap, place: str) ->
     assert first.startswith(f"Layer {layer}, expert {expert} ")
     assert where[place] in first
     assert "of its layer's visits; used just now." in second
-    assert third.startswith(f"Last pass: Expert {expert} ")
+    assert third.startswith(f"In this pass: Expert {expert} ")
 
 
 def test_words_of_an_expert_that_was_not_used(expert_map: ExpertMap) -> None:
@@ -99,7 +99,7 @@ def test_words_of_an_expert_that_was_not_used(expert_map: ExpertMap) -> None:
     idle = next(expert for expert in range(8) if expert not in {run.expert for run in snapshot.layers[0].runs})
     text = expert_map.describe_cell(0, idle)
     assert "not used lately" in text
-    assert "No token of the last pass went to it." in text
+    assert "No token of this pass went to it." in text
 
 
 def test_the_full_state_of_every_snapshot_counts(expert_map: ExpertMap) -> None:

@@ -46,11 +46,11 @@ def show(widget: LayerStrip, shape: Shape = "guide", device: Device = "simulated
 
 
 def test_totals_are_shares_of_the_measured_time() -> None:
-    assert totals_text((BOTH,), "GPU") == "CPU 75 %, GPU 25 % of the last pass: 1 token"
+    assert totals_text((BOTH,), "GPU") == "CPU 75 %, GPU 25 % of this pass: 1 token"
     assert totals_text((replace(BOTH, tokens=9),), "simulated GPU").endswith(
-        "simulated GPU 25 % of the last pass: 9 tokens"
+        "simulated GPU 25 % of this pass: 9 tokens"
     )
-    assert totals_text((replace(BOTH, measured_gpu_s=0.0),), "") == "CPU 100 % of the last pass: 1 token"
+    assert totals_text((replace(BOTH, measured_gpu_s=0.0),), "") == "CPU 100 % of this pass: 1 token"
     assert totals_text((), "GPU") == "No pass has been measured yet."
     assert totals_text((replace(BOTH, measured_cpu_s=0.0, measured_gpu_s=0.0),), "GPU").startswith("No pass")
 
@@ -83,6 +83,7 @@ def test_many_layers_scroll_and_few_do_not(strip: LayerStrip) -> None:
     show(strip, "guide")
     assert strip.rows.verticalScrollBar().maximum() == 0
     show(strip, "qwen")
+    strip.compact.setChecked(False)
     QApplication.processEvents()
     assert strip.rows.verticalScrollBar().maximum() > 0
     assert strip.rows.height() < 260
@@ -149,4 +150,4 @@ def test_the_scale_falls_at_once_from_prefill_to_decode_and_otherwise_calmly(str
     rows.set_layers(1, has_gpu=True)
     for measured_s, scale_s in ((1.0, 1.0), (0.9, 0.94), (0.01, 0.01), (0.02, 0.02)):
         rows.set_traces((replace(BOTH, measured_cpu_s=measured_s),))
-        assert rows._scale_s == pytest.approx(scale_s)
+        assert rows.table.scale_s == pytest.approx(scale_s)

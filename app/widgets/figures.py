@@ -1,0 +1,95 @@
+"""The live panel's large numbers: speed, hit rate, streamed experts, and how far the cost model can be trusted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QGridLayout, QWidget
+
+from app.language import tr
+from app.theme import SPACE_M, SPACE_S
+from app.widgets.layer_strip import prediction_error
+from app.widgets.panel_parts import NumberTile
+from engine.experts.explain import human_bytes
+
+if TYPE_CHECKING:
+    from engine.messages import CostModel, Ready, Snapshot
+
+_WIDE_FROM_PX = 540
+
+
+class Figures(QWidget):
+    """Four tiles, two in a row or all four where there is room."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.speed, self.hit_rate = NumberTile("Speed"), NumberTile("Hit rate")
+        self.streamed, self.costs = NumberTile("Streamed experts"), NumberTile("Cost model")
+        self._grid = QGridLayout(self)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setHorizontalSpacing(SPACE_M)
+        self._grid.setVerticalSpacing(SPACE_S)
+        self.fit(0)
+
+    def fit(self, width: int) -> None:
+        """Place the tiles for a width."""
+        columns = 4 if width >= _WIDE_FROM_PX else 2
+        for index, tile in enumerate((self.speed, self.hit_rate, self.streamed, self.costs)):
+            self._grid.addWidget(tile, index // columns, index % columns, Qt.AlignmentFlag.AlignTop)
+        for column in range(4):
+            self._grid.setColumnStretch(column, 1 if column < columns else 0)
+
+    def show_ready(self, ready: Ready) -> None:
+        """A model is loaded and has not run."""
+        self.show_idle()
+        self.hit_rate.show_value("", "hit rate, this reply")
+        self.streamed.show_value("", "experts streamed")
+        self.costs.show_value(*_costs_words(ready.planning.costs, None))
+
+    def show_idle(self) -> None:
+        """Nothing is being written; the reply's counts stay."""
+        self.speed.show_value("", "tokens/s")
+
+    def show_reply(self, ready: Ready, snapshot: Snapshot) -> None:
+        """What the engine says about this reply so far."""
+        speed = _speed_text(snapshot.tokens_per_s)
+        self.speed.show_value(speed, "tokens/s", "Decode speed over the last second, measured.")
+        self._show_traffic(ready, snapshot, "hit rate, this reply", "experts streamed", "in this reply")
+        self.costs.show_value(*_costs_words(ready.planning.costs, prediction_error(snapshot.layers)))
+
+    def show_token(self, ready: Ready, snapshot: Snapshot) -> None:
+        """What one token's pass did."""
+        tip = tr("One token over the time since the token before, measured.")
+        self.speed.show_value(_speed_text(snapshot.tokens_per_s), tr("tokens/s, this token"), tip)
+        names = tr("hit rate, this token"), tr("streamed, this token"), tr("for this token")
+        self._show_traffic(ready, snapshot, *names)
+        self.costs.show_value(*_costs_words(ready.planning.costs, prediction_error(snapshot.layers)))
+
+    def _show_traffic(self, ready: Ready, snapshot: Snapshot, hits: str, streams: str, when: str) -> None:
+        if snapshot.visits <= 0 or ready.plan.device == "cpu":
+            self.hit_rate.show_value("", hits)
+            self.streamed.show_value("", streams)
+            return
+        rate = f"{100 * snapshot.hits / snapshot.visits:.0f} %"
+        tip = f"{snapshot.hits} of {snapshot.visits} visits found their expert in VRAM, measured {when}."
+        self.hit_rate.show_value(rate, hits, tip)
+        size = f", {human_bytes(snapshot.streamed_bytes)}" if snapshot.streamed else ""
+        tip = f"Experts whose weights were copied to the GPU {when}, and their bytes."
+        self.streamed.show_value(str(snapshot.streamed), f"{streams}{size}", tip)
+
+
+def _speed_text(tokens_per_s: float) -> str:
+    return f"{tokens_per_s:.1f}" if tokens_per_s > 0 else ""
+
+
+def _costs_words(costs: CostModel, error: float | None) -> tuple[str, str, str]:
+    """Fit error, its caption and the tool tip of the cost model's tile."""
+    curves = [curve for curve in (costs.cpu_expert, costs.gpu_expert, costs.weight_copy) if curve is not None]
+    fit = max(curve.fit_error for curve in curves)
+    known = costs.source != "assumed"
+    value = f"{100 * fit:.0f} %" if known else ""
+    tip = f"What an expert costs on each side: {costs.source}. "
+    tip += f"The worst curve misses its measurements by {100 * fit:.0f} % (median). " if known else ""
+    tip += f"Times predicted for the last pass were off by {100 * error:.0f} %." if error is not None else ""
+    return value, f"fit error, costs {costs.source}" if known else f"costs {costs.source}", tip.strip()
