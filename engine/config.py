@@ -198,6 +198,7 @@ class EngineConfig:
         prefill_chunk_tokens: Prompt tokens per forward pass.
         cost_cache_dir: Folder that keeps measured costs; None measures and keeps nothing.
         popularity_dir: Folder that keeps popularity counts; None keeps nothing.
+        vram_reserve_bytes: VRAM that an automatic budget leaves to other programs, what they hold now included.
 
     Raises:
         ConfigurationError: A value is outside its limits.
@@ -221,6 +222,7 @@ class EngineConfig:
     cost_cache_dir: str | None = None
     popularity_dir: str | None = None
     gpu_index: int | None = None
+    vram_reserve_bytes: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
@@ -237,6 +239,7 @@ class EngineConfig:
             _between("gpu_index", self.gpu_index, 0, 255)
         if self.vram_budget_bytes is not None:
             _between("vram_budget_bytes", self.vram_budget_bytes, 0, 1 << 50)
+        _between("vram_reserve_bytes", self.vram_reserve_bytes, 0, 1 << 50)
         _between("simulated_vram_bytes", self.simulated_vram_bytes, 1, 1 << 50)
         for name in ("simulated_link_bytes_per_s", "simulated_memory_bytes_per_s", "simulated_flops"):
             _between(name, getattr(self, name), 1.0, 1e18)

@@ -84,8 +84,8 @@ def test_errors_and_settings_cross_a_pipe() -> None:
         (SamplingParams, "stop", (1,)),
         (SamplingParams, "stop", ("x",) * 17),
         (SamplingParams, "stop", ("x" * 1025,)),
-        (SamplingParams, "json_schema", "{"),
         (SamplingParams, "grammar", " "),
+        (EngineConfig, "vram_reserve_bytes", -1),
     ],
 )
 def test_settings_outside_their_limits_are_refused_by_name(make: type, field: str, value: object) -> None:
