@@ -146,8 +146,9 @@ def _preset_of(values: object) -> Preset:
     if not isinstance(values, dict) or not isinstance(values.get("sampling", {}), dict):
         raise ConfigurationError(tr("The preset is damaged."), remedy)
     given = values.get("sampling", {})
+    sampled: dict[str, Any] = {name: as_kept(name, given[name]) for name in SAMPLED if name in given}
     try:
-        sampling = SamplingParams(**{name: as_kept(name, given[name]) for name in SAMPLED if name in given})
+        sampling = SamplingParams(**sampled)
     except TypeError as error:
         raise ConfigurationError(tr("The preset is damaged."), remedy) from error
     texts = {name: values.get(name, "") for name in ("key", "name", "system_prompt")}

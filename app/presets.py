@@ -1,7 +1,8 @@
 """Presets: a system prompt and sampling parameters under a name; and what one chat changes of them.
 
-Four come with the program and cannot be changed; the user's own are kept by `app.preset_files`. What a reply is written with is resolved in this order: what the chat changes, the chat's preset, the
-model's, the default one. A preset that has been deleted is passed over. Knows no Qt.
+Four come with the program and cannot be changed; the user's own are kept by `app.preset_files`. What a reply is
+written with is resolved in this order: what the chat changes, the chat's preset, the model's, the default one. A
+preset that has been deleted is passed over. Knows no Qt.
 """
 
 from __future__ import annotations
@@ -229,7 +230,8 @@ def changed_sampling(sampling: SamplingParams, changes: Mapping[str, Any]) -> Sa
     """Sampling parameters with changes; one that cannot be used leaves its parameter as it was."""
     for name, value in changes.items():
         try:
-            sampling = dataclasses.replace(sampling, **{name: as_kept(name, value)})
+            one: dict[str, Any] = {name: as_kept(name, value)}
+            sampling = dataclasses.replace(sampling, **one)
         except (ConfigurationError, TypeError):
             continue
     return sampling
@@ -237,15 +239,15 @@ def changed_sampling(sampling: SamplingParams, changes: Mapping[str, Any]) -> Sa
 
 def _sound_changes(changes: dict[str, Any]) -> dict[str, Any]:
     """The changes that `SamplingParams` takes, each by itself."""
-    sound = {}
+    sound: dict[str, Any] = {}
     for name in SAMPLED:
         if name in changes:
-            value = as_kept(name, changes[name])
+            one: dict[str, Any] = {name: as_kept(name, changes[name])}
             try:
-                SamplingParams(**{name: value})
+                SamplingParams(**one)
             except (ConfigurationError, TypeError):
                 continue
-            sound[name] = value
+            sound |= one
     return sound
 
 
