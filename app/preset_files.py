@@ -128,7 +128,7 @@ def _book_of(values: dict[str, Any]) -> tuple[PresetBook, str]:
     for model, key in by_model.items() if isinstance(by_model, dict) else ():
         if isinstance(key, str) and len(model) <= MAX_KEY_CHARS and book.find(key) is not None:
             book = book.with_model(model, key)
-    return book, tr("%n preset(s) could not be read and were left out.", refused) if refused else ""
+    return book, tr("%n presets could not be read and were left out.", refused) if refused else ""
 
 
 def _preset_as_values(preset: Preset) -> dict[str, Any]:

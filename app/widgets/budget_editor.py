@@ -12,6 +12,7 @@ from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtWidgets import QHBoxLayout, QSlider, QVBoxLayout, QWidget
 
 from app.engine_words import in_window
+from app.language import tr
 from app.theme import SPACE_S, SPACE_XS
 from app.widgets.form_parts import GIB, CheckBox, SizeSpin
 from app.widgets.panel_parts import DimLabel
@@ -55,7 +56,19 @@ def preview_text(plan: PlacementPlan, now: PlacementPlan, total_experts: int) ->
     rate = f"hit rate {100 * plan.predicted_hit_rate:.0f} %"
     if same:
         return f"Keeps {kept} ({rate}), predicted {speed:.1f} tokens/s, as now."
-    return f"Would keep {kept} ({rate}), predicted {speed:.1f} tokens/s (now {speed_now:.1f})."
+    would = f"Would keep {kept} ({rate}), predicted {speed:.1f} tokens/s (now {speed_now:.1f})."
+    return f"{would} {moved_text(plan, now)}".strip()
+
+
+def moved_text(plan: PlacementPlan, now: PlacementPlan) -> str:
+    """How many experts a plan moves into VRAM and out of it."""
+    wanted, there = (
+        {(layer, expert) for layer, experts in enumerate(each.resident_by_layer) for expert in experts}
+        for each in (plan, now)
+    )
+    came, went = len(wanted - there), len(there - wanted)
+    moves = [tr("%n experts move in.", came) if came else "", tr("%n experts move out.", went) if went else ""]
+    return " ".join(filter(None, moves))
 
 
 class BudgetEditor(QWidget):

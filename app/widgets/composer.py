@@ -9,11 +9,14 @@ from PySide6.QtCore import QEvent, QSize, Qt, Signal
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPlainTextEdit, QPushButton, QVBoxLayout, QWidget
 
 from app.icons import icon
+from app.language import tr
 from app.theme import SPACE_M, SPACE_S, SPACE_XL, SPACE_XS, current_theme
 
 if TYPE_CHECKING:
     from PySide6.QtCore import QMimeData
     from PySide6.QtGui import QFocusEvent, QKeyEvent, QResizeEvent
+
+    from app.settings import SendKey
 
 MAX_LINES = 8
 BUTTON_PX = 36
@@ -100,8 +103,15 @@ class Composer(QWidget):
     def set_mode(self, mode: ComposerMode, hint: str = HINT) -> None:
         """Say what the button does, and why, in the line below."""
         self._mode = mode
-        self._hint.setText(hint)
+        self._show_hint(hint)
         self._edit.setReadOnly(mode is ComposerMode.QUEUED)
+        self._update_button()
+
+    def set_send_key(self, key: SendKey) -> None:
+        """What sends; with Ctrl+Enter, Enter alone starts a new line."""
+        self._edit.ctrl_sends = key == "ctrl_enter"
+        if self._mode is ComposerMode.SEND:
+            self._show_hint(HINT)
         self._update_button()
 
     def escape(self) -> None:
@@ -134,6 +144,10 @@ class Composer(QWidget):
         self._column.addWidget(self._card)
         self._column.addWidget(self._hint)
 
+    def _show_hint(self, hint: str) -> None:
+        other = self._edit.ctrl_sends and hint == HINT
+        self._hint.setText(tr("Ctrl+Enter sends, Enter starts a new line") if other else hint)
+
     def _submit(self) -> None:
         if self._mode is ComposerMode.QUEUED or not self.draft.strip():
             return
@@ -148,7 +162,7 @@ class Composer(QWidget):
 
     def _update_button(self) -> None:
         names = {
-            ComposerMode.SEND: ("send", "Send (Enter)"),
+            ComposerMode.SEND: ("send", tr("Send (Ctrl+Enter)") if self._edit.ctrl_sends else "Send (Enter)"),
             ComposerMode.STOP: ("stop", "Stop the reply (Esc)"),
             ComposerMode.QUEUED: ("queued", "Waiting for the model; take the message back (Esc)"),
         }
@@ -176,6 +190,7 @@ class _DraftEdit(QPlainTextEdit):
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
+        self.ctrl_sends = False
         self.setObjectName("draft")
         self.setAccessibleName("Message")
         self.setPlaceholderText(PLACEHOLDER)
@@ -198,7 +213,8 @@ class _DraftEdit(QPlainTextEdit):
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Enter, Escape and the page keys are ours."""
         plain = not event.modifiers() & Qt.KeyboardModifier.ShiftModifier
-        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and plain:
+        sends = plain and (not self.ctrl_sends or bool(event.modifiers() & Qt.KeyboardModifier.ControlModifier))
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and sends:
             self.submitted.emit()
         elif event.key() == Qt.Key.Key_Escape:
             self.escaped.emit()

@@ -58,6 +58,7 @@ class MainWindow(QMainWindow):
         undo_delete_requested(): Bring the chat back that was deleted last.
         step_requested(int): Show the chat above (-1) or below (1).
         activated(): The user came back to the window.
+        chat_options_requested(): Open the options of the chat.
         panel_shown(bool): The live panel was shown or hidden.
         panel_save_requested(str): Save the live panel as "png" or "json".
         closing(): The window goes away now, and the program with it.
@@ -74,6 +75,7 @@ class MainWindow(QMainWindow):
     undo_delete_requested = Signal()
     step_requested = Signal(int)
     activated = Signal()
+    chat_options_requested = Signal()
     panel_shown = Signal(bool)
     panel_save_requested = Signal(str)
     closing = Signal()
@@ -107,6 +109,7 @@ class MainWindow(QMainWindow):
         self.sidebar.left.connect(self.close_overlay)
         self.sidebar.left.connect(chat.composer.setFocus)
         self.top_bar.new_chat_requested.connect(self.new_chat_requested)
+        self.top_bar.options_requested.connect(self.chat_options_requested)
         chat.open_model_requested.connect(self.choose_file)
         chat.settings_requested.connect(self.settings_requested)
         themes.changed.connect(self._restyle)
@@ -302,17 +305,15 @@ class MainWindow(QMainWindow):
         self._add(menu, tr("&Open model file (.gguf)…"), "Ctrl+O", self.choose_file)
         self._add(menu, tr("Open model &folder…"), "Ctrl+Shift+O", self.choose_folder)
         menu.addSeparator()
-<<<<<<< HEAD
         self._add(menu, tr("&Import chats…"), "", self.import_requested.emit)
         self._add(menu, tr("&Export this chat…"), "Ctrl+Shift+E", lambda: self.export_requested.emit(False))  # noqa: FBT003
         self._add(menu, tr("Export &all chats…"), "", lambda: self.export_requested.emit(True))  # noqa: FBT003
         self.undo_delete_action = self._add(menu, tr("&Undo delete chat"), "", self.undo_delete_requested.emit)
         self.undo_delete_action.setEnabled(False)
-=======
         self._add(menu, tr("Save live panel as &picture…"), "", lambda: self.panel_save_requested.emit("png"))
         self._add(menu, tr("Save live panel's &values…"), "", lambda: self.panel_save_requested.emit("json"))
->>>>>>> panel
         menu.addSeparator()
+        self._add(menu, tr("&Chat options…"), "Ctrl+Shift+P", self.chat_options_requested.emit)
         self._add(menu, tr("&Settings…"), "Ctrl+,", self.settings_requested.emit)
         menu.addSeparator()
         self._add(menu, tr("&Quit"), "Ctrl+Q", self.quit)

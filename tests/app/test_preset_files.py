@@ -54,7 +54,7 @@ def test_one_bad_preset_costs_only_itself(path: Path) -> None:
     path.write_text(json.dumps(values))
     book, notice = load_presets(path)
     assert book == PresetBook((CLERK,), "k2", {"/models/b": "precise"})
-    assert notice.startswith("4 preset(s)")
+    assert notice.startswith("4 presets")
 
 
 def test_an_unwritable_place_is_a_typed_error(tmp_path: Path) -> None:
