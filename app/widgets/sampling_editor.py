@@ -131,7 +131,8 @@ class SamplingEditor(QWidget):
         """How a number is read and shown; what the field cannot show in full stays exact until it is edited."""
 
         def show(value: Any) -> None:  # noqa: ANN401 - int, float or None, as the parameter has it
-            spin.setValue(min(-1 if value is None else value, spin.maximum()))
+            clipped: Any = min(-1 if value is None else value, spin.maximum())
+            spin.setValue(clipped)
             self._shown[name] = (spin.value(), value)
 
         def read() -> Any:  # noqa: ANN401
