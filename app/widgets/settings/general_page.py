@@ -14,7 +14,8 @@ from app.widgets.panel_parts import DimLabel
 from app.widgets.settings.page import SettingsPage, choose, fill_choices, in_a_row
 
 if TYPE_CHECKING:
-    from app.settings import Language, Settings
+    from app.language import Language
+    from app.settings import Settings
     from app.theme import ThemeMode
 
 
