@@ -24,9 +24,9 @@ def in_force(ready: Ready | None) -> dict[str, str]:
         **dict(zip(_NAMES, in_force_texts(ready), strict=True)),
         "reserve": _reserve_text(ready),
         "adaptive": tr("in force: they follow") if effective.adaptive else tr("in force: they stay"),
-        "gpu": tr("in force: {value}").format(value=ready.device_name),
-        "policy": tr("in force: {value}").format(value=policy_words(effective.policy)),
-        "isa": tr("in force: {value}").format(value=kernels_text(ready.planning.kernels)),
+        "gpu": tr("in force: {what}").format(what=ready.device_name),
+        "policy": tr("in force: {what}").format(what=policy_words(effective.policy)),
+        "isa": tr("in force: {what}").format(what=kernels_text(ready.planning.kernels)),
     }
 
 

@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QComboBox, QLabel, QPushButton, QSpinBox
 from app.in_force import in_force, vram_total_bytes
 from app.language import tr
 from app.settings import to_engine_config
-from app.widgets.budget_editor import AFTER_RELOAD, NO_GPU, NO_MODEL, BudgetEditor, PreviewContext
+from app.widgets.budget_editor import BudgetEditor, NoPreview, PreviewContext
 from app.widgets.form_parts import CheckBox, SizeSpin, plain_spin
 from app.widgets.panel_parts import DimLabel
 from app.widgets.settings.page import SettingsPage, choose, fill_choices, in_a_row, reload_mark, show_line
@@ -189,12 +189,12 @@ class ModelPage(SettingsPage):
         """Give the budget's preview the other fields as edited."""
         simulates = pending.simulate_gpu_bytes is not None
         if ready is None:
-            self.budget.set_context(None, NO_MODEL)
+            self.budget.set_context(None, NoPreview.NO_MODEL)
         elif simulates != ready.simulated:
             no_gpu = not simulates and ready.planning.hardware.gpu is None
-            self.budget.set_context(None, NO_GPU if no_gpu else AFTER_RELOAD)
+            self.budget.set_context(None, NoPreview.NO_GPU if no_gpu else NoPreview.AFTER_RELOAD)
         elif ready.plan.device == "cpu":
-            self.budget.set_context(None, NO_GPU)
+            self.budget.set_context(None, NoPreview.NO_GPU)
         else:
             asked = to_engine_config(pending)
             config = replace(

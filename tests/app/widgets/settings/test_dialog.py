@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QLab
 from pytestqt.qtbot import QtBot
 
 from app.settings import Settings
-from app.widgets.budget_editor import AFTER_RELOAD, NO_GPU, NO_MODEL
+from app.widgets.budget_editor import NoPreview
 from app.widgets.settings.dialog import SettingsDialog
 from engine.experts.placement import budget_range, make_plan
 from engine.messages import Ready
@@ -109,7 +109,7 @@ def test_a_ready_that_answers_nothing_does_not_count_as_applied(qtbot: QtBot) ->
 
 def test_without_a_model_there_is_no_preview(qtbot: QtBot) -> None:
     dialog = open_dialog(qtbot)
-    assert preview(dialog) == NO_MODEL
+    assert preview(dialog) == NoPreview.NO_MODEL.words
     assert dialog.model.budget.isEnabled()
     dialog.model.budget.automatic.setChecked(False)
     dialog.model.budget.spin.set_size(6 * GIB)
@@ -118,10 +118,10 @@ def test_without_a_model_there_is_no_preview(qtbot: QtBot) -> None:
 
 def test_without_a_gpu_the_budget_is_disabled_with_a_reason(qtbot: QtBot) -> None:
     dialog = open_dialog(qtbot, ready=make_ready("mixtral", "cpu"))
-    assert preview(dialog) == NO_GPU
+    assert preview(dialog) == NoPreview.NO_GPU.words
     assert not dialog.model.budget.isEnabled()
     dialog.advanced.simulate.setChecked(True)
-    assert preview(dialog) == AFTER_RELOAD
+    assert preview(dialog) == NoPreview.AFTER_RELOAD.words
     assert dialog.model.budget.isEnabled()
     dialog.advanced.simulate.setChecked(False)
     assert not dialog.model.budget.isEnabled()
@@ -133,7 +133,7 @@ def test_giving_the_simulated_gpu_up_again(qtbot: QtBot) -> None:
     assert dialog.pending == settings, "small sizes survive exactly"
     assert dialog.advanced.simulated_size.suffix() == " MiB"
     dialog.advanced.simulate.setChecked(False)
-    assert preview(dialog) == NO_GPU
+    assert preview(dialog) == NoPreview.NO_GPU.words
     assert dialog.pending.simulate_gpu_bytes is None
     assert dialog.status.text() == "Applying reloads the model."
 
