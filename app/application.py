@@ -354,9 +354,11 @@ class Application(QObject):
 
     def _make_settings_dialog(self, parent: QWidget) -> SettingsDialog:
         from app.widgets.settings.dialog import SettingsDialog
+        from app.widgets.shortcuts_dialog import shortcuts_of
 
         self._keep_window_state()
-        return SettingsDialog(self.settings, self._ready, self.presets.book, parent)
+        shortcuts = shortcuts_of(self.window, self._settings.send_key)
+        return SettingsDialog(self.settings, self._ready, self.presets.book, shortcuts, parent)
 
     def open_chat_options(self) -> None:
         """Open the options of the chat that is shown; they hold from its next reply on."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from app.engine_words import in_force_texts, kernels_text
 from app.language import tr
-from engine.experts.explain import human_bytes
+from app.units import bytes_text
 
 if TYPE_CHECKING:
     from engine.messages import Ready
@@ -46,7 +46,7 @@ def _reserve_text(ready: Ready) -> str:
         return ""
     left = max(0, total - ready.plan.vram_budget_bytes)
     return tr("in force: {left} of {total} are left to others").format(
-        left=human_bytes(left, "down"), total=human_bytes(total)
+        left=bytes_text(left, "down"), total=bytes_text(total)
     )
 
 

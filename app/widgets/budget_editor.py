@@ -15,9 +15,9 @@ from PySide6.QtWidgets import QHBoxLayout, QSlider, QVBoxLayout, QWidget
 from app.engine_words import in_window
 from app.language import tr
 from app.theme import SPACE_S, SPACE_XS
+from app.units import bytes_text, number_text
 from app.widgets.form_parts import GIB, CheckBox, SizeSpin
 from app.widgets.panel_parts import DimLabel
-from engine.experts.explain import human_bytes
 from engine.experts.placement import budget_range, make_plan
 
 if TYPE_CHECKING:
@@ -69,9 +69,9 @@ def preview_text(plan: PlacementPlan, now: PlacementPlan, total_experts: int) ->
     values = {
         "experts": plan.resident_experts,
         "total": total_experts,
-        "rate": f"{100 * plan.predicted_hit_rate:.0f}",
-        "speed": f"{plan.predicted_decode_tokens_per_s:.1f}",
-        "now": f"{now.predicted_decode_tokens_per_s:.1f}",
+        "rate": number_text(100 * plan.predicted_hit_rate),
+        "speed": number_text(plan.predicted_decode_tokens_per_s, 1),
+        "now": number_text(now.predicted_decode_tokens_per_s, 1),
     }
     if plan.resident_experts == now.resident_experts and values["speed"] == values["now"]:
         same = tr(
@@ -205,7 +205,7 @@ class BudgetEditor(QWidget):
         self.spin.set_scale(self._largest_bytes)
         self.limits.setVisible(context is not None)
         limits = tr("From {least} without experts to {most}.")
-        self.limits.setText(limits.format(least=human_bytes(least), most=human_bytes(most)) if most else "")
+        self.limits.setText(limits.format(least=bytes_text(least), most=bytes_text(most)) if most else "")
         self._place_slider(self.spin.size_bytes)
         self._enable()
         self.update_preview()

@@ -107,6 +107,11 @@ class Composer(QWidget):
         self._edit.setReadOnly(mode is ComposerMode.QUEUED)
         self._update_button()
 
+    @property
+    def send_key(self) -> SendKey:
+        """What sends."""
+        return "ctrl_enter" if self._edit.ctrl_sends else "enter"
+
     def set_send_key(self, key: SendKey) -> None:
         """What sends; with Ctrl+Enter, Enter alone starts a new line."""
         self._edit.ctrl_sends = key == "ctrl_enter"

@@ -350,7 +350,7 @@ class MainWindow(QMainWindow):
     def _show_shortcuts(self) -> None:
         from app.widgets.shortcuts_dialog import ShortcutsDialog, shortcuts_of
 
-        shortcuts = shortcuts_of(self)
+        shortcuts = shortcuts_of(self, self.chat.composer.send_key)
         self.show_dialog(lambda parent: ShortcutsDialog(shortcuts, parent))
 
     def _add(self, menu: QMenu, text: str, keys: str, run: Callable[[], object] | None) -> QAction:

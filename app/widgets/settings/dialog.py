@@ -37,17 +37,19 @@ from app.widgets.settings.general_page import GeneralPage
 from app.widgets.settings.model_page import ModelPage
 from app.widgets.settings.presets_page import PresetsPage
 from app.widgets.settings.privacy_page import PrivacyPage
+from app.widgets.settings.shortcuts_page import ShortcutsPage
 from engine.config import DEVICE_FIELDS
 from engine.hardware import list_gpus
 
 if TYPE_CHECKING:
     from app.widgets.settings.page import SettingsPage
+    from app.widgets.shortcuts_dialog import Shortcut
     from engine.messages import ErrorReport, Ready
 
 WANTED_SIZE = QSize(840, 680)
 _LIST_WIDTH_CHARS = 20
 _TITLE_BAR_PX = 48
-PageName = Literal["general", "model", "presets", "chat", "privacy", "advanced"]
+PageName = Literal["general", "model", "presets", "chat", "privacy", "shortcuts", "advanced"]
 
 
 class SettingsDialog(QDialog):
@@ -62,6 +64,7 @@ class SettingsDialog(QDialog):
         settings: What is set now.
         ready: What the engine runs with; None while no model is loaded.
         book: The presets that are kept.
+        shortcuts: Those of the window.
         parent: The window.
     """
 
@@ -74,6 +77,7 @@ class SettingsDialog(QDialog):
         settings: Settings,
         ready: Ready | None = None,
         book: PresetBook | None = None,
+        shortcuts: list[Shortcut] | None = None,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
@@ -84,12 +88,14 @@ class SettingsDialog(QDialog):
         self.general, self.chat, self.privacy = GeneralPage(), ChatPage(), PrivacyPage()
         self.model = ModelPage(list_gpus(), settings.cpu_threads or 1)
         self.presets, self.advanced = PresetsPage(self._book), AdvancedPage()
+        self.shortcuts = ShortcutsPage(shortcuts or [])
         self._pages: dict[PageName, SettingsPage] = {
             "general": self.general,
             "model": self.model,
             "presets": self.presets,
             "chat": self.chat,
             "privacy": self.privacy,
+            "shortcuts": self.shortcuts,
             "advanced": self.advanced,
         }
         self._build()

@@ -9,9 +9,10 @@ from PySide6.QtWidgets import QComboBox, QSpinBox
 
 from app.language import tr
 from app.theme import MAX_ZOOM, MIN_ZOOM, ZOOM_STEP
+from app.tray import tray_problem
 from app.widgets.form_parts import CheckBox, plain_spin
 from app.widgets.panel_parts import DimLabel
-from app.widgets.settings.page import SettingsPage, choose, fill_choices, in_a_row
+from app.widgets.settings.page import SettingsPage, choose, fill_choices, in_a_row, show_line
 
 if TYPE_CHECKING:
     from app.language import Language
@@ -41,7 +42,11 @@ class GeneralPage(SettingsPage):
         self._add_row(tr("&Language"), self.language, in_a_row(self.language), note)
         self._add_row(tr("Th&eme"), self.theme, in_a_row(self.theme))
         self._add_row(tr("Text si&ze"), self.zoom, in_a_row(self.zoom))
-        self._add_row(tr("Tray"), self.tray, self.tray)
+        problem = tray_problem()
+        self.tray.setEnabled(not problem)
+        no_tray = DimLabel()
+        show_line(no_tray, problem)
+        self._add_row(tr("Tray"), self.tray, self.tray, no_tray)
         self._finish()
         self.language.currentIndexChanged.connect(self.edited)
         self.theme.currentIndexChanged.connect(self.edited)

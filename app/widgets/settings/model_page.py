@@ -12,12 +12,12 @@ from PySide6.QtWidgets import QComboBox, QLabel, QPushButton, QSpinBox
 from app.in_force import in_force, vram_total_bytes
 from app.language import tr
 from app.settings import to_engine_config
+from app.units import bytes_text
 from app.widgets.budget_editor import BudgetEditor, NoPreview, PreviewContext
 from app.widgets.form_parts import CheckBox, SizeSpin, plain_spin
 from app.widgets.panel_parts import DimLabel
 from app.widgets.settings.page import SettingsPage, choose, fill_choices, in_a_row, reload_mark, show_line
 from engine.config import MAX_CONTEXT_TOKENS, MIN_CONTEXT_TOKENS
-from engine.experts.explain import human_bytes
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -89,7 +89,7 @@ class ModelPage(SettingsPage):
         self.gpu = QComboBox()
         each = tuple(
             (
-                tr("{number}: {name}, {size}").format(number=index, name=gpu.name, size=human_bytes(gpu.total_bytes)),
+                tr("{number}: {name}, {size}").format(number=index, name=gpu.name, size=bytes_text(gpu.total_bytes)),
                 index,
             )
             for index, gpu in enumerate(gpus)

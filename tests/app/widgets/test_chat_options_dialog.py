@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QPlainTextEdit, QToolButton
+from PySide6.QtWidgets import QLabel, QPlainTextEdit, QToolButton
 from pytestqt.qtbot import QtBot
 
 from app.application import Application
@@ -200,6 +200,9 @@ def test_ctrl_enter_sends_where_that_was_chosen(rooftop: Application, qtbot: QtB
 
     dialog = rooftop.window.findChild(SettingsDialog)
     assert dialog is not None
+    words = [label.text() for label in dialog.shortcuts.findChildren(QLabel)]
+    assert {"Ctrl+N", "New chat", "Ctrl+Shift+P", "Chat options"} <= set(words)
+    assert words[words.index("Send the message") - 1] == "Enter"
     dialog.chat.send_key.setCurrentIndex(1)
     dialog.button("Ok").click()
     assert rooftop.chat.composer.hint.startswith("Ctrl+Enter sends")

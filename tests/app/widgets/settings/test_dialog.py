@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QDesktopServices
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QLabel, QScrollArea, QSlider
 from pytestqt.qtbot import QtBot
 
 from app.settings import Settings
+from app.stored import stored_places
 from app.widgets.budget_editor import NoPreview
 from app.widgets.settings.dialog import SettingsDialog
 from engine.experts.placement import budget_range, make_plan
@@ -239,6 +242,24 @@ def test_every_page_scrolls_where_the_screen_is_low_and_what_has_the_focus_is_se
     QTest.keyClick(dialog.model.on_disk, Qt.Key.Key_Tab)
     assert dialog.model.measure.hasFocus()
     assert bar.value() > 0
+
+
+def test_a_tray_is_offered_only_where_there_is_one(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not open_dialog(qtbot).general.tray.isEnabled(), "offscreen has none"
+    monkeypatch.setattr("app.widgets.settings.general_page.tray_problem", lambda: "")
+    assert open_dialog(qtbot).general.tray.isEnabled()
+
+
+def test_every_page_says_where_folders_are_or_what_they_do(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()))
+    dialog = open_dialog(qtbot)
+    words = dialog.privacy.search_text
+    assert all(str(place.folder).casefold() in words for place in stored_places())
+    for button, place in zip(dialog.privacy.buttons, stored_places(), strict=True):
+        button.setEnabled(True)
+        button.click()
+        assert Path(opened[-1]) == place.folder
 
 
 def test_pages_are_turned_and_searched_by_keyboard(qtbot: QtBot) -> None:
