@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from engine.hardware import GpuProfile
     from engine.messages import Ready
 
+_LINES = ("budget", "reserve", "context", "precision", "threads", "adaptive", "gpu", "disk", "costs")
+
 
 class ModelPage(SettingsPage):
     """How a model is run.
@@ -42,7 +44,7 @@ class ModelPage(SettingsPage):
     def __init__(self, gpus: tuple[GpuProfile, ...], most_threads: int = 1) -> None:
         super().__init__(tr("Model and memory"))
         self._threads_in_force = os.cpu_count() or 1
-        self._lines = {name: DimLabel() for name in in_force(None)}
+        self._lines = {name: DimLabel() for name in _LINES}
         self._build_memory_fields()
         self._build_cpu_fields(max(most_threads, self._threads_in_force))
         self._build_gpu_field(gpus)
@@ -168,8 +170,9 @@ class ModelPage(SettingsPage):
 
     def refresh(self, pending: Settings, ready: Ready | None) -> None:
         """Preview the settings as edited, and show those in force."""
-        for name, text in in_force(ready).items():
-            show_line(self._lines[name], text)
+        texts = in_force(ready)
+        for name, line in self._lines.items():
+            show_line(line, texts[name])
         self.measure.setEnabled(ready is not None)
         if ready is not None:
             self._threads_in_force = ready.effective.cpu_threads or self._threads_in_force

@@ -9,7 +9,7 @@ import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QDesktopServices
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QLabel, QScrollArea, QSlider
+from PySide6.QtWidgets import QAbstractButton, QAbstractSpinBox, QApplication, QComboBox, QLabel, QScrollArea, QSlider
 from pytestqt.qtbot import QtBot
 
 from app.settings import Settings
@@ -242,6 +242,12 @@ def test_every_page_scrolls_where_the_screen_is_low_and_what_has_the_focus_is_se
     QTest.keyClick(dialog.model.on_disk, Qt.Key.Key_Tab)
     assert dialog.model.measure.hasFocus()
     assert bar.value() > 0
+
+
+def test_nothing_is_shown_outside_the_dialog(qtbot: QtBot) -> None:
+    dialog = open_dialog(qtbot, ready=make_ready("mixtral", "cuda"))
+    dialog.show_ready(make_ready("gguf", "cpu", on_disk=True))
+    assert [widget for widget in QApplication.topLevelWidgets() if widget.isVisible()] == [dialog]
 
 
 def test_a_tray_is_offered_only_where_there_is_one(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
