@@ -374,7 +374,12 @@ class Application(QObject):
         dialog = self.window.show_dialog(make)
         assert isinstance(dialog, ChatOptionsDialog)
         dialog.presets_changed.connect(self.presets.keep)
-        dialog.options_chosen.connect(lambda chosen: setattr(chat, "options", chosen.to_json()))
+
+        def keep(chosen: ChatOptions) -> None:
+            chat.options = chosen.to_json()
+            self.chats.save(chat, [])
+
+        dialog.options_chosen.connect(keep)
 
     def _show_presets_problem(self, sentence: str) -> None:
         if sentence:

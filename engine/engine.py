@@ -259,7 +259,9 @@ class Engine:
         loaded, constraint = self._loaded, self._constraint(sampling, tokenizer)
         try:
             with device_faults():
-                reply = Reply(loaded, tokenizer, prompt, sampling, chunk_tokens, cancelled, constraint, continues=continue_reply)
+                reply = Reply(
+                    loaded, tokenizer, prompt, sampling, chunk_tokens, cancelled, constraint, continues=continue_reply
+                )
                 yield from reply.events()
         finally:
             self._settle_shortages(loaded)

@@ -303,6 +303,194 @@
             <translation>{size} auf dem Laufwerk, vorhergesagt {speed}</translation>
         </message>
         <message>
+            <location filename="../../app/in_force.py" />
+            <source>in force: they follow</source>
+            <translation>in Kraft: sie folgen</translation>
+        </message>
+        <message>
+            <location filename="../../app/in_force.py" />
+            <source>in force: they stay</source>
+            <translation>in Kraft: sie bleiben</translation>
+        </message>
+        <message>
+            <location filename="../../app/in_force.py" />
+            <source>Where it is fastest (Fiddler)</source>
+            <translation>Wo es am schnellsten ist (Fiddler)</translation>
+        </message>
+        <message>
+            <location filename="../../app/in_force.py" />
+            <source>Always on the GPU, streamed there</source>
+            <translation>Immer auf der GPU, dorthin übertragen</translation>
+        </message>
+        <message>
+            <location filename="../../app/in_force.py" />
+            <source>Always on the CPU</source>
+            <translation>Immer auf der CPU</translation>
+        </message>
+        <message>
+            <location filename="../../app/in_force.py" />
+            <source>in force: {left} of {total} are left to others</source>
+            <translation>in Kraft: {left} von {total} bleiben für andere</translation>
+        </message>
+        <message>
+            <location filename="../../app/preset_files.py" />
+            <source>The presets could not be read ({reason}).</source>
+            <translation>Die Vorlagen konnten nicht gelesen werden ({reason}).</translation>
+        </message>
+        <message>
+            <location filename="../../app/preset_files.py" />
+            <source>The presets file was damaged.</source>
+            <translation>Die Datei der Vorlagen war beschädigt.</translation>
+        </message>
+        <message>
+            <location filename="../../app/preset_files.py" />
+            <source>Only the built-in ones are there.</source>
+            <translation>Nur die eingebauten sind da.</translation>
+        </message>
+        <message>
+            <location filename="../../app/preset_files.py" />
+            <source>The last good ones are in use.</source>
+            <translation>Die letzten unbeschädigten werden benutzt.</translation>
+        </message>
+        <message>
+            <location filename="../../app/preset_files.py" />
+            <source>Choose a file that Rooftop exported.</source>
+            <translation>Wählen Sie eine Datei, die Rooftop exportiert hat.</translation>
+        </message>
+        <message>
+            <location filename="../../app/preset_files.py" />
+            <source>it is no JSON object</source>
+            <translation>sie ist kein JSON-Objekt</translation>
+        </message>
+        <message>
+            <location filename="../../app/preset_files.py" />
+            <source>{name} cannot be read ({reason}).</source>
+            <translation>{name} kann nicht gelesen werden ({reason}).</translation>
+        </message>
+        <message>
+            <location filename="../../app/preset_files.py" />
+            <source>{name} is no preset.</source>
+            <translation>{name} ist keine Vorlage.</translation>
+        </message>
+        <message>
+            <location filename="../../app/preset_files.py" />
+            <source>{name} could not be saved in {folder} ({reason}).</source>
+            <translation>{name} konnte nicht in {folder} gespeichert werden ({reason}).</translation>
+        </message>
+        <message>
+            <location filename="../../app/preset_files.py" />
+            <source>Check the folder's permissions and the free space on its drive.</source>
+            <translation>Prüfen Sie die Rechte des Ordners und den freien Platz auf dem Laufwerk.</translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/preset_files.py" />
+            <source>%n presets could not be read and were left out.</source>
+            <translation>
+                <numerusform>%n Vorlage konnte nicht gelesen werden und fehlt.</numerusform>
+                <numerusform>%n Vorlagen konnten nicht gelesen werden und fehlen.</numerusform>
+            </translation>
+        </message>
+        <message>
+            <location filename="../../app/preset_files.py" />
+            <source>Choose another preset.</source>
+            <translation>Wählen Sie eine andere Vorlage.</translation>
+        </message>
+        <message>
+            <location filename="../../app/preset_files.py" />
+            <source>The preset is damaged.</source>
+            <translation>Die Vorlage ist beschädigt.</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>The preset's key</source>
+            <translation>Der Schlüssel der Vorlage</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>The preset's name</source>
+            <translation>Der Name der Vorlage</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>The system prompt</source>
+            <translation>Die Systemanweisung</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>The preset has no sampling parameters.</source>
+            <translation>Die Vorlage hat keine Parameter.</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>Balanced</source>
+            <translation>Ausgewogen</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>Precise</source>
+            <translation>Genau</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>Creative</source>
+            <translation>Kreativ</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>Code</source>
+            <translation>Code</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>The preset {name} comes with Rooftop and stays as it is.</source>
+            <translation>Die Vorlage {name} gehört zu Rooftop und bleibt, wie sie ist.</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>Duplicate it, and change the copy.</source>
+            <translation>Duplizieren Sie sie und ändern Sie die Kopie.</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>There is a preset called {name} already.</source>
+            <translation>Eine Vorlage namens {name} gibt es schon.</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>Choose another name.</source>
+            <translation>Wählen Sie einen anderen Namen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>There are {count} presets, the most that are kept.</source>
+            <translation>Es gibt {count} Vorlagen, mehr werden nicht aufbewahrt.</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>Delete one that you no longer need.</source>
+            <translation>Löschen Sie eine, die Sie nicht mehr brauchen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>{what} is empty or no text.</source>
+            <translation>{what} ist leer oder kein Text.</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>Write one.</source>
+            <translation>Schreiben Sie etwas.</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>{what} has {count} characters; {most} are the limit.</source>
+            <translation>{what} hat {count} Zeichen; {most} sind die Grenze.</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>Shorten it.</source>
+            <translation>Kürzen Sie.</translation>
+        </message>
+        <message>
             <location filename="../../app/single_instance.py" />
             <source>Rooftop is already running (process {pid}) but does not answer.</source>
             <translation>Rooftop läuft bereits (Prozess {pid}), antwortet aber nicht.</translation>
@@ -311,6 +499,46 @@
             <location filename="../../app/single_instance.py" />
             <source>Wait for it, or end that process, then start Rooftop again.</source>
             <translation>Warten Sie oder beenden Sie diesen Prozess, und starten Sie Rooftop dann erneut.</translation>
+        </message>
+        <message>
+            <location filename="../../app/stored.py" />
+            <source>Settings and presets</source>
+            <translation>Einstellungen und Vorlagen</translation>
+        </message>
+        <message>
+            <location filename="../../app/stored.py" />
+            <source>Two JSON files and their last good copies.</source>
+            <translation>Zwei JSON-Dateien und ihre letzten unbeschädigten Kopien.</translation>
+        </message>
+        <message>
+            <location filename="../../app/stored.py" />
+            <source>Chats and popularity of experts</source>
+            <translation>Chats und Beliebtheit der Experten</translation>
+        </message>
+        <message>
+            <location filename="../../app/stored.py" />
+            <source>How often each expert of a model was used, so that the next start knows; chats, where they are kept.</source>
+            <translation>Wie oft jeder Experte eines Modells gebraucht wurde, damit der nächste Start es weiß; Chats, soweit sie aufbewahrt werden.</translation>
+        </message>
+        <message>
+            <location filename="../../app/stored.py" />
+            <source>Measured costs</source>
+            <translation>Gemessene Kosten</translation>
+        </message>
+        <message>
+            <location filename="../../app/stored.py" />
+            <source>How fast this machine computes and copies an expert; it can be deleted at any time.</source>
+            <translation>Wie schnell dieser Rechner einen Experten berechnet und kopiert; kann jederzeit gelöscht werden.</translation>
+        </message>
+        <message>
+            <location filename="../../app/stored.py" />
+            <source>Logs</source>
+            <translation>Protokolle</translation>
+        </message>
+        <message>
+            <location filename="../../app/stored.py" />
+            <source>What went wrong, for a report of a problem; no text of your chats.</source>
+            <translation>Was schiefging, für Fehlerberichte; kein Text aus Ihren Chats.</translation>
         </message>
         <message>
             <location filename="../../app/tray.py" />
@@ -461,6 +689,82 @@
             <translation>Schließen</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>No GPU is in use, so there is no VRAM to budget: every expert runs on the CPU.</source>
+            <translation>Keine GPU ist in Gebrauch, also gibt es kein VRAM zu verteilen: jeder Experte läuft auf der CPU.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>No model is loaded: the budget can be set, but its effect cannot be previewed.</source>
+            <translation>Kein Modell ist geladen: das Budget lässt sich einstellen, aber seine Wirkung nicht zeigen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>Its effect can be previewed once the model is reloaded with this GPU.</source>
+            <translation>Die Wirkung lässt sich zeigen, sobald das Modell mit dieser GPU neu geladen ist.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>Does not fit. {reasons}</source>
+            <translation>Passt nicht. {reasons}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>Keeps {experts} of {total} experts on the GPU (hit rate {rate} %), predicted {speed} tokens/s, as now.</source>
+            <translation>Behält {experts} von {total} Experten auf der GPU (Trefferquote {rate} %), erwartet {speed} Token/s, wie jetzt.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>Would keep {experts} of {total} experts on the GPU (hit rate {rate} %), predicted {speed} tokens/s (now {now}).</source>
+            <translation>Hielte {experts} von {total} Experten auf der GPU (Trefferquote {rate} %), erwartet {speed} Token/s (jetzt {now}).</translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>%n experts move in.</source>
+            <translation>
+                <numerusform>%n Experte zieht ein.</numerusform>
+                <numerusform>%n Experten ziehen ein.</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>%n experts move out.</source>
+            <translation>
+                <numerusform>%n Experte zieht aus.</numerusform>
+                <numerusform>%n Experten ziehen aus.</numerusform>
+            </translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>&amp;Automatic: what is free, less a reserve</source>
+            <translation>&amp;Automatisch: was frei ist, abzüglich einer Reserve</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>Automatic VRAM budget</source>
+            <translation>Automatisches VRAM-Budget</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>VRAM budget slider</source>
+            <translation>Regler des VRAM-Budgets</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>VRAM budget</source>
+            <translation>VRAM-Budget</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>Preview of the VRAM budget</source>
+            <translation>Vorschau des VRAM-Budgets</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>From {least} without experts to {most}.</source>
+            <translation>Von {least} ohne Experten bis {most}.</translation>
+        </message>
+        <message>
             <location filename="../../app/widgets/chat_desk.py" />
             <source>Chat deleted</source>
             <translation>Chat gelöscht</translation>
@@ -522,6 +826,66 @@
             <location filename="../../app/widgets/chat_desk.py" />
             <source>Chats (*.json)</source>
             <translation>Chats (*.json)</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_options_dialog.py" />
+            <source>Chat options</source>
+            <translation>Chat-Optionen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_options_dialog.py" />
+            <source>Preset</source>
+            <translation>Vorlage</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_options_dialog.py" />
+            <source>Prese&amp;t</source>
+            <translation>Vor&amp;lage</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_options_dialog.py" />
+            <source>&amp;All as the preset</source>
+            <translation>&amp;Alles wie die Vorlage</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_options_dialog.py" />
+            <source>Save as &amp;preset…</source>
+            <translation>Als &amp;Vorlage speichern…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_options_dialog.py" />
+            <source>New chats with {model} begin with this preset</source>
+            <translation>Neue Chats mit {model} beginnen mit dieser Vorlage</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_options_dialog.py" />
+            <source>Status</source>
+            <translation>Status</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_options_dialog.py" />
+            <source>As the model: {name}</source>
+            <translation>Wie das Modell: {name}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_options_dialog.py" />
+            <source>This chat differs from its preset. Saved as a preset, the changes are there for other chats too.</source>
+            <translation>Dieser Chat weicht von seiner Vorlage ab. Als Vorlage gespeichert gibt es die Änderungen auch für andere Chats.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_options_dialog.py" />
+            <source>Save as preset</source>
+            <translation>Als Vorlage speichern</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_options_dialog.py" />
+            <source>Name of the preset</source>
+            <translation>Name der Vorlage</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_options_dialog.py" />
+            <source>Saved as {name}.</source>
+            <translation>Gespeichert als {name}.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/chat_pane.py" />
@@ -607,6 +971,16 @@
             <translation>Name des Chats</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/composer.py" />
+            <source>Ctrl+Enter sends, Enter starts a new line</source>
+            <translation>Strg+Eingabe sendet, Eingabe beginnt eine neue Zeile</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/composer.py" />
+            <source>Send (Ctrl+Enter)</source>
+            <translation>Senden (Strg+Eingabe)</translation>
+        </message>
+        <message>
             <location filename="../../app/widgets/empty_state.py" />
             <source>What would you like to know?</source>
             <translation>Was möchten Sie wissen?</translation>
@@ -642,6 +1016,106 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/empty_state.py" />
             <source>Ask anything, and watch in the live panel where each expert runs.</source>
             <translation>Fragen Sie, was Sie möchten, und sehen Sie in der Live-Ansicht, wo jeder Experte läuft.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/engine_panel.py" />
+            <source>Memory</source>
+            <translation>Speicher</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/engine_panel.py" />
+            <source>Experts</source>
+            <translation>Experten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/engine_panel.py" />
+            <source>Layers</source>
+            <translation>Schichten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/engine_panel.py" />
+            <source>Moved per second</source>
+            <translation>Bewegt pro Sekunde</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/engine_panel.py" />
+            <source>The last minutes</source>
+            <translation>Die letzten Minuten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/engine_panel.py" />
+            <source>last pass / one expert alone</source>
+            <translation>letzter Durchlauf / ein Experte allein</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>One token over the time since the token before, measured.</source>
+            <translation>Ein Token durch die Zeit seit dem Token davor, gemessen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>tokens/s, this token</source>
+            <translation>Tokens/s, dieses Token</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>hit rate, this token</source>
+            <translation>Trefferquote, dieses Token</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>streamed, this token</source>
+            <translation>übertragen, dieses Token</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>for this token</source>
+            <translation>für dieses Token</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/layer_lens.py" />
+            <source>One layer of the expert map, enlarged</source>
+            <translation>Eine Schicht der Expertenkarte, vergrößert</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/layer_lens.py" />
+            <source>Layer {number}</source>
+            <translation>Schicht {number}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/layer_lens.py" />
+            <source>Layer {number}, enlarged</source>
+            <translation>Schicht {number}, vergrößert</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/layer_lens.py" />
+            <source>Layer {number}, expert {expert}</source>
+            <translation>Schicht {number}, Experte {expert}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/layer_strip.py" />
+            <source>Rows</source>
+            <translation>Zeilen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/layer_strip.py" />
+            <source>Columns</source>
+            <translation>Spalten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/layer_strip.py" />
+            <source>Shows the layers the other way.</source>
+            <translation>Zeigt die Schichten auf die andere Art.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/limit_line.py" />
+            <source>What limits the speed now</source>
+            <translation>Was das Tempo jetzt begrenzt</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/limit_line.py" />
+            <source>Nothing has run yet.</source>
+            <translation>Noch ist nichts gelaufen.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/loading_bar.py" />
@@ -762,6 +1236,21 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/main_window.py" />
             <source>&amp;Undo delete chat</source>
             <translation>&amp;Löschen des Chats rückgängig machen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/main_window.py" />
+            <source>Save live panel as &amp;picture…</source>
+            <translation>Live-Ansicht als &amp;Bild speichern…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/main_window.py" />
+            <source>Save live panel's &amp;values…</source>
+            <translation>&amp;Werte der Live-Ansicht speichern…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/main_window.py" />
+            <source>&amp;Chat options…</source>
+            <translation>&amp;Chat-Optionen…</translation>
         </message>
         <message>
             <location filename="../../app/widgets/main_window.py" />
@@ -897,6 +1386,784 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/message_view.py" />
             <source>Broke off: Rooftop was closed</source>
             <translation>Abgebrochen: Rooftop wurde beendet</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_menu.py" />
+            <source>Save or arrange the live panel</source>
+            <translation>Live-Ansicht speichern oder ordnen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_menu.py" />
+            <source>Live panel's menu</source>
+            <translation>Menü der Live-Ansicht</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_menu.py" />
+            <source>Save as picture (PNG)…</source>
+            <translation>Als Bild speichern (PNG)…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_menu.py" />
+            <source>Save values (JSON)…</source>
+            <translation>Werte speichern (JSON)…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_menu.py" />
+            <source>Unfold all</source>
+            <translation>Alles aufklappen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_menu.py" />
+            <source>Fold all</source>
+            <translation>Alles zuklappen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_menu.py" />
+            <source>Save the live panel as a picture</source>
+            <translation>Live-Ansicht als Bild speichern</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_menu.py" />
+            <source>Save the live panel's values</source>
+            <translation>Werte der Live-Ansicht speichern</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_menu.py" />
+            <source>{path} could not be saved: {reason}. Choose another folder.</source>
+            <translation>{path} konnte nicht gespeichert werden: {reason}. Wählen Sie einen anderen Ordner.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_menu.py" />
+            <source>Saved as {path}</source>
+            <translation>Gespeichert als {path}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_menu.py" />
+            <source>No model is loaded.</source>
+            <translation>Kein Modell ist geladen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_menu.py" />
+            <source>token {number}</source>
+            <translation>Token {number}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/rate_bars.py" />
+            <source>{rate} / {best}</source>
+            <translation>{rate} / {best}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/rate_bars.py" />
+            <source>simulated GPU</source>
+            <translation>simulierte GPU</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/rate_bars.py" />
+            <source>GPU</source>
+            <translation>GPU</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/rate_bars.py" />
+            <source>experts read from RAM</source>
+            <translation>Experten, aus dem RAM gelesen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/rate_bars.py" />
+            <source>Bytes of the experts that ran on the CPU in the last pass, over the measured time of its CPU side.</source>
+            <translation>Bytes der Experten, die im letzten Durchlauf auf der CPU liefen, durch die gemessene Zeit seiner CPU-Seite.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/rate_bars.py" />
+            <source>copied to the {gpu}, at least</source>
+            <translation>auf die {gpu} kopiert, mindestens</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/rate_bars.py" />
+            <source>Bytes of the experts streamed in the last pass, over the measured time of the GPU side in their layers. The GPU computed in that time too, so the link was at least as fast.</source>
+            <translation>Bytes der im letzten Durchlauf übertragenen Experten durch die gemessene Zeit der GPU-Seite in ihren Schichten. In dieser Zeit hat die GPU auch gerechnet, die Verbindung war also mindestens so schnell.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/rate_bars.py" />
+            <source>experts read on the {gpu}</source>
+            <translation>Experten, auf der {gpu} gelesen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/rate_bars.py" />
+            <source>Bytes of the experts that ran on the GPU, over its measured time in layers that streamed nothing.</source>
+            <translation>Bytes der Experten, die auf der GPU liefen, durch ihre gemessene Zeit in Schichten, die nichts übertragen haben.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/rate_bars.py" />
+            <source>Measured rates</source>
+            <translation>Gemessene Raten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/rate_bars.py" />
+            <source>not measured</source>
+            <translation>nicht gemessen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/rate_bars.py" />
+            <source>Measured in the last pass / reached when the costs were measured. </source>
+            <translation>Gemessen im letzten Durchlauf / erreicht, als die Kosten gemessen wurden. </translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/rate_bars.py" />
+            <source>After the stroke: what one expert alone reached when the costs were measured.</source>
+            <translation>Nach dem Strich: was ein Experte allein erreichte, als die Kosten gemessen wurden.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>&amp;System prompt</source>
+            <translation>&amp;Systemanweisung</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>Sto&amp;p texts</source>
+            <translation>Sto&amp;pptexte</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>One per line; \n stands for a line break.</source>
+            <translation>Einer pro Zeile; \n steht für einen Zeilenumbruch.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>The reply is JSON that this schema allows, and nothing else. Empty for any text.</source>
+            <translation>Die Antwort ist JSON, das dieses Schema erlaubt, und nichts anderes. Leer für beliebigen Text.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>&amp;JSON schema</source>
+            <translation>&amp;JSON-Schema</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>System prompt</source>
+            <translation>Systemanweisung</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>What the model is told before the conversation</source>
+            <translation>Was dem Modell vor dem Gespräch gesagt wird</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>all</source>
+            <translation>alle</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>random</source>
+            <translation>zufällig</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>Stop texts</source>
+            <translation>Stopptexte</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>JSON schema</source>
+            <translation>JSON-Schema</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>&amp;Temperature</source>
+            <translation>&amp;Temperatur</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>0 always takes the likeliest; higher varies</source>
+            <translation>0 nimmt immer das Wahrscheinlichste; höher variiert</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>T&amp;op-p</source>
+            <translation>T&amp;op-p</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>Draw from the likeliest that hold this share together</source>
+            <translation>Aus den wahrscheinlichsten, die zusammen diesen Anteil haben</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>Top-&amp;k</source>
+            <translation>Top-&amp;k</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>Draw from so many of the likeliest</source>
+            <translation>Aus so vielen der wahrscheinlichsten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>&amp;Min-p</source>
+            <translation>&amp;Min-p</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>Draw from those at least this likely beside the best</source>
+            <translation>Aus denen, die neben dem besten mindestens so wahrscheinlich sind</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>&amp;Repetition penalty</source>
+            <translation>&amp;Wiederholungsstrafe</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>1 for none; higher repeats less</source>
+            <translation>1 für keine; höher wiederholt weniger</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>Most to&amp;kens</source>
+            <translation>Höchstens To&amp;ken</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>A longer reply ends there</source>
+            <translation>Eine längere Antwort endet dort</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>See&amp;d</source>
+            <translation>Startwer&amp;t</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>The same seed draws the same reply again</source>
+            <translation>Derselbe Startwert gibt wieder dieselbe Antwort</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>As the preset</source>
+            <translation>Wie die Vorlage</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>{name} as the preset</source>
+            <translation>{name} wie die Vorlage</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>The system prompt is longer than {most} characters.</source>
+            <translation>Die Systemanweisung ist länger als {most} Zeichen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/scrubber.py" />
+            <source>Tokens of the last reply</source>
+            <translation>Tokens der letzten Antwort</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/scrubber.py" />
+            <source>Token of the last reply</source>
+            <translation>Token der letzten Antwort</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/scrubber.py" />
+            <source>Drag, or use the arrow keys, to see the map and the layers as of an earlier token.</source>
+            <translation>Ziehen Sie, oder nehmen Sie die Pfeiltasten, um Karte und Schichten bei einem früheren Token zu sehen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/scrubber.py" />
+            <source>Live</source>
+            <translation>Live</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/scrubber.py" />
+            <source>Back to what happens now.</source>
+            <translation>Zurück zu dem, was jetzt geschieht.</translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/scrubber.py" />
+            <source>Drag to go back through the reply, %n tokens</source>
+            <translation>
+                <numerusform>Ziehen, um durch die Antwort zurückzugehen, %n Token</numerusform>
+                <numerusform>Ziehen, um durch die Antwort zurückzugehen, %n Tokens</numerusform>
+            </translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/scrubber.py" />
+            <source>No reply yet</source>
+            <translation>Noch keine Antwort</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/scrubber.py" />
+            <source>Token {number} of {total}</source>
+            <translation>Token {number} von {total}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/scrubber.py" />
+            <source>after {time}, from the prompt</source>
+            <translation>nach {time}, aus der Eingabe</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/scrubber.py" />
+            <source>(no text)</source>
+            <translation>(kein Text)</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/advanced_page.py" />
+            <source>Advanced</source>
+            <translation>Erweitert</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/advanced_page.py" />
+            <source>&amp;Use a simulated GPU with</source>
+            <translation>Simulierte GP&amp;U benutzen mit</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/advanced_page.py" />
+            <source>Memory of the simulated GPU</source>
+            <translation>Speicher der simulierten GPU</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/advanced_page.py" />
+            <source>Policy</source>
+            <translation>Strategie</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/advanced_page.py" />
+            <source>Automatic: the best that the CPU has</source>
+            <translation>Automatisch: die besten, die die CPU kennt</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/advanced_page.py" />
+            <source>CPU kernels</source>
+            <translation>CPU-Kernel</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/advanced_page.py" />
+            <source>Shows placement and streaming without a graphics card; its speeds are not a real GPU's.</source>
+            <translation>Zeigt Verteilung und Übertragung ohne Grafikkarte; ihre Geschwindigkeiten sind nicht die einer echten GPU.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/advanced_page.py" />
+            <source>Simulated GPU</source>
+            <translation>Simulierte GPU</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/advanced_page.py" />
+            <source>The other two are for comparison: they are what Fiddler improves on.</source>
+            <translation>Die anderen beiden dienen dem Vergleich: Fiddler ist besser als sie.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/advanced_page.py" />
+            <source>&amp;Where an expert runs</source>
+            <translation>&amp;Wo ein Experte läuft</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/advanced_page.py" />
+            <source>CPU &amp;kernels</source>
+            <translation>CPU-&amp;Kernel</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/chat_page.py" />
+            <source>Enter; Shift+Enter starts a new line</source>
+            <translation>Eingabe; Umschalt+Eingabe beginnt eine neue Zeile</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/chat_page.py" />
+            <source>Ctrl+Enter; Enter starts a new line</source>
+            <translation>Strg+Eingabe; Eingabe beginnt eine neue Zeile</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/chat_page.py" />
+            <source>What sends a message</source>
+            <translation>Was eine Nachricht sendet</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/chat_page.py" />
+            <source>&amp;Send with</source>
+            <translation>&amp;Senden mit</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/dialog.py" />
+            <source>Search</source>
+            <translation>Suchen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/dialog.py" />
+            <source>Search the settings</source>
+            <translation>Einstellungen durchsuchen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/dialog.py" />
+            <source>Pages</source>
+            <translation>Seiten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/dialog.py" />
+            <source>No setting is called that.</source>
+            <translation>So heißt keine Einstellung.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/dialog.py" />
+            <source>Applied; the values in force are up to date.</source>
+            <translation>Angewendet; die Werte in Kraft sind aktuell.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/dialog.py" />
+            <source>Not applied. {reason}</source>
+            <translation>Nicht angewendet. {reason}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/dialog.py" />
+            <source>Applying reloads the model.</source>
+            <translation>Anwenden lädt das Modell neu.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/dialog.py" />
+            <source>Applying keeps the model loaded; the next reply reads the whole chat again.</source>
+            <translation>Beim Anwenden bleibt das Modell geladen; die nächste Antwort liest den ganzen Chat neu.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/dialog.py" />
+            <source>Applying keeps the model loaded.</source>
+            <translation>Beim Anwenden bleibt das Modell geladen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/dialog.py" />
+            <source>Applied; waiting for the engine.</source>
+            <translation>Angewendet; warte auf die Engine.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/dialog.py" />
+            <source>Applied.</source>
+            <translation>Angewendet.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/dialog.py" />
+            <source>Measuring what an expert costs on this machine.</source>
+            <translation>Es wird gemessen, was ein Experte auf diesem Rechner kostet.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>General</source>
+            <translation>Allgemein</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>As the system</source>
+            <translation>Wie das System</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>Language</source>
+            <translation>Sprache</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>Light</source>
+            <translation>Hell</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>Dark</source>
+            <translation>Dunkel</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>Theme</source>
+            <translation>Farben</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>Text size</source>
+            <translation>Textgröße</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>Closing the window &amp;keeps Rooftop in the tray</source>
+            <translation>Beim Schließen des Fensters &amp;bleibt Rooftop im Infobereich</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>A new language is used from the next start on.</source>
+            <translation>Eine neue Sprache gilt ab dem nächsten Start.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>&amp;Language</source>
+            <translation>&amp;Sprache</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>Th&amp;eme</source>
+            <translation>&amp;Farben</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>Text si&amp;ze</source>
+            <translation>Text&amp;größe</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>Tray</source>
+            <translation>Infobereich</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>Model and memory</source>
+            <translation>Modell und Speicher</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>VRAM for other programs</source>
+            <translation>VRAM für andere Programme</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source> tokens</source>
+            <translation> Token</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>Context length</source>
+            <translation>Kontextlänge</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>Automatic: as the model</source>
+            <translation>Automatisch: wie das Modell</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>16 bits</source>
+            <translation>16 Bit</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>8 bits: half the memory</source>
+            <translation>8 Bit: halber Speicher</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>KV cache precision</source>
+            <translation>Genauigkeit des KV-Caches</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>A&amp;utomatic: by cores and size of the experts</source>
+            <translation>A&amp;utomatisch: nach Kernen und Größe der Experten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>CPU threads</source>
+            <translation>CPU-Threads</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>The experts in VRAM &amp;follow the conversation, where that pays</source>
+            <translation>Die Experten im VRAM &amp;folgen dem Gespräch, wo es sich lohnt</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>&amp;Keep experts on disk (for models larger than memory)</source>
+            <translation>Experten auf der &amp;Platte lassen (für Modelle, die größer als der Speicher sind)</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>&amp;Measure again</source>
+            <translation>&amp;Neu messen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>Measure this machine's costs again</source>
+            <translation>Die Kosten dieses Rechners neu messen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>{number}: {name}, {size}</source>
+            <translation>{number}: {name}, {size}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>Automatic: the one with the most VRAM</source>
+            <translation>Automatisch: die mit dem meisten VRAM</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>Graphics card</source>
+            <translation>Grafikkarte</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>Leave to other programs</source>
+            <translation>Anderen Programmen lassen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>For games, for example: an automatic budget never grows into this part.</source>
+            <translation>Zum Beispiel für Spiele: ein automatisches Budget wächst nie in diesen Teil.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>&amp;VRAM budget</source>
+            <translation>&amp;VRAM-Budget</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>&amp;Room for other programs</source>
+            <translation>&amp;Raum für andere Programme</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>&amp;Context length</source>
+            <translation>&amp;Kontextlänge</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>KV cac&amp;he</source>
+            <translation>KV-Cac&amp;he</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>CPU &amp;threads</source>
+            <translation>CPU-&amp;Threads</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>Experts in VRAM</source>
+            <translation>Experten im VRAM</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>No NVIDIA graphics card was found.</source>
+            <translation>Es wurde keine NVIDIA-Grafikkarte gefunden.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>&amp;Graphics card</source>
+            <translation>&amp;Grafikkarte</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>Slow: what memory cannot hold is read from the drive at every token. Needs as much free space there as the experts take.</source>
+            <translation>Langsam: was nicht in den Speicher passt, wird bei jedem Token vom Laufwerk gelesen. Braucht dort so viel freien Platz, wie die Experten belegen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>Large models</source>
+            <translation>Große Modelle</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>This machine's costs</source>
+            <translation>Kosten auf diesem Rechner</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>{number}: not found</source>
+            <translation>{number}: nicht gefunden</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/page.py" />
+            <source>needs reload</source>
+            <translation>lädt neu</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/page.py" />
+            <source>Applying a change reloads the model.</source>
+            <translation>Eine Änderung anzuwenden lädt das Modell neu.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/presets_page.py" />
+            <source>Presets</source>
+            <translation>Vorlagen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/presets_page.py" />
+            <source>Message</source>
+            <translation>Meldung</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/presets_page.py" />
+            <source>D&amp;uplicate</source>
+            <translation>D&amp;uplizieren</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/presets_page.py" />
+            <source>&amp;Delete</source>
+            <translation>&amp;Löschen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/presets_page.py" />
+            <source>Use for &amp;new chats</source>
+            <translation>Für &amp;neue Chats benutzen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/presets_page.py" />
+            <source>&amp;Import…</source>
+            <translation>&amp;Importieren…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/presets_page.py" />
+            <source>&amp;Export…</source>
+            <translation>&amp;Exportieren…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/presets_page.py" />
+            <source>N&amp;ame</source>
+            <translation>N&amp;ame</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/presets_page.py" />
+            <source>{name} (for new chats)</source>
+            <translation>{name} (für neue Chats)</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/presets_page.py" />
+            <source>Comes with Rooftop and stays as it is; duplicate it to change the copy.</source>
+            <translation>Gehört zu Rooftop und bleibt, wie sie ist; ändern Sie ein Duplikat.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/presets_page.py" />
+            <source>Presets ({patterns})</source>
+            <translation>Vorlagen ({patterns})</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/presets_page.py" />
+            <source>Import a preset</source>
+            <translation>Eine Vorlage importieren</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/presets_page.py" />
+            <source>Export the preset</source>
+            <translation>Die Vorlage exportieren</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/presets_page.py" />
+            <source>Exported to {name}.</source>
+            <translation>Exportiert nach {name}.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/privacy_page.py" />
+            <source>Privacy</source>
+            <translation>Privatsphäre</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/privacy_page.py" />
+            <source>Nothing leaves this machine. There is no account and no telemetry; Rooftop opens no network connection, and links are opened only after you have agreed.</source>
+            <translation>Nichts verlässt diesen Rechner. Es gibt kein Konto und keine Telemetrie; Rooftop öffnet keine Netzwerkverbindung, und Links werden nur mit Ihrer Zustimmung geöffnet.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/privacy_page.py" />
+            <source>Open folder</source>
+            <translation>Ordner öffnen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/privacy_page.py" />
+            <source>Open the folder of: {what}</source>
+            <translation>Ordner öffnen: {what}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/shortcuts_page.py" />
+            <source>Shortcuts</source>
+            <translation>Tastenkürzel</translation>
         </message>
         <message>
             <location filename="../../app/widgets/shortcuts_dialog.py" />
@@ -1044,6 +2311,41 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <translation>Liste der Chats</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/timeline.py" />
+            <source>Timelines</source>
+            <translation>Verläufe</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/timeline.py" />
+            <source>now</source>
+            <translation>jetzt</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/timeline.py" />
+            <source>{seconds} s ago</source>
+            <translation>vor {seconds} s</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/timeline.py" />
+            <source>{ago}: nothing was measured</source>
+            <translation>{ago}: nichts wurde gemessen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/timeline.py" />
+            <source>speed</source>
+            <translation>Tempo</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/timeline.py" />
+            <source>hit rate</source>
+            <translation>Trefferquote</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/timeline.py" />
+            <source>{minutes} min ago</source>
+            <translation>vor {minutes} min</translation>
+        </message>
+        <message>
             <location filename="../../app/widgets/top_bar.py" />
             <source>Device</source>
             <translation>Gerät</translation>
@@ -1062,6 +2364,11 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/top_bar.py" />
             <source>Chats (Ctrl+B)</source>
             <translation>Chats (Strg+B)</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/top_bar.py" />
+            <source>Chat options (Ctrl+Shift+P)</source>
+            <translation>Chat-Optionen (Strg+Umschalt+P)</translation>
         </message>
         <message>
             <location filename="../../app/widgets/top_bar.py" />
