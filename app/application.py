@@ -18,6 +18,7 @@ from app.chats import Chats
 from app.engine_client import EngineClient, EngineState, Host
 from app.engine_words import GUIDE_NAME, facts, model_label, why_portable
 from app.language import tr
+from app.preset_keeper import PresetKeeper
 from app.settings import GUIDE_MODEL, Settings, SettingsError, load_settings, save_settings, to_engine_config
 from app.theme import ThemeManager
 from app.tray import Tray, tray_problem
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from app.telemetry import TelemetrySampler
     from app.widgets.engine_panel import EnginePanel
-    from app.widgets.settings_dialog import SettingsDialog
+    from app.widgets.settings.dialog import SettingsDialog
     from engine.messages import ErrorReport, Finished, Ready, Snapshot
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,15 @@ TRY_SIMULATED_SHARE = 0.4
 MOST_SIMULATED_BYTES = 8 << 30
 
 # What a loaded model can take on, and can refuse.
-LIVE_SETTINGS = ("vram_budget_bytes", "context_tokens", "kv_precision", "cpu_threads")
+LIVE_SETTINGS = (
+    "vram_budget_bytes",
+    "vram_reserve_bytes",
+    "context_tokens",
+    "kv_precision",
+    "cpu_threads",
+    "adaptive",
+    "policy",
+)
 
 
 class Application(QObject):
@@ -101,6 +110,8 @@ class Application(QObject):
         self.session = ChatSession(self.client, self)
         self.chats = Chats(self.session, self)
         self._history_path = history_path
+        self.presets = PresetKeeper(settings_path.with_name("presets.json"), lambda: self._settings.model, self)
+        self.session.set_reply_options(self.presets.reply_options)
         self.chat = ChatPane(self.client, self.session)
         self.session.overflow = self._settings.overflow
         self.window = MainWindow(self.chat, self.themes, self._settings)
@@ -109,9 +120,11 @@ class Application(QObject):
         self._wire()
         self._show_tray()
         self._desk = ChatDesk(self.chats, self.session, self.window)
-        if notice:
-            log.warning(notice)
-            self.chat.banners.show_banner("settings-file", notice)
+        self.chat.composer.set_send_key(self._settings.send_key)
+        for name, words in (("settings-file", notice), ("presets-file", self.presets.notice)):
+            if words:
+                log.warning(words)
+                self.chat.banners.show_banner(name, words)
 
     @property
     def settings(self) -> Settings:
@@ -144,6 +157,8 @@ class Application(QObject):
         self.themes.set_mode(settings.theme)
         self._show_tray()
         self.session.overflow = settings.overflow
+        self.themes.set_zoom(settings.zoom)
+        self.chat.composer.set_send_key(settings.send_key)
         self._save()
         old, new = to_engine_config(before), to_engine_config(settings)
         if not self.client.model_ready or any(getattr(old, name) != getattr(new, name) for name in DEVICE_FIELDS):
@@ -176,6 +191,8 @@ class Application(QObject):
         window, client = self.window, self.client
         window.model_chosen.connect(self.open_model)
         window.settings_requested.connect(self.open_settings)
+        window.chat_options_requested.connect(self.open_chat_options)
+        self.presets.problem.connect(self._show_presets_problem)
         window.closing.connect(self.shutdown)
         window.kept_in_tray.connect(self._kept_in_tray)
         window.tray_wanted.connect(self._want_tray)
@@ -326,11 +343,12 @@ class Application(QObject):
 
     def open_settings(self) -> None:
         """Open the settings dialog."""
-        from app.widgets.settings_dialog import SettingsDialog
+        from app.widgets.settings.dialog import SettingsDialog
 
         dialog = self.window.show_dialog(self._make_settings_dialog)
         assert isinstance(dialog, SettingsDialog)
         dialog.applied.connect(self.apply_settings)
+        dialog.presets_applied.connect(self.presets.keep)
         self.settings_refused.connect(dialog.show_refused)
         dialog.measure_requested.connect(self.client.recalibrate)
         self.client.ready.connect(dialog.show_ready)
@@ -342,9 +360,40 @@ class Application(QObject):
         self.window.show_dialog(lambda parent: AboutDialog(known, parent))
 
     def _make_settings_dialog(self, parent: QWidget) -> SettingsDialog:
-        from app.widgets.settings_dialog import SettingsDialog
+        from app.widgets.settings.dialog import SettingsDialog
+        from app.widgets.shortcuts_dialog import shortcuts_of
 
-        return SettingsDialog(self.settings, self._ready, parent)
+        self._keep_window_state()
+        shortcuts = shortcuts_of(self.window, self._settings.send_key)
+        return SettingsDialog(self.settings, self._ready, self.presets.book, shortcuts, parent)
+
+    def open_chat_options(self) -> None:
+        """Open the options of the chat that is shown; they hold from its next reply on."""
+        from app.presets import ChatOptions
+        from app.widgets.chat_options_dialog import ChatOptionsDialog
+
+        chat, model = self.session.conversation, self._settings.model
+        options = ChatOptions.from_json(chat.options)
+
+        def make(parent: QWidget) -> ChatOptionsDialog:
+            return ChatOptionsDialog(options, self.presets.book, model, self._model_name(), parent)
+
+        dialog = self.window.show_dialog(make)
+        assert isinstance(dialog, ChatOptionsDialog)
+        dialog.presets_changed.connect(self.presets.keep)
+
+        def keep(chosen: ChatOptions) -> None:
+            chat.options = chosen.to_json()
+            self.chats.save(chat, [])
+
+        dialog.options_chosen.connect(keep)
+
+    def _show_presets_problem(self, sentence: str) -> None:
+        if sentence:
+            retry = Action(tr("Try again"), self.presets.save)
+            self.chat.banners.show_banner("presets-file", sentence, "notice", (retry,))
+        else:
+            self.chat.banners.dismiss("presets-file")
 
     def _keep_window_state(self) -> None:
         self._settings = dataclasses.replace(

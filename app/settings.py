@@ -1,26 +1,32 @@
 """What the user chose, as one frozen value, and its JSON file.
 
-A file is written beside its target, synced and then renamed over it; the copy before becomes `.bak`. A damaged file
-(cut, NUL-filled, not JSON) is answered with the last good copy, or the defaults, and one sentence for the window.
+A damaged file (cut, NUL-filled, not JSON) is answered with the last good copy, or the defaults, and one sentence for
+the window; `app.json_file` writes it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
-import os
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import platformdirs
 
+from app.json_file import backup_path, read_object, write_object
 from app.language import Language
-from engine.config import MAX_CONTEXT_TOKENS, MIN_CONTEXT_TOKENS, EngineConfig, KvPrecision
+from engine.config import (
+    MAX_CONTEXT_TOKENS,
+    MIN_CONTEXT_TOKENS,
+    EngineConfig,
+    IsaName,
+    KvPrecision,
+    PolicyName,
+)
 from engine.errors import ConfigurationError, RooftopError
 from engine.messages import Overflow
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 APP_NAME = "rooftop"
 GUIDE_MODEL = "guide"
@@ -28,7 +34,18 @@ MAX_FILE_BYTES = 1 << 20
 MAX_TEXT = 1 << 16
 MAX_BYTES = 1 << 50
 THEME_MODES = ("system", "light", "dark")
-LANGUAGES = ("system", "en", "de")
+LANGUAGES = get_args(Language)
+SendKey = Literal["enter", "ctrl_enter"]
+SEND_KEYS = get_args(SendKey)
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "kv_precision": get_args(KvPrecision),
+    "theme": THEME_MODES,
+    "policy": get_args(PolicyName),
+    "isa": get_args(IsaName),
+    "send_key": SEND_KEYS,
+    "language": LANGUAGES,
+}
 
 
 class SettingsError(RooftopError):
@@ -56,6 +73,12 @@ class Settings:
         tray_told: Whether the user has been told so.
         sidebar_visible: Whether the list of chats is shown.
         overflow: What to do when a chat outgrows the context: stop, or leave out its oldest turns or its middle.
+        vram_reserve_bytes: VRAM that an automatic budget leaves to other programs.
+        adaptive: Whether residents follow the conversation.
+        gpu_index: Which NVIDIA GPU; None takes the one with the most VRAM.
+        policy: Who decides where an expert runs.
+        isa: Instructions of the CPU kernels.
+        send_key: What sends a message; the other one starts a new line.
         panel_visible: Whether the live panel is shown.
         panel_folded: Keys of the panel's sections that are folded, with commas between.
         window_geometry: Qt's saved geometry, base64.
@@ -79,6 +102,12 @@ class Settings:
     tray_told: bool = False
     sidebar_visible: bool = True
     overflow: Overflow = "stop"
+    vram_reserve_bytes: int = 0
+    adaptive: bool = True
+    gpu_index: int | None = None
+    policy: PolicyName = "fiddler"
+    isa: IsaName = "auto"
+    send_key: SendKey = "enter"
     panel_visible: bool = True
     panel_folded: str = ""
     window_geometry: str = ""
@@ -97,13 +126,15 @@ class Settings:
         _require_whole("context_tokens", self.context_tokens, MIN_CONTEXT_TOKENS, MAX_CONTEXT_TOKENS)
         _require_whole("cpu_threads", self.cpu_threads, 1, 1024, optional=True)
         _require_whole("simulate_gpu_bytes", self.simulate_gpu_bytes, 1, MAX_BYTES, optional=True)
-        if self.kv_precision not in get_args(KvPrecision):
-            raise ConfigurationError(f"The KV precision {self.kv_precision!r} does not exist.", "Restore the default.")
-        if self.theme not in THEME_MODES:
-            raise ConfigurationError(f"The theme {self.theme!r} does not exist.", "Choose system, light or dark.")
-        if self.language not in LANGUAGES:
-            raise ConfigurationError(f"The language {self.language!r} is not there.", "Choose system, en or de.")
-        for name in ("experts_on_disk", "sidebar_visible", "panel_visible", "tray", "tray_told"):
+        _require_whole("vram_reserve_bytes", self.vram_reserve_bytes, 0, MAX_BYTES)
+        _require_whole("gpu_index", self.gpu_index, 0, 255, optional=True)
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                words = name.replace("_", " ")
+                raise ConfigurationError(
+                    f"The {words} {getattr(self, name)!r} does not exist.", f"Choose one of {', '.join(choices)}."
+                )
+        for name in ("experts_on_disk", "adaptive", "sidebar_visible", "panel_visible", "tray", "tray_told"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(f"The setting {name} is neither true nor false.", "Restore the default.")
         if isinstance(self.zoom, bool) or not isinstance(self.zoom, int | float) or not 0.5 <= self.zoom <= 3.0:
@@ -128,6 +159,11 @@ def to_engine_config(settings: Settings) -> EngineConfig:
         context_tokens=settings.context_tokens,
         kv_precision=settings.kv_precision,
         cpu_threads=settings.cpu_threads,
+        vram_reserve_bytes=settings.vram_reserve_bytes,
+        adaptive=settings.adaptive,
+        gpu_index=settings.gpu_index,
+        policy=settings.policy,
+        isa=settings.isa,
         experts_on_disk=settings.experts_on_disk,
         simulated_vram_bytes=settings.simulate_gpu_bytes or EngineConfig().simulated_vram_bytes,
         cost_cache_dir=platformdirs.user_cache_dir(APP_NAME, appauthor=False),
@@ -153,7 +189,7 @@ def load_settings(path: Path) -> tuple[Settings, str]:
     except ValueError:
         problem = "The settings file was damaged"
     try:
-        settings, _ = _read(_backup_path(path))
+        settings, _ = _read(backup_path(path))
     except (OSError, ValueError):
         return Settings(), f"{problem}, so the defaults are in use." if problem else ""
     return settings, f"{problem}, so the last good settings are in use." if problem else ""
@@ -165,17 +201,8 @@ def save_settings(settings: Settings, path: Path) -> None:
     Raises:
         SettingsError: The file could not be written.
     """
-    text = json.dumps({"version": 1, **dataclasses.asdict(settings)}, indent=2) + "\n"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _write_synced(path.parent, text)
-        try:
-            _keep_last_good(path)
-            temporary.replace(path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
+        write_object(path, {"version": 1, **dataclasses.asdict(settings)}, _is_sound)
     except OSError as error:
         raise SettingsError(
             f"The settings could not be saved in {path.parent} ({error.strerror or error}).",
@@ -185,17 +212,7 @@ def save_settings(settings: Settings, path: Path) -> None:
 
 def _read(path: Path) -> tuple[Settings, str]:
     """Parse one file; ValueError when it is not a settings file at all, a notice for single bad values."""
-    with path.open("rb") as file:
-        data = file.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
-        raise ValueError("too large")
-    try:
-        values = json.loads(data)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    if not isinstance(values, dict):
-        raise ValueError("not an object")  # noqa: TRY004 - callers treat every unusable file alike
-    return _from_values(values)
+    return _from_values(read_object(path, MAX_FILE_BYTES))
 
 
 def _from_values(values: dict[str, Any]) -> tuple[Settings, str]:
@@ -213,43 +230,11 @@ def _from_values(values: dict[str, Any]) -> tuple[Settings, str]:
     return settings, f"The default is in use for a setting that could not be read: {', '.join(refused)}."
 
 
-def _write_synced(folder: Path, text: str) -> Path:
-    handle, name = tempfile.mkstemp(prefix=".settings-", suffix=".tmp", dir=folder)
-    temporary = Path(name)
+def _is_sound(path: Path) -> bool:
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    return temporary
-
-
-def _keep_last_good(path: Path) -> None:
-    """Make a sound current file the backup; a damaged one must not replace the last good copy."""
-    try:
-        _, notice = _read(path)
+        return not _read(path)[1]
     except (OSError, ValueError):
-        return
-    if not notice:
-        path.replace(_backup_path(path))
-
-
-def _backup_path(path: Path) -> Path:
-    return path.with_name(path.name + ".bak")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename durable where folders can be synced."""
-    if os.name == "posix":
-        with contextlib.suppress(OSError):
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        return False
 
 
 def _require_whole(name: str, value: object, low: int, high: int, *, optional: bool = False) -> None:

@@ -143,6 +143,11 @@ QListWidget::item:hover { background: $surface_alt; }
 QListWidget::item:selected { background: $accent; color: $accent_text; }
 QCheckBox:focus, QRadioButton:focus, QSlider:focus { border: 1px solid $accent; border-radius: 5px; }
 QLineEdit:disabled, QSpinBox:disabled, QDoubleSpinBox:disabled, QComboBox:disabled { color: $text_dim; }
+QListWidget#pages { background: transparent; border: 1px solid transparent; padding: 0; }
+QListWidget#pages:focus { border: 1px solid $accent; }
+QListWidget#pages::item { padding: 0 10px; border: 1px solid transparent; border-radius: 7px; color: $text; }
+QListWidget#pages::item:hover { background: $surface_alt; }
+QListWidget#pages::item:selected { background: $surface_alt; color: $text; font-weight: 600; }
 QLineEdit:focus, QSpinBox:focus, QDoubleSpinBox:focus { border: 1px solid $accent; }
 """)
 

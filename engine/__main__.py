@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any, Never, TextIO, get_args
 import platformdirs
 
 from engine.bench.gpu.command import add_suite_options, run_suite
-from engine.config import EngineConfig, IsaName, KvPrecision, SamplingParams
+from engine.config import EngineConfig, IsaName, KvPrecision
 from engine.errors import ConfigurationError, InputError, RooftopError
 from engine.experts.explain import human_bytes
 from engine.messages import ChatMessage, Event, Finished, Loading, PlacementPlan, PlanningInputs, PromptProgress, Token
+from engine.sampling_options import add_sampling_options, sampling_of
 from engine.sizes import parse_bytes
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _plan(options: argparse.Namespace, out: TextIO) -> int:
 
 
 def _generate(options: argparse.Namespace, out: TextIO) -> int:
-    sampling = SamplingParams(options.max_tokens, temperature=options.temperature, seed=options.seed)
+    sampling = sampling_of(options)
     prompt = options.prompt if options.raw else [ChatMessage("user", options.prompt)]
     with _load(options) as engine:
         tokens: list[Token] = []
@@ -260,9 +261,7 @@ def _parser() -> _Parser:
     generate = commands.add_parser("generate", parents=[shared], help="answer a prompt")
     generate.add_argument("--prompt", required=True, help="the user's message")
     generate.add_argument("--raw", action="store_true", help="continue the prompt as it is, without a chat template")
-    generate.add_argument("--max-tokens", type=int, default=256, metavar="N")
-    generate.add_argument("--temperature", type=float, default=SamplingParams().temperature, metavar="T")
-    generate.add_argument("--seed", type=int, metavar="N", help="fix the draw")
+    add_sampling_options(generate)
     generate.set_defaults(run=_generate)
 
     logits = commands.add_parser("logits", parents=[shared], help="write the logits of some tokens to a .npy file")

@@ -6,6 +6,7 @@ Knows nothing about files, devices or torch. Validation happens where a value en
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -40,6 +41,8 @@ DEVICE_FIELDS = (
 )
 MIN_CONTEXT_TOKENS = 16
 MAX_CONTEXT_TOKENS = 1 << 20
+MAX_STOP_TEXTS, MAX_STOP_CHARS = 16, 1 << 10
+MAX_SCHEMA_CHARS = 1 << 16  # of a JSON schema or a grammar; what it unfolds to is bounded in `engine.constraint`
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +201,7 @@ class EngineConfig:
         pinned_budget_bytes: RAM that may be page-locked for a GPU; None for what the system bears. A simulated GPU has
             no need of any unless this is set.
         popularity_dir: Folder that keeps popularity counts; None keeps nothing.
+        vram_reserve_bytes: VRAM that an automatic budget leaves to other programs, what they hold now included.
 
     Raises:
         ConfigurationError: A value is outside its limits.
@@ -222,6 +226,7 @@ class EngineConfig:
     popularity_dir: str | None = None
     gpu_index: int | None = None
     pinned_budget_bytes: int | None = None
+    vram_reserve_bytes: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
@@ -241,6 +246,7 @@ class EngineConfig:
             _between("pinned_budget_bytes", self.pinned_budget_bytes, 0, 1 << 50)
         if self.vram_budget_bytes is not None:
             _between("vram_budget_bytes", self.vram_budget_bytes, 0, 1 << 50)
+        _between("vram_reserve_bytes", self.vram_reserve_bytes, 0, 1 << 50)
         _between("simulated_vram_bytes", self.simulated_vram_bytes, 1, 1 << 50)
         for name in ("simulated_link_bytes_per_s", "simulated_memory_bytes_per_s", "simulated_flops"):
             _between(name, getattr(self, name), 1.0, 1e18)
@@ -260,6 +266,9 @@ class SamplingParams:
         seed: Fixes the draw; None draws anew each time.
         stop: Texts that end the reply and are left out of it.
         ignore_eos: Go on past the model's own end of a reply; for benchmarks.
+        json_schema: The reply is JSON that this schema allows, and nothing else; None for any text. A reply that
+            `max_tokens` or the context cuts off is the beginning of such JSON.
+        grammar: The same for a grammar in Lark's notation.
 
     Raises:
         ConfigurationError: A value is outside its limits.
@@ -274,6 +283,8 @@ class SamplingParams:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    json_schema: str | None = None
+    grammar: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
@@ -283,12 +294,61 @@ class SamplingParams:
         _between("top_k", self.top_k, 0, 1 << 20)
         _between("min_p", self.min_p, 0.0, 1.0)
         _between("repetition_penalty", self.repetition_penalty, 0.1, 10.0)
+        if self.seed is not None:
+            _between("seed", self.seed, -(1 << 63), (1 << 64) - 1)
+            if not isinstance(self.seed, int):
+                raise ConfigurationError(f"seed is {self.seed!r}.", "Choose a whole number.")
+        _check_stop(self.stop)
+        if self.json_schema is not None and self.grammar is not None:
+            raise ConfigurationError("There are a JSON schema and a grammar.", "Give one of them.")
+        if self.json_schema is not None:
+            _check_schema(self.json_schema)
+        if self.grammar is not None:
+            _check_length("grammar", self.grammar)
 
 
 def _between(name: str, value: float, low: float, high: float) -> None:
     """Refuse a value outside low..high, NaN included."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise ConfigurationError(f"{name} is {value!r}, outside {low:g} to {high:g}.", f"Choose {name} in that range.")
+
+
+def _check_stop(stop: tuple[str, ...]) -> None:
+    """Refuse stop texts that are none, too many or too long."""
+    if isinstance(stop, str) or not all(isinstance(text, str) for text in stop):
+        raise ConfigurationError("The stop texts are not a list of texts.", "Give a list of texts.")
+    if len(stop) > MAX_STOP_TEXTS or any(len(text) > MAX_STOP_CHARS for text in stop):
+        raise ConfigurationError(
+            f"There are {len(stop)} stop texts of up to {max(map(len, stop)):,} characters; "
+            f"{MAX_STOP_TEXTS} of {MAX_STOP_CHARS:,} are the limit.",
+            "Use fewer or shorter ones.",
+        )
+
+
+def _check_length(name: str, text: str) -> None:
+    """Refuse what is no text, is empty or too long."""
+    if not isinstance(text, str) or not text.strip():
+        raise ConfigurationError(f"The {name} is empty.", f"Give a {name}, or none.")
+    if len(text) > MAX_SCHEMA_CHARS:
+        raise ConfigurationError(
+            f"The {name} has {len(text):,} characters; {MAX_SCHEMA_CHARS:,} are the limit.", "Use a shorter one."
+        )
+
+
+def _check_schema(text: str) -> None:
+    """Refuse a JSON schema that is no JSON; what it says is checked by `engine.constraint`."""
+    _check_length("JSON schema", text)
+    try:
+        schema = json.loads(text)
+    except ValueError as error:
+        place = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
+        raise ConfigurationError(f"The JSON schema is not valid JSON{place}.", "Mend the schema.") from error
+    except RecursionError as error:
+        raise ConfigurationError("The JSON schema is nested too deeply.", "Use a flatter one.") from error
+    if not isinstance(schema, dict):
+        raise ConfigurationError(
+            "The JSON schema is not an object.", 'Write one such as {"type": "object", "properties": {}}.'
+        )
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:

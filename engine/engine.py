@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from engine.checkpoint.catalog import resolve_model
 from engine.checkpoint.checkpoint import open_checkpoint
 from engine.config import DEVICE_FIELDS, EngineConfig, ModelConfig, SamplingParams
+from engine.constraint import Constraint, Vocabulary
 from engine.context_window import Fitted, fit, reserved_tokens
 from engine.devices import device_faults, why_unusable
 from engine.errors import ConfigurationError, PromptTooLongError
@@ -115,6 +116,7 @@ class Engine:
             self.model: ModelConfig = checkpoint.config
             self._tokenizer = ChatTokenizer.open(path) if require_tokenizer else None
             self._counts: TokenCounts | None = None
+            self._vocabulary: Vocabulary | None = None
             self._popularity = kept_popularity(path, self.model, config)
             known = kept_costs(self.model, self._hardware, config)
             costs = known or assumed_costs(self.model, self._hardware, config, self._kernels)
@@ -273,17 +275,19 @@ class Engine:
         Raises:
             PromptTooLongError: The prompt leaves no room in the context.
             CheckpointError: The model has no usable tokenizer or chat template.
+            ConfigurationError: The schema or grammar cannot be followed.
             GpuLostError: The GPU broke off; the tokens so far stand.
         """
         sampling = sampling or SamplingParams()
         fitted, tokenizer = self._tokenised(messages, sampling, overflow, continue_reply=continue_reply)
         prompt, loaded = fitted.prompt, self._loaded
         self._check_prompt(prompt, room=1)
+        constraint = self._constraint(sampling, tokenizer)
         if fitted.left_out:
             yield LeftOut(fitted.left_out, fitted.left_out_tokens)
         try:
             with device_faults():
-                reply = Reply(loaded, tokenizer, prompt, sampling, cancelled, continues=continue_reply)
+                reply = Reply(loaded, tokenizer, prompt, sampling, cancelled, constraint, continues=continue_reply)
                 yield from reply.events()
         finally:
             self._settle_shortages(loaded)
@@ -319,6 +323,16 @@ class Engine:
         chat = [_as_message(item) for item in prompt]
         encode = partial(self.tokenizer.encode_chat, continue_reply=continue_reply)
         return fit(chat, encode, limit, overflow), self.tokenizer
+
+    def _constraint(self, sampling: SamplingParams, tokenizer: ChatTokenizer | None) -> Constraint | None:
+        """What the reply may say; None for anything."""
+        if sampling.json_schema is None and sampling.grammar is None:
+            return None
+        if tokenizer is None:
+            raise ConfigurationError("Token ids cannot be bound to a schema.", "Give the prompt as text.")
+        if self._vocabulary is None:
+            self._vocabulary = Vocabulary(tokenizer)
+        return Constraint(sampling, self._vocabulary)
 
     def _check_prompt(self, prompt: list[int], room: int) -> None:
         """Refuse a prompt that cannot be computed; `room` tokens must stay free after it."""

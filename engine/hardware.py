@@ -75,15 +75,21 @@ def probe_gpu(gpu_index: int | None = None) -> GpuProfile | None:
     Args:
         gpu_index: As NVML counts; None for the one with the most VRAM, the first of several.
     """
+    gpus = list_gpus(gpu_index)
+    return max(gpus, key=lambda gpu: gpu.total_bytes, default=None)
+
+
+def list_gpus(gpu_index: int | None = None) -> tuple[GpuProfile, ...]:
+    """The NVIDIA GPUs in NVML's order, or the one asked for; none where NVML is missing or fails."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
-        return None
+        return ()
     try:
         indices = range(pynvml.nvmlDeviceGetCount()) if gpu_index is None else (gpu_index,)
-        return max(map(_gpu_profile, indices), key=lambda gpu: gpu.total_bytes, default=None)
+        return tuple(map(_gpu_profile, indices))
     except pynvml.NVMLError:
-        return None
+        return ()
     finally:
         pynvml.nvmlShutdown()
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 
 from engine.config import SamplingParams
+from engine.constraint import Constraint
 from engine.devices import device_faults
 from engine.loading import OUT_OF_MEMORY, LoadedModel
 from engine.messages import Event, Finished, FinishReason, Passes, PromptProgress, Timings, Token, Usage
@@ -35,6 +36,7 @@ class Reply:
         prompt: Token ids; not empty, and with room for one more in the context.
         sampling: How to draw tokens.
         cancelled: Asked before every layer and expert; True ends the reply.
+        constraint: What the reply may say; None for anything.
         continues: Whether the prompt ends within the reply, whose text goes on.
     """
 
@@ -45,10 +47,12 @@ class Reply:
         prompt: list[int],
         sampling: SamplingParams,
         cancelled: Callable[[], bool],
+        constraint: Constraint | None = None,
         *,
         continues: bool = False,
     ) -> None:
         """See the class."""
+        self._constraint = constraint
         self._before = prompt[-TOKENS_BEFORE:] if continues else []
         self._loaded, self._tokenizer, self._prompt = loaded, tokenizer, prompt
         self._sampling, self._cancelled = sampling, cancelled
@@ -86,15 +90,21 @@ class Reply:
         sampler = Sampler(sampling, tokenizer.vocab_size if tokenizer else None)
         text, decoder, clock = _ReplyText(tokenizer, sampling, self._before), self._loaded.decoder, self._clock
         eos_ids = tokenizer.eos_ids if tokenizer and not sampling.ignore_eos else frozenset()
+        constraint = self._constraint
         tokens = list(self._prompt)
         while True:
-            token = sampler.sample(self._logits(hidden), tokens)
+            token = sampler.sample(self._logits(hidden), tokens, constraint.allowed() if constraint else None)
             clock.token()
             if token in eos_ids:
                 yield self._told(token, text.rest())
                 return "stop"
             tokens.append(token)
             shown, stopped = text.push(token)
+            if constraint is not None and not stopped:
+                constraint.take(token)
+                if constraint.ended:
+                    yield self._told(token, shown + text.rest())
+                    return "stop"
             full = len(decoder.cache.tokens) >= decoder.cache.capacity
             ended = full or clock.completion_tokens >= sampling.max_tokens
             yield self._told(token, shown + text.rest() if ended and not stopped else shown)

@@ -43,12 +43,15 @@ class Sampler:
         else:
             self._generator.manual_seed(params.seed % (1 << 63))
 
-    def sample(self, logits: torch.Tensor, previous_ids: Sequence[int] = ()) -> int:
+    def sample(
+        self, logits: torch.Tensor, previous_ids: Sequence[int] = (), allowed: torch.Tensor | None = None
+    ) -> int:
         """Draw a token.
 
         Args:
             logits: Scores [V] of any float type on any device; left as they are.
             previous_ids: Prompt and reply so far, for the repetition penalty.
+            allowed: The tokens to draw from: bool [V], padding left out; None for all.
 
         Returns:
             The token's id.
@@ -57,6 +60,8 @@ class Sampler:
             EngineFailure: The scores are not numbers.
         """
         scores = logits[: self._vocab_size].float().unsqueeze(0)
+        if allowed is not None:
+            scores = scores.masked_fill(~allowed[: scores.shape[-1]].to(scores.device), float("-inf"))
         best = int(scores.argmax())
         if not torch.isfinite(scores[0, best]):
             raise EngineFailure(

@@ -14,6 +14,7 @@ user message.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -230,6 +231,14 @@ class ChatTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, special tokens left out."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def as_json(self) -> str:
+        """The tokenizer in the form of a tokenizer.json, whatever it was read from."""
+        parts = json.loads(self._tokenizer.to_str())
+        model = parts["model"]
+        if "merges" in model:  # those of a GGUF file's pieces may name a byte token by its character
+            model["merges"] = [pair for pair in model["merges"] if "".join(pair) in model["vocab"]]
+        return json.dumps(parts)
 
     def decoder(self, before: Sequence[int] = ()) -> TokenStream:
         """A new stream that turns one reply's tokens into text; `before` as in `TokenStream`."""

@@ -6,28 +6,44 @@ The preview is the engine's own plan (`make_plan`: pure, torch-free), so it prom
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtWidgets import QHBoxLayout, QSlider, QVBoxLayout, QWidget
 
 from app.engine_words import in_window
+from app.language import tr
 from app.theme import SPACE_S, SPACE_XS
+from app.units import bytes_text, number_text
 from app.widgets.form_parts import GIB, CheckBox, SizeSpin
 from app.widgets.panel_parts import DimLabel
-from engine.experts.explain import human_bytes
 from engine.experts.placement import budget_range, make_plan
 
 if TYPE_CHECKING:
     from engine.config import EngineConfig
     from engine.messages import PlacementPlan, PlanningInputs
 
-NO_GPU = "No GPU is in use, so there is no VRAM to budget: every expert runs on the CPU."
-NO_MODEL = "No model is loaded: the budget can be set, but its effect cannot be previewed."
-AFTER_RELOAD = "Its effect can be previewed once the model is reloaded with this GPU."
 _SLIDER_STEPS = 1000
 _PREVIEW_DELAY_MS = 25
 _UNKNOWN_GPU_BYTES = 24 * GIB
+
+
+class NoPreview(Enum):
+    """Why there is nothing to preview."""
+
+    NO_GPU = "no GPU"
+    NO_MODEL = "no model"
+    AFTER_RELOAD = "after a reload"
+
+    @property
+    def words(self) -> str:
+        """A sentence for the window."""
+        return {
+            NoPreview.NO_GPU: tr("No GPU is in use, so there is no VRAM to budget: every expert runs on the CPU."),
+            NoPreview.NO_MODEL: tr("No model is loaded: the budget can be set, but its effect cannot be previewed."),
+            NoPreview.AFTER_RELOAD: tr("Its effect can be previewed once the model is reloaded with this GPU."),
+        }[self]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +64,36 @@ class PreviewContext:
 def preview_text(plan: PlacementPlan, now: PlacementPlan, total_experts: int) -> str:
     """What a plan would mean, compared with the one in force."""
     if not plan.fits:
-        return f"Does not fit. {' '.join(plan.reasons)} {in_window(plan.remedy)}".strip()
-    speed, speed_now = plan.predicted_decode_tokens_per_s, now.predicted_decode_tokens_per_s
-    same = plan.resident_experts == now.resident_experts and f"{speed:.1f}" == f"{speed_now:.1f}"
-    kept = f"{plan.resident_experts} of {total_experts} experts on the GPU"
-    rate = f"hit rate {100 * plan.predicted_hit_rate:.0f} %"
-    if same:
-        return f"Keeps {kept} ({rate}), predicted {speed:.1f} tokens/s, as now."
-    return f"Would keep {kept} ({rate}), predicted {speed:.1f} tokens/s (now {speed_now:.1f})."
+        reasons = f"{' '.join(plan.reasons)} {in_window(plan.remedy)}".strip()
+        return tr("Does not fit. {reasons}").format(reasons=reasons)
+    values = {
+        "experts": plan.resident_experts,
+        "total": total_experts,
+        "rate": number_text(100 * plan.predicted_hit_rate),
+        "speed": number_text(plan.predicted_decode_tokens_per_s, 1),
+        "now": number_text(now.predicted_decode_tokens_per_s, 1),
+    }
+    if plan.resident_experts == now.resident_experts and values["speed"] == values["now"]:
+        same = tr(
+            "Keeps {experts} of {total} experts on the GPU (hit rate {rate} %), predicted {speed} tokens/s, as now."
+        )
+        return same.format(**values)
+    other = tr(
+        "Would keep {experts} of {total} experts on the GPU (hit rate {rate} %), "
+        "predicted {speed} tokens/s (now {now})."
+    )
+    return f"{other.format(**values)} {moved_text(plan, now)}".strip()
+
+
+def moved_text(plan: PlacementPlan, now: PlacementPlan) -> str:
+    """How many experts a plan moves into VRAM and out of it."""
+    wanted, there = (
+        {(layer, expert) for layer, experts in enumerate(each.resident_by_layer) for expert in experts}
+        for each in (plan, now)
+    )
+    came, went = len(wanted - there), len(there - wanted)
+    moves = [tr("%n experts move in.", came) if came else "", tr("%n experts move out.", went) if went else ""]
+    return " ".join(filter(None, moves))
 
 
 class BudgetEditor(QWidget):
@@ -70,7 +108,7 @@ class BudgetEditor(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._context: PreviewContext | None = None
-        self._why_not = NO_MODEL
+        self._why_not = NoPreview.NO_MODEL
         self._least_bytes, self._largest_bytes = 0, _UNKNOWN_GPU_BYTES
         self._moving = False
         self._build()
@@ -80,18 +118,18 @@ class BudgetEditor(QWidget):
         self._timer.timeout.connect(self.update_preview)
 
     def _build(self) -> None:
-        self.automatic = CheckBox("&Automatic: what is free, less a reserve")
-        self.automatic.setAccessibleName("Automatic VRAM budget")
+        self.automatic = CheckBox(tr("&Automatic: what is free, less a reserve"))
+        self.automatic.setAccessibleName(tr("Automatic VRAM budget"))
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setRange(0, _SLIDER_STEPS)
         self.slider.setPageStep(_SLIDER_STEPS // 20)
         self.slider.setSingleStep(_SLIDER_STEPS // 100)
-        self.slider.setAccessibleName("VRAM budget slider")
+        self.slider.setAccessibleName(tr("VRAM budget slider"))
         self.spin = SizeSpin()
-        self.spin.setAccessibleName("VRAM budget")
+        self.spin.setAccessibleName(tr("VRAM budget"))
         self.limits, self.preview = DimLabel(), DimLabel(lines=3)
         self.preview.setObjectName("")
-        self.preview.setAccessibleName("Preview of the VRAM budget")
+        self.preview.setAccessibleName(tr("Preview of the VRAM budget"))
         row = QHBoxLayout()
         row.setSpacing(SPACE_S)
         row.addWidget(self.slider, 1)
@@ -152,21 +190,22 @@ class BudgetEditor(QWidget):
 
     # ---- preview ----
 
-    def set_context(self, context: PreviewContext | None, why_not: str = "") -> None:
+    def set_context(self, context: PreviewContext | None, why_not: NoPreview = NoPreview.NO_MODEL) -> None:
         """Preview by this from now on.
 
         Args:
             context: None for no preview.
-            why_not: The sentence to show instead; with `NO_GPU` the budget cannot be set either.
+            why_not: What to tell instead; with `NO_GPU` the budget cannot be set either.
         """
         self._context = context
         self._why_not = why_not
-        self.setEnabled(why_not != NO_GPU)
+        self.setEnabled(context is not None or why_not is not NoPreview.NO_GPU)
         least, most = budget_range(context.inputs, context.config) if context is not None else (0, _UNKNOWN_GPU_BYTES)
         self._least_bytes, self._largest_bytes = least, max(1, most)
         self.spin.set_scale(self._largest_bytes)
         self.limits.setVisible(context is not None)
-        self.limits.setText(f"From {human_bytes(least)} without experts to {human_bytes(most)}." if most else "")
+        limits = tr("From {least} without experts to {most}.")
+        self.limits.setText(limits.format(least=bytes_text(least), most=bytes_text(most)) if most else "")
         self._place_slider(self.spin.size_bytes)
         self._enable()
         self.update_preview()
@@ -179,7 +218,7 @@ class BudgetEditor(QWidget):
     def update_preview(self) -> None:
         """Plan the chosen budget and tell what it means."""
         if self._context is None:
-            self.preview.setText(self._why_not)
+            self.preview.setText(self._why_not.words)
             return
         config = replace(self._context.config, vram_budget_bytes=self.budget_bytes)
         plan = make_plan(self._context.inputs, config)

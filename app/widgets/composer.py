@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from PySide6.QtGui import QFocusEvent, QKeyEvent, QResizeEvent
 
     from app.conversation import Attachment
+    from app.settings import SendKey
 
 MAX_LINES = 8
 BUTTON_PX = 36
@@ -146,8 +147,20 @@ class Composer(QWidget):
     def set_mode(self, mode: ComposerMode, hint: str = HINT) -> None:
         """Say what the button does, and why, in the line below."""
         self._mode = mode
-        self._hint.setText(hint)
+        self._show_hint(hint)
         self._edit.setReadOnly(mode is ComposerMode.QUEUED)
+        self._update_button()
+
+    @property
+    def send_key(self) -> SendKey:
+        """What sends."""
+        return "ctrl_enter" if self._edit.ctrl_sends else "enter"
+
+    def set_send_key(self, key: SendKey) -> None:
+        """What sends; with Ctrl+Enter, Enter alone starts a new line."""
+        self._edit.ctrl_sends = key == "ctrl_enter"
+        if self._mode is ComposerMode.SEND:
+            self._show_hint(HINT)
         self._update_button()
 
     def escape(self) -> None:
@@ -190,6 +203,10 @@ class Composer(QWidget):
         below.addWidget(self.meter)
         self._column.addLayout(below)
 
+    def _show_hint(self, hint: str) -> None:
+        other = self._edit.ctrl_sends and hint == HINT
+        self._hint.setText(tr("Ctrl+Enter sends, Enter starts a new line") if other else hint)
+
     def _submit(self) -> None:
         if self._mode is ComposerMode.QUEUED or not (self.draft.strip() or self._files):
             return
@@ -215,7 +232,7 @@ class Composer(QWidget):
 
     def _update_button(self) -> None:
         names = {
-            ComposerMode.SEND: ("send", "Send (Enter)"),
+            ComposerMode.SEND: ("send", tr("Send (Ctrl+Enter)") if self._edit.ctrl_sends else "Send (Enter)"),
             ComposerMode.STOP: ("stop", "Stop the reply (Esc)"),
             ComposerMode.QUEUED: ("queued", "Waiting for the model; take the message back (Esc)"),
         }
@@ -247,6 +264,7 @@ class _DraftEdit(QPlainTextEdit):
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
+        self.ctrl_sends = False
         self.setObjectName("draft")
         self.setAccessibleName("Message")
         self.setPlaceholderText(PLACEHOLDER)
@@ -269,7 +287,8 @@ class _DraftEdit(QPlainTextEdit):
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Enter, Escape and the page keys are ours."""
         plain = not event.modifiers() & Qt.KeyboardModifier.ShiftModifier
-        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and plain:
+        sends = plain and (not self.ctrl_sends or bool(event.modifiers() & Qt.KeyboardModifier.ControlModifier))
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and sends:
             self.submitted.emit()
         elif event.matches(QKeySequence.StandardKey.Paste) and self._paste_files():
             event.accept()

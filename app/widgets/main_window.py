@@ -60,6 +60,7 @@ class MainWindow(QMainWindow):
         undo_delete_requested(): Bring the chat back that was deleted last.
         step_requested(int): Show the chat above (-1) or below (1).
         activated(): The user came back to the window.
+        chat_options_requested(): Open the options of the chat.
         panel_shown(bool): The live panel was shown or hidden.
         panel_save_requested(str): Save the live panel as "png" or "json".
         closing(): The window goes away now, and the program with it.
@@ -76,6 +77,7 @@ class MainWindow(QMainWindow):
     undo_delete_requested = Signal()
     step_requested = Signal(int)
     activated = Signal()
+    chat_options_requested = Signal()
     panel_shown = Signal(bool)
     panel_save_requested = Signal(str)
     closing = Signal()
@@ -109,6 +111,7 @@ class MainWindow(QMainWindow):
         self.sidebar.left.connect(self.close_overlay)
         self.sidebar.left.connect(chat.composer.setFocus)
         self.top_bar.new_chat_requested.connect(self.new_chat_requested)
+        self.top_bar.options_requested.connect(self.chat_options_requested)
         chat.open_model_requested.connect(self.choose_file)
         chat.settings_requested.connect(self.settings_requested)
         themes.changed.connect(self._restyle)
@@ -330,6 +333,7 @@ class MainWindow(QMainWindow):
         self._add(menu, tr("Save live panel as &picture…"), "", lambda: self.panel_save_requested.emit("png"))
         self._add(menu, tr("Save live panel's &values…"), "", lambda: self.panel_save_requested.emit("json"))
         menu.addSeparator()
+        self._add(menu, tr("&Chat options…"), "Ctrl+Shift+P", self.chat_options_requested.emit)
         self._add(menu, tr("&Settings…"), "Ctrl+,", self.settings_requested.emit)
         menu.addSeparator()
         self._add(menu, tr("&Quit"), "Ctrl+Q", self.quit)
@@ -366,7 +370,7 @@ class MainWindow(QMainWindow):
     def _show_shortcuts(self) -> None:
         from app.widgets.shortcuts_dialog import ShortcutsDialog, shortcuts_of
 
-        shortcuts = shortcuts_of(self)
+        shortcuts = shortcuts_of(self, self.chat.composer.send_key)
         self.show_dialog(lambda parent: ShortcutsDialog(shortcuts, parent))
 
     def _add(self, menu: QMenu, text: str, keys: str, run: Callable[[], object] | None) -> QAction:

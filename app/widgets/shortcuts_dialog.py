@@ -16,6 +16,8 @@ from app.theme import SPACE_L, SPACE_S, SPACE_XL
 if TYPE_CHECKING:
     from PySide6.QtWidgets import QMainWindow
 
+    from app.settings import SendKey
+
 MAX_HEIGHT_SHARE = 0.8
 
 
@@ -34,14 +36,13 @@ class Shortcut:
     text: str
 
 
-class ShortcutsDialog(QDialog):
-    """All shortcuts, by section."""
+class ShortcutsTable(QWidget):
+    """Shortcuts by section, as a table."""
 
     def __init__(self, shortcuts: list[Shortcut], parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.setWindowTitle(tr("Keyboard shortcuts"))
-        content = QWidget()
-        grid = QGridLayout(content)
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
         grid.setHorizontalSpacing(SPACE_XL)
         grid.setVerticalSpacing(SPACE_S)
         section = ""
@@ -57,6 +58,15 @@ class ShortcutsDialog(QDialog):
             grid.addWidget(_label(shortcut.keys, "figure"), row, 0)
             grid.addWidget(_label(shortcut.text), row, 1)
         grid.setColumnStretch(1, 1)
+
+
+class ShortcutsDialog(QDialog):
+    """All shortcuts, by section."""
+
+    def __init__(self, shortcuts: list[Shortcut], parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWindowTitle(tr("Keyboard shortcuts"))
+        content = ShortcutsTable(shortcuts)
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QScrollArea.Shape.NoFrame)
@@ -74,7 +84,7 @@ class ShortcutsDialog(QDialog):
         self.resize(wanted.width() + 4 * SPACE_XL, min(most, wanted.height() + 6 * SPACE_XL))
 
 
-def shortcuts_of(window: QMainWindow) -> list[Shortcut]:
+def shortcuts_of(window: QMainWindow, send_key: SendKey = "enter") -> list[Shortcut]:
     """Every shortcut of a window: of its menus, of its other actions, and the keys of the message field."""
     found: list[Shortcut] = []
     listed: set[int] = set()
@@ -87,7 +97,7 @@ def shortcuts_of(window: QMainWindow) -> list[Shortcut]:
         found += _lines(tr("Everywhere"), action)
     for shortcut in window.findChildren(QShortcut):
         found.append(Shortcut(tr("Everywhere"), _native(shortcut.keys()), shortcut.whatsThis()))
-    return found + list_keys() + message_keys()
+    return found + list_keys() + message_keys(send_key)
 
 
 def list_keys() -> list[Shortcut]:
@@ -97,12 +107,12 @@ def list_keys() -> list[Shortcut]:
     return [Shortcut(section, _native([QKeySequence(keys)]), text) for keys, text in table]
 
 
-def message_keys() -> list[Shortcut]:
+def message_keys(send_key: SendKey = "enter") -> list[Shortcut]:
     """The keys of the message field, which are no actions."""
     section = tr("In the message field")
     table = (
-        ("Enter", tr("Send the message")),
-        ("Shift+Enter", tr("Start a new line")),
+        ("Ctrl+Enter" if send_key == "ctrl_enter" else "Enter", tr("Send the message")),
+        ("Enter" if send_key == "ctrl_enter" else "Shift+Enter", tr("Start a new line")),
         ("PgUp", tr("Scroll the chat up by a page")),
         ("PgDown", tr("Scroll the chat down by a page")),
     )

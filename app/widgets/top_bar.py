@@ -25,11 +25,13 @@ class TopBar(QFrame):
         sidebar_toggled(): Show or hide the list of chats.
         panel_toggled(bool): Show or hide the live panel.
         new_chat_requested(): Begin a new chat.
+        options_requested(): Change the options of this chat.
     """
 
     sidebar_toggled = Signal()
     panel_toggled = Signal(bool)
     new_chat_requested = Signal()
+    options_requested = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -43,6 +45,8 @@ class TopBar(QFrame):
         self._sidebar.clicked.connect(lambda _checked=False: self.sidebar_toggled.emit())
         self._new = self._make_button(tr("New chat (Ctrl+N)"))
         self._new.clicked.connect(self.new_chat_requested)
+        self._options = self._make_button(tr("Chat options (Ctrl+Shift+P)"))
+        self._options.clicked.connect(self.options_requested)
         self._panel = self._make_button(tr("Live panel (Ctrl+Shift+B)"))
         self._panel.setCheckable(True)
         self._panel.clicked.connect(self.panel_toggled)
@@ -56,6 +60,7 @@ class TopBar(QFrame):
         layout.addWidget(self._speed)
         layout.addWidget(self._ttft)
         layout.addSpacing(SPACE_S)
+        layout.addWidget(self._options)
         layout.addWidget(self._new)
         layout.addWidget(self._panel)
         self._badge.hide()
@@ -115,6 +120,7 @@ class TopBar(QFrame):
         """Take the theme in force."""
         colour = current_theme().text
         self._sidebar.setIcon(icon("sidebar", colour))
+        self._options.setIcon(icon("settings", colour))
         self._new.setIcon(icon("new-chat", colour))
         self._panel.setIcon(icon("panel", colour))
 

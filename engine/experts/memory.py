@@ -163,24 +163,27 @@ class Vram:
         used: By other programs.
         asked: The budget that was set; None for automatic.
         simulated: A simulated GPU has no driver to leave room for: its margin is small.
+        reserve: Bytes that are left to other programs where the budget is automatic.
     """
 
     total: int
     used: int
     asked: int | None
     simulated: bool = False
+    reserve: int = 0
 
     @classmethod
     def of(cls, config: EngineConfig, hardware: HardwareProfile) -> Vram:
         """The GPU that the settings name; all zero where there is none."""
-        asked = config.vram_budget_bytes
+        asked, reserve = config.vram_budget_bytes, config.vram_reserve_bytes
         device = planned_device(config, hardware)
         if device == "simulated":
             total, used = config.simulated_vram_bytes, hardware.simulated_used_bytes
-            return cls(total=total, used=used, asked=asked, simulated=True)
+            return cls(total=total, used=used, asked=asked, simulated=True, reserve=reserve)
         if device == "cpu" or hardware.gpu is None:
             return cls(total=0, used=0, asked=asked)
-        return cls(total=hardware.gpu.total_bytes, used=hardware.gpu.used_bytes, asked=asked)
+        gpu = hardware.gpu
+        return cls(total=gpu.total_bytes, used=gpu.used_bytes, asked=asked, reserve=reserve)
 
     @property
     def free(self) -> int:
@@ -190,7 +193,9 @@ class Vram:
     @property
     def budget(self) -> int:
         """What it may have."""
-        return self.free if self.asked is None else min(self.asked, self.free)
+        if self.asked is None:
+            return max(0, self.total - max(self.used, self.reserve))
+        return min(self.asked, self.free)
 
     @property
     def margin(self) -> int:

@@ -349,7 +349,8 @@ def _budget_reason(vram: Vram) -> str:
     others = f"; other programs hold {human_bytes(vram.used)}" if vram.used else ""
     have = f"{human_bytes(vram.total)} of {'simulated ' if vram.simulated else ''}VRAM{others}"
     if vram.asked is None:
-        return f"Budget {human_bytes(vram.budget)}, chosen automatically: all that is free of {have}."
+        left = f", less what is kept for others ({human_bytes(vram.reserve)})" if vram.reserve > vram.used else ""
+        return f"Budget {human_bytes(vram.budget)}, chosen automatically: all that is free of {have}{left}."
     if vram.asked > vram.free:
         return f"The budget of {human_bytes(vram.asked)} is cut to {human_bytes(vram.free)}: the GPU has {have}."
     return f"Budget {human_bytes(vram.budget)}, as set, of {have}."

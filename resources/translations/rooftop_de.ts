@@ -413,6 +413,194 @@
             <translation>{size} auf dem Laufwerk, vorhergesagt {speed}</translation>
         </message>
         <message>
+            <location filename="../../app/in_force.py" />
+            <source>in force: they follow</source>
+            <translation>in Kraft: sie folgen</translation>
+        </message>
+        <message>
+            <location filename="../../app/in_force.py" />
+            <source>in force: they stay</source>
+            <translation>in Kraft: sie bleiben</translation>
+        </message>
+        <message>
+            <location filename="../../app/in_force.py" />
+            <source>Where it is fastest (Fiddler)</source>
+            <translation>Wo es am schnellsten ist (Fiddler)</translation>
+        </message>
+        <message>
+            <location filename="../../app/in_force.py" />
+            <source>Always on the GPU, streamed there</source>
+            <translation>Immer auf der GPU, dorthin übertragen</translation>
+        </message>
+        <message>
+            <location filename="../../app/in_force.py" />
+            <source>Always on the CPU</source>
+            <translation>Immer auf der CPU</translation>
+        </message>
+        <message>
+            <location filename="../../app/in_force.py" />
+            <source>in force: {left} of {total} are left to others</source>
+            <translation>in Kraft: {left} von {total} bleiben anderen</translation>
+        </message>
+        <message>
+            <location filename="../../app/preset_files.py" />
+            <source>The presets could not be read ({reason}).</source>
+            <translation>Die Vorgaben ließen sich nicht lesen ({reason}).</translation>
+        </message>
+        <message>
+            <location filename="../../app/preset_files.py" />
+            <source>The presets file was damaged.</source>
+            <translation>Die Datei mit den Vorgaben war beschädigt.</translation>
+        </message>
+        <message>
+            <location filename="../../app/preset_files.py" />
+            <source>Only the built-in ones are there.</source>
+            <translation>Nur die mitgelieferten sind vorhanden.</translation>
+        </message>
+        <message>
+            <location filename="../../app/preset_files.py" />
+            <source>The last good ones are in use.</source>
+            <translation>Die letzten brauchbaren sind in Gebrauch.</translation>
+        </message>
+        <message>
+            <location filename="../../app/preset_files.py" />
+            <source>Choose a file that Rooftop exported.</source>
+            <translation>Wählen Sie eine Datei, die Rooftop exportiert hat.</translation>
+        </message>
+        <message>
+            <location filename="../../app/preset_files.py" />
+            <source>it is no JSON object</source>
+            <translation>sie ist kein JSON-Objekt</translation>
+        </message>
+        <message>
+            <location filename="../../app/preset_files.py" />
+            <source>{name} cannot be read ({reason}).</source>
+            <translation>{name} lässt sich nicht lesen ({reason}).</translation>
+        </message>
+        <message>
+            <location filename="../../app/preset_files.py" />
+            <source>{name} is no preset.</source>
+            <translation>{name} ist keine Vorgabe.</translation>
+        </message>
+        <message>
+            <location filename="../../app/preset_files.py" />
+            <source>{name} could not be saved in {folder} ({reason}).</source>
+            <translation>{name} ließ sich nicht in {folder} speichern ({reason}).</translation>
+        </message>
+        <message>
+            <location filename="../../app/preset_files.py" />
+            <source>Check the folder's permissions and the free space on its drive.</source>
+            <translation>Prüfen Sie die Zugriffsrechte des Ordners und den freien Platz auf seinem Laufwerk.</translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/preset_files.py" />
+            <source>%n presets could not be read and were left out.</source>
+            <translation>
+                <numerusform>%n Vorgabe war nicht lesbar und wurde ausgelassen.</numerusform>
+                <numerusform>%n Vorgaben waren nicht lesbar und wurden ausgelassen.</numerusform>
+            </translation>
+        </message>
+        <message>
+            <location filename="../../app/preset_files.py" />
+            <source>Choose another preset.</source>
+            <translation>Wählen Sie eine andere Vorgabe.</translation>
+        </message>
+        <message>
+            <location filename="../../app/preset_files.py" />
+            <source>The preset is damaged.</source>
+            <translation>Die Vorgabe ist beschädigt.</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>The preset's key</source>
+            <translation>Der Schlüssel der Vorgabe</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>The preset's name</source>
+            <translation>Der Name der Vorgabe</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>The system prompt</source>
+            <translation>Der Systemprompt</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>The preset has no sampling parameters.</source>
+            <translation>Die Vorgabe hat keine Sampling-Parameter.</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>Balanced</source>
+            <translation>Ausgewogen</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>Precise</source>
+            <translation>Genau</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>Creative</source>
+            <translation>Einfallsreich</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>Code</source>
+            <translation>Code</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>The preset {name} comes with Rooftop and stays as it is.</source>
+            <translation>Die Vorgabe {name} gehört zu Rooftop und bleibt, wie sie ist.</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>Duplicate it, and change the copy.</source>
+            <translation>Duplizieren Sie sie und ändern Sie die Kopie.</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>There is a preset called {name} already.</source>
+            <translation>Es gibt schon eine Vorgabe namens {name}.</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>Choose another name.</source>
+            <translation>Wählen Sie einen anderen Namen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>There are {count} presets, the most that are kept.</source>
+            <translation>Es gibt {count} Vorgaben, mehr werden nicht aufbewahrt.</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>Delete one that you no longer need.</source>
+            <translation>Löschen Sie eine, die Sie nicht mehr brauchen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>{what} is empty or no text.</source>
+            <translation>{what} ist leer oder kein Text.</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>Write one.</source>
+            <translation>Schreiben Sie einen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>{what} has {count} characters; {most} are the limit.</source>
+            <translation>{what} hat {count} Zeichen; höchstens {most} sind möglich.</translation>
+        </message>
+        <message>
+            <location filename="../../app/presets.py" />
+            <source>Shorten it.</source>
+            <translation>Kürzen Sie ihn.</translation>
+        </message>
+        <message>
             <location filename="../../app/single_instance.py" />
             <source>Rooftop is already running (process {pid}) but does not answer.</source>
             <translation>Rooftop läuft bereits (Prozess {pid}), antwortet aber nicht.</translation>
@@ -421,6 +609,46 @@
             <location filename="../../app/single_instance.py" />
             <source>Wait for it, or end that process, then start Rooftop again.</source>
             <translation>Warten Sie oder beenden Sie diesen Prozess, und starten Sie Rooftop dann erneut.</translation>
+        </message>
+        <message>
+            <location filename="../../app/stored.py" />
+            <source>Settings and presets</source>
+            <translation>Einstellungen und Vorgaben</translation>
+        </message>
+        <message>
+            <location filename="../../app/stored.py" />
+            <source>Two JSON files and their last good copies.</source>
+            <translation>Zwei JSON-Dateien und ihre letzten brauchbaren Kopien.</translation>
+        </message>
+        <message>
+            <location filename="../../app/stored.py" />
+            <source>Chats and popularity of experts</source>
+            <translation>Chats und Beliebtheit der Experten</translation>
+        </message>
+        <message>
+            <location filename="../../app/stored.py" />
+            <source>How often each expert of a model was used, so that the next start knows; chats, where they are kept.</source>
+            <translation>Wie oft jeder Experte eines Modells gebraucht wurde, damit der nächste Start es weiß; Chats, wo sie aufbewahrt werden.</translation>
+        </message>
+        <message>
+            <location filename="../../app/stored.py" />
+            <source>Measured costs</source>
+            <translation>Gemessene Kosten</translation>
+        </message>
+        <message>
+            <location filename="../../app/stored.py" />
+            <source>How fast this machine computes and copies an expert; it can be deleted at any time.</source>
+            <translation>Wie schnell dieser Rechner einen Experten rechnet und kopiert; kann jederzeit gelöscht werden.</translation>
+        </message>
+        <message>
+            <location filename="../../app/stored.py" />
+            <source>Logs</source>
+            <translation>Protokolle</translation>
+        </message>
+        <message>
+            <location filename="../../app/stored.py" />
+            <source>What went wrong, for a report of a problem; no text of your chats.</source>
+            <translation>Was schiefging, für die Meldung eines Problems; kein Text Ihrer Chats.</translation>
         </message>
         <message>
             <location filename="../../app/tray.py" />
@@ -596,6 +824,82 @@
             <translation>Schließen</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>No GPU is in use, so there is no VRAM to budget: every expert runs on the CPU.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>No model is loaded: the budget can be set, but its effect cannot be previewed.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>Its effect can be previewed once the model is reloaded with this GPU.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>Does not fit. {reasons}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>Keeps {experts} of {total} experts on the GPU (hit rate {rate} %), predicted {speed} tokens/s, as now.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>Would keep {experts} of {total} experts on the GPU (hit rate {rate} %), predicted {speed} tokens/s (now {now}).</source>
+            <translation type="unfinished" />
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>%n experts move in.</source>
+            <translation>
+                <numerusform>%n Experte zieht ein.</numerusform>
+                <numerusform>%n Experten ziehen ein.</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>%n experts move out.</source>
+            <translation>
+                <numerusform>%n Experte zieht aus.</numerusform>
+                <numerusform>%n Experten ziehen aus.</numerusform>
+            </translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>&amp;Automatic: what is free, less a reserve</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>Automatic VRAM budget</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>VRAM budget slider</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>VRAM budget</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>Preview of the VRAM budget</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>From {least} without experts to {most}.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <location filename="../../app/widgets/chat_desk.py" />
             <source>Chat deleted</source>
             <translation>Chat gelöscht</translation>
@@ -657,6 +961,66 @@
             <location filename="../../app/widgets/chat_desk.py" />
             <source>Chats (*.json)</source>
             <translation>Chats (*.json)</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_options_dialog.py" />
+            <source>Chat options</source>
+            <translation>Chat-Optionen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_options_dialog.py" />
+            <source>Preset</source>
+            <translation>Vorgabe</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_options_dialog.py" />
+            <source>Prese&amp;t</source>
+            <translation>&amp;Vorgabe</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_options_dialog.py" />
+            <source>&amp;All as the preset</source>
+            <translation>&amp;Alles wie die Vorgabe</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_options_dialog.py" />
+            <source>Save as &amp;preset…</source>
+            <translation>Als V&amp;orgabe speichern…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_options_dialog.py" />
+            <source>New chats with {model} begin with this preset</source>
+            <translation>Neue Chats mit {model} beginnen mit dieser Vorgabe</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_options_dialog.py" />
+            <source>Status</source>
+            <translation>Status</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_options_dialog.py" />
+            <source>As the model: {name}</source>
+            <translation>Wie das Modell: {name}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_options_dialog.py" />
+            <source>This chat differs from its preset. Saved as a preset, the changes are there for other chats too.</source>
+            <translation>Dieser Chat weicht von seiner Vorgabe ab. Als Vorgabe gespeichert, gibt es die Änderungen auch für andere Chats.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_options_dialog.py" />
+            <source>Save as preset</source>
+            <translation>Als Vorgabe speichern</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_options_dialog.py" />
+            <source>Name of the preset</source>
+            <translation>Name der Vorgabe</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_options_dialog.py" />
+            <source>Saved as {name}.</source>
+            <translation>Gespeichert als {name}.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/chat_pane.py" />
@@ -765,6 +1129,16 @@
             <location filename="../../app/widgets/composer.py" />
             <source>Attach files</source>
             <translation>Dateien anhängen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/composer.py" />
+            <source>Ctrl+Enter sends, Enter starts a new line</source>
+            <translation>Strg+Enter sendet, Enter beginnt eine neue Zeile</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/composer.py" />
+            <source>Send (Ctrl+Enter)</source>
+            <translation>Senden (Strg+Enter)</translation>
         </message>
         <message>
             <location filename="../../app/widgets/context_meter.py" />
@@ -1145,6 +1519,11 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/main_window.py" />
+            <source>&amp;Chat options…</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../app/widgets/main_window.py" />
             <source>&amp;Settings…</source>
             <translation>&amp;Einstellungen…</translation>
         </message>
@@ -1442,6 +1821,141 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <translation>Nach dem Strich: was ein Experte allein beim Messen der Kosten erreichte.</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>&amp;System prompt</source>
+            <translation>&amp;Systemprompt</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>Sto&amp;p texts</source>
+            <translation>Sto&amp;pptexte</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>One per line; \n stands for a line break.</source>
+            <translation>Einer je Zeile; \n steht für einen Zeilenumbruch.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>The reply is JSON that this schema allows, and nothing else. Empty for any text.</source>
+            <translation>Die Antwort ist JSON, das dieses Schema erlaubt, und nichts anderes. Leer für beliebigen Text.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>&amp;JSON schema</source>
+            <translation>&amp;JSON-Schema</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>What the model is told before the conversation</source>
+            <translation>Was dem Modell vor dem Gespräch gesagt wird</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>all</source>
+            <translation>alle</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>random</source>
+            <translation>zufällig</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>Stop texts</source>
+            <translation>Stopptexte</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>JSON schema</source>
+            <translation>JSON-Schema</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>&amp;Temperature</source>
+            <translation>&amp;Temperatur</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>0 always takes the likeliest; higher varies</source>
+            <translation>0 nimmt immer das Wahrscheinlichste; höher variiert</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>T&amp;op-p</source>
+            <translation>T&amp;op-p</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>Draw from the likeliest that hold this share together</source>
+            <translation>Aus den Wahrscheinlichsten ziehen, die zusammen diesen Anteil haben</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>Top-&amp;k</source>
+            <translation>Top-&amp;k</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>Draw from so many of the likeliest</source>
+            <translation>Aus so vielen der Wahrscheinlichsten ziehen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>&amp;Min-p</source>
+            <translation>&amp;Min-p</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>Draw from those at least this likely beside the best</source>
+            <translation>Aus denen ziehen, die neben dem Besten mindestens so wahrscheinlich sind</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>&amp;Repetition penalty</source>
+            <translation>&amp;Wiederholungsmalus</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>1 for none; higher repeats less</source>
+            <translation>1 für keinen; höher wiederholt weniger</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>Most to&amp;kens</source>
+            <translation>Höchstzahl To&amp;ken</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>A longer reply ends there</source>
+            <translation>Eine längere Antwort endet dort</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>See&amp;d</source>
+            <translation>Start&amp;wert</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>The same seed draws the same reply again</source>
+            <translation>Derselbe Startwert zieht wieder dieselbe Antwort</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>As the preset</source>
+            <translation>Wie die Vorgabe</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>{name} as the preset</source>
+            <translation>{name} wie die Vorgabe</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sampling_editor.py" />
+            <source>The system prompt is longer than {most} characters.</source>
+            <translation>Der Systemprompt ist länger als {most} Zeichen.</translation>
+        </message>
+        <message>
             <location filename="../../app/widgets/scrubber.py" />
             <source>Tokens of the last reply</source>
             <translation>Token der letzten Antwort</translation>
@@ -1493,6 +2007,461 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/scrubber.py" />
             <source>(no text)</source>
             <translation>(kein Text)</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/advanced_page.py" />
+            <source>Advanced</source>
+            <translation>Erweitert</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/advanced_page.py" />
+            <source>&amp;Use a simulated GPU with</source>
+            <translation>Simulierte GPU &amp;verwenden mit</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/advanced_page.py" />
+            <source>Memory of the simulated GPU</source>
+            <translation>Speicher der simulierten GPU</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/advanced_page.py" />
+            <source>Policy</source>
+            <translation>Strategie</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/advanced_page.py" />
+            <source>Automatic: the best that the CPU has</source>
+            <translation>Automatisch: die besten, die die CPU hat</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/advanced_page.py" />
+            <source>CPU kernels</source>
+            <translation>CPU-Rechenkerne</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/advanced_page.py" />
+            <source>Shows placement and streaming without a graphics card; its speeds are not a real GPU's.</source>
+            <translation>Zeigt Verteilung und Übertragung ohne Grafikkarte; die Geschwindigkeiten sind nicht die einer echten GPU.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/advanced_page.py" />
+            <source>Simulated GPU</source>
+            <translation>Simulierte GPU</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/advanced_page.py" />
+            <source>The other two are for comparison: they are what Fiddler improves on.</source>
+            <translation>Die anderen beiden dienen dem Vergleich: Sie sind das, was Fiddler verbessert.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/advanced_page.py" />
+            <source>&amp;Where an expert runs</source>
+            <translation>&amp;Wo ein Experte läuft</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/advanced_page.py" />
+            <source>CPU &amp;kernels</source>
+            <translation>CPU-Rechen&amp;kerne</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/chat_page.py" />
+            <source>Enter; Shift+Enter starts a new line</source>
+            <translation>Enter; Umschalt+Enter beginnt eine neue Zeile</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/chat_page.py" />
+            <source>Ctrl+Enter; Enter starts a new line</source>
+            <translation>Strg+Enter; Enter beginnt eine neue Zeile</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/chat_page.py" />
+            <source>What sends a message</source>
+            <translation>Was eine Nachricht sendet</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/chat_page.py" />
+            <source>&amp;Send with</source>
+            <translation>&amp;Senden mit</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/dialog.py" />
+            <source>Search</source>
+            <translation>Suchen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/dialog.py" />
+            <source>Search the settings</source>
+            <translation>Einstellungen durchsuchen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/dialog.py" />
+            <source>Pages</source>
+            <translation>Seiten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/dialog.py" />
+            <source>No setting is called that.</source>
+            <translation>Keine Einstellung heißt so.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/dialog.py" />
+            <source>Applied; the values in force are up to date.</source>
+            <translation>Angewendet; die Werte in Kraft sind auf dem neuesten Stand.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/dialog.py" />
+            <source>Not applied. {reason}</source>
+            <translation>Nicht angewendet. {reason}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/dialog.py" />
+            <source>Applying reloads the model.</source>
+            <translation>Beim Anwenden wird das Modell neu geladen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/dialog.py" />
+            <source>Applying keeps the model loaded; the next reply reads the whole chat again.</source>
+            <translation>Beim Anwenden bleibt das Modell geladen; die nächste Antwort liest den ganzen Chat neu.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/dialog.py" />
+            <source>Applying keeps the model loaded.</source>
+            <translation>Beim Anwenden bleibt das Modell geladen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/dialog.py" />
+            <source>Applied; waiting for the engine.</source>
+            <translation>Angewendet; die Antwort der Engine steht noch aus.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/dialog.py" />
+            <source>Applied.</source>
+            <translation>Angewendet.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/dialog.py" />
+            <source>Measuring what an expert costs on this machine.</source>
+            <translation>Es wird gemessen, was ein Experte auf diesem Rechner kostet.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>General</source>
+            <translation>Allgemein</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>As the system</source>
+            <translation>Wie das System</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>Language</source>
+            <translation>Sprache</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>Light</source>
+            <translation>Hell</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>Dark</source>
+            <translation>Dunkel</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>Theme</source>
+            <translation>Farbschema</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>Text size</source>
+            <translation>Schriftgröße</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>Closing the window &amp;keeps Rooftop in the tray</source>
+            <translation>Beim Schließen des Fensters bleibt Rooftop im &amp;Infobereich</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>A new language is used from the next start on.</source>
+            <translation>Eine neue Sprache gilt ab dem nächsten Start.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>&amp;Language</source>
+            <translation>S&amp;prache</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>Th&amp;eme</source>
+            <translation>&amp;Farbschema</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>Text si&amp;ze</source>
+            <translation>Schrift&amp;größe</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>Tray</source>
+            <translation>Infobereich</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>Model and memory</source>
+            <translation>Modell und Speicher</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>VRAM for other programs</source>
+            <translation>Grafikspeicher für andere Programme</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source> tokens</source>
+            <translation> Token</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>Context length</source>
+            <translation>Kontextlänge</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>Automatic: as the model</source>
+            <translation>Automatisch: wie das Modell</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>16 bits</source>
+            <translation>16 Bit</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>8 bits: half the memory</source>
+            <translation>8 Bit: halber Speicher</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>KV cache precision</source>
+            <translation>Genauigkeit des KV-Caches</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>A&amp;utomatic: by cores and size of the experts</source>
+            <translation>A&amp;utomatisch: nach Kernen und Größe der Experten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>CPU threads</source>
+            <translation>CPU-Threads</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>The experts in VRAM &amp;follow the conversation, where that pays</source>
+            <translation>Die Experten im Grafikspeicher &amp;folgen dem Gespräch, wo sich das lohnt</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>&amp;Keep experts on disk (for models larger than memory)</source>
+            <translation>Experten auf dem &amp;Laufwerk halten (für Modelle größer als der Arbeitsspeicher)</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>&amp;Measure again</source>
+            <translation>Neu &amp;messen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>Measure this machine's costs again</source>
+            <translation>Kosten dieses Rechners neu messen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>{number}: {name}, {size}</source>
+            <translation>{number}: {name}, {size}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>Automatic: the one with the most VRAM</source>
+            <translation>Automatisch: die mit dem meisten Grafikspeicher</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>Graphics card</source>
+            <translation>Grafikkarte</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>Leave to other programs</source>
+            <translation>Anderen Programmen lassen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>For games, for example: an automatic budget never grows into this part.</source>
+            <translation>Zum Beispiel für Spiele: Ein automatisches Budget wächst nie in diesen Teil hinein.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>&amp;VRAM budget</source>
+            <translation>&amp;Grafikspeicher-Budget</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>&amp;Room for other programs</source>
+            <translation>&amp;Raum für andere Programme</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>&amp;Context length</source>
+            <translation>&amp;Kontextlänge</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>KV cac&amp;he</source>
+            <translation>KV-Cac&amp;he</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>CPU &amp;threads</source>
+            <translation>CPU-&amp;Threads</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>Experts in VRAM</source>
+            <translation>Experten im Grafikspeicher</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>No NVIDIA graphics card was found.</source>
+            <translation>Keine NVIDIA-Grafikkarte gefunden.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>&amp;Graphics card</source>
+            <translation>Grafik&amp;karte</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>Slow: what memory cannot hold is read from the drive at every token. Needs as much free space there as the experts take.</source>
+            <translation>Langsam: Was der Arbeitsspeicher nicht fasst, wird bei jedem Token vom Laufwerk gelesen. Braucht dort so viel freien Platz wie die Experten.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>Large models</source>
+            <translation>Große Modelle</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>This machine's costs</source>
+            <translation>Kosten dieses Rechners</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/model_page.py" />
+            <source>{number}: not found</source>
+            <translation>{number}: nicht gefunden</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/page.py" />
+            <source>needs reload</source>
+            <translation>lädt neu</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/page.py" />
+            <source>Applying a change reloads the model.</source>
+            <translation>Das Anwenden einer Änderung lädt das Modell neu.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/presets_page.py" />
+            <source>Presets</source>
+            <translation>Vorgaben</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/presets_page.py" />
+            <source>D&amp;uplicate</source>
+            <translation>D&amp;uplizieren</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/presets_page.py" />
+            <source>&amp;Delete</source>
+            <translation>&amp;Löschen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/presets_page.py" />
+            <source>Use for &amp;new chats</source>
+            <translation>Für &amp;neue Chats verwenden</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/presets_page.py" />
+            <source>&amp;Import…</source>
+            <translation>&amp;Importieren…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/presets_page.py" />
+            <source>&amp;Export…</source>
+            <translation>&amp;Exportieren…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/presets_page.py" />
+            <source>N&amp;ame</source>
+            <translation>N&amp;ame</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/presets_page.py" />
+            <source>{name} (for new chats)</source>
+            <translation>{name} (für neue Chats)</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/presets_page.py" />
+            <source>Comes with Rooftop and stays as it is; duplicate it to change the copy.</source>
+            <translation>Gehört zu Rooftop und bleibt, wie es ist; duplizieren Sie es, um die Kopie zu ändern.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/presets_page.py" />
+            <source>Presets ({patterns})</source>
+            <translation>Vorgaben ({patterns})</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/presets_page.py" />
+            <source>Import a preset</source>
+            <translation>Vorgabe importieren</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/presets_page.py" />
+            <source>Export the preset</source>
+            <translation>Vorgabe exportieren</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/presets_page.py" />
+            <source>Exported to {name}.</source>
+            <translation>Exportiert nach {name}.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/privacy_page.py" />
+            <source>Privacy</source>
+            <translation>Datenschutz</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/privacy_page.py" />
+            <source>Nothing leaves this machine. There is no account and no telemetry; Rooftop opens no network connection, and links are opened only after you have agreed.</source>
+            <translation>Nichts verlässt diesen Rechner. Es gibt kein Konto und keine Telemetrie; Rooftop baut keine Netzverbindung auf, und Links werden nur geöffnet, wenn Sie zugestimmt haben.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/privacy_page.py" />
+            <source>Open folder</source>
+            <translation>Ordner öffnen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/privacy_page.py" />
+            <source>Open the folder of: {what}</source>
+            <translation>Ordner öffnen: {what}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/shortcuts_page.py" />
+            <source>Shortcuts</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <location filename="../../app/widgets/shortcuts_dialog.py" />
@@ -1711,6 +2680,11 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/top_bar.py" />
             <source>Chats (Ctrl+B)</source>
             <translation>Chats (Strg+B)</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/top_bar.py" />
+            <source>Chat options (Ctrl+Shift+P)</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <location filename="../../app/widgets/top_bar.py" />

@@ -28,11 +28,35 @@
             </translation>
         </message>
         <message numerus="yes">
+            <location filename="../../app/preset_files.py" />
+            <source>%n presets could not be read and were left out.</source>
+            <translation>
+                <numerusform>%n preset could not be read and was left out.</numerusform>
+                <numerusform>%n presets could not be read and were left out.</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
             <location filename="../../app/units.py" />
             <source>%n bytes</source>
             <translation>
                 <numerusform>%n byte</numerusform>
                 <numerusform>%n bytes</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>%n experts move in.</source>
+            <translation>
+                <numerusform>%n expert moves in.</numerusform>
+                <numerusform>%n experts move in.</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/budget_editor.py" />
+            <source>%n experts move out.</source>
+            <translation>
+                <numerusform>%n expert moves out.</numerusform>
+                <numerusform>%n experts move out.</numerusform>
             </translation>
         </message>
         <message numerus="yes">

@@ -14,7 +14,7 @@ from app.settings import Settings, load_settings
 from app.widgets.composer import ComposerMode
 from app.widgets.engine_panel import EnginePanel
 from app.widgets.message_view import MessageView
-from app.widgets.settings_dialog import SettingsDialog
+from app.widgets.settings.dialog import SettingsDialog
 from engine.experts.placement import make_plan
 from engine.messages import Cancel, ErrorReport, Generate, Load, Recalibrate, Reconfigure, Shutdown
 from tests.app.fake_host import FakeHost
@@ -385,7 +385,7 @@ def test_measuring_again_reaches_the_engine_and_its_answer_the_dialog(
     rooftop.open_settings()
     dialog = rooftop.window.findChild(SettingsDialog)
     assert dialog is not None
-    dialog.measure.click()
+    dialog.model.measure.click()
     assert any(isinstance(request, Recalibrate) for request in host.requests)
     qtbot.waitUntil(lambda: "up to date" in dialog.status.text())
     dialog.reject()
@@ -404,7 +404,7 @@ def test_settings_that_the_engine_refuses_are_not_kept(rooftop: Application, hos
     rooftop.open_settings()
     dialog = rooftop.window.findChild(SettingsDialog)
     assert dialog is not None
-    dialog.context.setValue(1024)
+    dialog.model.context.setValue(1024)
     dialog.button("Apply").click()
     qtbot.waitUntil(lambda: "Not applied. Needs 40 MiB" in dialog.status.text())
     assert rooftop.settings.context_tokens == Settings().context_tokens

@@ -22,7 +22,7 @@ from pytestqt.qtbot import QtBot
 from app.application import Application
 from app.widgets.about_dialog import AboutDialog, LicencesDialog
 from app.widgets.focus_order import takes_tab
-from app.widgets.settings_dialog import SettingsDialog
+from app.widgets.settings.dialog import SettingsDialog
 from app.widgets.shortcuts_dialog import ShortcutsDialog
 from tests.app.fake_host import FakeHost
 from tests.app.keyboard import focused, name_of, press, tab_ring, tab_to, tab_to_name, write

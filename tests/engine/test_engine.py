@@ -84,6 +84,36 @@ def test_a_seed_repeats_a_reply(model: str) -> None:
     assert runs[0] == runs[1]
 
 
+def test_every_parameter_of_sampling_reaches_the_draw(model: str) -> None:
+    wild = SamplingParams(max_tokens=24, temperature=8.0, top_p=1.0, seed=5, ignore_eos=True)
+
+    def ids(engine: Engine, **changes: object) -> list[int]:
+        sampling = replace(wild, **changes)  # type: ignore[arg-type]
+        return [event.id for event in engine.generate("hello", sampling) if isinstance(event, Token)]
+
+    with Engine.load(model, CPU) as engine:
+        best, free = ids(engine, temperature=0.0), ids(engine)
+        assert len(set(free)) > 12
+        assert best != free
+        assert ids(engine, seed=6) != free == ids(engine)
+        for narrow in ({"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}):
+            assert ids(engine, **narrow) == best, narrow
+        assert ids(engine, top_k=5) != best
+        assert len(ids(engine, max_tokens=3)) == 3
+        once = ids(engine, temperature=0.0, repetition_penalty=10.0)
+        assert len(set(once)) > len(set(best))
+
+
+def test_a_stop_text_ends_the_reply_before_it(model: str) -> None:
+    with Engine.load(model, CPU) as engine:
+        whole = "".join(event.text for event in engine.generate("hello", GREEDY) if isinstance(event, Token))
+        stop = whole[3:5]
+        events = list(engine.generate("hello", replace(GREEDY, stop=("never there", stop))))
+    assert stop
+    assert "".join(event.text for event in events if isinstance(event, Token)) == whole[: whole.index(stop)]
+    assert finished(events).reason == "stop"
+
+
 def test_cancelling_ends_the_reply_and_the_next_one_is_whole(model: str) -> None:
     with Engine.load(model, CPU) as engine:
         expected = [event.id for event in engine.generate([9] * 100, GREEDY) if isinstance(event, Token)]

@@ -14,7 +14,7 @@ import torch
 from engine import Engine, EngineConfig, SamplingParams
 from engine.devices import SimulatedDevice
 from engine.errors import ConfigurationError, GpuLostError
-from engine.hardware import GpuProfile, HardwareProfile, probe_hardware
+from engine.hardware import GpuProfile, HardwareProfile, list_gpus, probe_hardware
 from engine.messages import ChatMessage, Event, Failed, Generate, Load, Ready, Shutdown, Token
 from engine.worker import EngineWorker
 from tests.checkpoints import write_mixtral
@@ -164,5 +164,7 @@ def test_a_gpu_is_chosen_by_its_number(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert probe_hardware().gpu == GpuProfile("GPU 1", 24 << 30, 1 << 30, "GPU-1")
     assert probe_hardware(2).gpu == GpuProfile("GPU 2", 12 << 30, 1 << 30, "GPU-2")
     assert probe_hardware(3).gpu is None
+    assert [gpu.name for gpu in list_gpus()] == ["GPU 0", "GPU 1", "GPU 2"]
+    assert list_gpus(3) == ()
     with pytest.raises(ConfigurationError, match="gpu_index"):
         EngineConfig(gpu_index=-1)

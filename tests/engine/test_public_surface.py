@@ -78,6 +78,14 @@ def test_errors_and_settings_cross_a_pipe() -> None:
         (SamplingParams, "temperature", float("nan")),
         (SamplingParams, "top_p", 0.0),
         (SamplingParams, "max_tokens", True),
+        (SamplingParams, "seed", 1 << 70),
+        (SamplingParams, "seed", 1.5),
+        (SamplingParams, "stop", "end"),
+        (SamplingParams, "stop", (1,)),
+        (SamplingParams, "stop", ("x",) * 17),
+        (SamplingParams, "stop", ("x" * 1025,)),
+        (SamplingParams, "grammar", " "),
+        (EngineConfig, "vram_reserve_bytes", -1),
     ],
 )
 def test_settings_outside_their_limits_are_refused_by_name(make: type, field: str, value: object) -> None:

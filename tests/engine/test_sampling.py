@@ -79,6 +79,15 @@ def test_padding_of_the_vocabulary_is_never_drawn() -> None:
     assert sampler.sample(LOGITS, []) == 0
 
 
+@pytest.mark.parametrize("temperature", [0.0, 2.0])
+def test_only_what_is_allowed_is_drawn(temperature: float) -> None:
+    allowed = torch.tensor([True, False, False, False, True])
+    params = SamplingParams(temperature=temperature, top_p=1.0, top_k=4, repetition_penalty=1.3, seed=0)
+    sampler = Sampler(params, vocab_size=5)
+    padded = torch.cat([LOGITS, torch.tensor([99.0, 99.0])])
+    assert {sampler.sample(padded, [0, 1], allowed) for _ in range(300)} == ({0} if temperature == 0 else {0, 4})
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_scores_that_are_no_numbers_are_refused(bad: float) -> None:
     logits = LOGITS.clone()

@@ -39,6 +39,7 @@ def test_the_dialog_shows_the_list(rooftop: Application, qtbot: QtBot) -> None:
 
 def test_the_keys_of_the_message_field_do_what_the_list_says(rooftop: Application, qtbot: QtBot) -> None:
     assert [row.keys for row in message_keys()] == ["Enter", "Shift+Enter", "PgUp", "PgDown"]
+    assert [row.keys for row in message_keys("ctrl_enter")] == ["Ctrl+Enter", "Enter", "PgUp", "PgDown"]
     edit = rooftop.chat.composer.findChild(QPlainTextEdit)
     assert edit is not None
     QTest.keyClicks(edit, "one")

@@ -26,12 +26,14 @@ def test_model_device_and_speed(qtbot: QtBot, themes: ThemeManager) -> None:
 def test_its_buttons(qtbot: QtBot, themes: ThemeManager) -> None:
     bar = TopBar()
     qtbot.addWidget(bar)
-    sidebar, new, panel = bar.findChildren(QToolButton)
+    sidebar, options, new, panel = bar.findChildren(QToolButton)
     with qtbot.waitSignal(bar.sidebar_toggled):
         sidebar.click()
+    with qtbot.waitSignal(bar.options_requested):
+        options.click()
     with qtbot.waitSignal(bar.new_chat_requested):
         new.click()
     with qtbot.waitSignal(bar.panel_toggled) as blocker:
         panel.click()
     assert blocker.args == [True]
-    assert all(button.accessibleName() for button in (sidebar, new, panel))
+    assert all(button.accessibleName() for button in (sidebar, options, new, panel))

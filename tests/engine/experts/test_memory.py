@@ -160,3 +160,12 @@ def test_only_torch_unpacks_a_slice_of_the_cache() -> None:
         inputs = replace(planning(MIXTRAL, machine(gpu=None), pc_costs(MIXTRAL, gpu=False)), kernels=kernels)
         workspace = [make_plan(inputs, replace(q8, kv_precision=p)).host_bytes["workspace"] for p in ("auto", "q8")]
         assert workspace[1] - workspace[0] == more
+
+
+def test_room_for_others_is_left_by_an_automatic_budget_alone() -> None:
+    assert Vram(24 * GIB, GIB, None, reserve=6 * GIB).budget == 18 * GIB
+    assert Vram(24 * GIB, 9 * GIB, None, reserve=6 * GIB).budget == 15 * GIB, "what they hold counts"
+    assert Vram(24 * GIB, GIB, 20 * GIB, reserve=6 * GIB).budget == 20 * GIB, "what was set was meant"
+    assert Vram(4 * GIB, 0, None, reserve=6 * GIB).budget == 0
+    assert Vram.of(EngineConfig(vram_reserve_bytes=GIB), machine()).reserve == GIB
+    assert Vram.of(replace(SIMULATED, vram_reserve_bytes=GIB), machine()).budget == 7 * GIB

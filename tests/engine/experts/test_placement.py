@@ -67,6 +67,7 @@ CONFIGS = st.builds(
     simulated_vram_bytes=st.integers(MIB, 64 * GIB),
     prefill_chunk_tokens=st.sampled_from([None, 1, 64, 512]),
     experts_on_disk=st.booleans(),
+    vram_reserve_bytes=st.just(0) | st.integers(0, 96 * GIB),
 )
 CASES = st.builds(Case, MODELS, st.builds(machine, GPUS, st.integers(GIB, 128 * GIB)), CONFIGS, st.integers(0, 3))
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QDesktopServices
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QLabel, QScrollArea, QSlider
+from PySide6.QtWidgets import QAbstractButton, QAbstractSpinBox, QApplication, QComboBox, QLabel, QScrollArea, QSlider
 from pytestqt.qtbot import QtBot
 
 from app.settings import Settings
-from app.widgets.budget_editor import AFTER_RELOAD, NO_GPU, NO_MODEL
-from app.widgets.settings_dialog import SettingsDialog
+from app.stored import stored_places
+from app.widgets.budget_editor import NoPreview
+from app.widgets.settings.dialog import SettingsDialog
 from engine.experts.placement import budget_range, make_plan
 from engine.messages import Ready
 from tests.app.snapshots import GIB, MIB, make_ready
@@ -23,21 +26,22 @@ pytestmark = pytest.mark.qt_log_ignore("propagateSizeHints", extend=True)
 def open_dialog(qtbot: QtBot, settings: Settings | None = None, ready: Ready | None = None) -> SettingsDialog:
     dialog = SettingsDialog(settings or Settings(), ready)
     qtbot.addWidget(dialog)
+    dialog.show_page("model")
     dialog.show()
     return dialog
 
 
 def preview(dialog: SettingsDialog) -> str:
-    dialog.budget.update_preview()
-    return dialog.budget.preview.text()
+    dialog.model.budget.update_preview()
+    return dialog.model.budget.preview.text()
 
 
 def test_dragging_previews_experts_hits_and_speed(qtbot: QtBot) -> None:
     ready = make_ready("mixtral", "cuda")
     dialog = open_dialog(qtbot, ready=ready)
-    dialog.budget.automatic.setChecked(False)
-    dialog.budget.slider.setValue(600)
-    budget = dialog.budget.budget_bytes
+    dialog.model.budget.automatic.setChecked(False)
+    dialog.model.budget.slider.setValue(600)
+    budget = dialog.model.budget.budget_bytes
     assert budget is not None
     plan = make_plan(ready.planning, replace(ready.effective, vram_budget_bytes=budget))
     assert plan.fits
@@ -45,16 +49,17 @@ def test_dragging_previews_experts_hits_and_speed(qtbot: QtBot) -> None:
         f"Would keep {plan.resident_experts} of 256 experts on the GPU "
         f"(hit rate {100 * plan.predicted_hit_rate:.0f} %), "
         f"predicted {plan.predicted_decode_tokens_per_s:.1f} tokens/s "
-        f"(now {ready.plan.predicted_decode_tokens_per_s:.1f})."
+        f"(now {ready.plan.predicted_decode_tokens_per_s:.1f}). "
+        f"{ready.plan.resident_experts - plan.resident_experts} experts move out."
     )
 
 
 def test_the_preview_follows_the_drag_by_itself(qtbot: QtBot) -> None:
     dialog = open_dialog(qtbot, ready=make_ready("mixtral", "cuda"))
-    dialog.budget.automatic.setChecked(False)
+    dialog.model.budget.automatic.setChecked(False)
     before = preview(dialog)
-    dialog.budget.slider.setValue(500)
-    qtbot.waitUntil(lambda: dialog.budget.preview.text() != before)
+    dialog.model.budget.slider.setValue(500)
+    qtbot.waitUntil(lambda: dialog.model.budget.preview.text() != before)
 
 
 def test_too_small_a_budget_says_why_and_what_to_do(qtbot: QtBot) -> None:
@@ -71,26 +76,26 @@ def test_automatic_shows_what_it_takes(qtbot: QtBot) -> None:
     ready = make_ready("mixtral", "cuda")
     dialog = open_dialog(qtbot, ready=ready)
     assert preview(dialog).endswith("as now.")
-    assert dialog.budget.budget_bytes is None
-    assert dialog.budget.spin.size_bytes == ready.plan.vram_budget_bytes
-    assert not dialog.budget.slider.isEnabled()
+    assert dialog.model.budget.budget_bytes is None
+    assert dialog.model.budget.spin.size_bytes == ready.plan.vram_budget_bytes
+    assert not dialog.model.budget.slider.isEnabled()
     assert dialog.pending == Settings()
 
 
 def test_a_longer_context_costs_experts_in_the_preview(qtbot: QtBot) -> None:
     dialog = open_dialog(qtbot, ready=make_ready("mixtral", "cuda"))
     before = preview(dialog)
-    dialog.context.setValue(32768)
+    dialog.model.context.setValue(32768)
     assert preview(dialog) != before
     assert "keeps the model loaded; the next reply reads the whole chat" in dialog.status.text()
 
 
 def test_the_kv_cache_in_8_bits_leaves_room_for_experts_in_the_preview(qtbot: QtBot) -> None:
     dialog = open_dialog(qtbot, ready=make_ready("mixtral", "cuda", context_tokens=32768))
-    dialog.context.setValue(32768)
-    assert dialog.precision_in_force.text() == "in force: 16 bits (bfloat16), 4.0 GiB of memory"
+    dialog.model.context.setValue(32768)
+    assert dialog.model.line("precision").text() == "in force: 16 bits (bfloat16), 4.0 GiB of memory"
     before = preview(dialog)
-    dialog.precision.setCurrentIndex(dialog.precision.findData("q8"))
+    dialog.model.precision.setCurrentIndex(dialog.model.precision.findData("q8"))
     assert preview(dialog) != before
     assert dialog.pending.kv_precision == "q8"
     assert "keeps the model loaded; the next reply reads the whole chat" in dialog.status.text()
@@ -99,7 +104,7 @@ def test_the_kv_cache_in_8_bits_leaves_room_for_experts_in_the_preview(qtbot: Qt
 def test_a_ready_that_answers_nothing_does_not_count_as_applied(qtbot: QtBot) -> None:
     ready = make_ready("mixtral", "cuda")
     dialog = open_dialog(qtbot, ready=ready)
-    dialog.context.setValue(4096)
+    dialog.model.context.setValue(4096)
     QTest.mouseClick(dialog.button("Apply"), Qt.MouseButton.LeftButton)
     dialog.show_ready(replace(ready, because="Another program took 3.1 GiB of VRAM: 21 experts moved to RAM."))
     assert "waiting for the engine" in dialog.status.text()
@@ -107,31 +112,31 @@ def test_a_ready_that_answers_nothing_does_not_count_as_applied(qtbot: QtBot) ->
 
 def test_without_a_model_there_is_no_preview(qtbot: QtBot) -> None:
     dialog = open_dialog(qtbot)
-    assert preview(dialog) == NO_MODEL
-    assert dialog.budget.isEnabled()
-    dialog.budget.automatic.setChecked(False)
-    dialog.budget.spin.set_size(6 * GIB)
+    assert preview(dialog) == NoPreview.NO_MODEL.words
+    assert dialog.model.budget.isEnabled()
+    dialog.model.budget.automatic.setChecked(False)
+    dialog.model.budget.spin.set_size(6 * GIB)
     assert dialog.pending.vram_budget_bytes == 6 * GIB
 
 
 def test_without_a_gpu_the_budget_is_disabled_with_a_reason(qtbot: QtBot) -> None:
     dialog = open_dialog(qtbot, ready=make_ready("mixtral", "cpu"))
-    assert preview(dialog) == NO_GPU
-    assert not dialog.budget.isEnabled()
-    dialog.simulate.setChecked(True)
-    assert preview(dialog) == AFTER_RELOAD
-    assert dialog.budget.isEnabled()
-    dialog.simulate.setChecked(False)
-    assert not dialog.budget.isEnabled()
+    assert preview(dialog) == NoPreview.NO_GPU.words
+    assert not dialog.model.budget.isEnabled()
+    dialog.advanced.simulate.setChecked(True)
+    assert preview(dialog) == NoPreview.AFTER_RELOAD.words
+    assert dialog.model.budget.isEnabled()
+    dialog.advanced.simulate.setChecked(False)
+    assert not dialog.model.budget.isEnabled()
 
 
 def test_giving_the_simulated_gpu_up_again(qtbot: QtBot) -> None:
     settings = Settings(simulate_gpu_bytes=44 * MIB)
     dialog = open_dialog(qtbot, settings, make_ready("guide", "simulated"))
     assert dialog.pending == settings, "small sizes survive exactly"
-    assert dialog.simulated_size.suffix() == " MiB"
-    dialog.simulate.setChecked(False)
-    assert preview(dialog) == NO_GPU
+    assert dialog.advanced.simulated_size.suffix() == " MiB"
+    dialog.advanced.simulate.setChecked(False)
+    assert preview(dialog) == NoPreview.NO_GPU.words
     assert dialog.pending.simulate_gpu_bytes is None
     assert dialog.status.text() == "Applying reloads the model."
 
@@ -139,28 +144,28 @@ def test_giving_the_simulated_gpu_up_again(qtbot: QtBot) -> None:
 def test_values_in_force_are_read_back(qtbot: QtBot) -> None:
     ready = make_ready("mixtral", "cuda")
     dialog = open_dialog(qtbot, Settings(vram_budget_bytes=40 * GIB, cpu_threads=2), ready)
-    assert dialog.budget_in_force.text() == "in force: 22.0 GiB"
-    assert dialog.context_in_force.text() == "in force: 8,192 tokens"
-    assert dialog.threads_in_force.text() == "in force: 8"
-    assert dialog.simulated_in_force.text() == f"in force: {ready.device_name}"
+    assert dialog.model.line("budget").text() == "in force: 22.0 GiB"
+    assert dialog.model.line("context").text() == "in force: 8,192 tokens"
+    assert dialog.model.line("threads").text() == "in force: 8"
+    assert dialog.advanced.simulated_in_force.text() == f"in force: {ready.device_name}"
     dialog.show_ready(make_ready("mixtral", "cuda", budget_bytes=12 * GIB))
-    assert dialog.budget_in_force.text() == "in force: 12.0 GiB"
+    assert dialog.model.line("budget").text() == "in force: 12.0 GiB"
     dialog.show_ready(None)
-    assert not dialog.budget_in_force.isVisibleTo(dialog)
+    assert not dialog.model.line("budget").isVisibleTo(dialog)
 
 
 def test_a_context_past_the_models_limit_is_told(qtbot: QtBot) -> None:
     dialog = open_dialog(qtbot, ready=make_ready("guide", "simulated"))
-    assert dialog.context.value() == 8192
-    assert dialog.context_in_force.text() == "in force: 2,048 tokens, all that this model can take"
-    assert dialog.simulated_in_force.text() == "in force: 44.0 MiB, simulated"
+    assert dialog.model.context.value() == 8192
+    assert dialog.model.line("context").text() == "in force: 2,048 tokens, all that this model can take"
+    assert dialog.advanced.simulated_in_force.text() == "in force: 44.0 MiB, simulated"
 
 
 def test_apply_hands_out_the_settings_once_and_waits_for_the_engine(qtbot: QtBot) -> None:
     dialog = open_dialog(qtbot, Settings(model="other", zoom=1.3), make_ready("mixtral", "cuda"))
     assert not dialog.button("Apply").isEnabled()
-    dialog.context.setValue(4096)
-    dialog.theme.setCurrentIndex(2)
+    dialog.model.context.setValue(4096)
+    dialog.general.theme.setCurrentIndex(2)
     with qtbot.waitSignal(dialog.applied) as heard:
         QTest.mouseClick(dialog.button("Apply"), Qt.MouseButton.LeftButton)
     assert heard.args == [Settings(model="other", zoom=1.3, context_tokens=4096, theme="dark")]
@@ -168,7 +173,7 @@ def test_apply_hands_out_the_settings_once_and_waits_for_the_engine(qtbot: QtBot
     assert not dialog.button("Apply").isEnabled()
     assert "waiting for the engine" in dialog.status.text()
     dialog.show_ready(make_ready("mixtral", "cuda", context_tokens=4096))
-    assert dialog.context_in_force.text() == "in force: 4,096 tokens"
+    assert dialog.model.line("context").text() == "in force: 4,096 tokens"
     assert "up to date" in dialog.status.text()
 
 
@@ -177,8 +182,8 @@ def test_ok_applies_and_closes_cancel_does_neither(qtbot: QtBot) -> None:
         dialog = open_dialog(qtbot)
         heard: list[Settings] = []
         dialog.applied.connect(heard.append)
-        dialog.automatic_threads.setChecked(False)
-        dialog.threads.setValue(1)
+        dialog.model.automatic_threads.setChecked(False)
+        dialog.model.threads.setValue(1)
         QTest.mouseClick(dialog.button(button), Qt.MouseButton.LeftButton)  # type: ignore[arg-type]
         assert len(heard) == expected
         assert not dialog.isVisible()
@@ -204,8 +209,8 @@ def test_defaults_are_filled_in_but_not_applied(qtbot: QtBot) -> None:
 
 def test_a_live_change_says_that_nothing_reloads(qtbot: QtBot) -> None:
     dialog = open_dialog(qtbot, ready=make_ready("mixtral", "cuda"))
-    dialog.budget.automatic.setChecked(False)
-    dialog.budget.spin.set_size(14 * GIB)
+    dialog.model.budget.automatic.setChecked(False)
+    dialog.model.budget.spin.set_size(14 * GIB)
     assert dialog.status.text() == "Applying keeps the model loaded."
 
 
@@ -213,55 +218,129 @@ def test_experts_on_disk_are_honest_about_speed_and_reload(qtbot: QtBot) -> None
     dialog = open_dialog(qtbot, ready=make_ready("gguf", "cpu"))
     words = " ".join(label.text() for label in dialog.findChildren(QLabel))
     assert "Slow: what memory cannot hold is read from the drive at every token." in words
-    assert not dialog.disk_in_force.isVisibleTo(dialog)
-    QTest.mouseClick(dialog.on_disk, Qt.MouseButton.LeftButton)
+    assert not dialog.model.line("disk").isVisibleTo(dialog)
+    QTest.mouseClick(dialog.model.on_disk, Qt.MouseButton.LeftButton)
     assert dialog.pending.experts_on_disk
     assert dialog.status.text() == "Applying reloads the model."
     ready = make_ready("gguf", "cpu", on_disk=True)
     dialog.show_ready(ready)
-    assert dialog.disk_in_force.text().startswith("in force: 25.4 GiB on disk, predicted ")
-    assert dialog.disk_in_force.isVisibleTo(dialog)
+    assert dialog.model.line("disk").text().startswith("in force: 25.4 GiB on disk, predicted ")
+    assert dialog.model.line("disk").isVisibleTo(dialog)
 
 
-def test_it_opens_as_tall_as_its_fields_and_scrolls_where_the_screen_is_low(qtbot: QtBot) -> None:
-    dialog = SettingsDialog(Settings(), make_ready("mixtral", "cuda"))
-    qtbot.addWidget(dialog)
+def test_every_page_scrolls_where_the_screen_is_low_and_what_has_the_focus_is_seen(qtbot: QtBot) -> None:
+    dialog = open_dialog(qtbot, ready=make_ready("mixtral", "cuda"))
     with qtbot.waitActive(dialog):
-        dialog.show()
         dialog.activateWindow()
-    scroll = dialog.findChild(QScrollArea)
-    assert scroll is not None
-    bar, content = scroll.verticalScrollBar(), scroll.widget()
-    assert content is not None
-    most = dialog.screen().availableGeometry().height()
-    qtbot.waitUntil(lambda: bar.maximum() == 0 or most - 60 < dialog.height() < most)
-    dialog.resize(dialog.width(), 400)
+    assert dialog.height() <= dialog.screen().availableGeometry().height()
+    dialog.resize(dialog.width(), 420)
+    scroll = next(area for area in dialog.findChildren(QScrollArea) if area.widget() is dialog.model)
+    bar = scroll.verticalScrollBar()
     qtbot.waitUntil(lambda: bar.maximum() > 0)
-    assert content.width() <= scroll.viewport().width(), "the bar takes no room from the fields"
-    dialog.measure.setFocus()
-    QTest.keyClick(dialog.measure, Qt.Key.Key_Tab)
-    assert dialog.theme.hasFocus()
-    assert bar.value() > 0, "what has the focus can be seen"
-    dialog.resize(dialog.width(), 1200)
-    qtbot.waitUntil(lambda: bar.maximum() == 0)
+    assert dialog.model.width() <= scroll.viewport().width(), "the bar takes no room from the fields"
+    dialog.model.on_disk.setFocus()
+    QTest.keyClick(dialog.model.on_disk, Qt.Key.Key_Tab)
+    assert dialog.model.measure.hasFocus()
+    assert bar.value() > 0
+
+
+def test_nothing_is_shown_outside_the_dialog(qtbot: QtBot) -> None:
+    dialog = open_dialog(qtbot, ready=make_ready("mixtral", "cuda"))
+    dialog.show_ready(make_ready("gguf", "cpu", on_disk=True))
+    assert [widget for widget in QApplication.topLevelWidgets() if widget.isVisible()] == [dialog]
+
+
+def test_a_tray_is_offered_only_where_there_is_one(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not open_dialog(qtbot).general.tray.isEnabled(), "offscreen has none"
+    monkeypatch.setattr("app.widgets.settings.general_page.tray_problem", lambda: "")
+    assert open_dialog(qtbot).general.tray.isEnabled()
+
+
+def test_every_page_says_where_folders_are_or_what_they_do(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()))
+    dialog = open_dialog(qtbot)
+    words = dialog.privacy.search_text
+    assert all(str(place.folder).casefold() in words for place in stored_places())
+    for button, place in zip(dialog.privacy.buttons, stored_places(), strict=True):
+        button.setEnabled(True)
+        button.click()
+        assert Path(opened[-1]) == place.folder
+
+
+def test_pages_are_turned_and_searched_by_keyboard(qtbot: QtBot) -> None:
+    dialog = open_dialog(qtbot)
+    dialog.show_page("general")
+    QTest.keyClick(dialog.list, Qt.Key.Key_Down)
+    assert dialog.model.isVisible()
+    for words, page in (("theme", dialog.general), ("SEED", dialog.presets), ("8 bits", dialog.model)):
+        dialog.search.clear()
+        QTest.keyClicks(dialog.search, words)
+        assert page.isVisible(), words
+    QTest.keyClicks(dialog.search, " nowhere")
+    assert all(dialog.list.item(row).isHidden() for row in range(dialog.list.count()))
+    dialog.show_page("privacy")
+    assert dialog.privacy.isVisible()
+    assert not any(dialog.list.item(row).isHidden() for row in range(dialog.list.count()))
+
+
+def test_every_setting_of_the_dialog_is_shown_handed_out_and_reset(qtbot: QtBot) -> None:
+    settings = Settings(
+        vram_reserve_bytes=3 * GIB, adaptive=False, gpu_index=7, policy="gpu_stream", isa="avx2",
+        send_key="ctrl_enter", language="de", tray=True, zoom=1.25, theme="dark",
+    )  # fmt: skip
+    dialog = open_dialog(qtbot, settings, make_ready("mixtral", "cuda"))
+    assert dialog.pending == settings
+    assert "7: not found" in dialog.model.gpu.currentText()
+    dialog.button("RestoreDefaults").click()
+    assert dialog.pending == Settings()
+
+
+def test_room_for_others_shrinks_the_automatic_budget_in_the_preview(qtbot: QtBot) -> None:
+    ready = make_ready("mixtral", "cuda")
+    dialog = open_dialog(qtbot, ready=ready)
+    dialog.model.reserve.set_size(8 * GIB)
+    dialog.model.budget.update_preview()
+    config = replace(ready.effective, vram_budget_bytes=None, vram_reserve_bytes=8 * GIB)
+    plan = make_plan(ready.planning, config)
+    assert dialog.model.budget.spin.size_bytes == plan.vram_budget_bytes == 16 * GIB
+    assert f"Would keep {plan.resident_experts} of 256" in dialog.model.budget.preview.text()
+    assert dialog.model.line("reserve").text() == "in force: 2.0 GiB of 24.0 GiB are left to others"
+    dialog.model.budget.automatic.setChecked(False)
+    assert not dialog.model.reserve.isEnabled()
+
+
+def test_what_reloads_is_what_the_engine_cannot_change(qtbot: QtBot) -> None:
+    dialog = open_dialog(qtbot, ready=make_ready("mixtral", "cuda"))
+    dialog.model.adaptive.setChecked(False)
+    assert dialog.status.text() == "Applying keeps the model loaded."
+    dialog.advanced.isa.setCurrentIndex(dialog.advanced.isa.findData("scalar"))
+    assert dialog.status.text() == "Applying reloads the model."
+    dialog.button("RestoreDefaults").click()
+    dialog.general.theme.setCurrentIndex(2)
+    assert dialog.status.text() == ""
+    assert dialog.button("Apply").isEnabled()
 
 
 def test_slider_and_number_move_together(qtbot: QtBot) -> None:
     ready = make_ready("mixtral", "cuda")
     dialog = open_dialog(qtbot, ready=ready)
-    dialog.budget.automatic.setChecked(False)
-    dialog.budget.slider.setValue(500)
+    dialog.model.budget.automatic.setChecked(False)
+    dialog.model.budget.slider.setValue(500)
     least, most = budget_range(ready.planning, ready.effective)
-    assert dialog.budget.spin.size_bytes == pytest.approx((least + most) / 2, rel=0.01), "the slider spans what fits"
-    dialog.budget.spin.setValue(22.0)
-    assert dialog.budget.slider.value() == 1000
-    assert dialog.budget.budget_bytes == 22 * GIB
+    middle = pytest.approx((least + most) / 2, rel=0.01)
+    assert dialog.model.budget.spin.size_bytes == middle, "the slider spans what fits"
+    dialog.model.budget.spin.setValue(22.0)
+    assert dialog.model.budget.slider.value() == 1000
+    assert dialog.model.budget.budget_bytes == 22 * GIB
 
 
 def test_everything_can_be_reached_and_has_a_name(qtbot: QtBot) -> None:
     dialog = open_dialog(qtbot, ready=make_ready("mixtral", "cuda"))
     kinds = (QAbstractButton, QAbstractSpinBox, QComboBox, QSlider)
     for widget in (child for kind in kinds for child in dialog.findChildren(kind)):
+        if widget.parent() is dialog.search:
+            continue  # Qt's own button that clears the field, which Escape and Delete do too
         assert widget.focusPolicy() & Qt.FocusPolicy.TabFocus, widget
         assert widget.accessibleName() or (isinstance(widget, QAbstractButton) and widget.text()), widget
     QTest.keyClick(dialog, Qt.Key.Key_Escape)
@@ -270,7 +349,7 @@ def test_everything_can_be_reached_and_has_a_name(qtbot: QtBot) -> None:
 
 def test_the_space_bar_and_the_words_toggle_a_check_box(qtbot: QtBot) -> None:
     dialog = open_dialog(qtbot)
-    box = dialog.simulate
+    box = dialog.advanced.simulate
     box.setFocus()
     QTest.keyClick(box, Qt.Key.Key_Space)
     assert box.isChecked()
@@ -283,15 +362,15 @@ def test_measuring_again_is_asked_for_and_its_result_is_shown(qtbot: QtBot) -> N
     ready = make_ready("mixtral", "cuda")
     dialog = open_dialog(qtbot, ready=ready)
     with qtbot.waitSignal(dialog.measure_requested):
-        dialog.measure.click()
-    assert not dialog.measure.isEnabled()
+        dialog.model.measure.click()
+    assert not dialog.model.measure.isEnabled()
     curve = replace(ready.planning.costs.cpu_expert, fit_error=0.5)
     costs = replace(ready.planning.costs, cpu_expert=curve, source="measured")
     dialog.show_ready(replace(ready, planning=replace(ready.planning, costs=costs)))
-    assert dialog.measure.isEnabled()
-    assert dialog.costs_in_force.text() == "costs measured, fit error 50% on the CPU"
+    assert dialog.model.measure.isEnabled()
+    assert dialog.model.line("costs").text() == "costs measured, fit error 50% on the CPU"
     assert "up to date" in dialog.status.text()
 
 
 def test_without_a_model_there_is_nothing_to_measure(qtbot: QtBot) -> None:
-    assert not open_dialog(qtbot).measure.isEnabled()
+    assert not open_dialog(qtbot).model.measure.isEnabled()

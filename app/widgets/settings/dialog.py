@@ -1,0 +1,310 @@
+"""The settings dialog: pages at the left, and what was asked for beside what the engine says is in force.
+
+Hands out a new `Settings` and a new `PresetBook` by signals and changes nothing itself; whoever listens applies them
+and answers with `show_ready`, so that every value shown as "in force" has been read back from the engine.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from PySide6.QtCore import QSize, Qt, Signal
+from PySide6.QtGui import QIcon, QShowEvent
+from PySide6.QtWidgets import (
+    QDialog,
+    QDialogButtonBox,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QListWidget,
+    QListWidgetItem,
+    QPushButton,
+    QScrollArea,
+    QStackedWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from app.language import tr
+from app.presets import PresetBook
+from app.settings import Settings, to_engine_config
+from app.theme import FONT_BASE_PT, SPACE_L, SPACE_S
+from app.widgets.panel_parts import DimLabel
+from app.widgets.settings.advanced_page import AdvancedPage
+from app.widgets.settings.chat_page import ChatPage
+from app.widgets.settings.general_page import GeneralPage
+from app.widgets.settings.model_page import ModelPage
+from app.widgets.settings.presets_page import PresetsPage
+from app.widgets.settings.privacy_page import PrivacyPage
+from app.widgets.settings.shortcuts_page import ShortcutsPage
+from engine.config import DEVICE_FIELDS
+from engine.hardware import list_gpus
+
+if TYPE_CHECKING:
+    from app.widgets.settings.page import SettingsPage
+    from app.widgets.shortcuts_dialog import Shortcut
+    from engine.messages import ErrorReport, Ready
+
+WANTED_SIZE = QSize(840, 680)
+_LIST_WIDTH_CHARS = 20
+_TITLE_BAR_PX = 48
+PageName = Literal["general", "model", "presets", "chat", "privacy", "shortcuts", "advanced"]
+
+
+class SettingsDialog(QDialog):
+    """Edits a copy of the settings and of the presets.
+
+    Signals:
+        applied(Settings): The user accepted changes; Apply leaves the dialog open.
+        presets_applied(PresetBook): The same for the presets.
+        measure_requested(): The user wants this machine's costs measured again.
+
+    Args:
+        settings: What is set now.
+        ready: What the engine runs with; None while no model is loaded.
+        book: The presets that are kept.
+        shortcuts: Those of the window.
+        parent: The window.
+    """
+
+    applied = Signal(object)
+    presets_applied = Signal(object)
+    measure_requested = Signal()
+
+    def __init__(
+        self,
+        settings: Settings,
+        ready: Ready | None = None,
+        book: PresetBook | None = None,
+        shortcuts: list[Shortcut] | None = None,
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._settings, self._book, self._ready = settings, book or PresetBook(), ready
+        self._waiting = False
+        self.setWindowTitle(tr("Settings"))
+        self.setAccessibleName(tr("Settings"))
+        self.general, self.chat, self.privacy = GeneralPage(), ChatPage(), PrivacyPage()
+        self.model = ModelPage(list_gpus(), settings.cpu_threads or 1)
+        self.presets, self.advanced = PresetsPage(self._book), AdvancedPage()
+        self.shortcuts = ShortcutsPage(shortcuts or [])
+        self._pages: dict[PageName, SettingsPage] = {
+            "general": self.general,
+            "model": self.model,
+            "presets": self.presets,
+            "chat": self.chat,
+            "privacy": self.privacy,
+            "shortcuts": self.shortcuts,
+            "advanced": self.advanced,
+        }
+        self._build()
+        for page in self._pages.values():
+            page.show_settings(settings)
+            page.edited.connect(self._edited)
+        self._edited()
+
+    # ---- building ----
+
+    def _build(self) -> None:
+        self.search = QLineEdit()
+        self.search.setPlaceholderText(tr("Search"))
+        self.search.setAccessibleName(tr("Search the settings"))
+        self.search.setClearButtonEnabled(True)
+        self.list = QListWidget()
+        self.list.setObjectName("pages")
+        self.list.setAccessibleName(tr("Pages"))
+        self.list.setFrameShape(QFrame.Shape.NoFrame)
+        self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._stack = QStackedWidget()
+        self._nothing = DimLabel(tr("No setting is called that."))
+        self._nothing.hide()
+        for page in self._pages.values():
+            item = QListWidgetItem(page.title)
+            item.setSizeHint(QSize(0, self.fontMetrics().height() + 2 * SPACE_S))
+            self.list.addItem(item)
+            self._stack.addWidget(_scrolling(page))
+        self.list.setCurrentRow(0)
+        self.status = DimLabel(lines=2)
+        self.status.setAccessibleName(tr("Status"))
+        self._arrange(self._make_buttons())
+        self.search.textChanged.connect(self._search)
+        self.list.currentRowChanged.connect(self._stack.setCurrentIndex)
+        self.model.measure_requested.connect(self._measure)
+
+    def _make_buttons(self) -> QDialogButtonBox:
+        kind = QDialogButtonBox.StandardButton
+        self._buttons = QDialogButtonBox(kind.Ok | kind.Cancel | kind.Apply | kind.RestoreDefaults)
+        for button in self._buttons.buttons():
+            button.setIcon(QIcon())
+        self._buttons.accepted.connect(self._accept)
+        self._buttons.rejected.connect(self.reject)
+        self.button("Apply").clicked.connect(self._apply)
+        self.button("RestoreDefaults").clicked.connect(self._restore_defaults)
+        return self._buttons
+
+    def _arrange(self, buttons: QDialogButtonBox) -> None:
+        left = QVBoxLayout()
+        left.setSpacing(SPACE_S)
+        left.addWidget(self.search)
+        left.addWidget(self.list, 1)
+        left.addWidget(self._nothing)
+        side = QWidget()
+        side.setLayout(left)
+        left.setContentsMargins(0, 0, 0, 0)
+        widest = max(self.fontMetrics().horizontalAdvance(page.title) for page in self._pages.values())
+        side.setFixedWidth(max(widest + 4 * SPACE_L, _LIST_WIDTH_CHARS * self.fontMetrics().averageCharWidth()))
+        middle = QHBoxLayout()
+        middle.setSpacing(SPACE_L)
+        middle.addWidget(side)
+        middle.addWidget(self._stack, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(SPACE_L, SPACE_L, SPACE_L, SPACE_L)
+        layout.setSpacing(SPACE_L)
+        layout.addLayout(middle, 1)
+        layout.addWidget(self.status)
+        layout.addWidget(buttons)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Open in a comfortable size, or as the screen allows."""
+        super().showEvent(event)
+        if event.spontaneous():
+            return
+        screen = self.screen().availableGeometry().size()
+        most = QSize(screen.width(), screen.height() - _TITLE_BAR_PX)
+        scale = self.font().pointSizeF() / FONT_BASE_PT
+        self.resize((WANTED_SIZE * max(1.0, scale)).expandedTo(self.minimumSizeHint()).boundedTo(most))
+
+    def button(self, name: Literal["Ok", "Cancel", "Apply", "RestoreDefaults"]) -> QPushButton:
+        """One of the dialog's buttons."""
+        return self._buttons.button(QDialogButtonBox.StandardButton[name])
+
+    def show_page(self, name: PageName) -> None:
+        """Turn to a page."""
+        self.search.clear()
+        self.list.setCurrentRow(list(self._pages).index(name))
+
+    def _search(self, words: str) -> None:
+        """Leave the pages that have all the words."""
+        wanted = words.casefold().split()
+        found = [all(word in page.search_text for word in wanted) for page in self._pages.values()]
+        for row, shown in enumerate(found):
+            self.list.item(row).setHidden(not shown)
+        self._nothing.setVisible(not any(found))
+        if any(found) and not found[self.list.currentRow()]:
+            self.list.setCurrentRow(found.index(True))
+
+    # ---- values ----
+
+    @property
+    def pending(self) -> Settings:
+        """The settings as edited."""
+        settings = self._settings
+        for page in self._pages.values():
+            settings = page.merge(settings)
+        return settings
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was edited that has not been applied."""
+        return self.pending != self._settings or self.presets.book != self._book
+
+    # ---- what the engine says ----
+
+    def show_ready(self, ready: Ready | None) -> None:
+        """Read the values in force back from the engine; None when the model was unloaded."""
+        self._ready = ready
+        self._refresh()
+        if self._waiting and ready is not None and not ready.because:
+            self._waiting = False
+            self.status.setText(tr("Applied; the values in force are up to date."))
+
+    def show_refused(self, error: ErrorReport, settings: Settings) -> None:
+        """The engine kept what it had.
+
+        Args:
+            error: Why.
+            settings: The settings that stay.
+        """
+        self._waiting = False
+        self._settings = settings
+        self._edited()
+        self.status.setText(tr("Not applied. {reason}").format(reason=error.message))
+
+    def _refresh(self) -> None:
+        pending = self.pending
+        for page in self._pages.values():
+            page.refresh(pending, self._ready)
+
+    # ---- editing ----
+
+    def _edited(self) -> None:
+        self._refresh()
+        problem = next((page.problem for page in self._pages.values() if page.problem), "")
+        self.button("Apply").setEnabled(self.changed and not problem)
+        self.button("Ok").setEnabled(not problem)
+        self.status.setText(problem or self._consequence(self.pending))
+
+    def _consequence(self, pending: Settings) -> str:
+        if self._ready is None:
+            return ""
+        before, after = to_engine_config(self._settings), to_engine_config(pending)
+        if before == after:
+            return ""
+        if any(getattr(before, name) != getattr(after, name) for name in DEVICE_FIELDS):
+            return tr("Applying reloads the model.")
+        if (before.context_tokens, before.kv_precision) != (after.context_tokens, after.kv_precision):
+            return tr("Applying keeps the model loaded; the next reply reads the whole chat again.")
+        return tr("Applying keeps the model loaded.")
+
+    def _restore_defaults(self) -> None:
+        """Fill the defaults in; the user's presets are no setting and stay."""
+        defaults = Settings()
+        for page in self._pages.values():
+            page.blockSignals(True)  # noqa: FBT003 - Qt's argument has no name
+            page.show_settings(defaults)
+            page.blockSignals(False)  # noqa: FBT003
+        self._edited()
+
+    def _apply(self) -> None:
+        pending, book = self.pending, self.presets.book
+        if book != self._book:
+            self._book = book
+            self.presets_applied.emit(book)
+        if pending == self._settings:
+            self._edited()
+            return
+        reaches_engine = to_engine_config(pending) != to_engine_config(self._settings)
+        self._settings = pending
+        self._waiting = self._ready is not None and reaches_engine
+        self._edited()
+        self.status.setText(tr("Applied; waiting for the engine.") if self._waiting else tr("Applied."))
+        self.applied.emit(pending)
+
+    def _measure(self) -> None:
+        """Ask for new measurements; the next `Ready` brings them."""
+        self._waiting = True
+        self.model.measure.setEnabled(False)
+        self.status.setText(tr("Measuring what an expert costs on this machine."))
+        self.measure_requested.emit()
+
+    def _accept(self) -> None:
+        self._apply()
+        self.accept()
+
+
+def _scrolling(page: SettingsPage) -> QScrollArea:
+    """A page that scrolls where the screen is too low for it."""
+    scroll = QScrollArea()
+    scroll.setFrameShape(QFrame.Shape.NoFrame)
+    scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    scroll.setWidgetResizable(True)
+    scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    scroll.setWidget(page)
+    title = QLabel(page.title)
+    title.setObjectName("modelName")
+    layout = page.layout()
+    assert isinstance(layout, QVBoxLayout)
+    layout.insertWidget(0, title)
+    scroll.setMinimumWidth(page.minimumSizeHint().width() + scroll.verticalScrollBar().sizeHint().width())
+    return scroll

@@ -1,0 +1,72 @@
+"""General: language, theme, size of texts, tray."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+from PySide6.QtWidgets import QComboBox, QSpinBox
+
+from app.language import tr
+from app.theme import MAX_ZOOM, MIN_ZOOM, ZOOM_STEP
+from app.tray import tray_problem
+from app.widgets.form_parts import CheckBox, plain_spin
+from app.widgets.panel_parts import DimLabel
+from app.widgets.settings.page import SettingsPage, choose, fill_choices, in_a_row, show_line
+
+if TYPE_CHECKING:
+    from app.language import Language
+    from app.settings import Settings
+    from app.theme import ThemeMode
+
+
+class GeneralPage(SettingsPage):
+    """How the window looks and behaves."""
+
+    def __init__(self) -> None:
+        super().__init__(tr("General"))
+        self.language = QComboBox()
+        languages = ((tr("As the system"), "system"), ("English", "en"), ("Deutsch", "de"))
+        fill_choices(self.language, languages, tr("Language"))
+        self.theme = QComboBox()
+        themes = ((tr("As the system"), "system"), (tr("Light"), "light"), (tr("Dark"), "dark"))
+        fill_choices(self.theme, themes, tr("Theme"))
+        self.zoom = QSpinBox()
+        self.zoom.setRange(round(100 * MIN_ZOOM), round(100 * MAX_ZOOM))
+        self.zoom.setSingleStep(round(100 * ZOOM_STEP))
+        self.zoom.setSuffix(" %")
+        self.zoom.setAccessibleName(tr("Text size"))
+        plain_spin(self.zoom)
+        self.tray = CheckBox(tr("Closing the window &keeps Rooftop in the tray"))
+        note = DimLabel(tr("A new language is used from the next start on."))
+        self._add_row(tr("&Language"), self.language, in_a_row(self.language), note)
+        self._add_row(tr("Th&eme"), self.theme, in_a_row(self.theme))
+        self._add_row(tr("Text si&ze"), self.zoom, in_a_row(self.zoom))
+        problem = tray_problem()
+        self.tray.setEnabled(not problem)
+        no_tray = DimLabel()
+        show_line(no_tray, problem)
+        self._add_row(tr("Tray"), self.tray, self.tray, no_tray)
+        self._finish()
+        self.language.currentIndexChanged.connect(self.edited)
+        self.theme.currentIndexChanged.connect(self.edited)
+        self.zoom.valueChanged.connect(self.edited)
+        self.tray.toggled.connect(self.edited)
+
+    def show_settings(self, settings: Settings) -> None:
+        """Fill the fields."""
+        choose(self.language, settings.language)
+        choose(self.theme, settings.theme)
+        self.zoom.setValue(round(100 * settings.zoom))
+        self.tray.setChecked(settings.tray)
+
+    def merge(self, settings: Settings) -> Settings:
+        """The settings with these fields."""
+        percent = self.zoom.value()
+        return replace(
+            settings,
+            language=cast("Language", self.language.currentData()),
+            theme=cast("ThemeMode", self.theme.currentData()),
+            zoom=settings.zoom if percent == round(100 * settings.zoom) else percent / 100,
+            tray=self.tray.isChecked(),
+        )

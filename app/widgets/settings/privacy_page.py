@@ -1,0 +1,46 @@
+"""Privacy: nothing leaves this machine, and where what is kept on it lies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QUrl
+from PySide6.QtGui import QDesktopServices
+from PySide6.QtWidgets import QLabel, QPushButton
+
+from app.language import tr
+from app.stored import stored_places
+from app.widgets.panel_parts import DimLabel
+from app.widgets.settings.page import SettingsPage, in_a_row
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class PrivacyPage(SettingsPage):
+    """What is stored, and where."""
+
+    def __init__(self) -> None:
+        super().__init__(tr("Privacy"))
+        promise = QLabel(
+            tr(
+                "Nothing leaves this machine. There is no account and no telemetry; "
+                "Rooftop opens no network connection, and links are opened only after you have agreed."
+            )
+        )
+        promise.setWordWrap(True)
+        self._rows.addWidget(promise)
+        self.buttons: list[QPushButton] = []
+        for place in stored_places():
+            button = QPushButton(tr("Open folder"))
+            button.setAccessibleName(tr("Open the folder of: {what}").format(what=place.what))
+            button.setEnabled(place.folder.is_dir())
+            button.clicked.connect(lambda _checked=False, folder=place.folder: _open(folder))
+            path = DimLabel(str(place.folder))
+            self._add_row(place.what, button, DimLabel(place.why), path, in_a_row(button))
+            self.buttons.append(button)
+        self._finish()
+
+
+def _open(folder: Path) -> None:
+    QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder)))

@@ -1,0 +1,143 @@
+"""What a reply may say: JSON by a schema, or text by a grammar, as the tokens that may come next.
+
+The work is llguidance's: it knows a grammar's state after every token, and which tokens of the vocabulary go on from
+there. A schema is compiled before anything is generated; what it takes is bounded then and at every token, because
+schemas come from others. Keywords that it does not know are refused, so that what was written does validate.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+
+from engine.errors import ConfigurationError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
+
+    from engine.config import SamplingParams
+    from engine.tokenizer import ChatTokenizer
+
+# Between two parts of the JSON: a space or a new, indented line; small models lose themselves in more.
+WHITE_SPACE = r" |\n {0,24}"
+_REMEDY = "Simplify the schema, or leave the part out that is named."
+_MAX_REASON_CHARS = 160
+
+
+def check_constraint(sampling: SamplingParams) -> None:
+    """Refuse a schema or grammar that cannot be followed; needs no model.
+
+    Raises:
+        ConfigurationError: It is damaged, too complicated, allows nothing, or asks for what is not supported.
+    """
+    source = _source(sampling)
+    if source is not None:
+        failed, words = LLMatcher.validate_grammar_with_warnings(source, limits=_limits())
+        if failed:
+            raise _refused(sampling, " ".join(words))
+
+
+class Vocabulary:
+    """A tokenizer's vocabulary as the grammar needs it: the bytes of every token, as a tree. Made once per model.
+
+    Args:
+        tokenizer: Whose tokens are to be drawn.
+
+    Raises:
+        UnsupportedModelError: The tokenizer is of a kind whose tokens' bytes are not known.
+    """
+
+    def __init__(self, tokenizer: ChatTokenizer) -> None:
+        """See the class."""
+        # Without a token that ends a reply, a number that nothing follows would never end: one is made up.
+        self.size = tokenizer.vocab_size
+        ends = sorted(tokenizer.eos_ids) or [self.size]
+        try:
+            self.tokens = LLTokenizer(tokenizer.as_json(), n_vocab=max(self.size, ends[-1] + 1), eos_token=ends)
+        except ValueError as error:
+            raise UnsupportedModelError(
+                f"Replies of this model cannot be bound to a schema: {_one_line(str(error))}.",
+                "Leave the schema out, or choose another model.",
+            ) from error
+
+
+class Constraint:
+    """Where one reply stands in its grammar.
+
+    Args:
+        sampling: With a schema or a grammar.
+        vocabulary: Of the model that writes.
+
+    Raises:
+        ConfigurationError: As `check_constraint`.
+    """
+
+    def __init__(self, sampling: SamplingParams, vocabulary: Vocabulary) -> None:
+        """See the class."""
+        source = _source(sampling)
+        assert source is not None, "only replies with a schema or a grammar have a constraint"
+        self._vocabulary = vocabulary
+        self._matcher = LLMatcher(vocabulary.tokens, source, log_level=0, limits=_limits())
+        self._matcher.compute_bitmask()  # some circles show only now
+        if self._matcher.is_error():
+            raise _refused(sampling, self._matcher.get_error())
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing may follow."""
+        return self._matcher.is_stopped()
+
+    def allowed(self) -> torch.Tensor:
+        """Which tokens may come next: bool [V], V being the tokenizer's.
+
+        Raises:
+            ConfigurationError: The grammar became too complicated on the way, or leaves no token.
+        """
+        bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        if not self._matcher.is_error():
+            allowed = np.unpackbits(bits, bitorder="little")[: self._vocabulary.size].view(np.bool_)
+            if allowed.any():
+                return torch.from_numpy(allowed)
+        raise ConfigurationError(
+            "The reply cannot be continued as its schema asks"
+            f"{': ' if self._matcher.is_error() else ''}{_one_line(self._matcher.get_error())}.",
+            "Simplify the schema.",
+        )
+
+    def take(self, token: int) -> None:
+        """The token that was drawn; it is one of `allowed`."""
+        self._matcher.consume_token(token)
+
+
+def _source(sampling: SamplingParams) -> str | None:
+    """The grammar in llguidance's own form; None where the reply may say anything."""
+    if sampling.json_schema is not None:
+        # Our options last: a schema may bring its own as "x-guidance", e.g. to skip what is not supported.
+        own: JsonCompileOptions = {"whitespace_pattern": WHITE_SPACE, "lenient": False, "coerce_one_of": False}
+        schema = json.loads(sampling.json_schema)
+        schema.pop("x-guidance", None)
+        try:
+            return LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=own)
+        except ValueError as error:  # what Python's JSON allows and others do not: NaN, half a surrogate pair
+            raise _refused(sampling, str(error)) from error
+    return None if sampling.grammar is None else LLMatcher.grammar_from_lark(sampling.grammar)
+
+
+def _limits() -> LLParserLimits:
+    """Bounds on compiling (some 20 ms) and on each token (some 10 ms), far above what ordinary schemas take."""
+    return LLParserLimits(max_lexer_states=50_000, max_grammar_size=200_000, verbose_errors=False)
+
+
+def _refused(sampling: SamplingParams, reason: str) -> ConfigurationError:
+    name = "JSON schema" if sampling.json_schema is not None else "grammar"
+    return ConfigurationError(f"The {name} cannot be used: {_one_line(reason)}.", _REMEDY.replace("schema", name))
+
+
+def _one_line(reason: str) -> str:
+    """A library's words, short and on one line."""
+    line = " ".join(reason.split()).rstrip(".")
+    return line if len(line) <= _MAX_REASON_CHARS else line[:_MAX_REASON_CHARS] + "\N{HORIZONTAL ELLIPSIS}"
