@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Self
@@ -17,11 +18,20 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from engine.checkpoint import model_folder
+from engine.checkpoint.families import FAMILIES
 from engine.checkpoint.gguf_config import read_gguf_config
 from engine.checkpoint.gguf_model import read_gguf
 from engine.checkpoint.model_config import read_model_config
 from engine.checkpoint.safetensors_file import MAX_TENSORS, read_header
-from engine.checkpoint.tensor_names import HEAD, Shape, expected_tensors, is_expert, name_in_file
+from engine.checkpoint.tensor_names import (
+    HEAD,
+    ExpertPart,
+    Shape,
+    expected_tensors,
+    expert_tensor,
+    is_expert,
+    name_in_file,
+)
 from engine.checkpoint.tensor_reader import TensorEntry, TensorReader
 from engine.checkpoint.untrusted import DOWNLOAD_AGAIN, quote
 from engine.config import DTYPE_FORMATS, DTypeName, ModelConfig
@@ -147,6 +157,7 @@ def _check_complete(config: ModelConfig, stored: Mapping[str, TensorEntry]) -> t
     """Hold that the tensors are those of this model; the type of most experts, and all by the engine's names."""
     formats: Counter[str] = Counter()
     left = dict(stored)
+    _unstack_experts(config, left)
     tensors: dict[str, TensorEntry] = {}
     for name, shape in expected_tensors(config):
         in_file = name_in_file(config.family, name)
@@ -164,6 +175,28 @@ def _check_complete(config: ModelConfig, stored: Mapping[str, TensorEntry]) -> t
                 f"Download {model_folder.CONFIG} again, from the same place as the weights.",
             )
     return FLOAT_DTYPES[formats.most_common(1)[0][0]], tensors | left
+
+
+def _unstack_experts(config: ModelConfig, stored: dict[str, TensorEntry]) -> None:
+    """Where a family's files hold a layer's experts stacked, put an entry for each matrix in the stacks' place."""
+    stacked = FAMILIES[config.family].stacked
+    if stacked is None:
+        return
+    experts, wide, narrow = config.experts, config.hidden_size, config.intermediate_size
+    kinds: tuple[tuple[str, Shape, tuple[ExpertPart, ...]], ...] = (
+        (stacked[0], (narrow, wide), ("w1", "w3")),
+        (stacked[1], (wide, narrow), ("w2",)),
+    )
+    for layer, (suffix, shape, parts) in product(range(config.layers), kinds):
+        name = f"model.layers.{layer}{suffix}"
+        stack = stored.pop(name, None)
+        if stack is None:
+            raise _missing(name, stored)
+        _check_tensor(stack, (experts, len(parts) * shape[0], shape[1]))
+        size = stack.nbytes // (experts * len(parts))
+        for index, (expert, part) in enumerate(product(range(experts), parts)):
+            entry = replace(stack, shape=shape, offset=stack.offset + index * size, nbytes=size)
+            stored[expert_tensor(layer, expert, part)] = entry
 
 
 def _check_tensor(entry: TensorEntry, shape: Shape) -> None:

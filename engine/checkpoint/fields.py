@@ -24,9 +24,6 @@ MAX_POSITIONS = 1 << 24
 MAX_ROPE_THETA = 1e12
 MAX_NAME_CHARS = 80
 
-SUPPORTED_FAMILIES = ("mixtral", "qwen3_moe")
-CHOOSE_SUPPORTED = "Choose a Mixtral or a Qwen3-MoE; those are the architectures supported today."
-
 
 @dataclass(frozen=True, slots=True)
 class Fields:

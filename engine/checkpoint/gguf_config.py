@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from engine.checkpoint.families import BY_GGUF_NAME, CHOOSE_SUPPORTED, Family
 from engine.checkpoint.fields import (
-    CHOOSE_SUPPORTED,
     MAX_EXPERTS,
     MAX_HEAD_DIM,
     MAX_HEADS,
@@ -39,7 +39,6 @@ ARCHITECTURE = "general.architecture"
 DEFAULT_ROPE_THETA = 1e4
 BLOCK_DTYPE: DTypeName = "bfloat16"  # beside weights in blocks
 
-_FAMILIES: Mapping[str, str] = MappingProxyType({"llama": "mixtral", "qwen3moe": "qwen3_moe"})
 # general.file_type (llama_ftype) of the mixes that can hold supported formats alone; the floats are left out.
 _MIXES: Mapping[int, str] = MappingProxyType(
     {2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S", 12: "Q3_K_M", 13: "Q3_K_L",
@@ -98,17 +97,16 @@ def _read_shape(model: GgufModel) -> ModelConfig:
         model.metadata, f"The metadata of {quote(model.path.name)}", "Download the model again from its publisher."
     )
     arch = _architecture(fields)
-    family = _FAMILIES[arch]
-    _refuse_variants(fields, arch)
+    family = BY_GGUF_NAME[arch]
+    _refuse_variants(fields, family)
     hidden = fields.integer(f"{arch}.embedding_length", 1, MAX_HIDDEN)
     heads = fields.integer(f"{arch}.attention.head_count", 1, MAX_HEADS)
     experts = fields.integer(f"{arch}.expert_count", 1, MAX_EXPERTS)
-    narrow = "expert_feed_forward_length" if family == "qwen3_moe" else "feed_forward_length"
     return ModelConfig(
         name=_name(model),
-        family=family,
+        family=family.name,
         hidden_size=hidden,
-        intermediate_size=fields.integer(f"{arch}.{narrow}", 1, MAX_INTERMEDIATE),
+        intermediate_size=fields.integer(f"{arch}.{family.gguf_width}", 1, MAX_INTERMEDIATE),
         layers=fields.integer(f"{arch}.block_count", 1, MAX_LAYERS),
         heads=heads,
         kv_heads=_kv_heads(fields, arch, heads),
@@ -121,7 +119,9 @@ def _read_shape(model: GgufModel) -> ModelConfig:
         rope_theta=fields.number(f"{arch}.rope.freq_base", 1.0, MAX_ROPE_THETA, DEFAULT_ROPE_THETA),
         sliding_window=fields.integer(f"{arch}.attention.sliding_window", 0, MAX_POSITIONS, absent=0) or None,
         tie_word_embeddings=HEAD not in model.tensors,
-        query_key_norm=family == "qwen3_moe",
+        query_key_norm=family.query_key_norm,
+        normalise_top_k=family.gguf_normalise_top_k,
+        traits=family.gguf_traits(fields, arch),
     )
 
 
@@ -136,16 +136,19 @@ def _architecture(fields: Fields) -> str:
         raise UnsupportedModelError(
             f"{fields.source} tells of a dense model ({quote(arch)}), not a Mixture-of-Experts.", CHOOSE_SUPPORTED
         )
-    if arch not in _FAMILIES:
+    if arch not in BY_GGUF_NAME:
         raise UnsupportedModelError(
             f"{fields.source} names the architecture {quote(arch)}, not supported yet.", CHOOSE_SUPPORTED
         )
     return arch
 
 
-def _refuse_variants(fields: Fields, arch: str) -> None:
+def _refuse_variants(fields: Fields, family: Family) -> None:
     """Refuse what would load but compute something else."""
+    arch = family.gguf
     for suffix, neutral in _NEUTRAL.items():
+        if suffix in family.gguf_scales:
+            continue
         value = fields.content.get(f"{arch}.{suffix}", neutral[0])
         if type(value) not in (int, float) or value not in neutral:
             raise UnsupportedModelError(

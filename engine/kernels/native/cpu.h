@@ -34,11 +34,15 @@ typedef struct {
 typedef struct {
   const float* attention_norm;  // [hidden]
   rooftop_matrix query, key, value, output;
-  const float* query_norm;  // [dim], null for none
+  const float* qkv_bias;     // [(heads + 2 kv_heads) dim], null for none
+  const float* output_bias;  // [hidden], null for none
+  const float* query_norm;   // [dim], or [heads dim] for wide_norms, null for none
   const float* key_norm;
   const float* expert_norm;  // [hidden]
   rooftop_matrix router;     // [experts, hidden]
   rooftop_experts experts;
+  rooftop_experts shared;    // the one that every token visits, its `data` null for none
+  const float* shared_gate;  // [hidden]: its weight is sigmoid(gate . x)
   uint8_t* keys;    // [kv_heads, capacity] rows of dim numbers in cache_format
   uint8_t* values;
 } rooftop_layer;
@@ -47,7 +51,10 @@ typedef struct {
   int32_t hidden, heads, kv_heads, dim, experts, experts_per_token, intermediate, layers;
   int32_t normalise_top_k, window, cache_format, capacity;
   float epsilon;
-  int32_t reserved;
+  int32_t wide_norms;  // queries and keys are normed over all heads together
+  float embedding_scale, residual_scale;
+  float query_scale;  // of rotated queries, beside 1 / sqrt(dim)
+  float clip;         // the largest magnitude of queries, keys and values, 0 for any
   const float* inverse_frequencies;  // [dim / 2]
   rooftop_matrix embedding, head;
   const float* norm;  // [hidden]

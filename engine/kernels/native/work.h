@@ -46,9 +46,9 @@ struct rooftop_pool {
   // halves of an expert call. Before a job: inside one nothing may fail. False: there is no memory.
   bool reserve(int tokens, int columns, int visits = 0, int width = 0, size_t attention = 0, int choices = 0) noexcept;
 
-  // y [tokens, y_stride] = or += matrix . activations
+  // y [tokens, y_stride] = matrix . activations + bias, or += scale * that; bias: [rows], null for none
   void multiply(int thread, const rooftop_matrix& matrix, int first_item, int item, const rooftop::Activations& x,
-                int tokens, float* y, size_t y_stride, bool add);
+                int tokens, float* y, size_t y_stride, bool add, const float* bias = nullptr, float scale = 1.0f);
   // All visits' experts, out[token] += weight * expert(x[token]). Contains one barrier; false: stopped.
   bool run_experts(int thread, const rooftop_experts& layer, const rooftop::Activations& x,
                    const rooftop::Visits& visits, float* out);
