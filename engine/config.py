@@ -43,6 +43,25 @@ MAX_CONTEXT_TOKENS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
+class LongRope:
+    """A rotary embedding stretched for long contexts (LongRoPE): each pair of a head's numbers by a factor of its own.
+
+    Attributes:
+        original_tokens: Sequences up to here use the short factors, longer ones the long factors.
+        short: Divisors of the frequencies [head_dim / 2].
+        long: The same.
+        short_scale: Factor of rotated queries and keys in a short sequence.
+        long_scale: The same in a long one.
+    """
+
+    original_tokens: int
+    short: tuple[float, ...]
+    long: tuple[float, ...]
+    short_scale: float
+    long_scale: float
+
+
+@dataclass(frozen=True, slots=True)
 class Traits:
     """What a model computes beyond what every family here does; as it stands, nothing.
 
@@ -57,6 +76,11 @@ class Traits:
         logit_scale: Factor of the logits.
         shared_size: Width inside the expert that every token visits (Qwen2-MoE); 0 where there is none. Its weight is
             a sigmoid of its own.
+        layer_norm: Whether norms take the mean away and have biases (Phi-3.5-MoE).
+        head_bias: Whether the projection to logits has a bias.
+        router_jitter: How near, in halves of the best score, scores must be to count in the weights of the two chosen
+            experts (sparsemixer, arXiv 2409.12136); None for a softmax over scores.
+        long_rope: How the rotary embedding is stretched; None for not.
     """
 
     qkv_bias: bool = False
@@ -68,6 +92,10 @@ class Traits:
     attention_scale: float | None = None
     logit_scale: float = 1.0
     shared_size: int = 0
+    layer_norm: bool = False
+    head_bias: bool = False
+    router_jitter: float | None = None
+    long_rope: LongRope | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +197,10 @@ class ModelConfig:
         attention = self.hidden_size * (q_width + 2 * kv_width) + q_width * self.hidden_size
         layer = attention + self._small_parameters + self.experts * self.hidden_size
         embeddings = self.vocab_size * self.hidden_size * (1 if self.tie_word_embeddings else 2)
-        return self.layers * layer + embeddings + self.hidden_size
+        ends = (2 if self.traits.layer_norm else 1) * self.hidden_size + (
+            self.vocab_size if self.traits.head_bias else 0
+        )
+        return self.layers * layer + embeddings + ends
 
     @property
     def _small_parameters(self) -> int:
@@ -179,7 +210,7 @@ class ModelConfig:
         normed = (q_width + kv_width if traits.wide_norms else 2 * self.head_dim) if self.query_key_norm else 0
         biases = (q_width + 2 * kv_width if traits.qkv_bias else 0) + (wide if traits.output_bias else 0)
         shared = 3 * wide * traits.shared_size + wide if traits.shared_size else 0
-        return 2 * wide + normed + biases + shared
+        return (4 if traits.layer_norm else 2) * wide + normed + biases + shared
 
     @property
     def dense_bytes(self) -> int:

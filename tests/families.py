@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, GraniteMoeConfig, OlmoeConfig, Qwen2MoeConfig
+from transformers import AutoModelForCausalLM, GraniteMoeConfig, OlmoeConfig, PhimoeConfig, Qwen2MoeConfig
 
 from tests.checkpoints import write_tokenizer
 
@@ -34,8 +34,19 @@ _CONFIGS: Mapping[str, tuple[Any, dict[str, Any]]] = MappingProxyType(
             Qwen2MoeConfig,
             {"num_experts": 6, "moe_intermediate_size": 24, "shared_expert_intermediate_size": 40},
         ),
+        "phimoe": (PhimoeConfig, {"num_local_experts": 6, "attention_bias": True, "lm_head_bias": True}),
     }
 )  # fmt: skip
+
+
+def long_rope(original_tokens: int, head_dim: int = 8) -> dict[str, Any]:
+    """Phi's stretched rotary embedding, its factors growing with the wave, as those of the published model."""
+    pairs = range(head_dim // 2)
+    return {
+        "rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": original_tokens,
+        "short_factor": [1.0 + 0.1 * pair for pair in pairs], "long_factor": [1.0 + 3.0 * pair for pair in pairs],
+        "short_mscale": 1.2, "long_mscale": 1.3,
+    }  # fmt: skip
 
 
 def write_family(folder: Path, family: str, *, dtype: str = "float32", seed: int = 0, **changes: Any) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,17 +21,21 @@ from safetensors.numpy import load_file, save_file
 
 from tests.gguf_files import FLOAT32, STRING, UINT32, Gguf, Tensor, Value, gguf_model
 
-ARCHITECTURES = {"olmoe": "olmoe", "granitemoe": "granitemoe", "qwen2_moe": "qwen2moe"}
-_CONSTANTS = {"olmoe": "OLMOE", "granitemoe": "GRANITE_MOE", "qwen2moe": "QWEN2MOE"}
+ARCHITECTURES = {"olmoe": "olmoe", "granitemoe": "granitemoe", "qwen2_moe": "qwen2moe", "phimoe": "phimoe"}
+_CONSTANTS = {"olmoe": "OLMOE", "granitemoe": "GRANITE_MOE", "qwen2moe": "QWEN2MOE", "phimoe": "PHIMOE"}
 _EXPERT = re.compile(r"(.*\.experts)\.(\d+)\.(\w+\.weight)")
-_SMALL = re.compile(r".*(router|mlp\.gate|shared_expert_gate|norm)\b.*|.*\.bias")
+_SMALL = re.compile(r".*(router|moe\.gate|mlp\.gate|shared_expert_gate|norm)\b.*|.*\.bias")
 
 Array = NDArray[Any]
 Kind = gguf.GGMLQuantizationType
 
 
 def write_family_gguf(
-    folder: Path, path: Path, stored: str = "F32", extra: Mapping[str, Value] = MappingProxyType({})
+    folder: Path,
+    path: Path,
+    stored: str = "F32",
+    extra: Mapping[str, Value] = MappingProxyType({}),
+    long_factors: Sequence[float] | None = (),
 ) -> Path:
     """Write the model of a folder as GGUF; returns a folder of what its weights mean.
 
@@ -40,6 +44,7 @@ def write_family_gguf(
         path: The file to write.
         stored: The format of every matrix but routers.
         extra: More metadata, without the architecture's name before it.
+        long_factors: To write instead of the config's; None leaves them out.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     architecture = ARCHITECTURES[config["model_type"]]
@@ -59,6 +64,12 @@ def write_family_gguf(
         block_columns, block_bytes = gguf.GGML_QUANT_SIZES[kind]
         columns = rows.view(np.uint8).shape[-1] // block_bytes * block_columns
         model.tensors.append(Tensor(target, (*rows.shape[:-1], columns), rows.tobytes(), int(kind)))
+    for key in ("short", "long") if "long_factor" in config["rope_parameters"] else ():
+        given = long_factors if key == "long" else ()
+        if given is None:
+            continue
+        factors = np.array(given or config["rope_parameters"][f"{key}_factor"], dtype=np.float32)
+        model.tensors.append(Tensor(f"rope_factors_{key}.weight", factors.shape, factors.tobytes(), int(Kind.F32)))
     path.write_bytes(model.encode())
     out = path.with_name(f"{path.stem}-meant")
     shutil.copytree(folder, out)
@@ -103,12 +114,14 @@ def _metadata(config: dict[str, Any], architecture: str) -> list[tuple[str, Valu
         "expert_count": experts,
         "expert_used_count": config["num_experts_per_tok"],
         "vocab_size": config["vocab_size"],
+        "rope.scaling.original_context_length": config.get("original_max_position_embeddings"),
         "expert_feed_forward_length": config.get("moe_intermediate_size"),
         "expert_shared_feed_forward_length": config.get("shared_expert_intermediate_size"),
     }
     factors = {
         "attention.layer_norm_rms_epsilon": config["rms_norm_eps"],
         "rope.freq_base": config["rope_parameters"]["rope_theta"],
+        "rope.scaling.attn_factor": config["rope_parameters"].get("short_mscale"),
         "embedding_scale": config.get("embedding_multiplier"),
         "residual_scale": config.get("residual_multiplier"),
         "attention.scale": config.get("attention_multiplier"),

@@ -6,14 +6,16 @@ Whatever is not said here is as in Mixtral. `CONTRIBUTING.md` tells how to add a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
-from engine.checkpoint.fields import MAX_INTERMEDIATE, Fields
-from engine.config import Traits
+from engine.checkpoint.fields import MAX_HEADS, MAX_HIDDEN, MAX_INTERMEDIATE, MAX_POSITIONS, Fields
+from engine.config import LongRope, Traits
 
 MAX_FACTOR = 1e6
+PHI_JITTER = 0.01
+ORIGINAL_TOKENS = "original_max_position_embeddings"
 
 Renames = tuple[tuple[str, str], ...]
 ReadTraits = Callable[[Fields, str], Traits]
@@ -52,6 +54,7 @@ class Family:
         gguf_normalise_top_k: The same for a GGUF file, where llama.cpp has it fixed.
         rows_alternate: Whether llama.cpp's converter makes the two halves of each query and key head alternate.
         slides: Whether config.json's sliding window counts: always, where use_sliding_window asks for it, or never.
+        ropes: Kinds of rotary embedding (rope_type) that are run.
         names: How safetensors files call tensors: the engine's word and the file's.
         stacked: Where safetensors files hold a layer's experts in two tensors, gate above up and down, their names.
         plain: Fields of config.json that must have one of these values, the first where they are missing.
@@ -73,6 +76,7 @@ class Family:
     gguf_normalise_top_k: bool = True
     rows_alternate: bool = False
     slides: Literal["always", "asked", "never"] = "never"
+    ropes: tuple[str, ...] = ("default",)
     names: Renames = ()
     stacked: tuple[str, str] | None = None
     plain: Plain = ()
@@ -131,6 +135,42 @@ def _gguf_qwen2_moe(fields: Fields, prefix: str) -> Traits:
     return Traits(qkv_bias=True, shared_size=shared)
 
 
+def _phimoe(fields: Fields, _prefix: str) -> Traits:
+    """Phi-3.5-MoE's norms, biases, routing and rotary embedding."""
+    biased = fields.flag("attention_bias")
+    return Traits(
+        qkv_bias=biased,
+        output_bias=biased,
+        layer_norm=True,
+        head_bias=fields.flag("lm_head_bias"),
+        router_jitter=fields.number("router_jitter_noise", 0.0, 1.0, PHI_JITTER),
+        long_rope=_long_rope(fields),
+    )
+
+
+def _long_rope(fields: Fields) -> LongRope | None:
+    """What config.json says of LongRoPE, None where the rotary embedding is plain."""
+    content = fields.content.get("rope_scaling") or fields.content.get("rope_parameters") or {}
+    if (content.get("rope_type") or content.get("type") or "default") == "default":
+        return None
+    rope = replace(fields, content=content)
+    named = rope if ORIGINAL_TOKENS in content else fields
+    hidden = fields.integer("hidden_size", 1, MAX_HIDDEN)
+    pairs = hidden // fields.integer("num_attention_heads", 1, MAX_HEADS) // 2
+    return LongRope(
+        original_tokens=named.integer(ORIGINAL_TOKENS, 1, MAX_POSITIONS),
+        short=rope.numbers("short_factor", pairs, 1e-6, MAX_FACTOR),
+        long=rope.numbers("long_factor", pairs, 1e-6, MAX_FACTOR),
+        short_scale=rope.number("short_mscale", 1e-6, MAX_FACTOR),
+        long_scale=rope.number("long_mscale", 1e-6, MAX_FACTOR),
+    )
+
+
+def _gguf_phimoe(_fields: Fields, _prefix: str) -> Traits:
+    """The same, all fixed; the factors of LongRoPE are tensors, which `gguf_config` reads."""
+    return Traits(qkv_bias=True, output_bias=True, layer_norm=True, head_bias=True, router_jitter=PHI_JITTER)
+
+
 _GRANITE_SCALES = ("embedding_scale", "residual_scale", "attention.scale", "logit_scale")
 _NO_WINDOW: Plain = (("sliding_window", (None, 0)),)
 
@@ -162,6 +202,11 @@ _ALL = (
         rows_alternate=True, names=((".block_sparse_moe.gate.", ".block_sparse_moe.router.layer."),),
         stacked=(".block_sparse_moe.input_linear.weight", ".block_sparse_moe.output_linear.weight"),
         plain=_NO_WINDOW, traits=_granite, gguf_traits=_gguf_granite, gguf_scales=_GRANITE_SCALES,
+    ),
+    Family(
+        "phimoe", "Phi-3.5-MoE", "PhiMoEForCausalLM", "phimoe",
+        rope_theta=1e6, rms_norm_eps=1e-5, slides="always", ropes=("default", "longrope"),
+        plain=(("num_experts_per_tok", (2,)),), traits=_phimoe, gguf_traits=_gguf_phimoe,
     ),
 )  # fmt: skip
 FAMILIES: Mapping[str, Family] = MappingProxyType({family.name: family for family in _ALL})

@@ -57,6 +57,15 @@ class Fields:
             raise self.refusal(name, value, f"not a number from {low:g} to {high:g}")
         return float(value)
 
+    def numbers(self, name: str, count: int, low: float, high: float) -> tuple[float, ...]:
+        """So many numbers, each in low..high."""
+        values = self._given(name)
+        if not isinstance(values, list) or len(values) != count:
+            raise self.refusal(name, values, f"not a list of {count} numbers")
+        if not all(type(value) in (int, float) and low <= value <= high for value in values):
+            raise self.refusal(name, values, f"not all of them numbers from {low:g} to {high:g}")
+        return tuple(map(float, values))
+
     def flag(self, name: str) -> bool:
         """A boolean, false where it is missing."""
         value = self.content.get(name, False)

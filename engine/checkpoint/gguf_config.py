@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from engine.checkpoint.families import BY_GGUF_NAME, CHOOSE_SUPPORTED, Family
+import numpy as np
+
+from engine.checkpoint.families import BY_GGUF_NAME, CHOOSE_SUPPORTED, FAMILIES, MAX_FACTOR, Family
 from engine.checkpoint.fields import (
     MAX_EXPERTS,
     MAX_HEAD_DIM,
@@ -27,15 +29,16 @@ from engine.checkpoint.fields import (
     screen_name,
 )
 from engine.checkpoint.gguf_model import GgufModel, stem
-from engine.checkpoint.gguf_tensors import EMBEDDING, HEAD, expert_formats, map_tensors
+from engine.checkpoint.gguf_tensors import EMBEDDING, HEAD, LONG_FACTORS, SHORT_FACTORS, expert_formats, map_tensors
 from engine.checkpoint.tensor_names import is_expert
-from engine.checkpoint.tensor_reader import TensorEntry
+from engine.checkpoint.tensor_reader import TensorEntry, TensorReader
 from engine.checkpoint.untrusted import quote
-from engine.config import DTYPE_FORMATS, DTypeName, ModelConfig
+from engine.config import DTYPE_FORMATS, DTypeName, LongRope, ModelConfig
 from engine.errors import CheckpointError, UnsupportedModelError
 from engine.quant.formats import FORMATS
 
 ARCHITECTURE = "general.architecture"
+DOWNLOAD_FROM_PUBLISHER = "Download the model again from its publisher."
 DEFAULT_ROPE_THETA = 1e4
 BLOCK_DTYPE: DTypeName = "bfloat16"  # beside weights in blocks
 
@@ -75,7 +78,7 @@ def read_gguf_config(model: GgufModel) -> tuple[ModelConfig, dict[str, TensorEnt
         CheckpointError: A key or a tensor is missing, or a number is outside its limits.
         UnsupportedModelError: A sound file of a model that this engine does not run.
     """
-    config = _read_shape(model)
+    config = _with_long_rope(model, _read_shape(model))
     tensors = map_tensors(model, config)
     experts = Counter(entry.format for name, entry in tensors.items() if is_expert(name))
     most_common = experts.most_common(1)[0][0]
@@ -89,6 +92,47 @@ def read_gguf_config(model: GgufModel) -> tuple[ModelConfig, dict[str, TensorEnt
         expert_formats=expert_formats(config, tensors),
         dense_packed_bytes=sum(_packed_bytes(entry) for name, entry in tensors.items() if not is_expert(name)),
     ), tensors
+
+
+def _with_long_rope(model: GgufModel, config: ModelConfig) -> ModelConfig:
+    """The same, with the factors of a stretched rotary embedding, which are tensors, where the family may have them."""
+    entries = {name: model.tensors[name] for name in (SHORT_FACTORS, LONG_FACTORS) if name in model.tensors}
+    if "longrope" not in FAMILIES[config.family].ropes or not entries:
+        return config
+    fields = Fields(model.metadata, f"The metadata of {quote(model.path.name)}", DOWNLOAD_FROM_PUBLISHER)
+    prefix = f"{FAMILIES[config.family].gguf}.rope.scaling"
+    scale = fields.number(f"{prefix}.attn_factor", 1e-6, MAX_FACTOR, 1.0)
+    rope = LongRope(
+        original_tokens=fields.integer(f"{prefix}.original_context_length", 1, MAX_POSITIONS),
+        short=_read_factors(model, SHORT_FACTORS, config.head_dim // 2),
+        long=_read_factors(model, LONG_FACTORS, config.head_dim // 2),
+        short_scale=scale,
+        long_scale=scale,
+    )
+    return replace(config, traits=replace(config.traits, long_rope=rope))
+
+
+def _read_factors(model: GgufModel, name: str, count: int) -> tuple[float, ...]:
+    """So many numbers out of a small tensor."""
+    entry = model.tensors.get(name)
+    if entry is None or entry.shape != (count,) or entry.format != "F32":
+        what = "is missing from" if entry is None else f"is {entry.format} {quote(list(entry.shape))} in"
+        raise CheckpointError(
+            f"Tensor {quote(name)} {what} {quote(model.path.name)}, which needs {count} F32 numbers there.",
+            DOWNLOAD_FROM_PUBLISHER,
+        )
+    values = np.empty(count, dtype="<f4")
+    reader = TensorReader()
+    try:
+        reader.read(entry, values.data)
+    finally:
+        reader.close()
+    if not (np.isfinite(values).all() and (values > 0).all()):
+        raise CheckpointError(
+            f"Tensor {quote(name)} in {quote(entry.file.name)} holds factors that are not above 0.",
+            DOWNLOAD_FROM_PUBLISHER,
+        )
+    return tuple(values.tolist())
 
 
 def _read_shape(model: GgufModel) -> ModelConfig:

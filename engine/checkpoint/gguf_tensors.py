@@ -39,6 +39,11 @@ _NAMES: Mapping[str, str] = MappingProxyType(
         "self_attn.k_norm.weight": "attn_k_norm.weight",
         "post_attention_layernorm.weight": "ffn_norm.weight",
         "block_sparse_moe.gate.weight": "ffn_gate_inp.weight",
+        tensor_names.FINAL_NORM_BIAS: "output_norm.bias",
+        tensor_names.HEAD_BIAS: "output.bias",
+        "input_layernorm.bias": "attn_norm.bias",
+        "post_attention_layernorm.bias": "ffn_norm.bias",
+        "self_attn.o_proj.bias": "attn_output.bias",
         "self_attn.q_proj.bias": "attn_q.bias",
         "self_attn.k_proj.bias": "attn_k.bias",
         "self_attn.v_proj.bias": "attn_v.bias",
@@ -48,7 +53,8 @@ _NAMES: Mapping[str, str] = MappingProxyType(
         "block_sparse_moe.shared_expert_gate.weight": "ffn_gate_inp_shexp.weight",
     }
 )
-_ROPE_FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
+LONG_FACTORS, SHORT_FACTORS = "rope_factors_long.weight", "rope_factors_short.weight"
+_ROPE_FACTORS = ("rope_freqs.weight", LONG_FACTORS, SHORT_FACTORS)
 _IGNORED_SUFFIX = ".attn_rot_embd.weight"
 _DOWNLOAD = "Download the model again from its publisher."
 
@@ -162,7 +168,8 @@ def _mark_permuted(mapped: dict[str, TensorEntry], name: str, heads: int) -> Non
 
 def _refuse_unknown(model: GgufModel, config: ModelConfig, name: str) -> None:
     """Refuse a tensor that would change what the model computes."""
-    if name.endswith(_IGNORED_SUFFIX):
+    read_already = config.traits.long_rope is not None and name in (LONG_FACTORS, SHORT_FACTORS)
+    if name.endswith(_IGNORED_SUFFIX) or read_already:
         return
     if name in _ROPE_FACTORS:
         raise UnsupportedModelError(

@@ -72,7 +72,7 @@ def read_model_config(folder: Path) -> ModelConfig:
         vocab_size=fields.integer("vocab_size", 1, MAX_VOCAB),
         max_position_embeddings=fields.integer("max_position_embeddings", 1, MAX_POSITIONS),
         rms_norm_eps=fields.number("rms_norm_eps", 1e-12, 1.0, family.rms_norm_eps),
-        rope_theta=_rope_theta(fields, family.rope_theta),
+        rope_theta=_rope_theta(fields, family),
         sliding_window=_sliding_window(fields, family),
         tie_word_embeddings=fields.flag("tie_word_embeddings"),
         dtype=_dtype(content),
@@ -172,8 +172,8 @@ def _head_dim(fields: Fields, hidden: int, heads: int) -> int:
     return head_dim
 
 
-def _rope_theta(fields: Fields, default: float) -> float:
-    """The base of the rotary embedding; only the plain kind is supported.
+def _rope_theta(fields: Fields, family: Family) -> float:
+    """The base of the rotary embedding; only the kinds that the family names are supported.
 
     Reads `rope_parameters` (transformers 5) and `rope_theta` with `rope_scaling` (before), in transformers' order.
     """
@@ -181,15 +181,16 @@ def _rope_theta(fields: Fields, default: float) -> float:
     if not isinstance(rope, dict):
         raise fields.refusal("rope_parameters", rope, "not an object")
     kind = rope.get("rope_type") or rope.get("type") or "default"
-    plain = kind == "default" and not any(isinstance(value, dict) for value in rope.values())
+    plain = kind in family.ropes and not any(isinstance(value, dict) for value in rope.values())
     partial = rope.get("partial_rotary_factor", fields.content.get("partial_rotary_factor"))
     if not plain or partial not in (None, 1):
         raise UnsupportedModelError(
-            f"{CONFIG} asks for the rotary embedding {quote(rope)}, of which only rope_type 'default' is supported.",
+            f"{CONFIG} asks for the rotary embedding {quote(rope)}, of which only rope_type "
+            f"{' or '.join(map(quote, family.ropes))} is supported.",
             CHOOSE_SUPPORTED,
         )
     source = replace(fields, content=rope) if "rope_theta" in rope else fields
-    return source.number("rope_theta", 1.0, MAX_ROPE_THETA, default)
+    return source.number("rope_theta", 1.0, MAX_ROPE_THETA, family.rope_theta)
 
 
 def _dtype(content: dict[str, Any]) -> DTypeName:

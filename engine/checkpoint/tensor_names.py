@@ -20,6 +20,8 @@ AttentionPart = Literal["q", "k", "v", "o"]
 EMBEDDING = "model.embed_tokens.weight"
 FINAL_NORM = "model.norm.weight"
 HEAD = "lm_head.weight"
+FINAL_NORM_BIAS = "model.norm.bias"
+HEAD_BIAS = "lm_head.bias"
 EXPERT_PARTS: tuple[ExpertPart, ...] = ("w1", "w2", "w3")
 
 
@@ -41,6 +43,16 @@ def attention_norm(layer: int) -> str:
 def expert_norm(layer: int) -> str:
     """The norm before the experts [H]."""
     return f"model.layers.{layer}.post_attention_layernorm.weight"
+
+
+def attention_norm_bias(layer: int) -> str:
+    """The bias of the norm before attention [H], where norms have one."""
+    return f"model.layers.{layer}.input_layernorm.bias"
+
+
+def expert_norm_bias(layer: int) -> str:
+    """The bias of the norm before the experts [H], where norms have one."""
+    return f"model.layers.{layer}.post_attention_layernorm.bias"
 
 
 def query_norm(layer: int) -> str:
@@ -101,6 +113,10 @@ def dense_tensors(config: ModelConfig) -> Iterator[tuple[str, Shape]]:
     yield FINAL_NORM, (wide,)
     if not config.tie_word_embeddings:
         yield HEAD, (config.vocab_size, wide)
+    if config.traits.head_bias:
+        yield HEAD_BIAS, (config.vocab_size,)
+    if config.traits.layer_norm:
+        yield FINAL_NORM_BIAS, (wide,)
     for layer in range(config.layers):
         yield from _dense_layer(config, layer)
 
@@ -125,6 +141,9 @@ def _dense_layer(config: ModelConfig, layer: int) -> Iterator[tuple[str, Shape]]
     yield attention(layer, "v"), (kv_width, wide)
     yield attention(layer, "o"), (wide, q_width)
     traits = config.traits
+    if traits.layer_norm:
+        yield attention_norm_bias(layer), (wide,)
+        yield expert_norm_bias(layer), (wide,)
     if traits.qkv_bias:
         yield attention_bias(layer, "q"), (q_width,)
         yield attention_bias(layer, "k"), (kv_width,)

@@ -61,6 +61,7 @@ class LayerRef(ctypes.Structure):
 
     _fields_ = (
         ("attention_norm", c_void_p),
+        ("attention_norm_bias", c_void_p),
         ("query", MatrixRef),
         ("key", MatrixRef),
         ("value", MatrixRef),
@@ -70,6 +71,7 @@ class LayerRef(ctypes.Structure):
         ("query_norm", c_void_p),
         ("key_norm", c_void_p),
         ("expert_norm", c_void_p),
+        ("expert_norm_bias", c_void_p),
         ("router", MatrixRef),
         ("experts", ExpertsRef),
         ("shared", ExpertsRef),
@@ -89,10 +91,13 @@ class ModelRef(ctypes.Structure):
         ("epsilon", c_float),
         ("wide_norms", c_int32),
         *((name, c_float) for name in ("embedding_scale", "residual_scale", "query_scale", "clip")),
+        *((name, c_float) for name in ("rotation_scale", "router_jitter")),
         ("inverse_frequencies", c_void_p),
         ("embedding", MatrixRef),
         ("head", MatrixRef),
         ("norm", c_void_p),
+        ("norm_bias", c_void_p),
+        ("head_bias", c_void_p),
         ("layer", POINTER(LayerRef)),
     )
 

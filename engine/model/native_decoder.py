@@ -22,6 +22,7 @@ from engine.experts.store import ExpertStore
 from engine.kernels.cpu_library import CpuPool, ExpertsRef, LayerRef, MatrixRef, ModelRef, TraceRef
 from engine.model.kv_cache import KVCache
 from engine.model.native_weights import NativeLayer, NativeSharedExpert, NativeWeights, reference
+from engine.model.rotary import rotation_frequencies
 from engine.quant.formats import FORMATS
 
 Check = Callable[[], None]
@@ -51,8 +52,7 @@ class NativeDecoder:
         """See the class."""
         self._model, self._weights, self._store = model, weights, store
         self._record, self._pool = record, pool
-        half = torch.arange(0, model.head_dim, 2, dtype=torch.float32) / model.head_dim
-        self._inverse_frequencies = 1.0 / model.rope_theta**half
+        self._inverse_frequencies, self._rotation_scale = rotation_frequencies(model, 1)
         self.cache = cache
 
     @property
@@ -68,6 +68,18 @@ class NativeDecoder:
             *(self._layer_reference(index, layer) for index, layer in enumerate(self._weights.layers))
         )
         self._reference = self._model_reference()
+
+    def expect(self, sequence_tokens: int) -> None:
+        """Prepare for a sequence of at most so many tokens; forgets the one in the cache if that turns them otherwise.
+
+        Args:
+            sequence_tokens: Prompt and reply.
+        """
+        frequencies, scale = rotation_frequencies(self._model, sequence_tokens)
+        if scale != self._rotation_scale or not torch.equal(frequencies, self._inverse_frequencies):
+            self._inverse_frequencies, self._rotation_scale = frequencies, scale
+            self._reference = self._model_reference()
+            self.cache.tokens.clear()
 
     def forward(self, tokens: list[int], check: Check) -> Generator[None, None, torch.Tensor]:
         """Append tokens to the sequence in the cache; a prompt pauses after every layer, a single token after the last.
@@ -179,6 +191,7 @@ class NativeDecoder:
         """One layer as the library takes it."""
         return LayerRef(
             layer.attention_norm.data_ptr(),
+            _address(layer.attention_norm_bias),
             reference(layer.query),
             reference(layer.key),
             reference(layer.value),
@@ -188,6 +201,7 @@ class NativeDecoder:
             _address(layer.query_norm),
             _address(layer.key_norm),
             layer.expert_norm.data_ptr(),
+            _address(layer.expert_norm_bias),
             reference(layer.router),
             experts_reference(self._store, index),
             *_shared_reference(layer.shared),
@@ -218,10 +232,14 @@ class NativeDecoder:
             residual_scale=traits.residual_scale,
             query_scale=1.0 if scale is None else scale * math.sqrt(model.head_dim),
             clip=traits.clip_qkv or 0.0,
+            rotation_scale=self._rotation_scale,
+            router_jitter=-1.0 if traits.router_jitter is None else traits.router_jitter,
             inverse_frequencies=self._inverse_frequencies.data_ptr(),
             embedding=reference(weights.embedding),
             head=reference(weights.head),
             norm=weights.norm.data_ptr(),
+            norm_bias=_address(weights.norm_bias),
+            head_bias=_address(weights.head_bias),
             layer=ctypes.cast(self._layers, ctypes.POINTER(LayerRef)),
         )
 

@@ -51,6 +51,8 @@ class NativeLayer:
         qkv_bias: fp32 [(N + 2K) * D]; None where there is none.
         output_bias: fp32 [H]; None where there is none.
         shared: None where there is none.
+        attention_norm_bias: fp32 [H]; None where norms have none.
+        expert_norm_bias: fp32 [H]; None where norms have none.
     """
 
     attention_norm: torch.Tensor
@@ -65,6 +67,8 @@ class NativeLayer:
     qkv_bias: torch.Tensor | None = None
     output_bias: torch.Tensor | None = None
     shared: NativeSharedExpert | None = None
+    attention_norm_bias: torch.Tensor | None = None
+    expert_norm_bias: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +80,16 @@ class NativeWeights:
         layers: One entry per layer.
         norm: fp32 [H].
         head: [V, H]; the embedding itself when tied.
+        norm_bias: fp32 [H]; None where norms have none.
+        head_bias: fp32 [V]; None where there is none.
     """
 
     embedding: PackedMatrix
     layers: tuple[NativeLayer, ...]
     norm: torch.Tensor
     head: PackedMatrix
+    norm_bias: torch.Tensor | None = None
+    head_bias: torch.Tensor | None = None
 
 
 def reference(matrix: PackedMatrix) -> MatrixRef:
@@ -109,7 +117,9 @@ def load_native_dense(checkpoint: Checkpoint, device: Device, progress: Progress
         layers = tuple(_load_layer(model, index, loader) for index in range(model.layers))
         head = embedding if model.tie_word_embeddings else loader.matrix(tensor_names.HEAD)
         norm = loader.vector(tensor_names.FINAL_NORM)
-    return NativeWeights(embedding, layers, norm, head)
+        norm_bias = loader.vector(tensor_names.FINAL_NORM_BIAS) if model.traits.layer_norm else None
+        head_bias = loader.vector(tensor_names.HEAD_BIAS) if model.traits.head_bias else None
+    return NativeWeights(embedding, layers, norm, head, norm_bias, head_bias)
 
 
 def _load_layer(model: ModelConfig, index: int, loader: _Loader) -> NativeLayer:
@@ -130,6 +140,8 @@ def _load_layer(model: ModelConfig, index: int, loader: _Loader) -> NativeLayer:
         qkv_bias=loader.vector(*biases) if traits.qkv_bias else None,
         output_bias=loader.vector(tensor_names.attention_bias(index, "o")) if traits.output_bias else None,
         shared=_load_shared(index, loader) if traits.shared_size else None,
+        attention_norm_bias=loader.vector(tensor_names.attention_norm_bias(index)) if traits.layer_norm else None,
+        expert_norm_bias=loader.vector(tensor_names.expert_norm_bias(index)) if traits.layer_norm else None,
     )
 
 

@@ -47,6 +47,8 @@ class LayerWeights:
         qkv_bias: [(N + 2K) * D]; None where there is none.
         output_bias: [H]; None where there is none.
         shared: None where there is none.
+        attention_norm_bias: [H]; None where norms have none.
+        expert_norm_bias: [H]; None where norms have none.
     """
 
     attention_norm: torch.Tensor
@@ -59,6 +61,8 @@ class LayerWeights:
     qkv_bias: torch.Tensor | None = None
     output_bias: torch.Tensor | None = None
     shared: SharedExpert | None = None
+    attention_norm_bias: torch.Tensor | None = None
+    expert_norm_bias: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +74,16 @@ class DenseWeights:
         layers: One entry per layer.
         norm: [H].
         head: [V, H]; the embedding itself when tied.
+        norm_bias: [H]; None where norms have none.
+        head_bias: [V]; None where there is none.
     """
 
     embedding: torch.Tensor
     layers: tuple[LayerWeights, ...]
     norm: torch.Tensor
     head: torch.Tensor
+    norm_bias: torch.Tensor | None = None
+    head_bias: torch.Tensor | None = None
 
 
 def load_dense(checkpoint: Checkpoint, device: Device, progress: Progress) -> DenseWeights:
@@ -108,7 +116,9 @@ def load_dense(checkpoint: Checkpoint, device: Device, progress: Progress) -> De
         layers = tuple(_load_layer(model, layer, place) for layer in range(model.layers))
         norm = place(tensor_names.FINAL_NORM)
         head = embedding if model.tie_word_embeddings else place(tensor_names.HEAD)
-    return DenseWeights(embedding, layers, norm, head)
+        norm_bias = place(tensor_names.FINAL_NORM_BIAS) if model.traits.layer_norm else None
+        head_bias = place(tensor_names.HEAD_BIAS) if model.traits.head_bias else None
+    return DenseWeights(embedding, layers, norm, head, norm_bias, head_bias)
 
 
 def _load_layer(model: ModelConfig, layer: int, place: Callable[..., torch.Tensor]) -> LayerWeights:
@@ -128,6 +138,8 @@ def _load_layer(model: ModelConfig, layer: int, place: Callable[..., torch.Tenso
         else None,
         output_bias=place(tensor_names.attention_bias(layer, "o")) if traits.output_bias else None,
         shared=_load_shared(layer, place) if traits.shared_size else None,
+        attention_norm_bias=place(tensor_names.attention_norm_bias(layer)) if traits.layer_norm else None,
+        expert_norm_bias=place(tensor_names.expert_norm_bias(layer)) if traits.layer_norm else None,
     )
 
 

@@ -2,6 +2,7 @@
 //
 // With one token every thread works out the small steps (norm, int8, choice of experts) for itself, which is cheaper
 // than waiting for another; with many they are shared out by token.
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <new>
@@ -13,6 +14,27 @@ using namespace rooftop;
 namespace {
 
 constexpr int kAttentionTokens = 32;  // queries of one item of a prompt's attention
+
+// A sum in 8 parts, which a compiler may do side by side.
+template <class Term> float sum_of(int n, Term term) {
+  float sums[8] = {}, sum = 0;
+  int i = 0;
+  for (; i + 8 <= n; i += 8)
+    for (int j = 0; j < 8; j++) sums[j] += term(i + j);
+  for (; i < n; i++) sums[0] += term(i);
+  for (float part : sums) sum += part;
+  return sum;
+}
+
+// RMS norm, or a layer norm where there is a bias.
+void norm_row(const Kernels& kernels, const float* x, const float* weight, const float* bias, float epsilon, int n,
+              float* out) {
+  if (!bias) return kernels.rms_norm(x, weight, epsilon, n, out);
+  const float mean = sum_of(n, [&](int i) { return x[i]; }) / float(n);
+  const float variance = sum_of(n, [&](int i) { return (x[i] - mean) * (x[i] - mean); }) / float(n);
+  const float scale = 1.0f / std::sqrt(variance + epsilon);
+  for (int i = 0; i < n; i++) out[i] = (x[i] - mean) * scale * weight[i] + bias[i];
+}
 
 class Forward {
  public:
@@ -64,7 +86,7 @@ class Forward {
       float* cosines = rotation_ + size_t(t) * m_.dim;
       for (int d = 0; d < half; d++) {
         const float angle = float(start_ + t) * m_.inverse_frequencies[d];
-        cosines[d] = std::cos(angle), cosines[half + d] = std::sin(angle);
+        cosines[d] = m_.rotation_scale * std::cos(angle), cosines[half + d] = m_.rotation_scale * std::sin(angle);
       }
     });
     return p_.pool.barrier();
@@ -79,7 +101,7 @@ class Forward {
   bool layer(int thread, const rooftop_layer& w, int index) {
     Activations x;
     const bool int8 = needs_int8(w.query) || needs_int8(w.key) || needs_int8(w.value);
-    if (!normed(thread, w.attention_norm, int8, &x)) return false;
+    if (!normed(thread, w.attention_norm, w.attention_norm_bias, int8, &x)) return false;
     const int q = pairs(w.query.rows), k = q + pairs(w.key.rows), v = k + pairs(w.value.rows);
     p_.pool.each(thread, v, [&](int item) {
       const rooftop_matrix& matrix = item < q ? w.query : item < k ? w.key : w.value;
@@ -100,7 +122,7 @@ class Forward {
     const bool shared_int8 = w.shared.data && (needs_int8(w.shared.gate) || needs_int8(w.shared.up));
     const bool experts_int8 =
         needs_int8(w.experts.gate) || needs_int8(w.experts.up) || needs_int8(w.router) || shared_int8;
-    if (!normed(thread, w.expert_norm, experts_int8, &x)) return false;
+    if (!normed(thread, w.expert_norm, w.expert_norm_bias, experts_int8, &x)) return false;
     p_.pool.each(thread, pairs(w.router.rows), [&](int item) {
       p_.multiply(thread, w.router, 0, item, x, tokens_, scores_, size_t(m_.experts), false);
     });
@@ -109,21 +131,21 @@ class Forward {
     return experts(thread, w, index, x);
   }
 
-  // RMS norm of the residual stream, as fp32 and, where wanted, as int8.
-  bool normed(int thread, const float* weight, bool int8, Activations* x) {
+  // Norm of the residual stream, as fp32 and, where wanted, as int8.
+  bool normed(int thread, const float* weight, const float* bias, bool int8, Activations* x) {
     const int n = m_.hidden;
     const size_t row_groups = size_t(groups_of(n));
     if (tokens_ == 1) {
       float* values = p_.space[thread].values.of<float>(size_t(n));
       QuantisedGroup* codes = p_.space[thread].quantised.of<QuantisedGroup>(row_groups);
-      k_.rms_norm(hidden_, weight, m_.epsilon, n, values);
+      norm_row(k_, hidden_, weight, bias, m_.epsilon, n, values);
       if (int8) k_.quantise(values, n, codes);
       *x = {values, size_t(n), codes, n};
       return true;
     }
     p_.pool.each(thread, tokens_, [&](int t) {
       float* values = normed_ + size_t(t) * n;
-      k_.rms_norm(hidden_ + size_t(t) * n, weight, m_.epsilon, n, values);
+      norm_row(k_, hidden_ + size_t(t) * n, weight, bias, m_.epsilon, n, values);
       if (int8) k_.quantise(values, n, quantised_ + t * row_groups);
     });
     *x = {normed_, size_t(n), quantised_, n};
@@ -228,6 +250,7 @@ class Forward {
 
   // The experts of one token, the largest score first, and their weights.
   void choose(const float* scores, int32_t* chosen, float* weights) const {
+    if (m_.router_jitter >= 0) return choose_sparsely(scores, chosen, weights);
     float total = 0;
     for (int i = 0; i < m_.experts_per_token; i++) {
       int best = -1;
@@ -245,6 +268,22 @@ class Forward {
       for (int e = 0; e < m_.experts; e++) total += std::exp(scores[e] - scores[chosen[0]]);
     }
     for (int i = 0; i < m_.experts_per_token; i++) weights[i] *= m_.residual_scale / total;
+  }
+
+  // Sparsemixer: each weight is a softmax over the scores near the best one of those that are left.
+  void choose_sparsely(const float* scores, int32_t* chosen, float* weights) const {
+    for (int i = 0; i < m_.experts_per_token; i++) {
+      const auto taken = [&](int e) { return std::find(chosen, chosen + i, e) != chosen + i; };
+      int best = -1;
+      for (int e = 0; e < m_.experts; e++)
+        if (!taken(e) && (best < 0 || scores[e] > scores[best])) best = e;
+      float total = 0;
+      for (int e = 0; e < m_.experts; e++) {
+        const float distance = (scores[best] - scores[e]) / std::max(std::fabs(scores[e]), scores[best]);
+        if (!taken(e) && !(distance > 2 * m_.router_jitter)) total += std::exp(scores[e] - scores[best]);
+      }
+      chosen[i] = best, weights[i] = m_.residual_scale / total;
+    }
   }
 
   // The expert that every token visits, each with a weight of its own.
@@ -267,14 +306,8 @@ class Forward {
   }
 
   float shared_weight(const float* gate, const float* values) const {
-    float sums[8] = {};
-    int i = 0;
-    for (; i + 8 <= m_.hidden; i += 8)
-      for (int j = 0; j < 8; j++) sums[j] += gate[i + j] * values[i + j];
-    for (; i < m_.hidden; i++) sums[0] += gate[i] * values[i];
-    float sum = 0;
-    for (float part : sums) sum += part;
-    return m_.residual_scale / (1.0f + std::exp(-sum));
+    const float score = sum_of(m_.hidden, [&](int i) { return gate[i] * values[i]; });
+    return m_.residual_scale / (1.0f + std::exp(-score));
   }
 
   bool experts(int thread, const rooftop_layer& w, int index, const Activations& x) {
@@ -373,12 +406,14 @@ ROOFTOP_API int rooftop_logits(rooftop_pool* pool, const rooftop_model* model, c
   const Activations x = {values, size_t(n), codes, n};
   auto job = [&](int thread) {
     pool->pool.each(thread, tokens, [&](int t) {
-      pool->kernels->rms_norm(hidden + size_t(t) * n, model->norm, model->epsilon, n, values + size_t(t) * n);
+      norm_row(*pool->kernels, hidden + size_t(t) * n, model->norm, model->norm_bias, model->epsilon, n,
+               values + size_t(t) * n);
       if (needs_int8(model->head)) pool->kernels->quantise(values + size_t(t) * n, n, codes + t * row_groups);
     });
     if (!pool->pool.barrier()) return;
     pool->pool.each(thread, pairs(model->head.rows), [&](int item) {
-      pool->multiply(thread, model->head, 0, item, x, tokens, logits, size_t(model->head.rows), false);
+      pool->multiply(thread, model->head, 0, item, x, tokens, logits, size_t(model->head.rows), false,
+                     model->head_bias);
     });
   };
   return pool->pool.run(job, stop);

@@ -17,7 +17,7 @@ from engine.kernels.cpu_library import available_isas
 from engine.messages import Token
 from engine.model.weights import load_dense
 from tests.engine.shapes import simulated_budget
-from tests.families import write_family
+from tests.families import long_rope, write_family
 from tests.family_gguf import write_family_gguf
 from tests.oracle import oracle_greedy, oracle_logits
 
@@ -35,9 +35,13 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "granitemoe, tied": ("granitemoe", {"tie_word_embeddings": True}),
     "qwen2_moe": ("qwen2_moe", {}),
     "qwen2_moe, unbiased and normalised": ("qwen2_moe", {"qkv_bias": False, "norm_topk_prob": True}),
+    "phimoe": ("phimoe", {}),
+    "phimoe, unbiased": ("phimoe", {"attention_bias": False, "lm_head_bias": False, "router_jitter_noise": 0.3}),
+    "phimoe, stretched": ("phimoe", {"rope_parameters": long_rope(64)}),
+    "phimoe, window": ("phimoe", {"sliding_window": 9}),
     "qwen2_moe, odd widths": ("qwen2_moe", {"shared_expert_intermediate_size": 70, "hidden_size": 40}),
 }
-FAMILIES = ("olmoe", "granitemoe", "qwen2_moe")
+FAMILIES = ("olmoe", "granitemoe", "qwen2_moe", "phimoe")
 LANES = ("torch", *(isa for isa in ("scalar", *available_isas()[-1:]) if isa in available_isas()))
 CPU = EngineConfig(device="cpu", context_tokens=128, cpu_threads=1)
 TOKENS = [int(token) for token in np.random.default_rng(1).integers(0, 300, 40)]
@@ -109,3 +113,30 @@ def test_from_gguf_it_is_what_the_weights_mean(tmp_path: Path, family: str, stor
     assert float(cosines.mean()) >= 0.99
     if stored == "F32":
         np.testing.assert_allclose(logits, expected, atol=1e-4, rtol=0)
+
+
+@in_every_lane
+def test_a_long_sequence_turns_by_the_long_factors(tmp_path: Path, lane: Any) -> None:
+    """Beyond the original length; transformers 5 takes the short factors there, so its short ones are made the long."""
+    rope = long_rope(16)
+    folder = write_family(tmp_path / "model", "phimoe", rope_parameters=rope)
+    told = write_family(tmp_path / "told", "phimoe", rope_parameters={**rope, "short_factor": rope["long_factor"]})
+    with Engine.load(str(folder), replace(CPU, isa=lane)) as engine:
+        short, long = engine.logits(TOKENS[:16]), engine.logits(TOKENS)
+        sampling = SamplingParams(max_tokens=16, temperature=0.0, ignore_eos=True)
+        drawn = [event.id for event in engine.generate(TOKENS[:9], sampling) if isinstance(event, Token)]
+    np.testing.assert_allclose(short, oracle_logits(folder, TOKENS[:16]), atol=1e-4, rtol=0)
+    np.testing.assert_allclose(long, oracle_logits(told, TOKENS), atol=1e-4, rtol=0)
+    scaled = {**rope, "short_factor": rope["long_factor"], "short_mscale": rope["long_mscale"]}
+    assert drawn == oracle_greedy(write_family(tmp_path / "x", "phimoe", rope_parameters=scaled), TOKENS[:9], 16)
+
+
+@in_every_lane
+def test_stretched_factors_are_read_from_gguf(tmp_path: Path, lane: Any) -> None:
+    rope = {**long_rope(64, head_dim=16), "long_mscale": 1.2}
+    widths: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 64}
+    folder = write_family(tmp_path / "model", "phimoe", rope_parameters=rope, **widths)
+    expected = oracle_logits(write_family_gguf(folder, tmp_path / "model.gguf"), TOKENS)
+    with Engine.load(str(tmp_path / "model.gguf"), replace(CPU, isa=lane)) as engine:
+        assert engine.model.traits.long_rope is not None
+        np.testing.assert_allclose(engine.logits(TOKENS), expected, atol=1e-4, rtol=0)
