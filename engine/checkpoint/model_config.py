@@ -23,6 +23,7 @@ from engine.checkpoint.fields import (
     Fields,
     screen_name,
 )
+from engine.checkpoint.int4 import Int4, read_int4, with_int4
 from engine.checkpoint.model_folder import CONFIG, find_config
 from engine.checkpoint.untrusted import quote, read_json_object
 from engine.config import DTypeName, ModelConfig
@@ -49,10 +50,20 @@ def read_model_config(folder: Path) -> ModelConfig:
         CheckpointError: The folder or config.json is missing or damaged, or a number is outside its limits.
         UnsupportedModelError: A sound config of a model that this engine does not run.
     """
-    path = find_config(folder)
-    content = read_json_object(path, MAX_CONFIG_BYTES)
+    return read_config_and_int4(folder)[0]
+
+
+def read_config_and_int4(folder: Path) -> tuple[ModelConfig, Int4 | None]:
+    """The same, and how its matrices were rounded by GPTQ or AWQ; None for a model in floats."""
+    content = read_json_object(find_config(folder), MAX_CONFIG_BYTES)
     family = _family(content)
     _refuse_variants(content, family)
+    config, int4 = _read_shape(folder, content, family), read_int4(content, family)
+    return (config if int4 is None else with_int4(config, int4)), int4
+
+
+def _read_shape(folder: Path, content: dict[str, Any], family: Family) -> ModelConfig:
+    """The shape as config.json tells it."""
     fields = Fields(content, CONFIG, _DOWNLOAD_CONFIG)
     hidden = fields.integer("hidden_size", 1, MAX_HIDDEN)
     heads = fields.integer("num_attention_heads", 1, MAX_HEADS)
@@ -120,13 +131,6 @@ def _has_experts(content: dict[str, Any]) -> bool:
 
 def _refuse_variants(content: dict[str, Any], family: Family) -> None:
     """Refuse what would load but compute something else."""
-    quantization = content.get("quantization_config")
-    if quantization is not None:
-        method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
-        raise UnsupportedModelError(
-            f"{CONFIG} says that the weights are quantized ({quote(method)}), which is not supported yet.",
-            "Choose the original bfloat16 version of the model.",
-        )
     activation = content.get("hidden_act", "silu")
     if activation != "silu":
         raise UnsupportedModelError(f"{CONFIG} says hidden_act is {quote(activation)}, not 'silu'.", CHOOSE_SUPPORTED)

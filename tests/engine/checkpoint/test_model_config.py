@@ -270,7 +270,7 @@ def test_contradictions(folder: Path, changes: dict[str, Any], message: str) -> 
     ("changes", "message"),
     [
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
-        ({"quantization_config": {"quant_method": "gptq"}}, r"quantized \('gptq'\)"),
+        ({"quantization_config": {"quant_method": "bitsandbytes"}}, r"quantized \('bitsandbytes'\)"),
         ({"quantization_config": {}}, "quantized"),
         ({"torch_dtype": "float8_e4m3fn"}, "'float8_e4m3fn', not one of float32, bfloat16, float16"),
         ({"torch_dtype": ["x"]}, "not one of"),
