@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
-from engine.checkpoint.fields import MAX_HEADS, MAX_HIDDEN, MAX_INTERMEDIATE, MAX_POSITIONS, Fields
+from engine.checkpoint.fields import MAX_HEAD_DIM, MAX_HEADS, MAX_HIDDEN, MAX_INTERMEDIATE, MAX_POSITIONS, Fields
 from engine.config import LongRope, Traits
 
 MAX_FACTOR = 1e6
@@ -155,8 +155,8 @@ def _long_rope(fields: Fields) -> LongRope | None:
         return None
     rope = replace(fields, content=content)
     named = rope if ORIGINAL_TOKENS in content else fields
-    hidden = fields.integer("hidden_size", 1, MAX_HIDDEN)
-    pairs = hidden // fields.integer("num_attention_heads", 1, MAX_HEADS) // 2
+    hidden, heads = fields.integer("hidden_size", 1, MAX_HIDDEN), fields.integer("num_attention_heads", 1, MAX_HEADS)
+    pairs = (fields.integer("head_dim", 1, MAX_HEAD_DIM, null=0, absent=0) or hidden // heads) // 2
     return LongRope(
         original_tokens=named.integer(ORIGINAL_TOKENS, 1, MAX_POSITIONS),
         short=rope.numbers("short_factor", pairs, 1e-6, MAX_FACTOR),

@@ -130,7 +130,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 
 @cache
 def _library() -> ctypes.CDLL | None:
-    """The loaded library, None where there is none that this system can load."""
+    """The loaded library, None where there is none that this system can load, or one built from other sources."""
     path = find_library()
     if path is None:
         return None
@@ -138,10 +138,22 @@ def _library() -> ctypes.CDLL | None:
         library = ctypes.CDLL(str(path))
     except OSError:
         return None
+    if not _is_of_these_sources(library):
+        return None
     for name, (result, arguments) in _SIGNATURES.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
     return library
+
+
+def _is_of_these_sources(library: ctypes.CDLL) -> bool:
+    """Whether a library's structs are as large as those here; one of an older build would read past them."""
+    tell = getattr(library, "rooftop_struct_bytes", None)
+    if tell is None:
+        return False
+    layer, model = c_int32(), c_int32()
+    tell(byref(layer), byref(model))
+    return (layer.value, model.value) == (ctypes.sizeof(LayerRef), ctypes.sizeof(ModelRef))
 
 
 def available_isas() -> tuple[IsaName, ...]:

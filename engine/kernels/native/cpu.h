@@ -73,6 +73,8 @@ typedef struct {
   float* seconds;    // [layers]: time in the experts
 } rooftop_trace;
 
+// Bytes of rooftop_layer and of rooftop_model: who calls holds them against what it was written for.
+ROOFTOP_API void rooftop_struct_bytes(int32_t* layer, int32_t* model);
 // Bit i: instruction set i runs on this processor and is in this build.
 ROOFTOP_API int rooftop_isas(void);
 

@@ -2,6 +2,7 @@
 // thread at once.
 #pragma once
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "cpu.h"
@@ -57,5 +58,26 @@ struct rooftop_pool {
 namespace rooftop {
 
 inline bool needs_int8(const rooftop_matrix& matrix) { return !is_float(matrix.format); }
+
+// A sum in 8 parts, which a compiler may do side by side.
+template <class Term> inline float sum_of(int n, Term term) {
+  float sums[8] = {}, sum = 0;
+  int i = 0;
+  for (; i + 8 <= n; i += 8)
+    for (int j = 0; j < 8; j++) sums[j] += term(i + j);
+  for (; i < n; i++) sums[0] += term(i);
+  for (float part : sums) sum += part;
+  return sum;
+}
+
+// RMS norm, or a layer norm where there is a bias.
+inline void norm_row(const Kernels& kernels, const float* x, const float* weight, const float* bias, float epsilon,
+                     int n, float* out) {
+  if (!bias) return kernels.rms_norm(x, weight, epsilon, n, out);
+  const float mean = sum_of(n, [&](int i) { return x[i]; }) / float(n);
+  const float variance = sum_of(n, [&](int i) { return (x[i] - mean) * (x[i] - mean); }) / float(n);
+  const float scale = 1.0f / std::sqrt(variance + epsilon);
+  for (int i = 0; i < n; i++) out[i] = (x[i] - mean) * scale * weight[i] + bias[i];
+}
 
 }  // namespace rooftop

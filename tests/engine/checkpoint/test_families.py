@@ -113,6 +113,8 @@ def test_variants_that_are_not_run(tmp_path: Path, family: str, changes: dict[st
         ("granitemoe", {"logits_scaling": 0}, "logits_scaling is 0, not a number from"),
         ("granitemoe", {"attention_multiplier": None}, "attention_multiplier is None, not a number from"),
         ("phimoe", {"router_jitter_noise": -1}, "router_jitter_noise is -1, not a number from"),
+        ("phimoe", {"rope_scaling": long_rope(64), "head_dim": 16}, "short_factor is .* not a list of 8 numbers"),
+        ("phimoe", {"rope_scaling": "longrope"}, "rope_parameters is 'longrope', not an object"),
         ("phimoe", {"rope_scaling": {"type": "longrope"}}, "lacks original_max_position_embeddings"),
         (
             "phimoe",
