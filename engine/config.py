@@ -46,6 +46,62 @@ MAX_SCHEMA_CHARS = 1 << 16  # of a JSON schema or a grammar; what it unfolds to 
 
 
 @dataclass(frozen=True, slots=True)
+class LongRope:
+    """A rotary embedding stretched for long contexts (LongRoPE): each pair of a head's numbers by a factor of its own.
+
+    Attributes:
+        original_tokens: Sequences up to here use the short factors, longer ones the long factors.
+        short: Divisors of the frequencies [head_dim / 2].
+        long: The same.
+        short_scale: Factor of rotated queries and keys in a short sequence.
+        long_scale: The same in a long one.
+    """
+
+    original_tokens: int
+    short: tuple[float, ...]
+    long: tuple[float, ...]
+    short_scale: float
+    long_scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a model computes beyond what every family here does; as it stands, nothing.
+
+    Attributes:
+        qkv_bias: Whether the projections to queries, keys and values have biases.
+        output_bias: Whether attention's output projection has one.
+        wide_norms: Whether the norms of queries and keys span all heads together (OLMoE), instead of each head.
+        clip_qkv: Largest magnitude of a query, key or value; None for any.
+        embedding_scale: Factor of what the embedding says (Granite).
+        residual_scale: Factor of what attention and experts add.
+        attention_scale: Factor of attention's scores; None for 1 / sqrt(head_dim).
+        logit_scale: Factor of the logits.
+        shared_size: Width inside the expert that every token visits (Qwen2-MoE); 0 where there is none. Its weight is
+            a sigmoid of its own.
+        layer_norm: Whether norms take the mean away and have biases (Phi-3.5-MoE).
+        head_bias: Whether the projection to logits has a bias.
+        router_jitter: How near, in halves of the best score, scores must be to count in the weights of the two chosen
+            experts (sparsemixer, arXiv 2409.12136); None for a softmax over scores.
+        long_rope: How the rotary embedding is stretched; None for not.
+    """
+
+    qkv_bias: bool = False
+    output_bias: bool = False
+    wide_norms: bool = False
+    clip_qkv: float | None = None
+    embedding_scale: float = 1.0
+    residual_scale: float = 1.0
+    attention_scale: float | None = None
+    logit_scale: float = 1.0
+    shared_size: int = 0
+    layer_norm: bool = False
+    head_bias: bool = False
+    router_jitter: float | None = None
+    long_rope: LongRope | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """The shape of a Mixture-of-Experts decoder, in the terms of its config.json.
 
@@ -67,11 +123,12 @@ class ModelConfig:
         sliding_window: Tokens that attention looks back on, None for all.
         tie_word_embeddings: Whether lm_head shares the embedding's weights.
         dtype: Type of torch's activations, of every weight that no format below names, and by default of the KV cache.
-        query_key_norm: Whether queries and keys are normed per head (Qwen3).
+        query_key_norm: Whether queries and keys are normed, each head by itself unless the traits say otherwise.
         normalise_top_k: Whether the weights of the chosen experts are scaled to sum to 1.
         quantization: What a quantised file calls its mix of formats, e.g. "Q4_K_M"; None for plain floats.
         expert_formats: Per layer the formats of gate, up and down; empty where all are `dtype`.
         dense_packed_bytes: Bytes of the packed weights outside the experts; None where all are `dtype`.
+        traits: What it computes beyond that.
     """
 
     name: str
@@ -96,6 +153,7 @@ class ModelConfig:
     quantization: str | None = None
     expert_formats: tuple[ExpertFormats, ...] = ()
     dense_packed_bytes: int | None = None
+    traits: Traits = Traits()
 
     @property
     def dtype_bytes(self) -> int:
@@ -140,10 +198,22 @@ class ModelConfig:
         q_width = self.heads * self.head_dim
         kv_width = self.kv_heads * self.head_dim
         attention = self.hidden_size * (q_width + 2 * kv_width) + q_width * self.hidden_size
-        norms = 2 * self.hidden_size + (2 * self.head_dim if self.query_key_norm else 0)
-        layer = attention + norms + self.experts * self.hidden_size
+        layer = attention + self._small_parameters + self.experts * self.hidden_size
         embeddings = self.vocab_size * self.hidden_size * (1 if self.tie_word_embeddings else 2)
-        return self.layers * layer + embeddings + self.hidden_size
+        ends = (2 if self.traits.layer_norm else 1) * self.hidden_size + (
+            self.vocab_size if self.traits.head_bias else 0
+        )
+        return self.layers * layer + embeddings + ends
+
+    @property
+    def _small_parameters(self) -> int:
+        """Norms and biases of a layer, and the expert that all tokens share with its gate."""
+        wide, traits = self.hidden_size, self.traits
+        q_width, kv_width = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        normed = (q_width + kv_width if traits.wide_norms else 2 * self.head_dim) if self.query_key_norm else 0
+        biases = (q_width + 2 * kv_width if traits.qkv_bias else 0) + (wide if traits.output_bias else 0)
+        shared = 3 * wide * traits.shared_size + wide if traits.shared_size else 0
+        return (4 if traits.layer_norm else 2) * wide + normed + biases + shared
 
     @property
     def dense_bytes(self) -> int:

@@ -242,6 +242,7 @@ class Engine:
         self._check_prompt(prompt, room=0)
         loaded, decoder, chunk = self._loaded, self._loaded.decoder, self._loaded.chunk_tokens
         decoder.cache.tokens.clear()
+        decoder.expect(len(prompt))
         rows = []
         for first in range(0, len(prompt), chunk):
             hidden = loaded.with_room(partial(decoder.forward_at_once, prompt[first : first + chunk]))

@@ -61,6 +61,7 @@ class Reply:
     def events(self) -> Iterator[Event]:
         """`PromptProgress`, then `Token`s with `Snapshot`s in between, a last `Snapshot`, and one `Finished`."""
         clock, prompt = self._clock, self._prompt
+        self._loaded.decoder.expect(len(prompt) + self._sampling.max_tokens)
         clock.prompt_tokens, clock.cached_tokens = len(prompt), self._loaded.decoder.cache.keep_prefix(prompt)
         self._loaded.record.reset_counters()
         yield PromptProgress(clock.cached_tokens, len(prompt))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Self
@@ -17,12 +18,22 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from engine.checkpoint import model_folder
+from engine.checkpoint.families import FAMILIES
 from engine.checkpoint.gguf_config import read_gguf_config
 from engine.checkpoint.gguf_model import read_gguf
-from engine.checkpoint.model_config import read_model_config
+from engine.checkpoint.int4 import Int4, is_rounded, take_rounded, to_q4_1, with_int4
+from engine.checkpoint.model_config import read_config_and_int4, read_model_config
 from engine.checkpoint.safetensors_file import MAX_TENSORS, read_header
-from engine.checkpoint.tensor_names import HEAD, Shape, expected_tensors, is_expert, name_in_file
-from engine.checkpoint.tensor_reader import TensorEntry, TensorReader
+from engine.checkpoint.tensor_names import (
+    HEAD,
+    ExpertPart,
+    Shape,
+    expected_tensors,
+    expert_tensor,
+    is_expert,
+    name_in_file,
+)
+from engine.checkpoint.tensor_reader import Int4Parts, TensorEntry, TensorReader
 from engine.checkpoint.untrusted import DOWNLOAD_AGAIN, quote
 from engine.config import DTYPE_FORMATS, DTypeName, ModelConfig
 from engine.errors import CheckpointError, UnsupportedModelError
@@ -48,11 +59,13 @@ def open_checkpoint(path: Path) -> Checkpoint:
     gguf = model_folder.find_gguf(path)
     if gguf is not None:
         return Checkpoint(path, *read_gguf_config(read_gguf(gguf)))
-    config = read_model_config(path)
+    config, int4 = read_config_and_int4(path)
     stored = _read_tensors(path)
     if HEAD in stored:  # as in transformers: a head of its own wins over a config that says "tied"
         config = replace(config, tie_word_embeddings=False)
-    dtype, tensors = _check_complete(config, stored)
+    dtype, tensors = _check_complete(config, stored, int4)
+    if int4 is not None:
+        return Checkpoint(path, with_int4(config, int4), tensors)
     return Checkpoint(path, replace(config, dtype=dtype), tensors)
 
 
@@ -104,9 +117,24 @@ class Checkpoint:
         entry = self.tensors.get(name)
         if entry is None:
             raise CheckpointError(f"{quote(self.path)} holds no tensor {quote(name)}.", DOWNLOAD_AGAIN)
+        if entry.int4 is not None:
+            self._read_int4(entry, entry.int4, into)
+            return
         self._reader.read(entry, into)
         if entry.permuted_heads is not None:
             _put_rows_in_order(entry, entry.permuted_heads, into)
+
+    def _read_int4(self, entry: TensorEntry, parts: Int4Parts, into: WriteableBuffer) -> None:
+        """Make a matrix of Q4_1 from what GPTQ or AWQ left."""
+        words, zeros = (np.empty(part.shape, dtype="<u4") for part in (parts.codes, parts.zeros))
+        scales = np.empty(parts.scales.shape, dtype="<f2")
+        for part, buffer in ((parts.codes, words), (parts.zeros, zeros), (parts.scales, scales)):
+            self._reader.read(part, buffer.data)
+        blocks = to_q4_1(words, zeros, scales, awq=parts.awq, zero_shift=parts.zero_shift)
+        target = np.frombuffer(memoryview(into), np.uint8)
+        if target.size != entry.nbytes:
+            raise ValueError(f"{entry.name} is {entry.nbytes} bytes long, the buffer {target.size}")
+        target[:] = blocks.reshape(-1)
 
     def close(self) -> None:
         """Close all files; closing twice does no harm."""
@@ -143,18 +171,24 @@ def _read_tensors(folder: Path) -> dict[str, TensorEntry]:
     return tensors
 
 
-def _check_complete(config: ModelConfig, stored: Mapping[str, TensorEntry]) -> tuple[DTypeName, dict[str, TensorEntry]]:
+def _check_complete(
+    config: ModelConfig, stored: Mapping[str, TensorEntry], int4: Int4 | None
+) -> tuple[DTypeName, dict[str, TensorEntry]]:
     """Hold that the tensors are those of this model; the type of most experts, and all by the engine's names."""
     formats: Counter[str] = Counter()
     left = dict(stored)
+    _unstack_experts(config, left)
     tensors: dict[str, TensorEntry] = {}
     for name, shape in expected_tensors(config):
         in_file = name_in_file(config.family, name)
-        entry = left.pop(in_file, None)
+        rounded = int4 is not None and is_rounded(name)
+        entry = take_rounded(int4, left, in_file, shape) if int4 and rounded else left.pop(in_file, None)
         if entry is None:
-            raise _missing(in_file, stored)
-        _check_tensor(entry, shape)
+            raise _missing(in_file.removesuffix("weight") + "qweight" if rounded else in_file, stored)
         tensors[name] = entry
+        if rounded:
+            continue
+        _check_tensor(entry, shape)
         formats[entry.format] += is_expert(name)
     for name, entry in left.items():
         if name.startswith("model.") and not name.endswith(IGNORED_SUFFIX):
@@ -163,7 +197,29 @@ def _check_complete(config: ModelConfig, stored: Mapping[str, TensorEntry]) -> t
                 f"{model_folder.CONFIG} does not have.",
                 f"Download {model_folder.CONFIG} again, from the same place as the weights.",
             )
-    return FLOAT_DTYPES[formats.most_common(1)[0][0]], tensors | left
+    return FLOAT_DTYPES[formats.most_common(1)[0][0]] if int4 is None else config.dtype, tensors | left
+
+
+def _unstack_experts(config: ModelConfig, stored: dict[str, TensorEntry]) -> None:
+    """Where a family's files hold a layer's experts stacked, put an entry for each matrix in the stacks' place."""
+    stacked = FAMILIES[config.family].stacked
+    if stacked is None:
+        return
+    experts, wide, narrow = config.experts, config.hidden_size, config.intermediate_size
+    kinds: tuple[tuple[str, Shape, tuple[ExpertPart, ...]], ...] = (
+        (stacked[0], (narrow, wide), ("w1", "w3")),
+        (stacked[1], (wide, narrow), ("w2",)),
+    )
+    for layer, (suffix, shape, parts) in product(range(config.layers), kinds):
+        name = f"model.layers.{layer}{suffix}"
+        stack = stored.pop(name, None)
+        if stack is None:
+            raise _missing(name, stored)
+        _check_tensor(stack, (experts, len(parts) * shape[0], shape[1]))
+        size = stack.nbytes // (experts * len(parts))
+        for index, (expert, part) in enumerate(product(range(experts), parts)):
+            entry = replace(stack, shape=shape, offset=stack.offset + index * size, nbytes=size)
+            stored[expert_tensor(layer, expert, part)] = entry
 
 
 def _check_tensor(entry: TensorEntry, shape: Shape) -> None:

@@ -24,9 +24,6 @@ MAX_POSITIONS = 1 << 24
 MAX_ROPE_THETA = 1e12
 MAX_NAME_CHARS = 80
 
-SUPPORTED_FAMILIES = ("mixtral", "qwen3_moe")
-CHOOSE_SUPPORTED = "Choose a Mixtral or a Qwen3-MoE; those are the architectures supported today."
-
 
 @dataclass(frozen=True, slots=True)
 class Fields:
@@ -59,6 +56,15 @@ class Fields:
         if type(value) not in (int, float) or not low <= value <= high:
             raise self.refusal(name, value, f"not a number from {low:g} to {high:g}")
         return float(value)
+
+    def numbers(self, name: str, count: int, low: float, high: float) -> tuple[float, ...]:
+        """So many numbers, each in low..high."""
+        values = self._given(name)
+        if not isinstance(values, list) or len(values) != count:
+            raise self.refusal(name, values, f"not a list of {count} numbers")
+        if not all(type(value) in (int, float) and low <= value <= high for value in values):
+            raise self.refusal(name, values, f"not all of them numbers from {low:g} to {high:g}")
+        return tuple(map(float, values))
 
     def flag(self, name: str) -> bool:
         """A boolean, false where it is missing."""

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+import numpy as np
+
+from engine.checkpoint.families import BY_GGUF_NAME, CHOOSE_SUPPORTED, FAMILIES, MAX_FACTOR, Family
 from engine.checkpoint.fields import (
-    CHOOSE_SUPPORTED,
     MAX_EXPERTS,
     MAX_HEAD_DIM,
     MAX_HEADS,
@@ -27,19 +29,19 @@ from engine.checkpoint.fields import (
     screen_name,
 )
 from engine.checkpoint.gguf_model import GgufModel, stem
-from engine.checkpoint.gguf_tensors import EMBEDDING, HEAD, expert_formats, map_tensors
+from engine.checkpoint.gguf_tensors import EMBEDDING, HEAD, LONG_FACTORS, SHORT_FACTORS, expert_formats, map_tensors
 from engine.checkpoint.tensor_names import is_expert
-from engine.checkpoint.tensor_reader import TensorEntry
+from engine.checkpoint.tensor_reader import TensorEntry, TensorReader
 from engine.checkpoint.untrusted import quote
-from engine.config import DTYPE_FORMATS, DTypeName, ModelConfig
+from engine.config import DTYPE_FORMATS, DTypeName, LongRope, ModelConfig
 from engine.errors import CheckpointError, UnsupportedModelError
 from engine.quant.formats import FORMATS
 
 ARCHITECTURE = "general.architecture"
+DOWNLOAD_FROM_PUBLISHER = "Download the model again from its publisher."
 DEFAULT_ROPE_THETA = 1e4
 BLOCK_DTYPE: DTypeName = "bfloat16"  # beside weights in blocks
 
-_FAMILIES: Mapping[str, str] = MappingProxyType({"llama": "mixtral", "qwen3moe": "qwen3_moe"})
 # general.file_type (llama_ftype) of the mixes that can hold supported formats alone; the floats are left out.
 _MIXES: Mapping[int, str] = MappingProxyType(
     {2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S", 12: "Q3_K_M", 13: "Q3_K_L",
@@ -76,7 +78,7 @@ def read_gguf_config(model: GgufModel) -> tuple[ModelConfig, dict[str, TensorEnt
         CheckpointError: A key or a tensor is missing, or a number is outside its limits.
         UnsupportedModelError: A sound file of a model that this engine does not run.
     """
-    config = _read_shape(model)
+    config = _with_long_rope(model, _read_shape(model))
     tensors = map_tensors(model, config)
     experts = Counter(entry.format for name, entry in tensors.items() if is_expert(name))
     most_common = experts.most_common(1)[0][0]
@@ -92,23 +94,63 @@ def read_gguf_config(model: GgufModel) -> tuple[ModelConfig, dict[str, TensorEnt
     ), tensors
 
 
+def _with_long_rope(model: GgufModel, config: ModelConfig) -> ModelConfig:
+    """The same, with the factors of a stretched rotary embedding, which are tensors, where the family may have them."""
+    entries = {name: model.tensors[name] for name in (SHORT_FACTORS, LONG_FACTORS) if name in model.tensors}
+    if "longrope" not in FAMILIES[config.family].ropes or not entries:
+        return config
+    fields = Fields(model.metadata, f"The metadata of {quote(model.path.name)}", DOWNLOAD_FROM_PUBLISHER)
+    prefix = f"{FAMILIES[config.family].gguf}.rope.scaling"
+    scale = fields.number(f"{prefix}.attn_factor", 1e-6, MAX_FACTOR, 1.0)
+    rope = LongRope(
+        original_tokens=fields.integer(f"{prefix}.original_context_length", 1, MAX_POSITIONS),
+        short=_read_factors(model, SHORT_FACTORS, config.head_dim // 2),
+        long=_read_factors(model, LONG_FACTORS, config.head_dim // 2),
+        short_scale=scale,
+        long_scale=scale,
+    )
+    return replace(config, traits=replace(config.traits, long_rope=rope))
+
+
+def _read_factors(model: GgufModel, name: str, count: int) -> tuple[float, ...]:
+    """So many numbers out of a small tensor."""
+    entry = model.tensors.get(name)
+    if entry is None or entry.shape != (count,) or entry.format != "F32":
+        what = "is missing from" if entry is None else f"is {entry.format} {quote(list(entry.shape))} in"
+        raise CheckpointError(
+            f"Tensor {quote(name)} {what} {quote(model.path.name)}, which needs {count} F32 numbers there.",
+            DOWNLOAD_FROM_PUBLISHER,
+        )
+    values = np.empty(count, dtype="<f4")
+    reader = TensorReader()
+    try:
+        reader.read(entry, values.data)
+    finally:
+        reader.close()
+    if not (np.isfinite(values).all() and (values > 0).all()):
+        raise CheckpointError(
+            f"Tensor {quote(name)} in {quote(entry.file.name)} holds factors that are not above 0.",
+            DOWNLOAD_FROM_PUBLISHER,
+        )
+    return tuple(values.tolist())
+
+
 def _read_shape(model: GgufModel) -> ModelConfig:
     """The shape that the metadata tells; the embedding's own rows are the vocabulary."""
     fields = Fields(
         model.metadata, f"The metadata of {quote(model.path.name)}", "Download the model again from its publisher."
     )
     arch = _architecture(fields)
-    family = _FAMILIES[arch]
-    _refuse_variants(fields, arch)
+    family = BY_GGUF_NAME[arch]
+    _refuse_variants(fields, family)
     hidden = fields.integer(f"{arch}.embedding_length", 1, MAX_HIDDEN)
     heads = fields.integer(f"{arch}.attention.head_count", 1, MAX_HEADS)
     experts = fields.integer(f"{arch}.expert_count", 1, MAX_EXPERTS)
-    narrow = "expert_feed_forward_length" if family == "qwen3_moe" else "feed_forward_length"
     return ModelConfig(
         name=_name(model),
-        family=family,
+        family=family.name,
         hidden_size=hidden,
-        intermediate_size=fields.integer(f"{arch}.{narrow}", 1, MAX_INTERMEDIATE),
+        intermediate_size=fields.integer(f"{arch}.{family.gguf_width}", 1, MAX_INTERMEDIATE),
         layers=fields.integer(f"{arch}.block_count", 1, MAX_LAYERS),
         heads=heads,
         kv_heads=_kv_heads(fields, arch, heads),
@@ -121,7 +163,9 @@ def _read_shape(model: GgufModel) -> ModelConfig:
         rope_theta=fields.number(f"{arch}.rope.freq_base", 1.0, MAX_ROPE_THETA, DEFAULT_ROPE_THETA),
         sliding_window=fields.integer(f"{arch}.attention.sliding_window", 0, MAX_POSITIONS, absent=0) or None,
         tie_word_embeddings=HEAD not in model.tensors,
-        query_key_norm=family == "qwen3_moe",
+        query_key_norm=family.query_key_norm,
+        normalise_top_k=family.gguf_normalise_top_k,
+        traits=family.gguf_traits(fields, arch),
     )
 
 
@@ -136,16 +180,19 @@ def _architecture(fields: Fields) -> str:
         raise UnsupportedModelError(
             f"{fields.source} tells of a dense model ({quote(arch)}), not a Mixture-of-Experts.", CHOOSE_SUPPORTED
         )
-    if arch not in _FAMILIES:
+    if arch not in BY_GGUF_NAME:
         raise UnsupportedModelError(
             f"{fields.source} names the architecture {quote(arch)}, not supported yet.", CHOOSE_SUPPORTED
         )
     return arch
 
 
-def _refuse_variants(fields: Fields, arch: str) -> None:
+def _refuse_variants(fields: Fields, family: Family) -> None:
     """Refuse what would load but compute something else."""
+    arch = family.gguf
     for suffix, neutral in _NEUTRAL.items():
+        if suffix in family.gguf_scales:
+            continue
         value = fields.content.get(f"{arch}.{suffix}", neutral[0])
         if type(value) not in (int, float) or value not in neutral:
             raise UnsupportedModelError(

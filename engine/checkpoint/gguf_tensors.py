@@ -2,8 +2,8 @@
 
 Names in the file: https://github.com/ggml-org/llama.cpp/blob/master/gguf-py/gguf/constants.py. The experts of a layer
 lie stacked in one tensor for each of gate, up and down, [E, rows, columns], or, in Mixtrals of before April 2024, one
-tensor each. The architecture "llama" holds the rows of q and k in the order of the original LLaMA code, where the two
-halves of a head alternate.
+tensor each. The architectures "llama" and "granitemoe" hold the rows of q and k in the order of the original LLaMA
+code, where the two halves of a head alternate.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from engine.checkpoint import tensor_names
+from engine.checkpoint.families import FAMILIES
 from engine.checkpoint.gguf_model import GgufModel
 from engine.checkpoint.safetensors_file import MAX_TENSORS
 from engine.checkpoint.tensor_names import ExpertPart, Shape, expert_shape, expert_tensor
@@ -38,9 +39,22 @@ _NAMES: Mapping[str, str] = MappingProxyType(
         "self_attn.k_norm.weight": "attn_k_norm.weight",
         "post_attention_layernorm.weight": "ffn_norm.weight",
         "block_sparse_moe.gate.weight": "ffn_gate_inp.weight",
+        tensor_names.FINAL_NORM_BIAS: "output_norm.bias",
+        tensor_names.HEAD_BIAS: "output.bias",
+        "input_layernorm.bias": "attn_norm.bias",
+        "post_attention_layernorm.bias": "ffn_norm.bias",
+        "self_attn.o_proj.bias": "attn_output.bias",
+        "self_attn.q_proj.bias": "attn_q.bias",
+        "self_attn.k_proj.bias": "attn_k.bias",
+        "self_attn.v_proj.bias": "attn_v.bias",
+        "block_sparse_moe.shared_expert.w1.weight": "ffn_gate_shexp.weight",
+        "block_sparse_moe.shared_expert.w3.weight": "ffn_up_shexp.weight",
+        "block_sparse_moe.shared_expert.w2.weight": "ffn_down_shexp.weight",
+        "block_sparse_moe.shared_expert_gate.weight": "ffn_gate_inp_shexp.weight",
     }
 )
-_ROPE_FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
+LONG_FACTORS, SHORT_FACTORS = "rope_factors_long.weight", "rope_factors_short.weight"
+_ROPE_FACTORS = ("rope_freqs.weight", LONG_FACTORS, SHORT_FACTORS)
 _IGNORED_SUFFIX = ".attn_rot_embd.weight"
 _DOWNLOAD = "Download the model again from its publisher."
 
@@ -66,7 +80,7 @@ def map_tensors(model: GgufModel, config: ModelConfig) -> dict[str, TensorEntry]
     for name, shape in tensor_names.dense_tensors(config):
         mapped[name] = _take(model, left, _name_in_file(name), shape)
     for layer in range(config.layers):
-        if config.family == "mixtral":
+        if FAMILIES[config.family].rows_alternate:
             _mark_permuted(mapped, tensor_names.attention(layer, "q"), config.heads)
             _mark_permuted(mapped, tensor_names.attention(layer, "k"), config.kv_heads)
         for word, part in EXPERT_PARTS:
@@ -154,7 +168,8 @@ def _mark_permuted(mapped: dict[str, TensorEntry], name: str, heads: int) -> Non
 
 def _refuse_unknown(model: GgufModel, config: ModelConfig, name: str) -> None:
     """Refuse a tensor that would change what the model computes."""
-    if name.endswith(_IGNORED_SUFFIX):
+    read_already = config.traits.long_rope is not None and name in (LONG_FACTORS, SHORT_FACTORS)
+    if name.endswith(_IGNORED_SUFFIX) or read_already:
         return
     if name in _ROPE_FACTORS:
         raise UnsupportedModelError(

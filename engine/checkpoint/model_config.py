@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+from engine.checkpoint.families import BY_CLASS, CHOOSE_SUPPORTED, FAMILIES, Family
 from engine.checkpoint.fields import (
-    CHOOSE_SUPPORTED,
     MAX_EXPERTS,
     MAX_HEAD_DIM,
     MAX_HEADS,
@@ -20,10 +20,10 @@ from engine.checkpoint.fields import (
     MAX_POSITIONS,
     MAX_ROPE_THETA,
     MAX_VOCAB,
-    SUPPORTED_FAMILIES,
     Fields,
     screen_name,
 )
+from engine.checkpoint.int4 import Int4, read_int4, with_int4
 from engine.checkpoint.model_folder import CONFIG, find_config
 from engine.checkpoint.untrusted import quote, read_json_object
 from engine.config import DTypeName, ModelConfig
@@ -33,11 +33,7 @@ MAX_CONFIG_BYTES = 4 << 20
 
 DTYPES: tuple[DTypeName, ...] = get_args(DTypeName)
 DEFAULT_DTYPE: DTypeName = "bfloat16"
-# What transformers' own config classes stand in for a missing field.
-DEFAULT_ROPE_THETA = {"mixtral": 1e6, "qwen3_moe": 1e4}
-DEFAULT_RMS_NORM_EPS = {"mixtral": 1e-5, "qwen3_moe": 1e-6}
 
-_ARCHITECTURES = {"MixtralForCausalLM": "mixtral", "Qwen3MoeForCausalLM": "qwen3_moe"}
 _EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_experts_per_tok")
 _DOWNLOAD_CONFIG = f"Download {CONFIG} again from the model's publisher."
 
@@ -54,20 +50,30 @@ def read_model_config(folder: Path) -> ModelConfig:
         CheckpointError: The folder or config.json is missing or damaged, or a number is outside its limits.
         UnsupportedModelError: A sound config of a model that this engine does not run.
     """
-    path = find_config(folder)
-    content = read_json_object(path, MAX_CONFIG_BYTES)
+    return read_config_and_int4(folder)[0]
+
+
+def read_config_and_int4(folder: Path) -> tuple[ModelConfig, Int4 | None]:
+    """The same, and how its matrices were rounded by GPTQ or AWQ; None for a model in floats."""
+    content = read_json_object(find_config(folder), MAX_CONFIG_BYTES)
     family = _family(content)
     _refuse_variants(content, family)
+    config, int4 = _read_shape(folder, content, family), read_int4(content, family)
+    return (config if int4 is None else with_int4(config, int4)), int4
+
+
+def _read_shape(folder: Path, content: dict[str, Any], family: Family) -> ModelConfig:
+    """The shape as config.json tells it."""
     fields = Fields(content, CONFIG, _DOWNLOAD_CONFIG)
-    qwen = family == "qwen3_moe"
     hidden = fields.integer("hidden_size", 1, MAX_HIDDEN)
     heads = fields.integer("num_attention_heads", 1, MAX_HEADS)
-    experts = _experts(fields, family)
+    experts = _experts(fields)
+    normalise = family.normalise_top_k
     return ModelConfig(
         name=model_name(folder),
-        family=family,
+        family=family.name,
         hidden_size=hidden,
-        intermediate_size=fields.integer(f"{'moe_' if qwen else ''}intermediate_size", 1, MAX_INTERMEDIATE),
+        intermediate_size=fields.integer(family.width, 1, MAX_INTERMEDIATE),
         layers=fields.integer("num_hidden_layers", 1, MAX_LAYERS),
         heads=heads,
         kv_heads=_kv_heads(fields, heads),
@@ -76,13 +82,14 @@ def read_model_config(folder: Path) -> ModelConfig:
         experts_per_token=fields.integer("num_experts_per_tok", 1, experts),
         vocab_size=fields.integer("vocab_size", 1, MAX_VOCAB),
         max_position_embeddings=fields.integer("max_position_embeddings", 1, MAX_POSITIONS),
-        rms_norm_eps=fields.number("rms_norm_eps", 1e-12, 1.0, DEFAULT_RMS_NORM_EPS[family]),
-        rope_theta=_rope_theta(fields, DEFAULT_ROPE_THETA[family]),
+        rms_norm_eps=fields.number("rms_norm_eps", 1e-12, 1.0, family.rms_norm_eps),
+        rope_theta=_rope_theta(fields, family),
         sliding_window=_sliding_window(fields, family),
         tie_word_embeddings=fields.flag("tie_word_embeddings"),
         dtype=_dtype(content),
-        query_key_norm=qwen,
-        normalise_top_k=fields.flag("norm_topk_prob") if qwen else True,
+        query_key_norm=family.query_key_norm,
+        normalise_top_k=fields.flag("norm_topk_prob") if normalise is None else normalise,
+        traits=family.traits(fields, ""),
     )
 
 
@@ -98,17 +105,17 @@ def model_name(folder: Path) -> str:
     return screen_name(name)
 
 
-def _family(content: dict[str, Any]) -> str:
+def _family(content: dict[str, Any]) -> Family:
     """The architecture, refused unless this engine runs it."""
     named = content.get("model_type")
     if named is None:
         architectures = content.get("architectures")
         first = architectures[0] if isinstance(architectures, list) and architectures else None
-        named = _ARCHITECTURES.get(first, first) if isinstance(first, str) else None
+        named = (BY_CLASS[first].name if first in BY_CLASS else first) if isinstance(first, str) else None
     if named is None:
         raise UnsupportedModelError(f"{CONFIG} does not say which architecture the model has.", CHOOSE_SUPPORTED)
-    if isinstance(named, str) and named in SUPPORTED_FAMILIES:
-        return named
+    if isinstance(named, str) and named in FAMILIES:
+        return FAMILIES[named]
     if not _has_experts(content):
         raise UnsupportedModelError(
             f"The model ({CONFIG}: {quote(named)}) is a dense model, not a Mixture-of-Experts.", CHOOSE_SUPPORTED
@@ -122,25 +129,12 @@ def _has_experts(content: dict[str, Any]) -> bool:
     return any(part.get(key) for part in (content, *nested) for key in _EXPERT_COUNTS)
 
 
-def _refuse_variants(content: dict[str, Any], family: str) -> None:
+def _refuse_variants(content: dict[str, Any], family: Family) -> None:
     """Refuse what would load but compute something else."""
-    quantization = content.get("quantization_config")
-    if quantization is not None:
-        method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
-        raise UnsupportedModelError(
-            f"{CONFIG} says that the weights are quantized ({quote(method)}), which is not supported yet.",
-            "Choose the original bfloat16 version of the model.",
-        )
     activation = content.get("hidden_act", "silu")
     if activation != "silu":
         raise UnsupportedModelError(f"{CONFIG} says hidden_act is {quote(activation)}, not 'silu'.", CHOOSE_SUPPORTED)
-    if family == "qwen3_moe":
-        _refuse_qwen_variants(content)
-
-
-def _refuse_qwen_variants(content: dict[str, Any]) -> None:
-    """Refuse a Qwen3-MoE of which some layers have no experts, or attention has biases."""
-    for name, plain in (("decoder_sparse_step", (1,)), ("mlp_only_layers", ([], None)), ("attention_bias", (False,))):
+    for name, plain in family.plain:
         value = content.get(name, plain[0])
         if value not in plain:
             raise UnsupportedModelError(
@@ -148,15 +142,15 @@ def _refuse_qwen_variants(content: dict[str, Any]) -> None:
             )
 
 
-def _experts(fields: Fields, family: str) -> int:
-    """Experts per layer; transformers 5 renames Qwen's field when it saves."""
-    qwens = family == "qwen3_moe" and "num_experts" in fields.content
-    return fields.integer("num_experts" if qwens else "num_local_experts", 1, MAX_EXPERTS)
+def _experts(fields: Fields) -> int:
+    """Experts per layer; families differ in what they call it, and transformers 5 renames Qwen's when it saves."""
+    known = "num_experts" in fields.content and "num_local_experts" not in fields.content
+    return fields.integer("num_experts" if known else "num_local_experts", 1, MAX_EXPERTS)
 
 
-def _sliding_window(fields: Fields, family: str) -> int | None:
+def _sliding_window(fields: Fields, family: Family) -> int | None:
     """Tokens that attention looks back on; Qwen names a number also where it does not use one."""
-    if family == "qwen3_moe" and not fields.flag("use_sliding_window"):
+    if family.slides == "never" or (family.slides == "asked" and not fields.flag("use_sliding_window")):
         return None
     return fields.integer("sliding_window", 1, MAX_POSITIONS, null=0, absent=0) or None
 
@@ -182,8 +176,8 @@ def _head_dim(fields: Fields, hidden: int, heads: int) -> int:
     return head_dim
 
 
-def _rope_theta(fields: Fields, default: float) -> float:
-    """The base of the rotary embedding; only the plain kind is supported.
+def _rope_theta(fields: Fields, family: Family) -> float:
+    """The base of the rotary embedding; only the kinds that the family names are supported.
 
     Reads `rope_parameters` (transformers 5) and `rope_theta` with `rope_scaling` (before), in transformers' order.
     """
@@ -191,15 +185,16 @@ def _rope_theta(fields: Fields, default: float) -> float:
     if not isinstance(rope, dict):
         raise fields.refusal("rope_parameters", rope, "not an object")
     kind = rope.get("rope_type") or rope.get("type") or "default"
-    plain = kind == "default" and not any(isinstance(value, dict) for value in rope.values())
+    plain = kind in family.ropes and not any(isinstance(value, dict) for value in rope.values())
     partial = rope.get("partial_rotary_factor", fields.content.get("partial_rotary_factor"))
     if not plain or partial not in (None, 1):
         raise UnsupportedModelError(
-            f"{CONFIG} asks for the rotary embedding {quote(rope)}, of which only rope_type 'default' is supported.",
+            f"{CONFIG} asks for the rotary embedding {quote(rope)}, of which only rope_type "
+            f"{' or '.join(map(quote, family.ropes))} is supported.",
             CHOOSE_SUPPORTED,
         )
     source = replace(fields, content=rope) if "rope_theta" in rope else fields
-    return source.number("rope_theta", 1.0, MAX_ROPE_THETA, default)
+    return source.number("rope_theta", 1.0, MAX_ROPE_THETA, family.rope_theta)
 
 
 def _dtype(content: dict[str, Any]) -> DTypeName:

@@ -22,6 +22,25 @@ MAX_IDLE_FILES = 16
 
 
 @dataclass(frozen=True, slots=True)
+class Int4Parts:
+    """The tensors that hold a matrix rounded by GPTQ or AWQ; `engine.checkpoint.int4` makes one of them.
+
+    Attributes:
+        codes: qweight.
+        zeros: qzeros.
+        scales: scales.
+        awq: Whether they are AWQ's.
+        zero_shift: What is to be added to a zero point.
+    """
+
+    codes: TensorEntry
+    zeros: TensorEntry
+    scales: TensorEntry
+    awq: bool
+    zero_shift: int
+
+
+@dataclass(frozen=True, slots=True)
 class TensorEntry:
     """Where one tensor lies.
 
@@ -34,6 +53,8 @@ class TensorEntry:
         nbytes: Its length.
         permuted_heads: Heads whose rows the file holds in another order (`Checkpoint.read` puts them right); None
             where rows are in order.
+        int4: The tensors that it is made from; then `format` and `nbytes` tell what is made, and `TensorReader` does
+            not read it. None for a tensor of its own.
     """
 
     name: str
@@ -43,6 +64,7 @@ class TensorEntry:
     offset: int
     nbytes: int
     permuted_heads: int | None = None
+    int4: Int4Parts | None = None
 
 
 class TensorReader:

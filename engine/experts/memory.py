@@ -51,13 +51,15 @@ def workspace_bytes(model: ModelConfig, config: EngineConfig) -> int:
     Alive all the time: residual, normed and output states (3 c H) and one row of logits (V). Beside them the larger of
         attention: queries and output (2 c heads D), keys and values (2 c kv_heads D); the mask of one head group, as
                    bytes and in the weights' type ((heads / kv_heads) c S). Scores are never held: attention is fused.
-        experts:   input and output (2 c H), gate, up and their product (3 c I), for an expert that got the whole chunk
+        experts:   input and output (2 c H), gate, up and their product (3 c I), for an expert that got the whole chunk,
+                   or for a wider one that all tokens share, beside the sum of the others
     """
     context, chunk = planned_context_tokens(model, config), planned_chunk_tokens(model, config)
     states = 3 * chunk * model.hidden_size + model.vocab_size
     heads = 2 * chunk * (model.heads + model.kv_heads) * model.head_dim
     mask_bytes = model.heads // model.kv_heads * chunk * context * (1 + model.dtype_bytes)
-    expert = chunk * (2 * model.hidden_size + 3 * model.intermediate_size)
+    widest = max(model.intermediate_size, model.traits.shared_size)
+    expert = chunk * ((3 if model.traits.shared_size else 2) * model.hidden_size + 3 * widest)
     return FLOAT_BYTES * states + max(FLOAT_BYTES * heads + mask_bytes, FLOAT_BYTES * expert)
 
 

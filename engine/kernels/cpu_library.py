@@ -61,15 +61,21 @@ class LayerRef(ctypes.Structure):
 
     _fields_ = (
         ("attention_norm", c_void_p),
+        ("attention_norm_bias", c_void_p),
         ("query", MatrixRef),
         ("key", MatrixRef),
         ("value", MatrixRef),
         ("output", MatrixRef),
+        ("qkv_bias", c_void_p),
+        ("output_bias", c_void_p),
         ("query_norm", c_void_p),
         ("key_norm", c_void_p),
         ("expert_norm", c_void_p),
+        ("expert_norm_bias", c_void_p),
         ("router", MatrixRef),
         ("experts", ExpertsRef),
+        ("shared", ExpertsRef),
+        ("shared_gate", c_void_p),
         ("keys", c_void_p),
         ("values", c_void_p),
     )
@@ -83,11 +89,15 @@ class ModelRef(ctypes.Structure):
         *((name, c_int32) for name in ("intermediate", "layers", "normalise_top_k", "window", "cache_format")),
         ("capacity", c_int32),
         ("epsilon", c_float),
-        ("reserved", c_int32),
+        ("wide_norms", c_int32),
+        *((name, c_float) for name in ("embedding_scale", "residual_scale", "query_scale", "clip")),
+        *((name, c_float) for name in ("rotation_scale", "router_jitter")),
         ("inverse_frequencies", c_void_p),
         ("embedding", MatrixRef),
         ("head", MatrixRef),
         ("norm", c_void_p),
+        ("norm_bias", c_void_p),
+        ("head_bias", c_void_p),
         ("layer", POINTER(LayerRef)),
     )
 
@@ -120,7 +130,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 
 @cache
 def _library() -> ctypes.CDLL | None:
-    """The loaded library, None where there is none that this system can load."""
+    """The loaded library, None where there is none that this system can load, or one built from other sources."""
     path = find_library()
     if path is None:
         return None
@@ -128,10 +138,22 @@ def _library() -> ctypes.CDLL | None:
         library = ctypes.CDLL(str(path))
     except OSError:
         return None
+    if not _is_of_these_sources(library):
+        return None
     for name, (result, arguments) in _SIGNATURES.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
     return library
+
+
+def _is_of_these_sources(library: ctypes.CDLL) -> bool:
+    """Whether a library's structs are as large as those here; one of an older build would read past them."""
+    tell = getattr(library, "rooftop_struct_bytes", None)
+    if tell is None:
+        return False
+    layer, model = c_int32(), c_int32()
+    tell(byref(layer), byref(model))
+    return (layer.value, model.value) == (ctypes.sizeof(LayerRef), ctypes.sizeof(ModelRef))
 
 
 def available_isas() -> tuple[IsaName, ...]:

@@ -1,8 +1,8 @@
 """The lean decoder: everything around the experts, in as few operations as it takes.
 
-Follows transformers' eager Mixtral and Qwen3-MoE, which are its oracles. Dimensions: T tokens of this pass, S tokens
-seen so far, H hidden, N query heads, K key/value heads, G = N / K, D head width, E experts, A experts per token, V
-vocabulary.
+Follows transformers' eager models of the families in `engine.checkpoint.families`, which are its oracles. Dimensions:
+T tokens of this pass, S tokens seen so far, H hidden, N query heads, K key/value heads, G = N / K, D head width, E
+experts, A experts per token, V vocabulary.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from engine.devices.step_tools import StepTools
 from engine.experts.executor import ExpertExecutor
 from engine.model.gpu_steps import GpuSteps
 from engine.model.kv_cache import KVCache
+from engine.model.rotary import rotation_frequencies
 from engine.model.weights import DenseWeights, LayerWeights
 
 Check = Callable[[], None]
@@ -42,12 +43,24 @@ class Decoder:
         self._model, self._weights, self._executor = model, weights, executor
         self.cache = cache
         self.steps: GpuSteps | None = None
-        half = torch.arange(0, model.head_dim, 2, dtype=torch.float32) / model.head_dim
         device = weights.embedding.device
-        self._inverse_frequencies = (1.0 / model.rope_theta**half).to(device)
+        frequencies, self._rotation_scale = rotation_frequencies(model, 1)
+        self._inverse_frequencies = frequencies.to(device)
         # rotate_half is a roll whose first half changes sign: the sign goes into the sine once per pass.
         self._sine_signs = torch.tensor([-1.0, 1.0], device=device).repeat_interleave(model.head_dim // 2)
         self._head_norms = tuple(self._heads_norm(layer) for layer in weights.layers)
+
+    def expect(self, sequence_tokens: int) -> None:
+        """Prepare for a sequence of at most so many tokens; forgets the one in the cache if that turns them otherwise.
+
+        Args:
+            sequence_tokens: Prompt and reply.
+        """
+        frequencies, scale = rotation_frequencies(self._model, sequence_tokens)
+        frequencies = frequencies.to(self._inverse_frequencies.device)
+        if scale != self._rotation_scale or not torch.equal(frequencies, self._inverse_frequencies):
+            self._inverse_frequencies, self._rotation_scale = frequencies, scale
+            self.cache.tokens.clear()
 
     def forward(self, tokens: list[int], check: Check) -> Generator[None, None, torch.Tensor]:
         """Append tokens to the sequence in the cache, pausing after every layer so that progress can be shown.
@@ -71,6 +84,7 @@ class Decoder:
         weights = self._weights
         with torch.inference_mode():
             hidden = F.embedding(torch.tensor(tokens, device=weights.embedding.device), weights.embedding)
+            hidden = _scaled(hidden, self._model.traits.embedding_scale)
             rotation = self.rotation(start, len(tokens), hidden.dtype)
             mask = self._mask(start, len(tokens)) if len(tokens) > 1 else None
         for index, layer in enumerate(weights.layers):
@@ -78,11 +92,12 @@ class Decoder:
             with torch.inference_mode():
                 hidden = self.attend(index, layer, hidden, start, rotation, mask)
                 normed, top_weights, top_experts = self.route(layer, hidden)
-                hidden = hidden + self._executor.run(index, normed, top_weights, top_experts, check)
+                added = self._executor.run(index, normed, top_weights, top_experts, check)
+                hidden = self._add_experts(layer, hidden, normed, added)
             yield
         self.cache.tokens += tokens
         with torch.inference_mode():
-            return self._norm(hidden, weights.norm)
+            return self._norm(hidden, weights.norm, weights.norm_bias)
 
     def open_steps(self, tools: StepTools) -> None:
         """Have our GPU kernels run passes of one token, until the cache is another one.
@@ -114,8 +129,10 @@ class Decoder:
         rotation = self.rotation(start, 1, hidden.dtype)
         for index, layer in enumerate(weights.layers):
             hidden = self.attend(index, layer, hidden, start, rotation, None)
-            self.route(layer, hidden)[2].tolist()
-        self.logits(self._norm(hidden, weights.norm)).argmax().item()
+            normed, _, top_experts = self.route(layer, hidden)
+            top_experts.tolist()
+            hidden = self._add_experts(layer, hidden, normed, torch.zeros_like(hidden))
+        self.logits(self._norm(hidden, weights.norm, weights.norm_bias)).argmax().item()
         return time.perf_counter() - started
 
     @torch.inference_mode()
@@ -138,7 +155,8 @@ class Decoder:
     @torch.inference_mode()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Normed hidden states [T, H] -> logits [T, V] in fp32."""
-        return F.linear(hidden, self._weights.head).float()
+        logits = F.linear(hidden, self._weights.head, self._weights.head_bias)
+        return _scaled(logits.float(), self._model.traits.logit_scale)
 
     def attend(
         self,
@@ -161,8 +179,7 @@ class Decoder:
         """
         model, tokens = self._model, hidden.shape[0]
         rotated_heads = model.heads + model.kv_heads
-        qkv = F.linear(self._norm(hidden, layer.attention_norm), layer.qkv)
-        qkv = qkv.view(tokens, rotated_heads + model.kv_heads, model.head_dim)
+        qkv = self._project(layer, self._norm(hidden, layer.attention_norm, layer.attention_norm_bias))
         rotated = self._rotate(index, qkv[:, :rotated_heads], rotation)
         self.cache.write(index, start, rotated[:, model.heads :], qkv[:, rotated_heads:])
         # A query head group attends as G * T queries of its key head, so keys are never repeated.
@@ -170,9 +187,11 @@ class Decoder:
         queries = rotated[:, : model.heads].view(tokens, model.kv_heads, groups, model.head_dim)
         queries = queries.permute(1, 2, 0, 3).reshape(1, model.kv_heads, groups * tokens, model.head_dim)
         keys, values = self.cache.read(index, self._first_key(start), start + tokens, queries.dtype)
-        attended = F.scaled_dot_product_attention(queries, keys[None], values[None], attn_mask=mask)
+        scale = model.traits.attention_scale
+        attended = F.scaled_dot_product_attention(queries, keys[None], values[None], attn_mask=mask, scale=scale)
         attended = attended.view(model.kv_heads, groups, tokens, model.head_dim).permute(2, 0, 1, 3)
-        return hidden + F.linear(attended.reshape(tokens, model.heads * model.head_dim), layer.output)
+        added = F.linear(attended.reshape(tokens, model.heads * model.head_dim), layer.output, layer.output_bias)
+        return hidden + _scaled(added, model.traits.residual_scale)
 
     def route(self, layer: LayerWeights, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Choose experts: [T, H] -> normed [T, H], weights [T, A] in fp32, experts [T, A].
@@ -180,15 +199,51 @@ class Decoder:
         Softmax over the chosen logits equals a softmax over all, renormalised over the chosen.
         """
         active = self._model.experts_per_token
-        normed = self._norm(hidden, layer.expert_norm)
+        normed = self._norm(hidden, layer.expert_norm, layer.expert_norm_bias)
         logits = F.linear(normed, layer.router)
+        if self._model.traits.router_jitter is not None:
+            return normed, *_sparse_mixer(logits.float(), self._model.traits.router_jitter)
         if not self._model.normalise_top_k:
             return normed, *torch.softmax(logits, dim=-1, dtype=torch.float32).topk(active, dim=-1)
         top_logits, top_experts = logits.topk(active, dim=-1)
         return normed, torch.softmax(top_logits, dim=-1, dtype=torch.float32), top_experts
 
-    def _norm(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """RMS norm over the last dimension."""
+    def _project(self, layer: LayerWeights, normed: torch.Tensor) -> torch.Tensor:
+        """Queries, keys and values before rotation: [T, H] -> [T, N + 2K, D]."""
+        model, traits = self._model, self._model.traits
+        qkv = F.linear(normed, layer.qkv, layer.qkv_bias)
+        if traits.wide_norms:
+            q_width, kv_width = model.heads * model.head_dim, model.kv_heads * model.head_dim
+            queries, keys, values = qkv.split((q_width, kv_width, kv_width), dim=-1)
+            queries = F.rms_norm(queries, (q_width,), layer.query_norm, model.rms_norm_eps)
+            keys = F.rms_norm(keys, (kv_width,), layer.key_norm, model.rms_norm_eps)
+            qkv = torch.cat([queries, keys, values], dim=-1)
+        if traits.clip_qkv is not None:
+            qkv = qkv.clamp(-traits.clip_qkv, traits.clip_qkv)
+        return qkv.view(normed.shape[0], model.heads + 2 * model.kv_heads, model.head_dim)
+
+    def _add_experts(
+        self, layer: LayerWeights, hidden: torch.Tensor, normed: torch.Tensor, added: torch.Tensor
+    ) -> torch.Tensor:
+        """The residual stream after a layer's experts [T, H], with what the one says that all tokens visit.
+
+        Args:
+            layer: The layer's dense weights.
+            hidden: Residual stream [T, H].
+            normed: What the experts saw [T, H].
+            added: Their weighted sum [T, H].
+        """
+        shared = layer.shared
+        if shared is not None:
+            gate, up = F.linear(normed, shared.gate_up).chunk(2, dim=-1)
+            weight = torch.sigmoid(F.linear(normed, shared.weight))
+            added = added + weight * F.linear(F.silu(gate) * up, shared.down)
+        return hidden + _scaled(added, self._model.traits.residual_scale)
+
+    def _norm(self, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """RMS norm over the last dimension; a layer norm where there is a bias."""
+        if bias is not None:
+            return F.layer_norm(hidden, (self._model.hidden_size,), weight, bias, self._model.rms_norm_eps)
         return F.rms_norm(hidden, (self._model.hidden_size,), weight, self._model.rms_norm_eps)
 
     def _rotate(self, index: int, heads: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
@@ -200,8 +255,8 @@ class Decoder:
         return torch.addcmul(heads * cosines, heads.roll(model.head_dim // 2, -1), sines)
 
     def _heads_norm(self, layer: LayerWeights) -> torch.Tensor | None:
-        """The norms of all query heads above those of all key heads [N + K, D], where there are any."""
-        if layer.query_norm is None or layer.key_norm is None:
+        """The norms of all query heads above those of all key heads [N + K, D], where each has its own."""
+        if layer.query_norm is None or layer.key_norm is None or self._model.traits.wide_norms:
             return None
         queries = layer.query_norm.expand(self._model.heads, -1)
         return torch.cat([queries, layer.key_norm.expand(self._model.kv_heads, -1)])
@@ -210,7 +265,8 @@ class Decoder:
         """Cosines and signed sines [T, 1, D] for positions start..start+T."""
         positions = torch.arange(start, start + tokens, dtype=torch.float32, device=self._inverse_frequencies.device)
         angles = torch.outer(positions, self._inverse_frequencies).repeat(1, 2).unsqueeze(1)
-        return angles.cos().to(dtype), (angles.sin() * self._sine_signs).to(dtype)
+        signs, scale = self._sine_signs, self._rotation_scale
+        return _scaled(angles.cos(), scale).to(dtype), _scaled(angles.sin() * signs, scale).to(dtype)
 
     def _first_key(self, start: int) -> int:
         """The oldest key that any query of this pass sees."""
@@ -227,3 +283,23 @@ class Decoder:
         if self._model.sliding_window is not None:
             allowed &= keys > queries - self._model.sliding_window
         return allowed.repeat(self._model.heads // self._model.kv_heads, 1)
+
+
+def _scaled(states: torch.Tensor, factor: float) -> torch.Tensor:
+    """States times a factor, which nearly every model has as 1."""
+    return states if factor == 1 else states * factor
+
+
+def _sparse_mixer(scores: torch.Tensor, jitter: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """The two best experts and their weights: scores [T, E] in fp32 -> weights [T, 2], experts [T, 2].
+
+    Each weight is a softmax over the scores that are near the best one of those that are left.
+    """
+    weights, experts, left = [], [], scores
+    for _ in range(2):
+        best, expert = left.max(dim=-1, keepdim=True)
+        far = (best - scores) / torch.maximum(scores.abs(), best) > 2 * jitter
+        weights.append(left.masked_fill(far, -torch.inf).softmax(dim=-1).gather(-1, expert))
+        experts.append(expert)
+        left = left.scatter(-1, expert, -torch.inf)
+    return torch.cat(weights, dim=-1), torch.cat(experts, dim=-1)

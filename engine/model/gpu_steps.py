@@ -22,7 +22,8 @@ from functools import partial
 
 import torch
 
-from engine.config import ModelConfig
+from engine.checkpoint.families import FAMILIES
+from engine.config import ModelConfig, Traits
 from engine.devices.step_tools import StepTools, Work, in_order
 from engine.experts.cpu_experts import Check
 from engine.experts.executor import Begun, ExpertExecutor, LayerInput
@@ -51,6 +52,8 @@ def why_no_steps(model: ModelConfig, cache: KVCache) -> str:
         model: Its shape.
         cache: Its keys and values.
     """
+    if model.traits != Traits():
+        return f"Torch runs the GPU's decode steps: our kernels do not know what {FAMILIES[model.family].title} adds."
     if not cache.holds_floats:
         return f"Torch runs the GPU's decode steps: our kernels do not read a KV cache in {cache.format}."
     heads = runs_attention(1, model.heads, model.kv_heads, model.head_dim)

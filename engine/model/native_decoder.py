@@ -8,6 +8,7 @@ that progress can be shown in between.
 from __future__ import annotations
 
 import ctypes
+import math
 import time
 from collections.abc import Callable, Generator
 
@@ -18,9 +19,10 @@ from engine.config import ModelConfig
 from engine.experts.native_experts import experts_reference
 from engine.experts.record import CpuRecord
 from engine.experts.store import ExpertStore
-from engine.kernels.cpu_library import CpuPool, LayerRef, ModelRef, TraceRef
+from engine.kernels.cpu_library import CpuPool, ExpertsRef, LayerRef, MatrixRef, ModelRef, TraceRef
 from engine.model.kv_cache import KVCache
-from engine.model.native_weights import NativeLayer, NativeWeights, reference
+from engine.model.native_weights import NativeLayer, NativeSharedExpert, NativeWeights, reference
+from engine.model.rotary import rotation_frequencies
 from engine.quant.formats import FORMATS
 
 Check = Callable[[], None]
@@ -50,8 +52,7 @@ class NativeDecoder:
         """See the class."""
         self._model, self._weights, self._store = model, weights, store
         self._record, self._pool = record, pool
-        half = torch.arange(0, model.head_dim, 2, dtype=torch.float32) / model.head_dim
-        self._inverse_frequencies = 1.0 / model.rope_theta**half
+        self._inverse_frequencies, self._rotation_scale = rotation_frequencies(model, 1)
         self.cache = cache
 
     @property
@@ -67,6 +68,18 @@ class NativeDecoder:
             *(self._layer_reference(index, layer) for index, layer in enumerate(self._weights.layers))
         )
         self._reference = self._model_reference()
+
+    def expect(self, sequence_tokens: int) -> None:
+        """Prepare for a sequence of at most so many tokens; forgets the one in the cache if that turns them otherwise.
+
+        Args:
+            sequence_tokens: Prompt and reply.
+        """
+        frequencies, scale = rotation_frequencies(self._model, sequence_tokens)
+        if scale != self._rotation_scale or not torch.equal(frequencies, self._inverse_frequencies):
+            self._inverse_frequencies, self._rotation_scale = frequencies, scale
+            self._reference = self._model_reference()
+            self.cache.tokens.clear()
 
     def forward(self, tokens: list[int], check: Check) -> Generator[None, None, torch.Tensor]:
         """Append tokens to the sequence in the cache; a prompt pauses after every layer, a single token after the last.
@@ -134,7 +147,7 @@ class NativeDecoder:
         count = hidden.shape[0]
         logits = torch.empty(count, self._model.vocab_size, dtype=torch.float32)
         self._pool.logits(self._reference, hidden.data_ptr(), count, logits.data_ptr())
-        return logits
+        return logits if self._model.traits.logit_scale == 1 else logits.mul_(self._model.traits.logit_scale)
 
     def _run(
         self,
@@ -178,22 +191,28 @@ class NativeDecoder:
         """One layer as the library takes it."""
         return LayerRef(
             layer.attention_norm.data_ptr(),
+            _address(layer.attention_norm_bias),
             reference(layer.query),
             reference(layer.key),
             reference(layer.value),
             reference(layer.output),
-            layer.query_norm.data_ptr() if layer.query_norm is not None else None,
-            layer.key_norm.data_ptr() if layer.key_norm is not None else None,
+            _address(layer.qkv_bias),
+            _address(layer.output_bias),
+            _address(layer.query_norm),
+            _address(layer.key_norm),
             layer.expert_norm.data_ptr(),
+            _address(layer.expert_norm_bias),
             reference(layer.router),
             experts_reference(self._store, index),
+            *_shared_reference(layer.shared),
             self.cache.keys[index].data_ptr(),
             self.cache.values[index].data_ptr(),
         )
 
     def _model_reference(self) -> ModelRef:
         """The model as the library takes it."""
-        model, weights = self._model, self._weights
+        model, weights, traits = self._model, self._weights, self._model.traits
+        scale = traits.attention_scale
         return ModelRef(
             hidden=model.hidden_size,
             heads=model.heads,
@@ -208,12 +227,36 @@ class NativeDecoder:
             cache_format=FORMATS[self.cache.format].native_id,
             capacity=self.cache.capacity,
             epsilon=model.rms_norm_eps,
+            wide_norms=traits.wide_norms,
+            embedding_scale=traits.embedding_scale,
+            residual_scale=traits.residual_scale,
+            query_scale=1.0 if scale is None else scale * math.sqrt(model.head_dim),
+            clip=traits.clip_qkv or 0.0,
+            rotation_scale=self._rotation_scale,
+            router_jitter=-1.0 if traits.router_jitter is None else traits.router_jitter,
             inverse_frequencies=self._inverse_frequencies.data_ptr(),
             embedding=reference(weights.embedding),
             head=reference(weights.head),
             norm=weights.norm.data_ptr(),
+            norm_bias=_address(weights.norm_bias),
+            head_bias=_address(weights.head_bias),
             layer=ctypes.cast(self._layers, ctypes.POINTER(LayerRef)),
         )
+
+
+def _address(vector: torch.Tensor | None) -> int | None:
+    """Where a vector lies, if there is one."""
+    return None if vector is None else vector.data_ptr()
+
+
+def _shared_reference(shared: NativeSharedExpert | None) -> tuple[ExpertsRef, int | None]:
+    """The expert that every token visits, as the library takes it: the only one of its kind, and its gate."""
+    if shared is None:
+        return ExpertsRef(), None
+    parts = (shared.gate, shared.up, shared.down)
+    begin = min(part.data.data_ptr() for part in parts)
+    matrices = (MatrixRef.of(part.data.data_ptr() - begin, part.format, part.rows, part.columns) for part in parts)
+    return ExpertsRef(begin, 0, *matrices), shared.weight.data_ptr()
 
 
 class _Trace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,23 @@ from engine.quant.formats import FORMATS
 
 
 @dataclass(frozen=True, slots=True)
+class NativeSharedExpert:
+    """The expert that every token visits.
+
+    Attributes:
+        gate: [S, H].
+        up: [S, H].
+        down: [H, S].
+        weight: fp32 [1, H]: what decides on its weight.
+    """
+
+    gate: PackedMatrix
+    up: PackedMatrix
+    down: PackedMatrix
+    weight: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class NativeLayer:
     """Dense weights of one decoder layer.
 
@@ -28,8 +46,13 @@ class NativeLayer:
         output: [H, N * D].
         expert_norm: fp32 [H].
         router: [E, H].
-        query_norm: fp32 [D]; None where queries and keys are not normed.
-        key_norm: fp32 [D].
+        query_norm: fp32 [D], or [N * D] where it spans all heads; None where queries and keys are not normed.
+        key_norm: fp32 [D] or [K * D].
+        qkv_bias: fp32 [(N + 2K) * D]; None where there is none.
+        output_bias: fp32 [H]; None where there is none.
+        shared: None where there is none.
+        attention_norm_bias: fp32 [H]; None where norms have none.
+        expert_norm_bias: fp32 [H]; None where norms have none.
     """
 
     attention_norm: torch.Tensor
@@ -41,6 +64,11 @@ class NativeLayer:
     router: PackedMatrix
     query_norm: torch.Tensor | None
     key_norm: torch.Tensor | None
+    qkv_bias: torch.Tensor | None = None
+    output_bias: torch.Tensor | None = None
+    shared: NativeSharedExpert | None = None
+    attention_norm_bias: torch.Tensor | None = None
+    expert_norm_bias: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +80,16 @@ class NativeWeights:
         layers: One entry per layer.
         norm: fp32 [H].
         head: [V, H]; the embedding itself when tied.
+        norm_bias: fp32 [H]; None where norms have none.
+        head_bias: fp32 [V]; None where there is none.
     """
 
     embedding: PackedMatrix
     layers: tuple[NativeLayer, ...]
     norm: torch.Tensor
     head: PackedMatrix
+    norm_bias: torch.Tensor | None = None
+    head_bias: torch.Tensor | None = None
 
 
 def reference(matrix: PackedMatrix) -> MatrixRef:
@@ -85,12 +117,16 @@ def load_native_dense(checkpoint: Checkpoint, device: Device, progress: Progress
         layers = tuple(_load_layer(model, index, loader) for index in range(model.layers))
         head = embedding if model.tie_word_embeddings else loader.matrix(tensor_names.HEAD)
         norm = loader.vector(tensor_names.FINAL_NORM)
-    return NativeWeights(embedding, layers, norm, head)
+        norm_bias = loader.vector(tensor_names.FINAL_NORM_BIAS) if model.traits.layer_norm else None
+        head_bias = loader.vector(tensor_names.HEAD_BIAS) if model.traits.head_bias else None
+    return NativeWeights(embedding, layers, norm, head, norm_bias, head_bias)
 
 
 def _load_layer(model: ModelConfig, index: int, loader: _Loader) -> NativeLayer:
     """One layer."""
-    normed = model.query_key_norm
+    normed, traits = model.query_key_norm, model.traits
+    projections: tuple[tensor_names.AttentionPart, ...] = ("q", "k", "v")
+    biases = [tensor_names.attention_bias(index, part) for part in projections]
     return NativeLayer(
         attention_norm=loader.vector(tensor_names.attention_norm(index)),
         query=loader.matrix(tensor_names.attention(index, "q")),
@@ -101,6 +137,21 @@ def _load_layer(model: ModelConfig, index: int, loader: _Loader) -> NativeLayer:
         router=loader.matrix(tensor_names.router(index)),
         query_norm=loader.vector(tensor_names.query_norm(index)) if normed else None,
         key_norm=loader.vector(tensor_names.key_norm(index)) if normed else None,
+        qkv_bias=loader.vector(*biases) if traits.qkv_bias else None,
+        output_bias=loader.vector(tensor_names.attention_bias(index, "o")) if traits.output_bias else None,
+        shared=_load_shared(index, loader) if traits.shared_size else None,
+        attention_norm_bias=loader.vector(tensor_names.attention_norm_bias(index)) if traits.layer_norm else None,
+        expert_norm_bias=loader.vector(tensor_names.expert_norm_bias(index)) if traits.layer_norm else None,
+    )
+
+
+def _load_shared(index: int, loader: _Loader) -> NativeSharedExpert:
+    """The expert of one layer that every token visits."""
+    return NativeSharedExpert(
+        gate=loader.matrix(tensor_names.shared_expert(index, "w1")),
+        up=loader.matrix(tensor_names.shared_expert(index, "w3")),
+        down=loader.matrix(tensor_names.shared_expert(index, "w2")),
+        weight=loader.vector(tensor_names.shared_gate(index)),
     )
 
 
@@ -120,8 +171,11 @@ class _Loader:
         self._reader.pack(name, matrix)
         return matrix
 
-    def vector(self, name: str) -> torch.Tensor:
-        """A norm in fp32."""
-        target = self._device.allocate(self._checkpoint.tensors[name].shape, torch.float32, "dense")
-        self._reader.read(name, target)
+    def vector(self, *names: str) -> torch.Tensor:
+        """Norms or biases in fp32, one behind the other."""
+        shapes = [self._checkpoint.tensors[name].shape for name in names]
+        sizes = [math.prod(shape) for shape in shapes]
+        target = self._device.allocate((sum(sizes),), torch.float32, "dense")
+        for name, part, shape in zip(names, target.split(sizes), shapes, strict=True):
+            self._reader.read(name, part.view(shape))
         return target

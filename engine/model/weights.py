@@ -18,6 +18,21 @@ TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16":
 
 
 @dataclass(frozen=True, slots=True)
+class SharedExpert:
+    """The expert that every token visits.
+
+    Attributes:
+        gate_up: Gate above up [2S, H].
+        down: [H, S].
+        weight: What decides on its weight [1, H].
+    """
+
+    gate_up: torch.Tensor
+    down: torch.Tensor
+    weight: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class LayerWeights:
     """Dense weights of one decoder layer.
 
@@ -27,8 +42,13 @@ class LayerWeights:
         output: [H, N * D].
         expert_norm: [H].
         router: [E, H].
-        query_norm: [D], every query head's norm; None where queries and keys are not normed.
-        key_norm: [D], the same for keys.
+        query_norm: [D], every query head's norm, or [N * D] where it spans them; None where there is none.
+        key_norm: [D] or [K * D], the same for keys.
+        qkv_bias: [(N + 2K) * D]; None where there is none.
+        output_bias: [H]; None where there is none.
+        shared: None where there is none.
+        attention_norm_bias: [H]; None where norms have none.
+        expert_norm_bias: [H]; None where norms have none.
     """
 
     attention_norm: torch.Tensor
@@ -38,6 +58,11 @@ class LayerWeights:
     router: torch.Tensor
     query_norm: torch.Tensor | None = None
     key_norm: torch.Tensor | None = None
+    qkv_bias: torch.Tensor | None = None
+    output_bias: torch.Tensor | None = None
+    shared: SharedExpert | None = None
+    attention_norm_bias: torch.Tensor | None = None
+    expert_norm_bias: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +74,16 @@ class DenseWeights:
         layers: One entry per layer.
         norm: [H].
         head: [V, H]; the embedding itself when tied.
+        norm_bias: [H]; None where norms have none.
+        head_bias: [V]; None where there is none.
     """
 
     embedding: torch.Tensor
     layers: tuple[LayerWeights, ...]
     norm: torch.Tensor
     head: torch.Tensor
+    norm_bias: torch.Tensor | None = None
+    head_bias: torch.Tensor | None = None
 
 
 def load_dense(checkpoint: Checkpoint, device: Device, progress: Progress) -> DenseWeights:
@@ -87,19 +116,39 @@ def load_dense(checkpoint: Checkpoint, device: Device, progress: Progress) -> De
         layers = tuple(_load_layer(model, layer, place) for layer in range(model.layers))
         norm = place(tensor_names.FINAL_NORM)
         head = embedding if model.tie_word_embeddings else place(tensor_names.HEAD)
-    return DenseWeights(embedding, layers, norm, head)
+        norm_bias = place(tensor_names.FINAL_NORM_BIAS) if model.traits.layer_norm else None
+        head_bias = place(tensor_names.HEAD_BIAS) if model.traits.head_bias else None
+    return DenseWeights(embedding, layers, norm, head, norm_bias, head_bias)
 
 
 def _load_layer(model: ModelConfig, layer: int, place: Callable[..., torch.Tensor]) -> LayerWeights:
     """Dense weights of one layer."""
+    traits = model.traits
+    projections: tuple[tensor_names.AttentionPart, ...] = ("q", "k", "v")
     return LayerWeights(
         attention_norm=place(tensor_names.attention_norm(layer)),
-        qkv=place(*(tensor_names.attention(layer, part) for part in ("q", "k", "v"))),
+        qkv=place(*(tensor_names.attention(layer, part) for part in projections)),
         output=place(tensor_names.attention(layer, "o")),
         expert_norm=place(tensor_names.expert_norm(layer)),
         router=place(tensor_names.router(layer)),
         query_norm=place(tensor_names.query_norm(layer)) if model.query_key_norm else None,
         key_norm=place(tensor_names.key_norm(layer)) if model.query_key_norm else None,
+        qkv_bias=place(*(tensor_names.attention_bias(layer, part) for part in projections))
+        if traits.qkv_bias
+        else None,
+        output_bias=place(tensor_names.attention_bias(layer, "o")) if traits.output_bias else None,
+        shared=_load_shared(layer, place) if traits.shared_size else None,
+        attention_norm_bias=place(tensor_names.attention_norm_bias(layer)) if traits.layer_norm else None,
+        expert_norm_bias=place(tensor_names.expert_norm_bias(layer)) if traits.layer_norm else None,
+    )
+
+
+def _load_shared(layer: int, place: Callable[..., torch.Tensor]) -> SharedExpert:
+    """The expert of one layer that every token visits."""
+    return SharedExpert(
+        gate_up=place(tensor_names.shared_expert(layer, "w1"), tensor_names.shared_expert(layer, "w3")),
+        down=place(tensor_names.shared_expert(layer, "w2")),
+        weight=place(tensor_names.shared_gate(layer)),
     )
 
 

@@ -81,6 +81,10 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 }  // namespace
 
+ROOFTOP_API void rooftop_struct_bytes(int32_t* layer, int32_t* model) {
+  *layer = int32_t(sizeof(rooftop_layer)), *model = int32_t(sizeof(rooftop_model));
+}
+
 ROOFTOP_API int rooftop_isas(void) {
   int result = 0;
   for (int isa = 0; isa < ROOFTOP_ISAS; isa++)

@@ -33,12 +33,18 @@ typedef struct {
 
 typedef struct {
   const float* attention_norm;  // [hidden]
+  const float* attention_norm_bias;  // [hidden]: a layer norm; null for an RMS norm, as below
   rooftop_matrix query, key, value, output;
-  const float* query_norm;  // [dim], null for none
+  const float* qkv_bias;     // [(heads + 2 kv_heads) dim], null for none
+  const float* output_bias;  // [hidden], null for none
+  const float* query_norm;   // [dim], or [heads dim] for wide_norms, null for none
   const float* key_norm;
   const float* expert_norm;  // [hidden]
-  rooftop_matrix router;     // [experts, hidden]
+  const float* expert_norm_bias;
+  rooftop_matrix router;  // [experts, hidden]
   rooftop_experts experts;
+  rooftop_experts shared;    // the one that every token visits, its `data` null for none
+  const float* shared_gate;  // [hidden]: its weight is sigmoid(gate . x)
   uint8_t* keys;    // [kv_heads, capacity] rows of dim numbers in cache_format
   uint8_t* values;
 } rooftop_layer;
@@ -47,10 +53,17 @@ typedef struct {
   int32_t hidden, heads, kv_heads, dim, experts, experts_per_token, intermediate, layers;
   int32_t normalise_top_k, window, cache_format, capacity;
   float epsilon;
-  int32_t reserved;
+  int32_t wide_norms;  // queries and keys are normed over all heads together
+  float embedding_scale, residual_scale;
+  float query_scale;  // of rotated queries, beside 1 / sqrt(dim)
+  float clip;         // the largest magnitude of queries, keys and values, 0 for any
+  float rotation_scale;  // of rotated queries and keys
+  float router_jitter;   // sparsemixer's, negative for a softmax over scores
   const float* inverse_frequencies;  // [dim / 2]
   rooftop_matrix embedding, head;
   const float* norm;  // [hidden]
+  const float* norm_bias;
+  const float* head_bias;  // [vocabulary], null for none
   const rooftop_layer* layer;
 } rooftop_model;
 
@@ -60,6 +73,8 @@ typedef struct {
   float* seconds;    // [layers]: time in the experts
 } rooftop_trace;
 
+// Bytes of rooftop_layer and of rooftop_model: who calls holds them against what it was written for.
+ROOFTOP_API void rooftop_struct_bytes(int32_t* layer, int32_t* model);
 // Bit i: instruction set i runs on this processor and is in this build.
 ROOFTOP_API int rooftop_isas(void);
 

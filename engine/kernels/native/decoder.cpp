@@ -2,6 +2,7 @@
 //
 // With one token every thread works out the small steps (norm, int8, choice of experts) for itself, which is cheaper
 // than waiting for another; with many they are shared out by token.
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <new>
@@ -30,6 +31,8 @@ class Forward {
     if (!p_.reserve(tokens_, std::max(m_.hidden, attended), int(visits), m_.intermediate, attention,
                     4 * m_.experts_per_token + 1))
       return false;
+    const rooftop_experts& shared = m_.layer[0].shared;
+    if (shared.data && !p_.reserve(tokens_, m_.hidden, tokens_, shared.down.columns)) return false;
     try {
       normed_ = p_.normed.of<float>(n * m_.hidden);
       quantised_ = p_.quantised.of<QuantisedGroup>(n * groups_of(m_.hidden));
@@ -38,7 +41,8 @@ class Forward {
       attended_quantised_ = p_.attended_quantised.of<QuantisedGroup>(n * groups_of(attended));
       scores_ = p_.scores.of<float>(n * m_.experts);
       rotation_ = p_.rotation.of<float>(n * m_.dim);
-      choice_ = p_.choice.of<int32_t>(4 * visits + 3 * size_t(m_.experts) + 1);
+      choice_ = p_.choice.of<int32_t>(4 * visits + 3 * size_t(m_.experts) + 1 + 2 * n);
+      shared_visits_ = choice_ + 4 * visits + 3 * size_t(m_.experts) + 1;
     } catch (const std::bad_alloc&) {
       return false;
     }
@@ -57,61 +61,70 @@ class Forward {
     const int half = m_.dim / 2;
     p_.pool.each(thread, tokens_, [&](int t) {
       if (token_ids)
-        k_.read_row(m_.embedding.data, m_.embedding.format, m_.hidden, token_ids[t], hidden_ + size_t(t) * m_.hidden);
+        embed(token_ids[t], hidden_ + size_t(t) * m_.hidden);
       float* cosines = rotation_ + size_t(t) * m_.dim;
       for (int d = 0; d < half; d++) {
         const float angle = float(start_ + t) * m_.inverse_frequencies[d];
-        cosines[d] = std::cos(angle), cosines[half + d] = std::sin(angle);
+        cosines[d] = m_.rotation_scale * std::cos(angle), cosines[half + d] = m_.rotation_scale * std::sin(angle);
       }
     });
     return p_.pool.barrier();
   }
 
+  void embed(int token_id, float* out) const {
+    k_.read_row(m_.embedding.data, m_.embedding.format, m_.hidden, token_id, out);
+    if (m_.embedding_scale != 1.0f)
+      for (int i = 0; i < m_.hidden; i++) out[i] *= m_.embedding_scale;
+  }
+
   bool layer(int thread, const rooftop_layer& w, int index) {
     Activations x;
     const bool int8 = needs_int8(w.query) || needs_int8(w.key) || needs_int8(w.value);
-    if (!normed(thread, w.attention_norm, int8, &x)) return false;
+    if (!normed(thread, w.attention_norm, w.attention_norm_bias, int8, &x)) return false;
     const int q = pairs(w.query.rows), k = q + pairs(w.key.rows), v = k + pairs(w.value.rows);
     p_.pool.each(thread, v, [&](int item) {
-      if (item < q)
-        p_.multiply(thread, w.query, 0, item, x, tokens_, mixed_, size_t(width_), false);
-      else if (item < k)
-        p_.multiply(thread, w.key, q, item, x, tokens_, mixed_ + w.query.rows, size_t(width_), false);
-      else
-        p_.multiply(thread, w.value, k, item, x, tokens_, mixed_ + w.query.rows + w.key.rows, size_t(width_), false);
+      const rooftop_matrix& matrix = item < q ? w.query : item < k ? w.key : w.value;
+      const int first_item = item < q ? 0 : item < k ? q : k;
+      const int column = item < q ? 0 : item < k ? w.query.rows : w.query.rows + w.key.rows;
+      const float* bias = w.qkv_bias ? w.qkv_bias + column : nullptr;
+      p_.multiply(thread, matrix, first_item, item, x, tokens_, mixed_ + column, size_t(width_), false, bias);
     });
     if (!p_.pool.barrier() || !attention(thread, w)) return false;
 
     if (!attended(thread, w.output, &x)) return false;
     p_.pool.each(thread, pairs(w.output.rows), [&](int item) {
-      p_.multiply(thread, w.output, 0, item, x, tokens_, hidden_, size_t(m_.hidden), true);
+      p_.multiply(thread, w.output, 0, item, x, tokens_, hidden_, size_t(m_.hidden), true, w.output_bias,
+                  m_.residual_scale);
     });
     if (!p_.pool.barrier()) return false;
 
-    const bool experts_int8 = needs_int8(w.experts.gate) || needs_int8(w.experts.up) || needs_int8(w.router);
-    if (!normed(thread, w.expert_norm, experts_int8, &x)) return false;
+    const bool shared_int8 = w.shared.data && (needs_int8(w.shared.gate) || needs_int8(w.shared.up));
+    const bool experts_int8 =
+        needs_int8(w.experts.gate) || needs_int8(w.experts.up) || needs_int8(w.router) || shared_int8;
+    if (!normed(thread, w.expert_norm, w.expert_norm_bias, experts_int8, &x)) return false;
     p_.pool.each(thread, pairs(w.router.rows), [&](int item) {
       p_.multiply(thread, w.router, 0, item, x, tokens_, scores_, size_t(m_.experts), false);
     });
     if (!p_.pool.barrier()) return false;
+    if (w.shared.data && !shared_expert(thread, w, x)) return false;
     return experts(thread, w, index, x);
   }
 
-  // RMS norm of the residual stream, as fp32 and, where wanted, as int8.
-  bool normed(int thread, const float* weight, bool int8, Activations* x) {
+  // Norm of the residual stream, as fp32 and, where wanted, as int8.
+  bool normed(int thread, const float* weight, const float* bias, bool int8, Activations* x) {
     const int n = m_.hidden;
     const size_t row_groups = size_t(groups_of(n));
     if (tokens_ == 1) {
       float* values = p_.space[thread].values.of<float>(size_t(n));
       QuantisedGroup* codes = p_.space[thread].quantised.of<QuantisedGroup>(row_groups);
-      k_.rms_norm(hidden_, weight, m_.epsilon, n, values);
+      norm_row(k_, hidden_, weight, bias, m_.epsilon, n, values);
       if (int8) k_.quantise(values, n, codes);
       *x = {values, size_t(n), codes, n};
       return true;
     }
     p_.pool.each(thread, tokens_, [&](int t) {
       float* values = normed_ + size_t(t) * n;
-      k_.rms_norm(hidden_ + size_t(t) * n, weight, m_.epsilon, n, values);
+      norm_row(k_, hidden_ + size_t(t) * n, weight, bias, m_.epsilon, n, values);
       if (int8) k_.quantise(values, n, quantised_ + t * row_groups);
     });
     *x = {normed_, size_t(n), quantised_, n};
@@ -136,13 +149,31 @@ class Forward {
     return p_.pool.barrier();
   }
 
-  // Norms and rotates one token's heads first .. last - 1 of queries or keys.
-  void rotate_heads(float* heads, int count, const float* norm, int token) {
+  // Norms, rotates and scales one token's queries or keys of some heads.
+  void rotate_heads(float* heads, int count, const float* norm, int token, float scale) {
     const float* cosines = rotation_ + size_t(token) * m_.dim;
     for (int h = 0; h < count; h++, heads += m_.dim) {
-      if (norm) k_.rms_norm(heads, norm, m_.epsilon, m_.dim, heads);
+      if (norm && !m_.wide_norms) k_.rms_norm(heads, norm, m_.epsilon, m_.dim, heads);
       k_.rotate(heads, cosines, cosines + m_.dim / 2, m_.dim);
+      if (scale != 1.0f)
+        for (int d = 0; d < m_.dim; d++) heads[d] *= scale;
     }
+  }
+
+  // What concerns all heads of a token at once.
+  bool norm_and_clip(int thread, const rooftop_layer& w) {
+    if (!m_.wide_norms && m_.clip == 0.0f) return true;
+    const int queries = m_.heads * m_.dim, keys = m_.kv_heads * m_.dim;
+    p_.pool.each(thread, tokens_, [&](int t) {
+      float* row = mixed_ + size_t(t) * width_;
+      if (m_.wide_norms) {
+        k_.rms_norm(row, w.query_norm, m_.epsilon, queries, row);
+        k_.rms_norm(row + queries, w.key_norm, m_.epsilon, keys, row + queries);
+      }
+      if (m_.clip != 0.0f)
+        for (int i = 0; i < width_; i++) row[i] = std::min(std::max(row[i], -m_.clip), m_.clip);
+    });
+    return p_.pool.barrier();
   }
 
   // One token's key and value of one head go into the cache.
@@ -171,10 +202,11 @@ class Forward {
 
   bool attention(int thread, const rooftop_layer& w) {
     const int group = m_.heads / m_.kv_heads;
+    if (!norm_and_clip(thread, w)) return false;
     if (tokens_ == 1) {
       p_.pool.each(thread, m_.kv_heads, [&](int head) {
-        rotate_heads(mixed_ + size_t(head) * group * m_.dim, group, w.query_norm, 0);
-        rotate_heads(mixed_ + size_t(m_.heads + head) * m_.dim, 1, w.key_norm, 0);
+        rotate_heads(mixed_ + size_t(head) * group * m_.dim, group, w.query_norm, 0, m_.query_scale);
+        rotate_heads(mixed_ + size_t(m_.heads + head) * m_.dim, 1, w.key_norm, 0, 1.0f);
         write_cache(w, 0, head);
         attend(thread, w, head, 0, 1);
       });
@@ -182,8 +214,8 @@ class Forward {
     }
     p_.pool.each(thread, tokens_, [&](int t) {
       float* row = mixed_ + size_t(t) * width_;
-      rotate_heads(row, m_.heads, w.query_norm, t);
-      rotate_heads(row + size_t(m_.heads) * m_.dim, m_.kv_heads, w.key_norm, t);
+      rotate_heads(row, m_.heads, w.query_norm, t, m_.query_scale);
+      rotate_heads(row + size_t(m_.heads) * m_.dim, m_.kv_heads, w.key_norm, t, 1.0f);
       for (int head = 0; head < m_.kv_heads; head++) write_cache(w, t, head);
     });
     if (!p_.pool.barrier()) return false;
@@ -197,6 +229,7 @@ class Forward {
 
   // The experts of one token, the largest score first, and their weights.
   void choose(const float* scores, int32_t* chosen, float* weights) const {
+    if (m_.router_jitter >= 0) return choose_sparsely(scores, chosen, weights);
     float total = 0;
     for (int i = 0; i < m_.experts_per_token; i++) {
       int best = -1;
@@ -213,7 +246,47 @@ class Forward {
       total = 0;
       for (int e = 0; e < m_.experts; e++) total += std::exp(scores[e] - scores[chosen[0]]);
     }
-    for (int i = 0; i < m_.experts_per_token; i++) weights[i] /= total;
+    for (int i = 0; i < m_.experts_per_token; i++) weights[i] *= m_.residual_scale / total;
+  }
+
+  // Sparsemixer: each weight is a softmax over the scores near the best one of those that are left.
+  void choose_sparsely(const float* scores, int32_t* chosen, float* weights) const {
+    for (int i = 0; i < m_.experts_per_token; i++) {
+      const auto taken = [&](int e) { return std::find(chosen, chosen + i, e) != chosen + i; };
+      int best = -1;
+      for (int e = 0; e < m_.experts; e++)
+        if (!taken(e) && (best < 0 || scores[e] > scores[best])) best = e;
+      float total = 0;
+      for (int e = 0; e < m_.experts; e++) {
+        const float distance = (scores[best] - scores[e]) / std::max(std::fabs(scores[e]), scores[best]);
+        if (!taken(e) && !(distance > 2 * m_.router_jitter)) total += std::exp(scores[e] - scores[best]);
+      }
+      chosen[i] = best, weights[i] = m_.residual_scale / total;
+    }
+  }
+
+  // The expert that every token visits, each with a weight of its own.
+  bool shared_expert(int thread, const rooftop_layer& w, const Activations& x) {
+    const int32_t none = 0, first[2] = {0, tokens_};
+    float one = 0;
+    Visits visits = {1, &none, first, &none, &one};
+    if (tokens_ == 1) {
+      one = shared_weight(w.shared_gate, x.values);
+    } else {
+      int32_t* token = shared_visits_;
+      float* weights = reinterpret_cast<float*>(shared_visits_ + tokens_);
+      p_.pool.each(thread, tokens_, [&](int t) {
+        token[t] = t, weights[t] = shared_weight(w.shared_gate, x.values + size_t(t) * m_.hidden);
+      });
+      visits.token = token, visits.weight = weights;
+      if (!p_.pool.barrier()) return false;
+    }
+    return p_.run_experts(thread, w.shared, x, visits, hidden_) && p_.pool.barrier();
+  }
+
+  float shared_weight(const float* gate, const float* values) const {
+    const float score = sum_of(m_.hidden, [&](int i) { return gate[i] * values[i]; });
+    return m_.residual_scale / (1.0f + std::exp(-score));
   }
 
   bool experts(int thread, const rooftop_layer& w, int index, const Activations& x) {
@@ -283,7 +356,7 @@ class Forward {
   int width_ = 0, active_ = 0;
   float *normed_ = nullptr, *mixed_ = nullptr, *attended_ = nullptr, *scores_ = nullptr, *rotation_ = nullptr;
   QuantisedGroup *quantised_ = nullptr, *attended_quantised_ = nullptr;
-  int32_t* choice_ = nullptr;
+  int32_t *choice_ = nullptr, *shared_visits_ = nullptr;
 };
 
 }  // namespace
@@ -312,12 +385,14 @@ ROOFTOP_API int rooftop_logits(rooftop_pool* pool, const rooftop_model* model, c
   const Activations x = {values, size_t(n), codes, n};
   auto job = [&](int thread) {
     pool->pool.each(thread, tokens, [&](int t) {
-      pool->kernels->rms_norm(hidden + size_t(t) * n, model->norm, model->epsilon, n, values + size_t(t) * n);
+      norm_row(*pool->kernels, hidden + size_t(t) * n, model->norm, model->norm_bias, model->epsilon, n,
+               values + size_t(t) * n);
       if (needs_int8(model->head)) pool->kernels->quantise(values + size_t(t) * n, n, codes + t * row_groups);
     });
     if (!pool->pool.barrier()) return;
     pool->pool.each(thread, pairs(model->head.rows), [&](int item) {
-      pool->multiply(thread, model->head, 0, item, x, tokens, logits, size_t(model->head.rows), false);
+      pool->multiply(thread, model->head, 0, item, x, tokens, logits, size_t(model->head.rows), false,
+                     model->head_bias);
     });
   };
   return pool->pool.run(job, stop);

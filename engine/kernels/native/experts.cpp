@@ -42,22 +42,23 @@ bool rooftop_pool::reserve(int tokens, int columns, int visits, int width, size_
 }
 
 void rooftop_pool::multiply(int thread, const rooftop_matrix& matrix, int first_item, int item, const Activations& x,
-                            int tokens, float* y, size_t y_stride, bool add) {
+                            int tokens, float* y, size_t y_stride, bool add, const float* bias, float scale) {
   const int row = (item - first_item) * kPairRows, rows = std::min(matrix.rows - row, kPairRows);
   const PairKernel kernel = kernels->pair[matrix.format];
   const uint8_t* next = rows_at(matrix, matrix.data, row + kPairRows);
-  if (!add && rows == kPairRows && tokens <= kDirectTokens) {
+  if (!add && !bias && rows == kPairRows && tokens <= kDirectTokens) {
     kernel(matrix.data, matrix.rows, matrix.columns, row, x, nullptr, tokens, y + row, y_stride, next);
     return;
   }
   float* tile = space[thread].tile[0].of<float>(size_t(tokens) * kPairRows);
   kernel(matrix.data, matrix.rows, matrix.columns, row, x, nullptr, tokens, tile, kPairRows, next);
   for (int t = 0; t < tokens; t++) {
-    float* target = y + t * y_stride + row;
+    float *target = y + t * y_stride + row, *product = tile + size_t(t) * kPairRows;
+    if (bias) kernels->add_scaled(product, bias + row, 1.0f, rows);
     if (add)
-      kernels->add_scaled(target, tile + size_t(t) * kPairRows, 1.0f, rows);
+      kernels->add_scaled(target, product, scale, rows);
     else
-      std::memcpy(target, tile + size_t(t) * kPairRows, size_t(rows) * sizeof(float));
+      std::memcpy(target, product, size_t(rows) * sizeof(float));
   }
 }
 

@@ -2,6 +2,7 @@
 // thread at once.
 #pragma once
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "cpu.h"
@@ -46,9 +47,9 @@ struct rooftop_pool {
   // halves of an expert call. Before a job: inside one nothing may fail. False: there is no memory.
   bool reserve(int tokens, int columns, int visits = 0, int width = 0, size_t attention = 0, int choices = 0) noexcept;
 
-  // y [tokens, y_stride] = or += matrix . activations
+  // y [tokens, y_stride] = matrix . activations + bias, or += scale * that; bias: [rows], null for none
   void multiply(int thread, const rooftop_matrix& matrix, int first_item, int item, const rooftop::Activations& x,
-                int tokens, float* y, size_t y_stride, bool add);
+                int tokens, float* y, size_t y_stride, bool add, const float* bias = nullptr, float scale = 1.0f);
   // All visits' experts, out[token] += weight * expert(x[token]). Contains one barrier; false: stopped.
   bool run_experts(int thread, const rooftop_experts& layer, const rooftop::Activations& x,
                    const rooftop::Visits& visits, float* out);
@@ -57,5 +58,26 @@ struct rooftop_pool {
 namespace rooftop {
 
 inline bool needs_int8(const rooftop_matrix& matrix) { return !is_float(matrix.format); }
+
+// A sum in 8 parts, which a compiler may do side by side.
+template <class Term> inline float sum_of(int n, Term term) {
+  float sums[8] = {}, sum = 0;
+  int i = 0;
+  for (; i + 8 <= n; i += 8)
+    for (int j = 0; j < 8; j++) sums[j] += term(i + j);
+  for (; i < n; i++) sums[0] += term(i);
+  for (float part : sums) sum += part;
+  return sum;
+}
+
+// RMS norm, or a layer norm where there is a bias.
+inline void norm_row(const Kernels& kernels, const float* x, const float* weight, const float* bias, float epsilon,
+                     int n, float* out) {
+  if (!bias) return kernels.rms_norm(x, weight, epsilon, n, out);
+  const float mean = sum_of(n, [&](int i) { return x[i]; }) / float(n);
+  const float variance = sum_of(n, [&](int i) { return (x[i] - mean) * (x[i] - mean); }) / float(n);
+  const float scale = 1.0f / std::sqrt(variance + epsilon);
+  for (int i = 0; i < n; i++) out[i] = (x[i] - mean) * scale * weight[i] + bias[i];
+}
 
 }  // namespace rooftop

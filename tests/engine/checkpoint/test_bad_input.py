@@ -109,7 +109,7 @@ MATRIX: dict[str, tuple[Callable[[Path], object], type[RooftopError], str]] = {
         UnsupportedModelError,
         "architecture 'zebra_moe', not supported",
     ),
-    "quantized": (config(quantization_config={"quant_method": "awq"}), UnsupportedModelError, "quantized .'awq'"),
+    "quantized": (config(quantization_config={"quant_method": "fp8"}), UnsupportedModelError, "quantized .'fp8'"),
     "truncated weights": (
         lambda folder: os.truncate(folder / WEIGHTS, (folder / WEIGHTS).stat().st_size - 100),
         CheckpointError,

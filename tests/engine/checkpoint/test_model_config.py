@@ -270,7 +270,7 @@ def test_contradictions(folder: Path, changes: dict[str, Any], message: str) -> 
     ("changes", "message"),
     [
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
-        ({"quantization_config": {"quant_method": "gptq"}}, r"quantized \('gptq'\)"),
+        ({"quantization_config": {"quant_method": "bitsandbytes"}}, r"quantized \('bitsandbytes'\)"),
         ({"quantization_config": {}}, "quantized"),
         ({"torch_dtype": "float8_e4m3fn"}, "'float8_e4m3fn', not one of float32, bfloat16, float16"),
         ({"torch_dtype": ["x"]}, "not one of"),
@@ -280,7 +280,7 @@ def test_contradictions(folder: Path, changes: dict[str, Any], message: str) -> 
         ({"partial_rotary_factor": 0.5}, "rope_type 'default'"),
         ({"model_type": ..., "architectures": ...}, "does not say which architecture"),
         ({"model_type": 7}, "names the architecture 7"),
-        ({"model_type": "olmoe", "num_local_experts": ..., "num_experts": 64}, "'olmoe', not supported yet"),
+        ({"model_type": "flex_olmo", "num_local_experts": ..., "num_experts": 7}, "'flex_olmo', not supported yet"),
         ({"model_type": "gpt_oss"}, "'gpt_oss', not supported yet"),
         ({"model_type": "dbrx", "ffn_config": {"moe_num_experts": 16}}, "'dbrx', not supported yet"),
         ({"model_type": "x" * 1_000_000}, "not supported yet"),

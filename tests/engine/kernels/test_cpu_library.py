@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
 import mmap
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -298,3 +300,17 @@ def test_choosing(monkeypatch: pytest.MonkeyPatch) -> None:
         chosen_kernels("avx512")
     monkeypatch.setattr(cpu_library, "available_isas", lambda: ())
     assert chosen_kernels("auto") == "torch"
+
+
+@needs_library
+def test_a_library_of_other_sources_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = cpu_library._library.__wrapped__
+    assert fresh() is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            cpu_library, "find_library", lambda: Path(_ctypes.__file__)
+        )  # loads, and has none of our functions
+        assert fresh() is None
+    larger = type("Larger", (ctypes.Structure,), {"_fields_": (*cpu_library.LayerRef._fields_, ("more", ctypes.c_int))})
+    monkeypatch.setattr(cpu_library, "LayerRef", larger)
+    assert fresh() is None

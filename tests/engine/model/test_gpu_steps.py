@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine.config import ModelConfig
+from engine.config import ModelConfig, Traits
 from engine.devices import CudaDevice, device_faults
 from engine.devices.gpu_experts import GpuExperts
 from engine.devices.step_tools import StepTools, Work
@@ -315,4 +315,6 @@ def test_a_cache_in_8_bits_is_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(KVCache(MODEL, device, 8, "auto")) as cache:
         assert why_no_steps(MODEL, cache) == ""
         assert "shape" in why_no_steps(replace(MODEL, experts=1024), cache)
+        granite = replace(MODEL, family="granitemoe", traits=Traits(residual_scale=0.22))
+        assert "what Granite-MoE adds" in why_no_steps(granite, cache)
         assert "shape" in why_no_steps(replace(MODEL, head_dim=12), cache)

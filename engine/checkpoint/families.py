@@ -1,0 +1,218 @@
+"""What differs between the families that this engine runs itself: one table, and how each reads its own settings.
+
+Whatever is not said here is as in Mixtral. `CONTRIBUTING.md` tells how to add a family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Literal
+
+from engine.checkpoint.fields import MAX_HEAD_DIM, MAX_HEADS, MAX_HIDDEN, MAX_INTERMEDIATE, MAX_POSITIONS, Fields
+from engine.config import LongRope, Traits
+
+MAX_FACTOR = 1e6
+PHI_JITTER = 0.01
+ORIGINAL_TOKENS = "original_max_position_embeddings"
+
+Renames = tuple[tuple[str, str], ...]
+ReadTraits = Callable[[Fields, str], Traits]
+Plain = tuple[tuple[str, tuple[Any, ...]], ...]
+
+_QWEN_NAMES: Renames = (
+    (".block_sparse_moe.", ".mlp."),
+    (".w1.weight", ".gate_proj.weight"),
+    (".w3.weight", ".up_proj.weight"),
+    (".w2.weight", ".down_proj.weight"),
+)
+# Layers of a Qwen that are no Mixture-of-Experts.
+_EVERY_LAYER: Plain = (("decoder_sparse_step", (1,)), ("mlp_only_layers", ([], None)))
+
+
+def _plain_traits(_fields: Fields, _prefix: str) -> Traits:
+    """Nothing beyond Mixtral."""
+    return Traits()
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One architecture.
+
+    Attributes:
+        name: What config.json calls it (model_type).
+        title: What people call it.
+        causal_class: What config.json calls it where it lacks model_type (architectures).
+        gguf: What llama.cpp calls it.
+        width: config.json's field for the width inside an expert.
+        gguf_width: The same in a GGUF file.
+        rope_theta: What stands in for a missing base of the rotary embedding, as in transformers' config class.
+        rms_norm_eps: The same for the norms' epsilon.
+        query_key_norm: Whether queries and keys are normed.
+        normalise_top_k: Whether the chosen experts' weights are scaled to sum to 1; None where norm_topk_prob says it.
+        gguf_normalise_top_k: The same for a GGUF file, where llama.cpp has it fixed.
+        rows_alternate: Whether llama.cpp's converter makes the two halves of each query and key head alternate.
+        slides: Whether config.json's sliding window counts: always, where use_sliding_window asks for it, or never.
+        ropes: Kinds of rotary embedding (rope_type) that are run.
+        names: How safetensors files call tensors: the engine's word and the file's.
+        stacked: Where safetensors files hold a layer's experts in two tensors, gate above up and down, their names.
+        plain: Fields of config.json that must have one of these values, the first where they are missing.
+        traits: What config.json says that it computes beyond Mixtral.
+        gguf_traits: What a GGUF file's metadata says of that.
+        gguf_scales: Keys of a GGUF file that `gguf_traits` reads; elsewhere they must be neutral.
+    """
+
+    name: str
+    title: str
+    causal_class: str
+    gguf: str
+    width: str = "intermediate_size"
+    gguf_width: str = "feed_forward_length"
+    rope_theta: float = 1e4
+    rms_norm_eps: float = 1e-6
+    query_key_norm: bool = False
+    normalise_top_k: bool | None = True
+    gguf_normalise_top_k: bool = True
+    rows_alternate: bool = False
+    slides: Literal["always", "asked", "never"] = "never"
+    ropes: tuple[str, ...] = ("default",)
+    names: Renames = ()
+    stacked: tuple[str, str] | None = None
+    plain: Plain = ()
+    traits: ReadTraits = _plain_traits
+    gguf_traits: ReadTraits = _plain_traits
+    gguf_scales: tuple[str, ...] = ()
+
+
+def _olmoe(fields: Fields, _prefix: str) -> Traits:
+    """OLMoE's norms span all heads; some of its kind clip what attention sees."""
+    biased = fields.flag("attention_bias")
+    clipped = fields.content.get("clip_qkv") is not None
+    clip = fields.number("clip_qkv", 1e-6, MAX_FACTOR) if clipped else None
+    return Traits(wide_norms=True, qkv_bias=biased, output_bias=biased, clip_qkv=clip)
+
+
+def _gguf_olmoe(_fields: Fields, _prefix: str) -> Traits:
+    """llama.cpp's OLMoE has neither biases nor clips."""
+    return Traits(wide_norms=True)
+
+
+def _granite(fields: Fields, _prefix: str) -> Traits:
+    """Granite's four factors."""
+    biased = fields.flag("attention_bias")
+    return Traits(
+        qkv_bias=biased,
+        output_bias=biased,
+        embedding_scale=fields.number("embedding_multiplier", -MAX_FACTOR, MAX_FACTOR, 1.0),
+        residual_scale=fields.number("residual_multiplier", -MAX_FACTOR, MAX_FACTOR, 1.0),
+        attention_scale=fields.number("attention_multiplier", 1e-9, MAX_FACTOR, 1.0),
+        logit_scale=1.0 / fields.number("logits_scaling", 1e-6, MAX_FACTOR, 1.0),
+    )
+
+
+def _gguf_granite(fields: Fields, prefix: str) -> Traits:
+    """The same; llama.cpp takes a factor of 0 for none."""
+    read = {name: fields.number(f"{prefix}.{name}", 0.0, MAX_FACTOR, 0.0) for name in _GRANITE_SCALES}
+    return Traits(
+        embedding_scale=read["embedding_scale"] or 1.0,
+        residual_scale=read["residual_scale"] or 1.0,
+        attention_scale=read["attention.scale"] or None,
+        logit_scale=1.0 / fields.number(f"{prefix}.logit_scale", 1e-6, MAX_FACTOR),
+    )
+
+
+def _qwen2_moe(fields: Fields, _prefix: str) -> Traits:
+    """Qwen2-MoE's biases and the expert that all tokens visit."""
+    biased = fields.flag("qkv_bias") if "qkv_bias" in fields.content else True
+    shared = fields.integer("shared_expert_intermediate_size", 1, MAX_INTERMEDIATE)
+    return Traits(qkv_bias=biased, shared_size=shared)
+
+
+def _gguf_qwen2_moe(fields: Fields, prefix: str) -> Traits:
+    """The same; llama.cpp always has the biases."""
+    shared = fields.integer(f"{prefix}.expert_shared_feed_forward_length", 1, MAX_INTERMEDIATE)
+    return Traits(qkv_bias=True, shared_size=shared)
+
+
+def _phimoe(fields: Fields, _prefix: str) -> Traits:
+    """Phi-3.5-MoE's norms, biases, routing and rotary embedding."""
+    biased = fields.flag("attention_bias")
+    return Traits(
+        qkv_bias=biased,
+        output_bias=biased,
+        layer_norm=True,
+        head_bias=fields.flag("lm_head_bias"),
+        router_jitter=fields.number("router_jitter_noise", 0.0, 1.0, PHI_JITTER),
+        long_rope=_long_rope(fields),
+    )
+
+
+def _long_rope(fields: Fields) -> LongRope | None:
+    """What config.json says of LongRoPE, None where the rotary embedding is plain."""
+    content = fields.content.get("rope_scaling") or fields.content.get("rope_parameters") or {}
+    if (content.get("rope_type") or content.get("type") or "default") == "default":
+        return None
+    rope = replace(fields, content=content)
+    named = rope if ORIGINAL_TOKENS in content else fields
+    hidden, heads = fields.integer("hidden_size", 1, MAX_HIDDEN), fields.integer("num_attention_heads", 1, MAX_HEADS)
+    pairs = (fields.integer("head_dim", 1, MAX_HEAD_DIM, null=0, absent=0) or hidden // heads) // 2
+    return LongRope(
+        original_tokens=named.integer(ORIGINAL_TOKENS, 1, MAX_POSITIONS),
+        short=rope.numbers("short_factor", pairs, 1e-6, MAX_FACTOR),
+        long=rope.numbers("long_factor", pairs, 1e-6, MAX_FACTOR),
+        short_scale=rope.number("short_mscale", 1e-6, MAX_FACTOR),
+        long_scale=rope.number("long_mscale", 1e-6, MAX_FACTOR),
+    )
+
+
+def _gguf_phimoe(_fields: Fields, _prefix: str) -> Traits:
+    """The same, all fixed; the factors of LongRoPE are tensors, which `gguf_config` reads."""
+    return Traits(qkv_bias=True, output_bias=True, layer_norm=True, head_bias=True, router_jitter=PHI_JITTER)
+
+
+_GRANITE_SCALES = ("embedding_scale", "residual_scale", "attention.scale", "logit_scale")
+_NO_WINDOW: Plain = (("sliding_window", (None, 0)),)
+
+_ALL = (
+    Family(
+        "mixtral", "Mixtral", "MixtralForCausalLM", "llama",
+        rope_theta=1e6, rms_norm_eps=1e-5, rows_alternate=True, slides="always",
+    ),
+    Family(
+        "qwen3_moe", "Qwen3-MoE", "Qwen3MoeForCausalLM", "qwen3moe",
+        width="moe_intermediate_size", gguf_width="expert_feed_forward_length",
+        query_key_norm=True, normalise_top_k=None, slides="asked", names=_QWEN_NAMES,
+        plain=(*_EVERY_LAYER, ("attention_bias", (False,))),
+    ),
+    Family(
+        "qwen2_moe", "Qwen2-MoE", "Qwen2MoeForCausalLM", "qwen2moe",
+        width="moe_intermediate_size", gguf_width="expert_feed_forward_length",
+        normalise_top_k=None, gguf_normalise_top_k=False, names=_QWEN_NAMES,
+        plain=(*_EVERY_LAYER, ("use_sliding_window", (False,))),
+        traits=_qwen2_moe, gguf_traits=_gguf_qwen2_moe,
+    ),
+    Family(
+        "olmoe", "OLMoE", "OlmoeForCausalLM", "olmoe",
+        rms_norm_eps=1e-5, query_key_norm=True, normalise_top_k=None, gguf_normalise_top_k=False,
+        names=_QWEN_NAMES, plain=_NO_WINDOW, traits=_olmoe, gguf_traits=_gguf_olmoe,
+    ),
+    Family(
+        "granitemoe", "Granite-MoE", "GraniteMoeForCausalLM", "granitemoe",
+        rows_alternate=True, names=((".block_sparse_moe.gate.", ".block_sparse_moe.router.layer."),),
+        stacked=(".block_sparse_moe.input_linear.weight", ".block_sparse_moe.output_linear.weight"),
+        plain=_NO_WINDOW, traits=_granite, gguf_traits=_gguf_granite, gguf_scales=_GRANITE_SCALES,
+    ),
+    Family(
+        "phimoe", "Phi-3.5-MoE", "PhiMoEForCausalLM", "phimoe",
+        rope_theta=1e6, rms_norm_eps=1e-5, slides="always", ropes=("default", "longrope"),
+        plain=(("num_experts_per_tok", (2,)),), traits=_phimoe, gguf_traits=_gguf_phimoe,
+    ),
+)  # fmt: skip
+FAMILIES: Mapping[str, Family] = MappingProxyType({family.name: family for family in _ALL})
+BY_GGUF_NAME: Mapping[str, Family] = MappingProxyType({family.gguf: family for family in _ALL})
+BY_CLASS: Mapping[str, Family] = MappingProxyType({family.causal_class: family for family in _ALL})
+CHOOSE_SUPPORTED = (
+    f"Choose a {', '.join(family.title for family in _ALL[:-1])} or {_ALL[-1].title}; "
+    "those are the architectures supported today."
+)

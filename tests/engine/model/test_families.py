@@ -1,0 +1,142 @@
+"""Every family in both lanes against transformers' eager model, from safetensors and from GGUF."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine import Engine, EngineConfig, SamplingParams
+from engine.checkpoint.checkpoint import open_checkpoint, read_config
+from engine.devices import CpuDevice
+from engine.hardware import probe_hardware
+from engine.kernels.cpu_library import available_isas
+from engine.messages import Token
+from engine.model.weights import load_dense
+from tests.engine.shapes import simulated_budget
+from tests.families import long_rope, write_family
+from tests.family_gguf import write_family_gguf
+from tests.oracle import oracle_greedy, oracle_logits
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "olmoe": ("olmoe", {}),
+    "olmoe, every head its own keys": ("olmoe", {"num_key_value_heads": 4}),
+    "olmoe, clipped": ("olmoe", {"clip_qkv": 0.7}),
+    "olmoe, biased and normalised": ("olmoe", {"attention_bias": True, "norm_topk_prob": True}),
+    "granitemoe": ("granitemoe", {}),
+    "granitemoe, biased": ("granitemoe", {"attention_bias": True}),
+    "granitemoe, all factors 1": (
+        "granitemoe",
+        {"embedding_multiplier": 1, "residual_multiplier": 1, "attention_multiplier": 1, "logits_scaling": 1},
+    ),
+    "granitemoe, tied": ("granitemoe", {"tie_word_embeddings": True}),
+    "qwen2_moe": ("qwen2_moe", {}),
+    "qwen2_moe, unbiased and normalised": ("qwen2_moe", {"qkv_bias": False, "norm_topk_prob": True}),
+    "phimoe": ("phimoe", {}),
+    "phimoe, unbiased": ("phimoe", {"attention_bias": False, "lm_head_bias": False, "router_jitter_noise": 0.3}),
+    "phimoe, stretched": ("phimoe", {"rope_parameters": long_rope(64)}),
+    "phimoe, window": ("phimoe", {"sliding_window": 9}),
+    "qwen2_moe, odd widths": ("qwen2_moe", {"shared_expert_intermediate_size": 70, "hidden_size": 40}),
+}
+FAMILIES = ("olmoe", "granitemoe", "qwen2_moe", "phimoe")
+LANES = ("torch", *(isa for isa in ("scalar", *available_isas()[-1:]) if isa in available_isas()))
+CPU = EngineConfig(device="cpu", context_tokens=128, cpu_threads=1)
+TOKENS = [int(token) for token in np.random.default_rng(1).integers(0, 300, 40)]
+
+in_every_lane = pytest.mark.parametrize("lane", LANES)
+
+
+@in_every_lane
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_logits_equal_the_oracle(tmp_path: Path, variant: str, lane: Any) -> None:
+    family, changes = VARIANTS[variant]
+    folder = write_family(tmp_path / "model", family, **changes)
+    with Engine.load(str(folder), replace(CPU, isa=lane)) as engine:
+        logits = engine.logits(TOKENS)
+    np.testing.assert_allclose(logits, oracle_logits(folder, TOKENS), atol=1e-4, rtol=0)
+
+
+@in_every_lane
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_same_32_greedy_tokens(tmp_path: Path, family: str, lane: Any) -> None:
+    folder = write_family(tmp_path / "model", family)
+    sampling = SamplingParams(max_tokens=32, temperature=0.0, ignore_eos=True)
+    with Engine.load(str(folder), replace(CPU, isa=lane, cpu_threads=2, prefill_chunk_tokens=4)) as engine:
+        drawn = [event.id for event in engine.generate(TOKENS[:9], sampling) if isinstance(event, Token)]
+    assert drawn == oracle_greedy(folder, TOKENS[:9], 32)
+
+
+@pytest.mark.parametrize("policy", ["fiddler", "gpu_stream", "cpu_only"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_simulated_gpu_computes_the_same(tmp_path: Path, family: str, policy: Any) -> None:
+    folder = write_family(tmp_path / "model", family)
+    config = replace(CPU, device="simulated", policy=policy, simulated_vram_bytes=1 << 30)
+    budget = simulated_budget(read_config(folder), config, 5)
+    with Engine.load(str(folder), replace(config, vram_budget_bytes=budget)) as engine:
+        assert engine.plan.resident_experts == 5
+        logits = engine.logits(TOKENS)
+        used = engine.snapshot()
+    np.testing.assert_allclose(logits, oracle_logits(folder, TOKENS), atol=1e-4, rtol=0)
+    assert sum(used.vram_bytes.values()) <= used.vram_budget_bytes
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_plan_counts_every_byte(tmp_path: Path, variant: str) -> None:
+    family, changes = VARIANTS[variant]
+    folder = write_family(tmp_path / "model", family, **changes)
+    device = CpuDevice(probe_hardware())
+    with open_checkpoint(folder) as checkpoint:
+        load_dense(checkpoint, device, lambda _: None)
+        assert device.allocated == {"dense": checkpoint.config.dense_bytes}
+
+
+@in_every_lane
+@pytest.mark.parametrize("stored", ["F32", "Q8_0", "Q4_0"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_from_gguf_it_is_what_the_weights_mean(tmp_path: Path, family: str, stored: str, lane: Any) -> None:
+    widths: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 64}
+    if family == "qwen2_moe":
+        widths |= {"moe_intermediate_size": 32, "shared_expert_intermediate_size": 96}
+    folder = write_family(tmp_path / "model", family, **widths)
+    meant = write_family_gguf(folder, tmp_path / "model.gguf", stored)
+    expected = oracle_logits(meant, TOKENS)
+    with Engine.load(str(tmp_path / "model.gguf"), replace(CPU, isa=lane)) as engine:
+        assert engine.model.family == family
+        logits = engine.logits(TOKENS)
+    lengths = np.linalg.norm(logits, axis=1) * np.linalg.norm(expected, axis=1)
+    # A token whose router is nearly undecided may take another expert where activations are rounded.
+    cosines = (logits * expected).sum(axis=1) / lengths
+    assert float(np.median(cosines)) >= 0.999
+    assert float(cosines.mean()) >= 0.99
+    if stored == "F32":
+        np.testing.assert_allclose(logits, expected, atol=1e-4, rtol=0)
+
+
+@in_every_lane
+def test_a_long_sequence_turns_by_the_long_factors(tmp_path: Path, lane: Any) -> None:
+    """Beyond the original length; transformers 5 takes the short factors there, so its short ones are made the long."""
+    rope = long_rope(16)
+    folder = write_family(tmp_path / "model", "phimoe", rope_parameters=rope)
+    told = write_family(tmp_path / "told", "phimoe", rope_parameters={**rope, "short_factor": rope["long_factor"]})
+    with Engine.load(str(folder), replace(CPU, isa=lane)) as engine:
+        short, long = engine.logits(TOKENS[:16]), engine.logits(TOKENS)
+        sampling = SamplingParams(max_tokens=16, temperature=0.0, ignore_eos=True)
+        drawn = [event.id for event in engine.generate(TOKENS[:9], sampling) if isinstance(event, Token)]
+    np.testing.assert_allclose(short, oracle_logits(folder, TOKENS[:16]), atol=1e-4, rtol=0)
+    np.testing.assert_allclose(long, oracle_logits(told, TOKENS), atol=1e-4, rtol=0)
+    scaled = {**rope, "short_factor": rope["long_factor"], "short_mscale": rope["long_mscale"]}
+    assert drawn == oracle_greedy(write_family(tmp_path / "x", "phimoe", rope_parameters=scaled), TOKENS[:9], 16)
+
+
+@in_every_lane
+def test_stretched_factors_are_read_from_gguf(tmp_path: Path, lane: Any) -> None:
+    rope = {**long_rope(64, head_dim=16), "long_mscale": 1.2}
+    widths: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 64}
+    folder = write_family(tmp_path / "model", "phimoe", rope_parameters=rope, **widths)
+    expected = oracle_logits(write_family_gguf(folder, tmp_path / "model.gguf"), TOKENS)
+    with Engine.load(str(tmp_path / "model.gguf"), replace(CPU, isa=lane)) as engine:
+        assert engine.model.traits.long_rope is not None
+        np.testing.assert_allclose(engine.logits(TOKENS), expected, atol=1e-4, rtol=0)
