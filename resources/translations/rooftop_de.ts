@@ -826,32 +826,32 @@
         <message>
             <location filename="../../app/widgets/budget_editor.py" />
             <source>No GPU is in use, so there is no VRAM to budget: every expert runs on the CPU.</source>
-            <translation type="unfinished" />
+            <translation>Keine GPU ist in Gebrauch, also gibt es kein VRAM zu verteilen: jeder Experte läuft auf der CPU.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/budget_editor.py" />
             <source>No model is loaded: the budget can be set, but its effect cannot be previewed.</source>
-            <translation type="unfinished" />
+            <translation>Kein Modell ist geladen: das Budget lässt sich einstellen, aber seine Wirkung nicht zeigen.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/budget_editor.py" />
             <source>Its effect can be previewed once the model is reloaded with this GPU.</source>
-            <translation type="unfinished" />
+            <translation>Die Wirkung lässt sich zeigen, sobald das Modell mit dieser GPU neu geladen ist.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/budget_editor.py" />
             <source>Does not fit. {reasons}</source>
-            <translation type="unfinished" />
+            <translation>Passt nicht. {reasons}</translation>
         </message>
         <message>
             <location filename="../../app/widgets/budget_editor.py" />
             <source>Keeps {experts} of {total} experts on the GPU (hit rate {rate} %), predicted {speed} tokens/s, as now.</source>
-            <translation type="unfinished" />
+            <translation>Behält {experts} von {total} Experten auf der GPU (Trefferquote {rate} %), erwartet {speed} Token/s, wie jetzt.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/budget_editor.py" />
             <source>Would keep {experts} of {total} experts on the GPU (hit rate {rate} %), predicted {speed} tokens/s (now {now}).</source>
-            <translation type="unfinished" />
+            <translation>Hielte {experts} von {total} Experten auf der GPU (Trefferquote {rate} %), erwartet {speed} Token/s (jetzt {now}).</translation>
         </message>
         <message numerus="yes">
             <location filename="../../app/widgets/budget_editor.py" />
@@ -872,32 +872,32 @@
         <message>
             <location filename="../../app/widgets/budget_editor.py" />
             <source>&amp;Automatic: what is free, less a reserve</source>
-            <translation type="unfinished" />
+            <translation>&amp;Automatisch: was frei ist, abzüglich einer Reserve</translation>
         </message>
         <message>
             <location filename="../../app/widgets/budget_editor.py" />
             <source>Automatic VRAM budget</source>
-            <translation type="unfinished" />
+            <translation>Automatisches VRAM-Budget</translation>
         </message>
         <message>
             <location filename="../../app/widgets/budget_editor.py" />
             <source>VRAM budget slider</source>
-            <translation type="unfinished" />
+            <translation>Regler des VRAM-Budgets</translation>
         </message>
         <message>
             <location filename="../../app/widgets/budget_editor.py" />
             <source>VRAM budget</source>
-            <translation type="unfinished" />
+            <translation>VRAM-Budget</translation>
         </message>
         <message>
             <location filename="../../app/widgets/budget_editor.py" />
             <source>Preview of the VRAM budget</source>
-            <translation type="unfinished" />
+            <translation>Vorschau des VRAM-Budgets</translation>
         </message>
         <message>
             <location filename="../../app/widgets/budget_editor.py" />
             <source>From {least} without experts to {most}.</source>
-            <translation type="unfinished" />
+            <translation>Von {least} ohne Experten bis {most}.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/chat_desk.py" />
@@ -1440,12 +1440,12 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/main_window.py" />
             <source>Next match in this chat</source>
-            <translation type="unfinished" />
+            <translation>Nächster Treffer in diesem Chat</translation>
         </message>
         <message>
             <location filename="../../app/widgets/main_window.py" />
             <source>Previous match in this chat</source>
-            <translation type="unfinished" />
+            <translation>Vorheriger Treffer in diesem Chat</translation>
         </message>
         <message>
             <location filename="../../app/widgets/main_window.py" />
@@ -1520,7 +1520,7 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/main_window.py" />
             <source>&amp;Chat options…</source>
-            <translation type="unfinished" />
+            <translation>&amp;Chat-Optionen…</translation>
         </message>
         <message>
             <location filename="../../app/widgets/main_window.py" />
@@ -1665,7 +1665,7 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/message_view.py" />
             <source>Show all</source>
-            <translation type="unfinished" />
+            <translation>Alles zeigen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/message_view.py" />
@@ -2461,7 +2461,7 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/settings/shortcuts_page.py" />
             <source>Shortcuts</source>
-            <translation type="unfinished" />
+            <translation>Tastenkürzel</translation>
         </message>
         <message>
             <location filename="../../app/widgets/shortcuts_dialog.py" />
@@ -2684,7 +2684,7 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/top_bar.py" />
             <source>Chat options (Ctrl+Shift+P)</source>
-            <translation type="unfinished" />
+            <translation>Chat-Optionen (Strg+Umschalt+P)</translation>
         </message>
         <message>
             <location filename="../../app/widgets/top_bar.py" />
