@@ -108,6 +108,20 @@ class Constraint:
             "Simplify the schema.",
         )
 
+    def resume(self, text: str) -> None:
+        """Stand where a reply that goes on has come to.
+
+        Args:
+            text: The reply so far.
+
+        Raises:
+            ConfigurationError: It does not follow the schema or grammar.
+        """
+        if not self._matcher.consume_tokens(self._vocabulary.tokens.tokenize_str(text)):
+            raise ConfigurationError(
+                "The reply so far does not follow the schema, so it cannot go on by it.", "Write the reply anew."
+            )
+
     def take(self, token: int) -> None:
         """The token that was drawn; it is one of `allowed`."""
         self._matcher.consume_token(token)

@@ -284,6 +284,8 @@ class Engine:
         prompt, loaded = fitted.prompt, self._loaded
         self._check_prompt(prompt, room=1)
         constraint = self._constraint(sampling, tokenizer)
+        if constraint is not None and continue_reply:
+            constraint.resume(_as_message(messages[-1]).content)
         if fitted.left_out:
             yield LeftOut(fitted.left_out, fitted.left_out_tokens)
         try:

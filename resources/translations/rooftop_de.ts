@@ -2084,6 +2084,31 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <translation>&amp;Senden mit</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/settings/chat_page.py" />
+            <source>Stop and say so</source>
+            <translation>Anhalten und es sagen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/chat_page.py" />
+            <source>Leave out the oldest messages</source>
+            <translation>Die ältesten Nachrichten weglassen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/chat_page.py" />
+            <source>Keep the first question, leave out the middle</source>
+            <translation>Die erste Frage behalten, die Mitte weglassen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/chat_page.py" />
+            <source>When a chat outgrows the context</source>
+            <translation>Wenn ein Chat über den Kontext hinauswächst</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/chat_page.py" />
+            <source>&amp;Full context</source>
+            <translation>&amp;Voller Kontext</translation>
+        </message>
+        <message>
             <location filename="../../app/widgets/settings/dialog.py" />
             <source>Search</source>
             <translation>Suchen</translation>

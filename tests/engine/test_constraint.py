@@ -111,6 +111,21 @@ def test_a_reply_that_is_cut_off_says_so_and_is_the_beginning(guide: Engine) -> 
     assert whole.startswith(text)
 
 
+@pytest.mark.parametrize("cut", [1, 6, 11])
+def test_a_reply_that_goes_on_stays_within_its_schema(guide: Engine, cut: int) -> None:
+    begun, _ = reply(guide, bound(PERSON, temperature=0.0, max_tokens=cut))
+    messages = [*QUESTION, {"role": "assistant", "content": begun}]
+    events = list(guide.generate(messages, bound(PERSON, temperature=0.0), continue_reply=True))
+    text = begun + "".join(event.text for event in events if isinstance(event, Token))
+    jsonschema.validate(json.loads(text), PERSON)
+
+
+def test_a_reply_that_follows_no_schema_cannot_go_on_by_one(guide: Engine) -> None:
+    messages = [*QUESTION, {"role": "assistant", "content": "Well, an expert is"}]
+    with pytest.raises(ConfigurationError, match="does not follow the schema"):
+        list(guide.generate(messages, bound(PERSON), continue_reply=True))
+
+
 def test_a_grammar_binds_as_well(guide: Engine) -> None:
     text, end = reply(guide, SamplingParams(grammar='start: "yes" | "no" | /[0-9]{3}/', temperature=4.0, seed=1))
     assert text in ("yes", "no") or (text.isdecimal() and len(text) == 3)

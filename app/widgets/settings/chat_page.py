@@ -1,4 +1,4 @@
-"""Chat: what sends a message."""
+"""Chat: what sends a message, and what happens when the context is full."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from app.widgets.settings.page import SettingsPage, choose, fill_choices, in_a_r
 
 if TYPE_CHECKING:
     from app.settings import SendKey, Settings
+    from engine.messages import Overflow
 
 
 class ChatPage(SettingsPage):
@@ -26,13 +27,27 @@ class ChatPage(SettingsPage):
         )
         fill_choices(self.send_key, keys, tr("What sends a message"))
         self._add_row(tr("&Send with"), self.send_key, in_a_row(self.send_key))
+        self.overflow = QComboBox()
+        policies = (
+            (tr("Stop and say so"), "stop"),
+            (tr("Leave out the oldest messages"), "drop_oldest"),
+            (tr("Keep the first question, leave out the middle"), "drop_middle"),
+        )
+        fill_choices(self.overflow, policies, tr("When a chat outgrows the context"))
+        self._add_row(tr("&Full context"), self.overflow, in_a_row(self.overflow))
         self._finish()
-        self.send_key.currentIndexChanged.connect(self.edited)
+        for field in (self.send_key, self.overflow):
+            field.currentIndexChanged.connect(self.edited)
 
     def show_settings(self, settings: Settings) -> None:
         """Fill the fields."""
         choose(self.send_key, settings.send_key)
+        choose(self.overflow, settings.overflow)
 
     def merge(self, settings: Settings) -> Settings:
         """The settings with these fields."""
-        return replace(settings, send_key=cast("SendKey", self.send_key.currentData()))
+        return replace(
+            settings,
+            send_key=cast("SendKey", self.send_key.currentData()),
+            overflow=cast("Overflow", self.overflow.currentData()),
+        )
