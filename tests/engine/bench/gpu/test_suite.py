@@ -177,6 +177,7 @@ def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         seen.append(f"{match.model.shape.name} {match.path.exists()}")
         return {"absent": "not here"}
 
+    monkeypatch.setattr(suite, "gpu_overheads", lambda _: {"absent": "There are no kernels."})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(suite, "probe_gpu", lambda: GpuProfile("NVIDIA Test 12", 12 * GIB, 0))
     monkeypatch.setattr(suite, "BUDGETS_BYTES", (12 * GIB,))
@@ -221,6 +222,7 @@ def test_on_a_gpu_time_is_the_walls_and_vram_is_asked_for(
     text = Path(report["markdown"]).read_text()
     assert "absent: not here" in text
     assert "SIMULATED" not in text
+    assert "Not measured: There are no kernels." in text
     assert Path(report["markdown"]).name == "nvidia-test-12-small.md"
 
 
