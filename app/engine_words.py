@@ -26,6 +26,11 @@ _KERNELS = {"avx512": "AVX-512", "avxvnni": "AVX-VNNI", "avx2": "AVX2", "scalar"
 _KV_BITS = {"F32": 32, "F16": 16, "Q8_0": 8}
 
 
+def device_words(ready: Ready) -> str:
+    """What the model runs on, as the window calls it."""
+    return tr("Simulated GPU") if ready.simulated else ready.device_name
+
+
 def model_label(model: str) -> str:
     """What to call a model until the engine tells its name.
 
@@ -132,7 +137,7 @@ def in_force_texts(ready: Ready) -> tuple[str, ...]:
         precision=_precision_text(ready.model.kv_format(plan.kv_precision)), size=bytes_text(kv_bytes)
     )
     threads = _in_force(str(effective.cpu_threads)) if effective.cpu_threads is not None else ""
-    device = ready.device_name
+    device = device_words(ready)
     if ready.simulated:
         device = tr("{size}, simulated").format(size=bytes_text(effective.simulated_vram_bytes))
     costs = ready.planning.costs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app.engine_words import in_force_texts, kernels_text
+from app.engine_words import device_words, in_force_texts, kernels_text
 from app.language import tr
 from app.units import bytes_text
 
@@ -24,7 +24,7 @@ def in_force(ready: Ready | None) -> dict[str, str]:
         **dict(zip(_NAMES, in_force_texts(ready), strict=True)),
         "reserve": _reserve_text(ready),
         "adaptive": tr("in force: they follow") if effective.adaptive else tr("in force: they stay"),
-        "gpu": tr("in force: {what}").format(what=ready.device_name),
+        "gpu": tr("in force: {what}").format(what=device_words(ready)),
         "policy": tr("in force: {what}").format(what=policy_words(effective.policy)),
         "isa": tr("in force: {what}").format(what=kernels_text(ready.planning.kernels)),
     }

@@ -243,6 +243,8 @@ class ChatPane(QWidget):
         self._update_composer()
 
     def _version_of(self, message: Message) -> tuple[int, int]:
+        if message not in self._session.conversation:
+            return 1, 1
         versions = self._session.conversation.versions(message)
         return versions.index(message) + 1, len(versions)
 

@@ -266,7 +266,7 @@ class _DraftEdit(QPlainTextEdit):
         super().__init__(parent)
         self.ctrl_sends = False
         self.setObjectName("draft")
-        self.setAccessibleName("Message")
+        self.setAccessibleName(tr("Message"))
         self.setPlaceholderText(PLACEHOLDER)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setTabChangesFocus(True)

@@ -10,6 +10,7 @@ from PySide6.QtCore import QBuffer, QByteArray, QEvent, QIODevice, QObject, QPoi
 from PySide6.QtGui import QColor, QFont, QFontMetricsF, QImage, QImageWriter, QPainter
 from PySide6.QtWidgets import QFileDialog, QMenu, QToolButton
 
+from app.engine_words import device_words
 from app.icons import icon
 from app.language import tr
 from app.panel_export import panel_values, write_values
@@ -114,7 +115,7 @@ def draw_picture(panel: EnginePanel, content: QWidget, now: datetime) -> QImage:
     painter.drawText(QRectF(SPACE_L, SPACE_L, width - 2 * SPACE_L, title_height), left, _title(panel))
     painter.setFont(small_font)
     painter.setPen(QColor(theme.text_dim))
-    device = f"{ready.device_name} \N{MIDDLE DOT} " if ready is not None else ""
+    device = f"{device_words(ready)} \N{MIDDLE DOT} " if ready is not None else ""
     words = f"Rooftop \N{MIDDLE DOT} {device}{now:%Y-%m-%d %H:%M}"
     painter.drawText(
         QRectF(SPACE_L, SPACE_L + title_height, width - 2 * SPACE_L, head), Qt.AlignmentFlag.AlignLeft, words

@@ -9,7 +9,7 @@ from PySide6.QtCore import QEvent, QRectF, QSize, Qt
 from PySide6.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
-from app.engine_words import facts, phase_text
+from app.engine_words import device_words, facts, phase_text
 from app.language import tr
 from app.theme import FONT_LARGE, FONT_SMALL, SPACE_S, SPACE_XS, current_theme
 from engine.experts.explain import human_bytes
@@ -233,9 +233,12 @@ def _device_words(ready: Ready | None, machine: MachineSample | None) -> tuple[s
     if ready is None:
         return (found or (f"{NO_GPU_FOUND}." if machine is not None else "Looking for a GPU"), "")
     if ready.simulated:
-        return (ready.device_name, f"{human_bytes(ready.effective.simulated_vram_bytes)}; speeds are not a real GPU's")
+        return (
+            device_words(ready),
+            f"{human_bytes(ready.effective.simulated_vram_bytes)}; speeds are not a real GPU's",
+        )
     if ready.plan.device == "cuda":
-        return (ready.device_name, "")
+        return (device_words(ready), "")
     if found is not None:
         return ("Every expert runs on the CPU, as chosen.", f"{found} is not used")
     return (NO_GPU_TEXT, "")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QSize, Qt, Signal
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QWidget
 
+from app.engine_words import device_words
 from app.icons import icon
 from app.language import tr
 from app.theme import SPACE_M, SPACE_S, current_theme
@@ -82,7 +83,7 @@ class TopBar(QFrame):
     def show_ready(self, ready: Ready, name: str) -> None:
         """The model that is loaded, by the name to show, and its device."""
         self._model.setText(name)
-        self._badge.setText(ready.device_name)
+        self._badge.setText(device_words(ready))
         self._badge.setProperty("tone", "simulated" if ready.simulated else "")
         simulated = tr("This GPU is simulated: its speed is computed, not real.")
         tip = simulated if ready.simulated else tr("Where the model runs")

@@ -283,6 +283,11 @@
         </message>
         <message>
             <location filename="../../app/engine_words.py" />
+            <source>Simulated GPU</source>
+            <translation>Simulierte GPU</translation>
+        </message>
+        <message>
+            <location filename="../../app/engine_words.py" />
             <source>Checking the model</source>
             <translation>Modell wird geprüft</translation>
         </message>
@@ -1141,6 +1146,11 @@
             <translation>Senden (Strg+Enter)</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/composer.py" />
+            <source>Message</source>
+            <translation>Nachricht</translation>
+        </message>
+        <message>
             <location filename="../../app/widgets/context_meter.py" />
             <source>What fills the context</source>
             <translation>Was den Kontext füllt</translation>
@@ -1672,11 +1682,6 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <source>Show the whole message</source>
             <translation>Ganze Nachricht anzeigen</translation>
         </message>
-        <message>
-            <location filename="../../app/widgets/message_view.py" />
-            <source>Message</source>
-            <translation>Nachricht</translation>
-        </message>
         <message numerus="yes">
             <location filename="../../app/widgets/message_view.py" />
             <source>Written without %n older messages, which no longer fit</source>
@@ -2042,11 +2047,6 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/settings/advanced_page.py" />
             <source>Shows placement and streaming without a graphics card; its speeds are not a real GPU's.</source>
             <translation>Zeigt Verteilung und Übertragung ohne Grafikkarte; die Geschwindigkeiten sind nicht die einer echten GPU.</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/settings/advanced_page.py" />
-            <source>Simulated GPU</source>
-            <translation>Simulierte GPU</translation>
         </message>
         <message>
             <location filename="../../app/widgets/settings/advanced_page.py" />

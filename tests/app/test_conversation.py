@@ -51,7 +51,9 @@ def test_a_chat_becomes_the_engines_messages() -> None:
 def test_files_go_before_the_message_and_cannot_leave_their_fence() -> None:
     chat = Conversation()
     chat.add_user("Compare", (Attachment("a.txt", "one"), Attachment("b.md", "```\ntwo\n```")))
-    assert chat.for_engine()[0].content == "a.txt\n```\none\n```\n\nb.md\n````\n```\ntwo\n```\n````\n\nCompare"
+    assert (
+        chat.for_engine()[0].content == "File: a.txt\n```\none\n```\n\nFile: b.md\n````\n```\ntwo\n```\n````\n\nCompare"
+    )
 
 
 def test_a_failed_empty_reply_does_not_break_the_alternation() -> None:
