@@ -318,8 +318,8 @@ class MainWindow(QMainWindow):
 
     def _fill_file_menu(self, menu: QMenu) -> None:
         self._add(menu, tr("&New chat"), "Ctrl+N", self.new_chat_requested.emit)
-        self._add(menu, tr("&Find in chat…"), "Ctrl+F", self.chat.find_bar.open_bar)
-        self._add(menu, tr("&Attach files…"), "Ctrl+U", self.chat.choose_files)
+        self._add(menu, tr("Fin&d in chat…"), "Ctrl+F", self.chat.find_bar.open_bar)
+        self._add(menu, tr("A&ttach files…"), "Ctrl+U", self.chat.choose_files)
         menu.addSeparator()
         self._add(menu, tr("&Open model file (.gguf)…"), "Ctrl+O", self.choose_file)
         self._add(menu, tr("Open model &folder…"), "Ctrl+Shift+O", self.choose_folder)

@@ -1479,12 +1479,12 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/main_window.py" />
-            <source>&amp;Find in chat…</source>
+            <source>Fin&amp;d in chat…</source>
             <translation>Im Chat s&amp;uchen…</translation>
         </message>
         <message>
             <location filename="../../app/widgets/main_window.py" />
-            <source>&amp;Attach files…</source>
+            <source>A&amp;ttach files…</source>
             <translation>Dateien an&amp;hängen…</translation>
         </message>
         <message>

@@ -73,7 +73,7 @@ def test_a_load_that_meets_a_broken_gpu_says_so(model: str, monkeypatch: pytest.
 def test_the_worker_reports_it_and_loads_again(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     worker = EngineWorker(events.put, Engine.load)
-    monkeypatch.setattr(Engine, "_tokenised", lambda *_, **__: (PROMPT, None))
+    monkeypatch.setattr(Engine, "_tokenised", lambda *_, **__: (Fitted(PROMPT), None))
     worker.start()
 
     def until(*kinds: type) -> list[Event]:

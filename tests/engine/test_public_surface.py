@@ -51,10 +51,11 @@ def test_every_error_has_its_own_code() -> None:
     assert len(set(codes)) == len(codes)
 
 
-def test_every_message_is_a_frozen_dataclass() -> None:
+def test_no_message_can_be_changed() -> None:
     for item in _public_classes(messages):
-        assert dataclasses.is_dataclass(item), item
-        assert item.__dataclass_params__.frozen, item  # type: ignore[attr-defined]
+        if not (issubclass(item, tuple) and hasattr(item, "_fields")):
+            assert dataclasses.is_dataclass(item), item
+            assert item.__dataclass_params__.frozen, item  # type: ignore[attr-defined]
 
 
 def test_errors_and_settings_cross_a_pipe() -> None:
