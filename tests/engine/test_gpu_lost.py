@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from engine import Engine, EngineConfig, SamplingParams
+from engine.context_window import Fitted
 from engine.devices import SimulatedDevice
 from engine.errors import ConfigurationError, GpuLostError
 from engine.hardware import GpuProfile, HardwareProfile, list_gpus, probe_hardware
