@@ -19,6 +19,7 @@ from PySide6.QtWidgets import (
 )
 
 from app.highlight import CODE_COLOURS, Span, highlight_lines
+from app.language import tr
 from app.theme import SPACE_M, SPACE_S, SPACE_XS, current_theme, mono_font
 from app.widgets.marks import selections
 
@@ -41,13 +42,13 @@ class CodeBlock(QFrame):
         self._label = QLabel()
         self._label.setObjectName("codeLanguage")
         self._label.setTextFormat(Qt.TextFormat.PlainText)
-        self._copy = QPushButton("Copy")
+        self._copy = QPushButton(tr("Copy"))
         self._copy.setObjectName("quiet")
-        self._copy.setAccessibleName("Copy this code")
+        self._copy.setAccessibleName(tr("Copy this code"))
         self._copy.setCursor(Qt.CursorShape.PointingHandCursor)
         self._copy.clicked.connect(self._copy_code)
         self._copied_timer = QTimer(self, singleShot=True, interval=COPIED_MS)
-        self._copied_timer.timeout.connect(lambda: self._copy.setText("Copy"))
+        self._copied_timer.timeout.connect(lambda: self._copy.setText(tr("Copy")))
         self._view = _CodeView(self)
         header = QHBoxLayout()
         header.setContentsMargins(SPACE_M, SPACE_XS, SPACE_XS, 0)
@@ -83,7 +84,7 @@ class CodeBlock(QFrame):
 
     def _copy_code(self) -> None:
         QGuiApplication.clipboard().setText(self.code)
-        self._copy.setText("Copied")
+        self._copy.setText(tr("Copied"))
         self._copied_timer.start()
 
 

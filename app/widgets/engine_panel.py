@@ -47,10 +47,6 @@ if TYPE_CHECKING:
 
 MIN_WIDTH = 300
 _LAYER_LINES = 3
-_NO_MODEL = "No model is loaded. Load one, and this panel shows where every expert lives and why."
-_POINT_AT_EXPERT = "Point at a cell, or move with the arrow keys, to see where that expert is and why."
-_POINT_AT_CPU_LAYER = "Bar: measured. Tick: predicted. Point at a layer to see why."
-_POINT_AT_LAYER = "Upper bar: CPU. Lower bar: GPU. Tick: predicted. Point at a layer to see why."
 
 
 class EnginePanel(QWidget):
@@ -73,7 +69,7 @@ class EnginePanel(QWidget):
         self._machine: MachineSample | None = None
         self._history = ReplyHistory()
         self._token: TokenView | None = None
-        self.setAccessibleName("Live panel")
+        self.setAccessibleName(tr("Live panel"))
         self.setMinimumWidth(MIN_WIDTH)
         self._build_parts()
         self._build_sections()
@@ -93,15 +89,17 @@ class EnginePanel(QWidget):
         self.map, self.legend = ExpertMap(), MapLegend()
         self.lens = LayerLens(self.map)
         self.residents_words = DimLabel("", lines=2)
-        self.residents_words.setAccessibleName("About the experts in VRAM")
-        self.expert_words = DimLabel(_POINT_AT_EXPERT, lines=4)
-        self.expert_words.setAccessibleName("About the expert")
+        self.residents_words.setAccessibleName(tr("About the experts in VRAM"))
+        self.expert_words = DimLabel(_point_at_expert(), lines=4)
+        self.expert_words.setAccessibleName(tr("About the expert"))
         self.scrubber = Scrubber()
         self.strip = LayerStrip()
-        self.layer_words = DimLabel(_POINT_AT_LAYER, lines=_LAYER_LINES)
-        self.layer_words.setAccessibleName("About the layer")
+        self.layer_words = DimLabel(_point_at_layer(), lines=_LAYER_LINES)
+        self.layer_words.setAccessibleName(tr("About the layer"))
         self.timeline, self.rates = Timeline(), RateBars()
-        self.empty = DimLabel(_NO_MODEL)
+        self.empty = DimLabel(
+            tr("No model is loaded. Load one, and this panel shows where every expert lives and why.")
+        )
         self.map.described.connect(self._tell_expert)
         self.map.cursor_moved.connect(self._follow_cursor)
         self.strip.described.connect(self._tell_layer)
@@ -123,7 +121,7 @@ class EnginePanel(QWidget):
 
     def _build_scroll_area(self) -> None:
         self._content = QWidget()
-        self._content.setAccessibleName("Live panel's content")
+        self._content.setAccessibleName(tr("Live panel's content"))
         self._column = QVBoxLayout(self._content)
         self._column.setSpacing(SPACE_L)
         top = QHBoxLayout()
@@ -134,7 +132,7 @@ class EnginePanel(QWidget):
             self._column.addWidget(part)
         self._column.addStretch(1)
         self._scroll = QScrollArea(self)
-        self._scroll.setAccessibleName("Live panel, scrollable")
+        self._scroll.setAccessibleName(tr("Live panel, scrollable"))
         self._scroll.setFrameShape(QFrame.Shape.NoFrame)
         self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self._scroll.setWidgetResizable(True)
@@ -327,14 +325,14 @@ class EnginePanel(QWidget):
             self.experts_heading.set_value(text)
 
     def _tell_expert(self, text: str) -> None:
-        self.expert_words.setText(text or _POINT_AT_EXPERT)
+        self.expert_words.setText(text or _point_at_expert())
 
     def _tell_layer(self, text: str) -> None:
         self.layer_words.setText("\n".join(text.splitlines()[:_LAYER_LINES]) or self._layer_hint())
 
     def _layer_hint(self) -> str:
         on_cpu = self._ready is not None and self._ready.plan.device == "cpu"
-        return _POINT_AT_CPU_LAYER if on_cpu else _POINT_AT_LAYER
+        return _point_at_layer(on_cpu=on_cpu)
 
     def _follow_cursor(self, cell: QRect) -> None:
         middle = self.map.mapTo(self._content, cell.center())
@@ -348,3 +346,13 @@ class EnginePanel(QWidget):
         self._content.setFixedWidth(max(1, self.width() - bar))
         self._column.setContentsMargins(SPACE_M + 4, SPACE_M, max(4, SPACE_M + 4 - bar), SPACE_M)
         self._fit_lens()
+
+
+def _point_at_expert() -> str:
+    return tr("Point at a cell, or move with the arrow keys, to see where that expert is and why.")
+
+
+def _point_at_layer(*, on_cpu: bool = False) -> str:
+    if on_cpu:
+        return tr("Bar: measured. Tick: predicted. Point at a layer to see why.")
+    return tr("Upper bar: CPU. Lower bar: GPU. Tick: predicted. Point at a layer to see why.")

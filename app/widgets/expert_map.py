@@ -26,6 +26,7 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import QAbstractItemView, QFrame, QTableView, QToolTip, QWidget
 
+from app.language import tr
 from app.theme import FONT_SMALL, current_theme
 from app.widgets.expert_table import ExpertState, ExpertTable, Index
 from app.widgets.map_image import TEXTURE_FROM_PX, MapGeometry, MapPainter, fit_geometry
@@ -67,8 +68,8 @@ class ExpertMap(QTableView):
         self._lay_out()
 
     def _set_up_view(self) -> None:
-        self.setAccessibleName("Expert map")
-        self.setAccessibleDescription("No model is loaded.")
+        self.setAccessibleName(tr("Expert map"))
+        self.setAccessibleDescription(tr("No model is loaded."))
         for header in (self.horizontalHeader(), self.verticalHeader()):
             header.hide()
             header.setMinimumSectionSize(1)
@@ -110,7 +111,7 @@ class ExpertMap(QTableView):
         self._table.reset()
         self._lay_out()
         self._state_changed()
-        self.setAccessibleDescription("No model is loaded.")
+        self.setAccessibleDescription(tr("No model is loaded."))
 
     @property
     def shown(self) -> ExpertState:

@@ -11,6 +11,7 @@ from PySide6.QtCore import QEvent, QModelIndex, QPoint, QRect, QRectF, Qt, Signa
 from PySide6.QtGui import QColor, QFocusEvent, QFont, QFontMetricsF, QMouseEvent, QPainter, QPaintEvent
 from PySide6.QtWidgets import QAbstractItemView, QFrame, QListView, QWidget
 
+from app.language import tr
 from app.theme import FONT_SMALL, current_theme
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class LayerColumns(QListView):
         self._hovered = -1
         self._described = ""
         self.setModel(table)
-        self.setAccessibleName("Layer strip, in columns")
+        self.setAccessibleName(tr("Layer strip, in columns"))
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)

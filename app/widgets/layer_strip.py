@@ -90,7 +90,7 @@ class LayerList(QListView):
         self._hovered = -1
         self._described = ""
         self.setModel(self.table)
-        self.setAccessibleName("Layer strip")
+        self.setAccessibleName(tr("Layer strip"))
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
@@ -281,7 +281,7 @@ class LayerStrip(QWidget):
         self._totals = QLabel(self)
         self._totals.setObjectName("dim")
         self._totals.setWordWrap(True)
-        self._totals.setAccessibleName("Share of CPU and GPU")
+        self._totals.setAccessibleName(tr("Share of CPU and GPU"))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(SPACE_XS)

@@ -9,6 +9,7 @@ from PySide6.QtCore import QRectF, QSize, Qt
 from PySide6.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPaintEvent
 from PySide6.QtWidgets import QWidget
 
+from app.language import tr
 from app.theme import FONT_SMALL, current_theme
 from app.widgets.map_image import CPU, GPU, STREAM, MapGeometry, MapPainter, ramp_color
 
@@ -28,12 +29,12 @@ class MapLegend(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._painter = MapPainter()
-        self.setAccessibleName("Legend of the expert map")
+        self.setAccessibleName(tr("Legend of the expert map"))
         self.setAccessibleDescription(
             "Solid blue: on the GPU. Hatched orange: just streamed to the GPU. Hollow grey: on the CPU. "
             "The more a cell stands out, the more recently it was used."
         )
-        self.setToolTip("The more a cell stands out, the more recently its expert was used.")
+        self.setToolTip(tr("The more a cell stands out, the more recently its expert was used."))
 
     def sizeHint(self) -> QSize:
         """Two lines of small text."""

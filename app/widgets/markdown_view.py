@@ -12,6 +12,7 @@ import time
 from PySide6.QtCore import QTimer, Signal
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
+from app.language import tr
 from app.theme import BLOCK_GAP_PX
 from app.widgets.code_block import CodeBlock
 from app.widgets.marks import Markable
@@ -132,7 +133,7 @@ class MarkdownView(QWidget):
         block = kind(self)
         if isinstance(block, TextBlock):
             block.link_clicked.connect(self.link_clicked)
-            block.setAccessibleName("Reply text")
+            block.setAccessibleName(tr("Reply text"))
         self._blocks.insert(index, block)
         self._layout.insertWidget(index, block)
         return block

@@ -5,21 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from app.language import tr
+
 if TYPE_CHECKING:
     from app.telemetry import MachineSample
     from engine.messages import Ready, Snapshot
-
-_MEANINGS = {
-    "Dense": "Attention, norms, routers and embeddings: every token needs them.",
-    "KV cache": "What attention remembers of the conversation; its size is set by the context length.",
-    "Experts": "The weights of the experts that live here.",
-    "Workspace": "Room to compute in, buffers that experts are streamed through, and the driver's own share.",
-    "Simulated": "The simulated GPU's memory is really RAM.",
-    "Engine": "The rest of the engine's process: its buffers and those of its libraries.",
-    "Other programs": "All that is not the engine.",
-    "Free": "Nobody uses this memory now.",
-    "Experts on disk": "Read from a file as they are used. The system keeps the latest in memory that is free.",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,4 +126,47 @@ def ram_content(ready: Ready | None, snapshot: Snapshot | None, machine: Machine
 
 
 def _part(key: str, label: str, size_bytes: int) -> GaugePart:
-    return GaugePart(key, label, size_bytes, _MEANINGS[label])
+    name, meaning = _words(label)
+    return GaugePart(key, name, size_bytes, meaning)
+
+
+def _words(label: str) -> tuple[str, str]:
+    """A part's name and meaning in the language in force."""
+    return {
+        "Dense": (
+            tr("Dense"),
+            tr("Attention, norms, routers and embeddings: every token needs them."),
+        ),
+        "KV cache": (
+            tr("KV cache"),
+            tr("What attention remembers of the conversation; its size is set by the context length."),
+        ),
+        "Experts": (
+            tr("Experts"),
+            tr("The weights of the experts that live here."),
+        ),
+        "Workspace": (
+            tr("Workspace"),
+            tr("Room to compute in, buffers that experts are streamed through, and the driver's own share."),
+        ),
+        "Simulated": (
+            tr("Simulated"),
+            tr("The simulated GPU's memory is really RAM."),
+        ),
+        "Engine": (
+            tr("Engine"),
+            tr("The rest of the engine's process: its buffers and those of its libraries."),
+        ),
+        "Other programs": (
+            tr("Other programs"),
+            tr("All that is not the engine."),
+        ),
+        "Free": (
+            tr("Free"),
+            tr("Nobody uses this memory now."),
+        ),
+        "Experts on disk": (
+            tr("Experts on disk"),
+            tr("Read from a file as they are used. The system keeps the latest in memory that is free."),
+        ),
+    }[label]

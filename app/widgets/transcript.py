@@ -12,6 +12,7 @@ from PySide6.QtCore import QEvent, QObject, Qt, QTimer, Signal
 from PySide6.QtWidgets import QPushButton, QScrollArea, QStackedLayout, QVBoxLayout, QWidget
 
 from app.icons import icon
+from app.language import tr
 from app.text_search import Needle
 from app.theme import SPACE_L, SPACE_M, SPACE_XL, current_theme
 from app.widgets.empty_state import EmptyState
@@ -63,9 +64,9 @@ class Transcript(QWidget):
         self._scroll = self._make_scroll_area()
         self._stack.addWidget(self._empty)
         self._stack.addWidget(self._scroll)
-        self._jump = QPushButton("Jump to latest", self)
+        self._jump = QPushButton(tr("Jump to latest"), self)
         self._jump.setObjectName("jump")
-        self._jump.setAccessibleName("Jump to the latest message")
+        self._jump.setAccessibleName(tr("Jump to the latest message"))
         self._jump.setCursor(Qt.CursorShape.PointingHandCursor)
         self._jump.clicked.connect(self.jump_to_latest)
         self._jump.hide()
@@ -188,7 +189,7 @@ class Transcript(QWidget):
     def _make_scroll_area(self) -> QScrollArea:
         scroll = QScrollArea(self)
         scroll.setObjectName("transcript")
-        scroll.setAccessibleName("Chat")
+        scroll.setAccessibleName(tr("Chat"))
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QScrollArea.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)

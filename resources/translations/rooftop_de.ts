@@ -1131,6 +1131,21 @@
             <translation>Name des Chats</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/code_block.py" />
+            <source>Copy</source>
+            <translation>Kopieren</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/code_block.py" />
+            <source>Copy this code</source>
+            <translation>Diesen Code kopieren</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/code_block.py" />
+            <source>Copied</source>
+            <translation>Kopiert</translation>
+        </message>
+        <message>
             <location filename="../../app/widgets/composer.py" />
             <source>Attach files</source>
             <translation>Dateien anhängen</translation>
@@ -1244,6 +1259,31 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/engine_panel.py" />
+            <source>Live panel</source>
+            <translation>Live-Ansicht</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/engine_panel.py" />
+            <source>About the experts in VRAM</source>
+            <translation>Zu den Experten im VRAM</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/engine_panel.py" />
+            <source>About the expert</source>
+            <translation>Zum Experten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/engine_panel.py" />
+            <source>About the layer</source>
+            <translation>Zur Schicht</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/engine_panel.py" />
+            <source>No model is loaded. Load one, and this panel shows where every expert lives and why.</source>
+            <translation>Kein Modell ist geladen. Sobald eines geladen ist, zeigt diese Ansicht, wo jeder Experte liegt und warum.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/engine_panel.py" />
             <source>Memory</source>
             <translation>Speicher</translation>
         </message>
@@ -1271,6 +1311,41 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/engine_panel.py" />
             <source>last pass / one expert alone</source>
             <translation>letzter Durchlauf / ein Experte allein</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/engine_panel.py" />
+            <source>Live panel's content</source>
+            <translation>Inhalt der Live-Ansicht</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/engine_panel.py" />
+            <source>Live panel, scrollable</source>
+            <translation>Live-Ansicht zum Blättern</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/engine_panel.py" />
+            <source>Point at a cell, or move with the arrow keys, to see where that expert is and why.</source>
+            <translation>Auf eine Zelle zeigen oder mit den Pfeiltasten wandern, um zu sehen, wo der Experte liegt und warum.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/engine_panel.py" />
+            <source>Bar: measured. Tick: predicted. Point at a layer to see why.</source>
+            <translation>Balken: gemessen. Strich: vorhergesagt. Auf eine Schicht zeigen, um zu sehen, warum.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/engine_panel.py" />
+            <source>Upper bar: CPU. Lower bar: GPU. Tick: predicted. Point at a layer to see why.</source>
+            <translation>Oben: CPU. Unten: GPU. Strich: vorhergesagt. Auf eine Schicht zeigen, um zu sehen, warum.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/expert_map.py" />
+            <source>Expert map</source>
+            <translation>Karte der Experten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/expert_map.py" />
+            <source>No model is loaded.</source>
+            <translation>Kein Modell ist geladen.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/figures.py" />
@@ -1333,6 +1408,11 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <translation>{number} von {count}</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/layer_columns.py" />
+            <source>Layer strip, in columns</source>
+            <translation>Schichten in Spalten</translation>
+        </message>
+        <message>
             <location filename="../../app/widgets/layer_lens.py" />
             <source>One layer of the expert map, enlarged</source>
             <translation>Eine Schicht der Expertenkarte, vergrößert</translation>
@@ -1351,6 +1431,16 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/layer_lens.py" />
             <source>Layer {number}, expert {expert}</source>
             <translation>Schicht {number}, Experte {expert}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/layer_strip.py" />
+            <source>Layer strip</source>
+            <translation>Schichten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/layer_strip.py" />
+            <source>Share of CPU and GPU</source>
+            <translation>Anteil von CPU und GPU</translation>
         </message>
         <message>
             <location filename="../../app/widgets/layer_strip.py" />
@@ -1598,6 +1688,101 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <translation>&amp;Über Rooftop</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/map_legend.py" />
+            <source>Legend of the expert map</source>
+            <translation>Legende der Expertenkarte</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/map_legend.py" />
+            <source>The more a cell stands out, the more recently its expert was used.</source>
+            <translation>Je stärker eine Zelle hervortritt, desto kürzlicher wurde ihr Experte benutzt.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/markdown_view.py" />
+            <source>Reply text</source>
+            <translation>Text der Antwort</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/memory_content.py" />
+            <source>Dense</source>
+            <translation>Dichter Teil</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/memory_content.py" />
+            <source>Attention, norms, routers and embeddings: every token needs them.</source>
+            <translation>Attention, Normen, Router und Embeddings: Jedes Token braucht sie.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/memory_content.py" />
+            <source>KV cache</source>
+            <translation>KV-Cache</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/memory_content.py" />
+            <source>What attention remembers of the conversation; its size is set by the context length.</source>
+            <translation>Was die Attention vom Gespräch behält; die Kontextlänge bestimmt die Größe.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/memory_content.py" />
+            <source>The weights of the experts that live here.</source>
+            <translation>Die Gewichte der Experten, die hier liegen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/memory_content.py" />
+            <source>Workspace</source>
+            <translation>Arbeitsbereich</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/memory_content.py" />
+            <source>Room to compute in, buffers that experts are streamed through, and the driver's own share.</source>
+            <translation>Platz zum Rechnen, Puffer für geladene Experten und der Anteil des Treibers.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/memory_content.py" />
+            <source>Simulated</source>
+            <translation>Simuliert</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/memory_content.py" />
+            <source>The simulated GPU's memory is really RAM.</source>
+            <translation>Der Speicher der simulierten GPU ist in Wahrheit RAM.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/memory_content.py" />
+            <source>Engine</source>
+            <translation>Engine</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/memory_content.py" />
+            <source>The rest of the engine's process: its buffers and those of its libraries.</source>
+            <translation>Der Rest des Engine-Prozesses: seine Puffer und die seiner Bibliotheken.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/memory_content.py" />
+            <source>Other programs</source>
+            <translation>Andere Programme</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/memory_content.py" />
+            <source>All that is not the engine.</source>
+            <translation>Alles, was nicht die Engine ist.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/memory_content.py" />
+            <source>Nobody uses this memory now.</source>
+            <translation>Diesen Speicher benutzt gerade niemand.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/memory_content.py" />
+            <source>Experts on disk</source>
+            <translation>Experten auf der Platte</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/memory_content.py" />
+            <source>Read from a file as they are used. The system keeps the latest in memory that is free.</source>
+            <translation>Werden bei Gebrauch aus einer Datei gelesen. Das System behält die letzten in freiem Speicher.</translation>
+        </message>
+        <message>
             <location filename="../../app/widgets/message_actions.py" />
             <source>Previous version</source>
             <translation>Vorige Fassung</translation>
@@ -1646,11 +1831,6 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/message_actions.py" />
             <source>Retry</source>
             <translation>Erneut versuchen</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/message_actions.py" />
-            <source>Copied</source>
-            <translation>Kopiert</translation>
         </message>
         <message>
             <location filename="../../app/widgets/message_editor.py" />
@@ -1747,13 +1927,33 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
-            <source>No model is loaded.</source>
-            <translation>Kein Modell ist geladen.</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/panel_menu.py" />
             <source>token {number}</source>
             <translation>Token {number}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_parts.py" />
+            <source>simulated</source>
+            <translation>simuliert</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_parts.py" />
+            <source>This GPU is simulated</source>
+            <translation>Diese GPU ist simuliert</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_parts.py" />
+            <source>Weights and kernels</source>
+            <translation>Gewichte und Kernel</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_parts.py" />
+            <source>Try the simulated GPU</source>
+            <translation>Simulierte GPU ausprobieren</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_parts.py" />
+            <source>Reloads the model with a GPU that is computed on the CPU.</source>
+            <translation>Lädt das Modell mit einer GPU neu, die von der CPU berechnet wird.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_parts.py" />
@@ -2730,6 +2930,16 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/top_bar.py" />
             <source>first token {time}</source>
             <translation>erstes Token {time}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/transcript.py" />
+            <source>Jump to latest</source>
+            <translation>Zum Neuesten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/transcript.py" />
+            <source>Jump to the latest message</source>
+            <translation>Zur neuesten Nachricht springen</translation>
         </message>
     </context>
 </TS>
