@@ -53,7 +53,7 @@ def load(history: History, chat: Conversation) -> Conversation:
 
 def dump(chat: Conversation) -> list[tuple[object, ...]]:
     return [
-        (m.key, m.parent, m.role, m.text, m.state, m.reason, m.usage, m.timings, m.error, m.attachments)
+        (m.key, m.parent, m.role, m.text, m.state, m.reason, m.usage, m.timings, m.error, m.attachments, m.left_out)
         for m in chat.all_messages
     ]
 
@@ -64,6 +64,7 @@ def test_a_chat_comes_back_whole(path: Path) -> None:
     chat.add_user("With a file", (Attachment("a.txt", "text"),))
     failed = chat.begin_reply()
     failed.state, failed.error = "failed", ErrorReport("x", "It broke.", "Retry.")
+    failed.left_out = 2
     old = chat.messages[1]
     chat.begin_reply(beside=old).state = "stopped"
     chat.choose(old)
