@@ -48,7 +48,7 @@ class CostModel:
     """What one expert costs on each side of this machine, for one model shape.
 
     Attributes:
-        cpu_expert: Expert on the CPU, units are tokens.
+        cpu_expert: Expert on the CPU, units are tokens; what a call of several takes besides is `cpu_call_s`.
         gpu_expert: Expert on the GPU, units are tokens; None without a GPU.
         weight_copy: One expert's weights from RAM to VRAM, units are experts; None without a GPU.
         activation_copy: Activations there and back, units are tokens; None without a GPU.
@@ -58,6 +58,7 @@ class CostModel:
         source: Where the numbers come from, e.g. "measured", "cached", "assumed".
         dense_tokens: One layer of a prompt around its experts, units are tokens; None where nobody measured it.
         attention_pair_s: What each pair of a query and an earlier key adds to that, per layer.
+        cpu_call_s: What the call adds that runs all experts of a layer on the CPU; 0 where a whole token is one call.
     """
 
     cpu_expert: CostCurve
@@ -70,6 +71,7 @@ class CostModel:
     source: str = "assumed"
     dense_tokens: CostCurve | None = None
     attention_pair_s: float = 0.0
+    cpu_call_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

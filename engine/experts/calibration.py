@@ -7,6 +7,7 @@ more than it would while a model runs, and fitted as max(bytes/bandwidth, s * wo
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -38,6 +39,9 @@ class Surroundings(Protocol):
     def dense_seconds(self) -> float:
         """Seconds of one token through all of it."""
 
+    def experts_seconds(self, layer: int, tokens: int, start: int) -> tuple[int, float] | None:
+        """Tokens and seconds of a typical expert in a pass, where experts run in the decoder's calls; else None."""
+
     def dense_layer_seconds(self, tokens: int, start: int) -> float:
         """Seconds of a chunk of a prompt in one layer, behind `start` tokens of context."""
 
@@ -66,20 +70,25 @@ def calibrate(
     """
     layers = typical_layers(model)
 
-    def cpu_sample(tokens: int, turn: int) -> float:
-        """One expert on the CPU, just as the executor runs it."""
-        layer, expert = layers[turn % len(layers)], turn // len(layers) % model.experts
+    def cpu_call(tokens: int, turn: int, count: int) -> float:
+        """Some experts on the CPU, just as the executor runs them."""
+        layer, first = layers[turn % len(layers)], turn // len(layers) * count
+        experts = [(first + index) % model.experts for index in range(count)]
         hidden = torch.zeros(tokens, model.hidden_size, dtype=dtype)
-        routing = Routing({expert: (0, tokens)}, torch.arange(tokens), torch.ones(tokens, 1))
-        return _timed(lambda: cpu.run(layer, (expert,), hidden, routing, _go_on))
+        spans = {expert: (index * tokens, (index + 1) * tokens) for index, expert in enumerate(experts)}
+        routing = Routing(spans, torch.arange(tokens).repeat(count), torch.ones(tokens * count, 1))
+        return _timed(lambda: cpu.run(layer, experts, hidden, routing, _go_on))
 
     dense_layer_s = min(dense.dense_seconds() for _ in range(REPEATS + 1)) / model.layers
     dense_tokens, pair_s = _measure_prompt(dense, free, check)
-    cpu_expert = _measure_curve(cpu_sample, check)
+    own_call = _measure_own_call(dense, layers, free, check)
+    cpu_expert = own_call or _measure_curve(lambda tokens, turn: cpu_call(tokens, turn, 1), check)
     around = CostModel(
         cpu_expert, None, None, None, dense_layer_s,
         source="measured", dense_tokens=dense_tokens, attention_pair_s=pair_s,
     )  # fmt: skip
+    if own_call is None:
+        around = _without_call(around, _measure_call(cpu_call, model.experts_per_token, check))
     borrowed = residency.borrow(layers[0]) if device.has_gpu else None
     if borrowed is None:
         return around
@@ -95,6 +104,54 @@ def typical_layers(model: ModelConfig) -> list[int]:
     mean = sum(sizes) / len(sizes)
     typical = min(sizes, key=lambda size: abs(size - mean))
     return [layer for layer, size in enumerate(sizes) if size == typical]
+
+
+def _measure_own_call(dense: Surroundings, layers: list[int], free: range, check: Check) -> CostCurve | None:
+    """An expert's curve where the decoder's own calls run them; None where the executor calls them.
+
+    Medians here: which experts a token visits, and what of them a cache still holds, is part of their price.
+    """
+    points: dict[int, list[float]] = {}
+    for count in (tokens for tokens in TOKEN_COUNTS if tokens <= len(free)):
+        dense.experts_seconds(layers[0], count, free[0])  # makes its buffers ready
+        for turn in range(REPEATS):
+            check()
+            sample = dense.experts_seconds(layers[turn % len(layers)], count, free[0])
+            if sample is None:
+                return None
+            points.setdefault(sample[0], []).append(sample[1])
+            if sample[1] > LONG_SAMPLE_S:
+                break
+        if points[max(points)][-1] > LONG_SAMPLE_S:
+            break
+    return fit_curve(list(points), [statistics.median(samples) for samples in points.values()]) if points else None
+
+
+def _measure_call(cpu_call: Callable[[int, int, int], float], active: int, check: Check) -> float:
+    """What a call on the CPU takes besides its experts: one token's experts, one by one and together."""
+    if active == 1:
+        return 0.0
+    alone_s = _least_of(lambda turn: cpu_call(1, turn, 1), check)
+    together_s = _least_of(lambda turn: cpu_call(1, turn, active), check)
+    return max(0.0, (active * alone_s - together_s) / (active - 1))
+
+
+def _without_call(costs: CostModel, call_s: float) -> CostModel:
+    """The same costs with the call told from what an expert adds to every call."""
+    call_s = min(call_s, costs.cpu_expert.overhead_s)
+    expert = replace(costs.cpu_expert, overhead_s=costs.cpu_expert.overhead_s - call_s)
+    return replace(costs, cpu_expert=expert, cpu_call_s=call_s)
+
+
+def _least_of(sample: Callable[[int], float], check: Check) -> float:
+    """The least of some samples, the first of which makes everything ready."""
+    samples: list[float] = []
+    for turn in range(REPEATS + 1):
+        check()
+        samples.append(sample(turn))
+        if samples[-1] > LONG_SAMPLE_S:
+            break
+    return min(samples[1:] or samples)
 
 
 def _measure_prompt(dense: Surroundings, free: range, check: Check) -> tuple[CostCurve | None, float]:
@@ -171,18 +228,14 @@ def _measure_curve(sample: Callable[[int, int], float], check: Check) -> CostCur
     """
     units: list[int] = []
     seconds: list[float] = []
-    turn = 0
-    for tokens in TOKEN_COUNTS:
-        samples = []
-        for _ in range(REPEATS + 1):
-            check()
-            samples.append(sample(tokens, turn))
-            turn += 1
-            if samples[-1] > LONG_SAMPLE_S:
-                break
-        # The first run of a size makes its kernels and buffers ready.
+    for size, tokens in enumerate(TOKEN_COUNTS):
+
+        def sample_of_size(turn: int, tokens: int = tokens, first: int = size * (REPEATS + 1)) -> float:
+            """One that goes on where the size before ended."""
+            return sample(tokens, first + turn)
+
         units.append(tokens)
-        seconds.append(min(samples[1:] or samples))
+        seconds.append(_least_of(sample_of_size, check))
         if seconds[-1] > LONG_SAMPLE_S:
             break
     return fit_curve(units, seconds)

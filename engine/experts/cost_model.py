@@ -22,7 +22,7 @@ from engine.experts.saved_file import read_saved, write_saved
 from engine.hardware import HardwareProfile
 from engine.messages import TORCH_KERNELS, CostCurve, CostModel
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 # Below this, waking a second thread costs more than it computes: one expert of the guide (336 KiB) takes 55 us on one
 # thread and as long on two, and ten times as long on two when another program wants a core.
 SMALL_EXPERT_BYTES = 1 << 20
@@ -327,6 +327,7 @@ def _costs_from(saved: object) -> CostModel:
         gpu_correction=min(high, max(low, _number(fields["gpu_correction"]))),
         dense_tokens=_optional_curve_from(fields["dense_tokens"]),
         attention_pair_s=_number(fields["attention_pair_s"]),
+        cpu_call_s=_number(fields["cpu_call_s"]),
     )
 
 

@@ -335,7 +335,8 @@ class ExpertExecutor(ExecutionRecord):
             ran.layer, ran.tokens, plan.runs, plan.predicted_cpu_s, plan.predicted_gpu_s, cpu_s, gpu_s,
             plan.activation_s,
         )  # fmt: skip
-        predicted_cpu_s = sum(run.cpu_s for run in plan.runs if run.place == "cpu")  # without the activations' copies
+        alone_s = sum(run.cpu_s for run in plan.runs if run.place == "cpu")
+        predicted_cpu_s = alone_s + self.costs.cpu_call_s if alone_s > 0 else 0.0  # without the activations' copies
         self.costs = with_correction(
             self.costs,
             cpu_ratio=cpu_s / predicted_cpu_s if predicted_cpu_s > 0 else None,

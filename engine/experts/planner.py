@@ -3,7 +3,7 @@
 The paper weighs each expert by itself: on the GPU if it lives there, streamed if `cpu > gpu + copy`, else on the CPU.
 Here the two sides overlap, so what counts is `max(CPU side, GPU side)`:
 
-    CPU side   activations there and back (once), then its experts one after the other
+    CPU side   activations there and back and the call (once), then its experts one after the other
     GPU side   a pipeline of two stages: copies one after the other, each into a free staging slot (with two slots,
                copy j waits for the compute of streamed expert j - 2); computes one after the other. In a pass of few
                tokens residents come first, all in one launch; in a longer one they fill the time that computing
@@ -177,12 +177,13 @@ def _split(
     gpu_curve, copy_curve = costs.gpu_expert, costs.weight_copy
     priced = _price(counts, costs)
     if gpu_curve is None or copy_curve is None or not priced:
-        return _Split([], [], priced, sum(item[2] for item in priced), 0.0, 0.0)
+        return _Split([], [], priced, _cpu_sides(priced, costs.cpu_call_s)[0], 0.0, 0.0)
     copy_s = predict(copy_curve, 1) * costs.gpu_correction
     pass_tokens = pass_tokens or max(item[1] for item in priced)
     activation_s = _activation_seconds(costs.activation_copy, pass_tokens)
+    once_s = activation_s + costs.cpu_call_s
     if not residents_run(costs, policy):
-        return _Split([], [], priced, activation_s + sum(item[2] for item in priced), 0.0, copy_s, activation_s)
+        return _Split([], [], priced, _cpu_sides(priced, once_s)[0], 0.0, copy_s, activation_s)
     residents: list[_Priced] = []
     others: list[_Priced] = []
     for item in priced:
@@ -196,13 +197,13 @@ def _split(
     if residents_first and len(residents) > 1:
         resident_s -= (len(residents) - 1) * gpu_curve.overhead_s * costs.gpu_correction
     if staging_slots == 0:
-        cpu_s = _cpu_sides(others, activation_s)[0]
+        cpu_s = _cpu_sides(others, once_s)[0]
         return _Split(residents, [], others, cpu_s, resident_s, math.inf, activation_s)
     copies_s = [copy_s * PAGEABLE_SLOWDOWN if item[0] in pageable else copy_s for item in others]
     gpu_sides = _gpu_sides(others, copies_s, resident_s, staging_slots, residents_first)
     if policy == "gpu_stream":
         return _Split(residents, others, [], 0.0, gpu_sides[-1], copy_s, activation_s, residents_first)
-    cpu_sides = _cpu_sides(others, activation_s)
+    cpu_sides = _cpu_sides(others, once_s)
     if pageable:
         held_up = accumulate((slow_s if slow_s > copy_s else 0.0 for slow_s in copies_s), initial=0.0)
         cpu_sides = [cpu_s + waiting_s for cpu_s, waiting_s in zip(cpu_sides, held_up, strict=True)]
@@ -231,9 +232,9 @@ def _activation_seconds(curve: CostCurve | None, tokens: int) -> float:
     return predict(curve, tokens) if curve else 0.0
 
 
-def _cpu_sides(others: list[_Priced], activation_s: float) -> list[float]:
-    """For each k: the CPU side when the first k are streamed; nothing is copied when nothing is left."""
-    left = list(accumulate((item[2] for item in reversed(others)), initial=activation_s))
+def _cpu_sides(others: list[_Priced], once_s: float) -> list[float]:
+    """For each k: the CPU side when the first k are streamed; nothing is copied or called when nothing is left."""
+    left = list(accumulate((item[2] for item in reversed(others)), initial=once_s))
     left[0] = 0.0
     left.reverse()
     return left

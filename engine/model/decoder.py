@@ -135,6 +135,11 @@ class Decoder:
         self.logits(self._norm(hidden, weights.norm, weights.norm_bias)).argmax().item()
         return time.perf_counter() - started
 
+    def experts_seconds(self, layer: int, tokens: int, start: int) -> tuple[int, float] | None:
+        """None: experts are the executor's, in calls of their own."""
+        del layer, tokens, start
+        return None
+
     @torch.inference_mode()
     def dense_layer_seconds(self, tokens: int, start: int) -> float:
         """Seconds of a chunk of a prompt in the first layer, without its experts; leaves the cached sequence alone.

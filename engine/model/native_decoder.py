@@ -52,6 +52,7 @@ class NativeDecoder:
         """See the class."""
         self._model, self._weights, self._store = model, weights, store
         self._record, self._pool = record, pool
+        self._trials = 0
         self._inverse_frequencies, self._rotation_scale = rotation_frequencies(model, 1)
         self.cache = cache
 
@@ -120,12 +121,22 @@ class NativeDecoder:
     def dense_seconds(self) -> float:
         """Seconds of one token through everything but the experts; leaves the cached sequence alone."""
         start = min(len(self.cache.tokens), self.cache.capacity - 1)
-        hidden = torch.empty(1, self._model.hidden_size, dtype=torch.float32)
-        trace = _Trace(self._model, self._model.layers, 1)
         began = time.perf_counter()
-        self._call(0, self._model.layers, np.zeros(1, dtype=np.int32), 1, start, hidden, trace, lambda: None)
+        hidden, trace = self._trial(range(self._model.layers), 1, start)
         self.logits(hidden).argmax().item()
         return time.perf_counter() - began - float(trace.seconds.sum())
+
+    def experts_seconds(self, layer: int, tokens: int, start: int) -> tuple[int, float] | None:
+        """Tokens and seconds of a typical expert in a pass: one token goes through all layers, more through one.
+
+        Args:
+            layer: Which one.
+            tokens: Of the pass (T).
+            start: Where it begins, behind what is cached.
+        """
+        _, trace = self._trial(range(self._model.layers) if tokens == 1 else range(layer, layer + 1), tokens, start)
+        active = len(np.unique(trace.experts)) if tokens > 1 else trace.experts.size
+        return max(1, round(trace.experts.size / active)), float(trace.seconds.sum()) / active
 
     def dense_layer_seconds(self, tokens: int, start: int) -> float:
         """Seconds of a chunk of a prompt in the first layer, without its experts; leaves the cached sequence alone.
@@ -135,12 +146,18 @@ class NativeDecoder:
             start: Where it begins, behind what is cached.
         """
         assert len(self.cache.tokens) <= start <= self.cache.capacity - tokens, "the caller checks the context's room"
-        hidden = torch.empty(tokens, self._model.hidden_size, dtype=torch.float32)
-        ids = np.arange(tokens, dtype=np.int32) % self._model.vocab_size
-        trace = _Trace(self._model, 1, tokens)
         began = time.perf_counter()
-        self._call(0, 1, ids, tokens, start, hidden, trace, lambda: None)
+        _, trace = self._trial(range(1), tokens, start)
         return time.perf_counter() - began - float(trace.seconds.sum())
+
+    def _trial(self, layers: range, tokens: int, start: int) -> tuple[torch.Tensor, _Trace]:
+        """Some layers with other tokens each time, where nothing is kept: hidden states [T, H], and the trace."""
+        hidden = torch.empty(tokens, self._model.hidden_size, dtype=torch.float32)
+        self._trials += 1
+        ids = (self._trials * tokens + np.arange(tokens, dtype=np.int32)) % self._model.vocab_size
+        trace = _Trace(self._model, len(layers), tokens)
+        self._call(layers.start, len(layers), ids, tokens, start, hidden, trace, lambda: None)
+        return hidden, trace
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Hidden states of `forward` [T, H] -> logits [T, V] in fp32."""

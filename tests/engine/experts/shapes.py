@@ -95,6 +95,7 @@ def realistic_costs(draw: st.DrawFn) -> CostModel:
         dense_layer_s=1e-4,
         cpu_correction=draw(st.floats(0.5, 2.0)),
         gpu_correction=draw(st.floats(0.5, 2.0)),
+        cpu_call_s=draw(st.just(0.0) | _seconds(1e-6, 1e-4)),
     )
 
 
@@ -106,7 +107,15 @@ def _curves() -> st.SearchStrategy[CostCurve]:
 
 def wild_costs() -> st.SearchStrategy[CostModel]:
     """Any costs at all, also senseless ones."""
-    return st.builds(CostModel, _curves(), _curves(), _curves(), st.none() | _curves(), st.just(1e-4))
+    return st.builds(
+        CostModel,
+        _curves(),
+        _curves(),
+        _curves(),
+        st.none() | _curves(),
+        st.just(1e-4),
+        cpu_call_s=st.sampled_from((0.0, 1e-5)),
+    )
 
 
 @st.composite

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -12,7 +14,7 @@ from engine.devices import CpuDevice, Device, SimulatedDevice
 from engine.errors import OperationCancelledError
 from engine.experts.calibration import calibrate, typical_layers
 from engine.experts.cost_model import predict
-from engine.experts.cpu_experts import CpuExperts, TorchCpuExperts
+from engine.experts.cpu_experts import CpuExperts, Routing, TorchCpuExperts
 from engine.experts.residency import Residency
 from engine.experts.store import ExpertStore
 from engine.hardware import probe_hardware
@@ -27,7 +29,14 @@ PAIR_S, TOKEN_S = 1e-7, 2e-5
 
 
 class Surroundings:
-    """What surrounds the experts, with times of its own."""
+    """What surrounds the experts, with times of its own; and experts that run in the same call, if so long a visit."""
+
+    def __init__(self, visit_s: float | None = None) -> None:
+        self._visit_s = visit_s
+
+    def experts_seconds(self, layer: int, tokens: int, start: int) -> tuple[int, float] | None:
+        del layer, start
+        return None if self._visit_s is None else (tokens, tokens * self._visit_s)
 
     def dense_seconds(self) -> float:
         return 3e-3
@@ -88,6 +97,49 @@ def test_without_a_gpu_only_the_cpu_is_measured() -> None:
     assert costs.gpu_expert is None
     assert predict(costs.cpu_expert, 1) > 0
     assert predict(costs.cpu_expert, 512) >= predict(costs.cpu_expert, 1)
+
+
+class TimedExperts:
+    """Experts on the CPU that take so long for the call, and so long for each visit."""
+
+    CALL_S, VISIT_S = 3e-3, 1e-3
+
+    def run(
+        self, layer: int, experts: Sequence[int], hidden: torch.Tensor, routing: Routing, check: Callable[[], None]
+    ) -> torch.Tensor:
+        del layer
+        check()
+        assert set(experts) == set(routing.spans)
+        ends = (
+            time.perf_counter() + self.CALL_S + sum(end - begin for begin, end in routing.spans.values()) * self.VISIT_S
+        )
+        while time.perf_counter() < ends:
+            pass
+        return hidden
+
+
+def calibrated_on_the_cpu(surroundings: Surroundings, free: range = range(64)) -> CostModel:
+    model, device, residency, _, dtype = parts(TINY, CpuDevice(probe_hardware()), staging=False)
+    return calibrate(model, device, residency, TimedExperts(), dtype, surroundings, free, lambda: None)
+
+
+def test_the_call_is_told_from_its_experts() -> None:
+    costs = calibrated_on_the_cpu(Surroundings())
+    assert costs.cpu_call_s == pytest.approx(TimedExperts.CALL_S, rel=0.2)
+    assert predict(costs.cpu_expert, 64) == pytest.approx(64 * TimedExperts.VISIT_S, rel=0.2)
+
+
+@pytest.mark.parametrize("free", [range(8192), range(30, 64)])
+def test_where_experts_run_in_the_decoders_call_they_are_measured_there_and_no_call_is_paid(free: range) -> None:
+    costs = calibrated_on_the_cpu(Surroundings(visit_s=2e-4), free)
+    assert costs.cpu_call_s == 0.0
+    for tokens in (1, 8, 64):
+        assert predict(costs.cpu_expert, tokens) == pytest.approx(tokens * 2e-4)
+
+
+def test_an_own_call_without_room_is_not_measured() -> None:
+    costs = calibrated_on_the_cpu(Surroundings(visit_s=2e-4), range(64, 64))
+    assert predict(costs.cpu_expert, 8) == pytest.approx(8 * TimedExperts.VISIT_S, rel=0.2)
 
 
 def test_measuring_can_be_stopped() -> None:

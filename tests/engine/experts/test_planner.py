@@ -50,6 +50,7 @@ def sides(runs: Sequence[ExpertRun], costs: CostModel, slots: int) -> tuple[floa
     cpu = [run.cpu_s for run in runs if run.place == "cpu"]
     activation = costs.activation_copy if costs.gpu_expert else None
     copy_s = predict(activation, max(run.tokens for run in runs)) if activation and cpu else 0.0
+    copy_s += costs.cpu_call_s if cpu else 0.0
     residents = [run for run in runs if run.place == "gpu"]
     shared_s = 0.0
     if residents and costs.gpu_expert and few(runs):
@@ -151,7 +152,7 @@ def test_fiddler_is_never_worse_than_either_pure_plan(routing: Routing, costs: C
 @given(realistic_costs(), st.integers(1, 512), st.booleans())
 @settings(deadline=None)
 def test_one_expert_follows_the_papers_rule(costs: CostModel, tokens: int, resident: bool) -> None:
-    costs = replace(costs, activation_copy=None)
+    costs = replace(costs, activation_copy=None, cpu_call_s=0.0)
     (run,) = plan_layer([(3, tokens)], {3} if resident else set(), costs, "fiddler").runs
     by_the_paper = "gpu" if resident else "stream" if run.cpu_s > run.gpu_s + run.copy_s else "cpu"
     margin = abs(run.cpu_s - run.gpu_s - run.copy_s) / max(run.cpu_s, run.gpu_s + run.copy_s)
@@ -197,7 +198,7 @@ def test_without_a_gpu_everything_is_on_the_cpu(routing: Routing, costs: CostMod
     assert all(run.gpu_s == run.copy_s == 0.0 for run in plan.runs)
     assert plan.predicted_gpu_s == 0.0
     assert plan.predicted_s == pytest.approx(
-        sum(predict(costs.cpu_expert, n) for _, n in counts) * costs.cpu_correction
+        sum(predict(costs.cpu_expert, n) for _, n in counts) * costs.cpu_correction + costs.cpu_call_s
     )
 
 
@@ -277,6 +278,14 @@ def test_activations_of_the_whole_pass_count_once() -> None:
     plan = plan_layer([(0, 3), (1, 5)], frozenset(), costs, "cpu_only", pass_tokens=7)
     assert plan.predicted_cpu_s == pytest.approx(2e-3 + 7e-6)
     assert plan_layer([(0, 3), (1, 5)], frozenset(), costs, "cpu_only").predicted_cpu_s == pytest.approx(2e-3 + 5e-6)
+
+
+def test_a_call_on_the_cpu_counts_once_and_only_if_there_is_one() -> None:
+    costs = replace(COSTS, activation_copy=None, cpu_call_s=1e-4)
+    assert plan_layer([(0, 3), (1, 5)], frozenset(), costs, "cpu_only").predicted_cpu_s == pytest.approx(2.1e-3)
+    assert plan_layer([(0, 3)], {0}, costs, "fiddler").predicted_cpu_s == 0.0
+    alone = replace(costs, gpu_expert=None, weight_copy=None)
+    assert plan_layer([(0, 3), (1, 5)], frozenset(), alone, "fiddler").predicted_s == pytest.approx(2.1e-3)
 
 
 def test_no_active_experts_make_an_empty_plan() -> None:
