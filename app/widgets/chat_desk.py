@@ -82,7 +82,7 @@ class ChatDesk(QObject):
         sidebar = self._window.sidebar
         sidebar.show_entries(self._chats.entries, self._chats.folders)
         sidebar.show_current(self._session.conversation.key)
-        self._window.undo_delete_action.setEnabled(self._chats.can_undo_delete)
+        self._window.menus.undo_delete.setEnabled(self._chats.can_undo_delete)
 
     def _found(self, query: str, found: list[Found]) -> None:
         self._window.sidebar.show_found(query, found)
@@ -92,12 +92,12 @@ class ChatDesk(QObject):
         self._window.sidebar.set_busy(answering.key if answering is not None else "")
 
     def _deleted(self, _name: str) -> None:
-        self._window.undo_delete_action.setEnabled(True)
+        self._window.menus.undo_delete.setEnabled(True)
         self._window.chat.toast.show_text(tr("Chat deleted"), tr("Undo"), self._undo_delete)
 
     def _undo_delete(self) -> None:
         self._chats.undo_delete()
-        self._window.undo_delete_action.setEnabled(self._chats.can_undo_delete)
+        self._window.menus.undo_delete.setEnabled(self._chats.can_undo_delete)
 
     def _trouble(self, sentence: str, can_retry: bool) -> None:
         banners = self._window.chat.banners

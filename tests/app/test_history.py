@@ -11,13 +11,13 @@ from app.conversation import BROKE_OFF, Attachment, Conversation, finish_reply
 from app.history import (
     MATCH_END,
     MATCH_START,
-    SCHEMA_VERSION,
     DamagedHistoryError,
     History,
     HistoryError,
     NewerHistoryError,
     entry_of,
 )
+from app.history_schema import SCHEMA_VERSION
 from engine.messages import ErrorReport, Finished, Timings, Usage
 
 FINISHED = Finished("stop", Usage(10, 4, 6), Timings(0.2, 100.0, 20.0))
