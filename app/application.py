@@ -207,7 +207,7 @@ class Application(QObject):
         if self._closed:
             return
         self._load()
-        self.chats.start(self._history_path)
+        self.chats.start(self._history_path, reopen=self._settings.reopen_last_chat)
         self._panel_desk.build()
         self.panel_ready.emit()
 
@@ -313,6 +313,7 @@ class Application(QObject):
         dialog.presets_applied.connect(self.presets.keep)
         self.settings_refused.connect(dialog.show_refused)
         dialog.measure_requested.connect(self.client.recalibrate)
+        dialog.privacy.delete_chats_requested.connect(lambda: self._desk.ask_delete_all(dialog))
         self.client.ready.connect(dialog.show_ready)
 
     def _open_about(self) -> None:

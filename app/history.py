@@ -20,7 +20,7 @@ import platformdirs
 
 from app.conversation import BROKE_OFF, Conversation, Message, fail_reply, title_from
 from app.conversation_data import add_messages, clean_text, details_of, read_details
-from app.history_schema import SCHEMA_VERSION, bring_up_to_date, version_in_header
+from app.history_schema import INDEXES, SCHEMA_VERSION, bring_up_to_date, version_in_header
 from engine.errors import RooftopError
 from engine.messages import ErrorReport
 
@@ -28,6 +28,7 @@ BUSY_TIMEOUT_S = 5.0
 SNIPPET_WORDS = 14
 MAX_FOUND_MESSAGES = 1000
 MAX_FOUND_CHATS = 200
+MOST_FREE_SHARE = 0.5
 MATCH_START, MATCH_END = "\x02", "\x03"
 
 
@@ -183,16 +184,31 @@ class History:
             connection.execute("DELETE FROM messages WHERE chat = ?", (key,))
             connection.execute("DELETE FROM chats WHERE key = ?", (key,))
 
-    def set_deleted(self, key: str, *, deleted: bool) -> None:
-        """Put a chat aside as deleted, or bring it back."""
+    def set_deleted(self, keys: Iterable[str], *, deleted: bool) -> None:
+        """Put chats aside as deleted, or bring them back."""
         with self._transaction() as connection:
-            connection.execute("UPDATE chats SET deleted = ? WHERE key = ?", (deleted, key))
+            connection.executemany("UPDATE chats SET deleted = ? WHERE key = ?", [(deleted, key) for key in keys])
 
     def purge(self) -> int:
         """Remove the deleted chats for good; returns how many there were."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM messages WHERE chat IN (SELECT key FROM chats WHERE deleted)")
             return connection.execute("DELETE FROM chats WHERE deleted").rowcount
+
+    def scrub(self) -> None:
+        """Leave no trace in the file of what was removed from it.
+
+        SQLite writes zeros over what it removes, but the words of a removed message stay in the index until its parts
+        are merged, and what an older version of the app removed lies in free pages: a file that is mostly free is
+        written anew.
+        """
+        with _sentences(self._path):
+            for index in INDEXES:
+                self._connection.execute(f"INSERT INTO {index} ({index}) VALUES ('optimize')")  # noqa: S608 - our names
+            free, pages = (self._rows(f"PRAGMA {count}")[0][0] for count in ("freelist_count", "page_count"))
+            if free > MOST_FREE_SHARE * pages:
+                self._connection.execute("VACUUM")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def set_note(self, name: str, value: str) -> None:
         """Remember a small fact, e.g. which chat was open."""
@@ -282,6 +298,7 @@ class History:
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         _refuse_newer(self._path, version)
         connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA secure_delete = ON")
         connection.execute("PRAGMA synchronous = FULL")  # a commit is on the disk, not on its way there
         problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if problem != "ok":

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SCHEMA_VERSION = 1
+INDEXES = ("chat_words", "message_words")
 IMPLAUSIBLE_VERSION = 10_000  # damage, not a number that we ever gave
 
 _MIGRATIONS = (

@@ -79,7 +79,7 @@ class WindowMenus:
         self._add(menu, tr("&Import chats…"), "", window.import_requested.emit)
         self._add(menu, tr("&Export this chat…"), "Ctrl+Shift+E", lambda: window.export_requested.emit(False))  # noqa: FBT003
         self._add(menu, tr("Export &all chats…"), "", lambda: window.export_requested.emit(True))  # noqa: FBT003
-        self.undo_delete = self._add(menu, tr("&Undo delete chat"), "", window.undo_delete_requested.emit)
+        self.undo_delete = self._add(menu, tr("&Undo delete"), "", window.undo_delete_requested.emit)
         self.undo_delete.setEnabled(False)
         menu.addSeparator()
         self._add(menu, tr("Save live panel as &picture…"), "", lambda: window.panel_save_requested.emit("png"))

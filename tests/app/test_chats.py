@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QMessageBox
 from pytestqt.qtbot import QtBot
 
 from app.application import Application
 from app.chats import LAST_CHAT, MOST_CRASHES, RESTORING
+from app.engine_client import EngineState
 from app.history import History
 from app.history_schema import SCHEMA_VERSION
+from app.settings import Settings, save_settings
 from app.widgets.composer import ComposerMode
 from engine.messages import Generate
 from tests.app.chat_window import LONG, ask, mode, texts
@@ -282,6 +285,69 @@ def test_deleting_can_be_undone_and_stops_the_reply(
     assert [entry.name for entry in history.entries()] == ["Keep"]
     assert history.load(key) is None
     history.close()
+
+
+def confirm(rooftop: Application, name: str) -> None:
+    """Answer the question before all chats are deleted."""
+    box = rooftop.window.findChild(QMessageBox)
+    assert box is not None
+    assert box.text() == "Delete all 2 chats?"
+    next(one for one in box.buttons() if one.text().replace("&", "") == name).click()
+    box.close()
+
+
+def test_deleting_all_is_asked_for_can_be_undone_and_leaves_nothing(
+    start: Callable[[], Application], qtbot: QtBot, chats_path: Path
+) -> None:
+    rooftop = start()
+    rooftop._desk.ask_delete_all(rooftop.window)
+    assert rooftop.chat.toast.text == "There are no chats to delete."
+    ask(rooftop, qtbot, "quagmire")
+    rooftop.window.new_chat_requested.emit()
+    ask(rooftop, qtbot, "xylophone")
+    rooftop.window.sidebar.delete_all_requested.emit()
+    confirm(rooftop, "Cancel")
+    assert len(rooftop.chats.entries) == 2
+    rooftop.window.sidebar.delete_all_requested.emit()
+    confirm(rooftop, "Delete all")
+    assert rooftop.chats.entries == []
+    assert texts(rooftop) == []
+    assert rooftop.chat.toast.text == "2 chats deleted"
+    rooftop.chat.toast.button.click()
+    qtbot.waitUntil(lambda: texts(rooftop)[:1] == ["xylophone"])
+    assert {entry.name for entry in rooftop.chats.entries} == {"quagmire", "xylophone"}
+    rooftop.chats.delete_all()
+    rooftop.window.close()
+    left = b"".join(file.read_bytes() for file in chats_path.parent.iterdir())
+    assert b"quagmire" not in left
+    assert b"xylophone" not in left
+    assert start().chats.entries == []
+
+
+def test_a_deleted_message_is_gone_from_the_file_when_the_app_is_closed(
+    start: Callable[[], Application], qtbot: QtBot, chats_path: Path
+) -> None:
+    rooftop = start()
+    ask(rooftop, qtbot, "Hi")
+    ask(rooftop, qtbot, "xylophone")
+    rooftop.session.delete_message(rooftop.session.conversation.messages[2])
+    rooftop.window.close()
+    assert b"xylophone" not in b"".join(file.read_bytes() for file in chats_path.parent.iterdir())
+
+
+def test_the_last_chat_is_not_opened_where_nobody_wants_it(
+    make_rooftop: Make, qtbot: QtBot, tmp_path: Path, chats_path: Path
+) -> None:
+    history = History(chats_path)
+    chat = make_chat("Secret", "x")
+    save(history, chat)
+    history.set_note(LAST_CHAT, chat.key)
+    history.close()
+    save_settings(Settings(reopen_last_chat=False), tmp_path / "settings.json")
+    rooftop = make_rooftop(history_path=chats_path, settings_path=tmp_path / "settings.json")
+    qtbot.waitUntil(lambda: rooftop.client.state is EngineState.READY)
+    assert len(rooftop.chats.entries) == 1
+    assert texts(rooftop) == []
 
 
 # ---- files ----
