@@ -26,6 +26,7 @@ from app.widgets.banner import Action
 from app.widgets.chat_desk import ChatDesk
 from app.widgets.chat_pane import ChatPane
 from app.widgets.main_window import MainWindow
+from app.widgets.panel_desk import GONE_STATES, PanelDesk
 from engine.config import DEVICE_FIELDS
 from engine.messages import TORCH_KERNELS
 
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
     from PySide6.QtWidgets import QApplication, QWidget
 
-    from app.telemetry import TelemetrySampler
-    from app.widgets.engine_panel import EnginePanel
     from app.widgets.settings.dialog import SettingsDialog
     from engine.messages import ErrorReport, Finished, Ready, Snapshot
 
@@ -102,8 +101,6 @@ class Application(QObject):
             self._settings = dataclasses.replace(self._settings, model=model)
         self._ready: Ready | None = None
         self._accepted: Settings | None = None
-        self._panel: EnginePanel | None = None
-        self._telemetry: TelemetrySampler | None = None
         self._closed = self._told_kernels = False
         self.themes = ThemeManager(app, self._settings.theme, self._settings.zoom)
         self.client = EngineClient(start_host, self)
@@ -116,6 +113,7 @@ class Application(QObject):
         self.session.overflow = self._settings.overflow
         self.window = MainWindow(self.chat, self.themes, self._settings)
         self._announcer = Announcer(self.chat, self.session, self.chat.banners)
+        self._panel_desk = PanelDesk(self.client, self.window, self._settings.panel_folded)
         self._tray: Tray | None = None
         self._wire()
         self._show_tray()
@@ -178,8 +176,7 @@ class Application(QObject):
         self._save()
         self.session.stop()
         self.chats.close()
-        if self._telemetry is not None:
-            self._telemetry.stop()
+        self._panel_desk.stop()
         self.client.shutdown()
         if self._tray is not None:
             self._tray.remove()
@@ -197,6 +194,7 @@ class Application(QObject):
         window.kept_in_tray.connect(self._kept_in_tray)
         window.tray_wanted.connect(self._want_tray)
         window.about_requested.connect(self._open_about)
+        self._panel_desk.simulate_requested.connect(self._simulate)
         self.chat.disk_requested.connect(self._keep_on_disk)
         client.ready.connect(self._on_ready)
         client.snapshot.connect(self._on_snapshot)
@@ -209,32 +207,9 @@ class Application(QObject):
         if self._closed:
             return
         self._load()
-        self.chats.start(self._history_path)
-        self._build_panel()
+        self.chats.start(self._history_path, reopen=self._settings.reopen_last_chat)
+        self._panel_desk.build()
         self.panel_ready.emit()
-
-    def _build_panel(self) -> None:
-        from app.telemetry import TelemetrySampler
-        from app.widgets.engine_panel import EnginePanel
-
-        self._panel = EnginePanel()
-        self._panel.simulate_requested.connect(self._simulate)
-        self._panel.problem.connect(lambda text: self.chat.banners.show_banner("panel", text, "error"))
-        self._panel.saved.connect(lambda text: self.chat.banners.show_banner("panel", text))
-        self._panel.fold(self._settings.panel_folded)
-        self.client.loading.connect(self._panel.show_loading)
-        self.client.passes.connect(self._panel.show_passes)
-        self.window.panel_save_requested.connect(self._panel.menu.ask_and_save)
-        self._telemetry = TelemetrySampler(self)
-        self._telemetry.sampled.connect(self._panel.show_machine)
-        self._telemetry.set_engine_pid(self.client.engine_pid)
-        self.window.panel_shown.connect(self._sample_when_visible)
-        self.window.set_panel(self._panel)
-        self._sample_when_visible(self.window.panel_visible)
-
-    def _sample_when_visible(self, visible: bool) -> None:
-        if self._telemetry is not None:
-            (self._telemetry.start if visible else self._telemetry.stop)()
 
     # ---- the engine ---------------------------------------------------------------------------------------------
 
@@ -262,11 +237,6 @@ class Application(QObject):
             self.chat.banners.dismiss("settings")
         name = GUIDE_NAME if self._settings.model == GUIDE_MODEL else ready.model.name
         self.window.top_bar.show_ready(ready, name)
-        if self._panel is not None:
-            self._panel.show_ready(ready)
-        if self._telemetry is not None:
-            gpu = ready.planning.hardware.gpu
-            self._telemetry.set_gpu(gpu.uuid if gpu is not None else "")
         if ready.planning.kernels == TORCH_KERNELS and not self._told_kernels:
             self._told_kernels = True
             slower = tr("The CPU computes with portable kernels, which are slower.")
@@ -275,25 +245,17 @@ class Application(QObject):
     def _on_snapshot(self, snapshot: Snapshot) -> None:
         if self.client.state is EngineState.GENERATING:
             self.window.top_bar.show_speed(snapshot.tokens_per_s)
-        if self._panel is not None:
-            self._panel.show_snapshot(snapshot)
 
     def _on_finished(self, event: Finished) -> None:
         if event.usage.completion_tokens > 0:
             self.window.top_bar.show_timings(event.timings)
-        if self._panel is not None:
-            self._panel.show_finished(event.timings)
 
     def _on_state(self, state: EngineState) -> None:
-        if self._telemetry is not None:
-            self._telemetry.set_engine_pid(self.client.engine_pid)
         if state is EngineState.STARTING:
             self.chat.show_loading_of(self._model_name())
-        if state in (EngineState.FAILED, EngineState.STOPPED, EngineState.STARTING):
+        if state in GONE_STATES:
             self._ready = None
             self._show_model_name()
-            if self._panel is not None:
-                self._panel.clear()
 
     def _simulate(self) -> None:
         size_bytes = MOST_SIMULATED_BYTES if self._ready is None else _simulated_bytes_to_try(self._ready)
@@ -351,6 +313,7 @@ class Application(QObject):
         dialog.presets_applied.connect(self.presets.keep)
         self.settings_refused.connect(dialog.show_refused)
         dialog.measure_requested.connect(self.client.recalibrate)
+        dialog.privacy.delete_chats_requested.connect(lambda: self._desk.ask_delete_all(dialog))
         self.client.ready.connect(dialog.show_ready)
 
     def _open_about(self) -> None:
@@ -404,7 +367,7 @@ class Application(QObject):
             panel_visible=self.window.panel_visible,
             window_geometry=self.window.geometry_text(),
             splitter_state=self.window.splitter_text(),
-            panel_folded=self._panel.folded if self._panel is not None else self._settings.panel_folded,
+            panel_folded=self._panel_desk.folded,
         )
 
     def _save(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,13 +41,13 @@ class Chats(QObject):
     Signals:
         listed(list): The list changed; `ChatEntry`s, the one written in last first.
         found(str, list): What a search found: the query and `Found`s.
-        deleted(str): A chat with this name was deleted; `undo_delete` brings it back.
+        deleted(int): So many chats were deleted; `undo_delete` brings them back.
         trouble(str, bool): A sentence for the user, and whether `retry` may help; "" when all is well again.
     """
 
     listed = Signal(list)
     found = Signal(str, list)
-    deleted = Signal(str)
+    deleted = Signal(int)
     trouble = Signal(str, bool)
 
     def __init__(self, session: ChatSession, parent: QObject | None = None) -> None:
@@ -57,7 +58,8 @@ class Chats(QObject):
         self._thread = HistoryThread(self._reader, self)
         self._alive: weakref.WeakValueDictionary[str, Conversation] = weakref.WeakValueDictionary()
         self._entries: dict[str, ChatEntry] = {}
-        self._deleted: list[str] = []
+        self._deleted: list[tuple[str, ...]] = []
+        self._messages_removed = False
         self._unsaved: dict[str, Conversation] = {}
         self._seen_changes = 0
         self._closed = False
@@ -78,15 +80,20 @@ class Chats(QObject):
 
     @property
     def can_undo_delete(self) -> bool:
-        """Whether a chat that was deleted in this session can come back."""
+        """Whether chats that were deleted in this session can come back."""
         return bool(self._deleted)
 
     # ---- the file -----------------------------------------------------------------------------------------------
 
-    def start(self, path: Path | None) -> None:
-        """Open the file of all chats, list them, and show the one that was shown last; None stays in memory."""
+    def start(self, path: Path | None, *, reopen: bool = True) -> None:
+        """Open the file of all chats and list them.
+
+        Args:
+            path: The file; None stays in memory.
+            reopen: Show the chat that was shown last.
+        """
         self._path = path
-        if path is not None and self._open(path):
+        if path is not None and self._open(path) and reopen:
             self._restore_last()
         self._list()
 
@@ -115,7 +122,7 @@ class Chats(QObject):
         self._save_draft()
         if self._reader.path is not None:
             self._thread.run(lambda history: history.set_note(RESTORING, ""))
-            self._thread.run(_purge)
+            self._thread.run(partial(_purge, also_messages=self._messages_removed))
         self._thread.close()
         self._reader.close()
 
@@ -199,6 +206,7 @@ class Chats(QObject):
     def _forget(self, chat: Conversation, messages: Iterable[Message]) -> None:
         keys = [message.key for message in messages]
         self._thread.run(lambda history: history.remove_messages(keys))
+        self._messages_removed = True
         self.save(chat, [])
 
     # ---- which chat is shown ------------------------------------------------------------------------------------
@@ -285,35 +293,42 @@ class Chats(QObject):
 
     def delete(self, key: str) -> None:
         """Delete a chat, which can be undone until the app is closed; its reply is stopped first."""
-        entry = self._entries.get(key)
-        if entry is None:
-            return
+        if key in self._entries:
+            self._delete((key,))
+
+    def delete_all(self) -> None:
+        """Delete every chat that is listed, as `delete` does one."""
+        if self._entries:
+            self._delete(tuple(entry.key for entry in self.entries))
+
+    def _delete(self, keys: tuple[str, ...]) -> None:
         answering = self._session.answering
-        if answering is not None and answering.key == key:
+        if answering is not None and answering.key in keys:
             self._session.stop()
-        below = [other.key for other in self.entries]
-        place = below.index(key)
-        del self._entries[key]
-        self._deleted.append(key)
-        if self._session.conversation.key == key:
-            rest = [other for other in below if other != key]
-            if not (rest and self.open(rest[min(place, len(rest) - 1)])):
+        below = [entry.key for entry in self.entries]
+        for key in keys:
+            del self._entries[key]
+        self._deleted.append(keys)
+        shown = self._session.conversation.key
+        if shown in keys:
+            rest = [key for key in below if key in self._entries]
+            if not (rest and self.open(rest[min(below.index(shown), len(rest) - 1)])):
                 self._show(Conversation())
-        self._thread.run(lambda history: history.set_deleted(key, deleted=True))
+        self._thread.run(lambda history: history.set_deleted(keys, deleted=True))
         self.listed.emit(self.entries)
-        self.deleted.emit(entry.name)
+        self.deleted.emit(len(keys))
 
     def undo_delete(self) -> None:
-        """Bring the chat back that was deleted last, and show it."""
+        """Bring back what was deleted last, and show it."""
         if not self._deleted:
             return
-        key = self._deleted.pop()
+        keys = self._deleted.pop()
 
         def show(_: object, _error: HistoryError | None) -> None:
             self._list()
-            self.open(key)
+            self.open(keys[0])
 
-        self._thread.run(lambda history: history.set_deleted(key, deleted=False), show)
+        self._thread.run(lambda history: history.set_deleted(keys, deleted=False), show)
 
     def add(self, chats: list[Conversation]) -> None:
         """Take in chats from elsewhere, and show the first."""
@@ -343,17 +358,20 @@ class Chats(QObject):
     def _show_entry(self, chat: Conversation) -> None:
         """Put what the list says of a chat up to date."""
         entry = entry_of(chat)
-        if chat.key not in self._deleted and entry.name and self._entries.get(chat.key) != entry:
+        if not self._is_deleted(chat.key) and entry.name and self._entries.get(chat.key) != entry:
             if chat.key not in self._entries and chat is self._session.conversation:
                 self._remember_shown()
             self._entries[chat.key] = entry
             self.listed.emit(self.entries)
 
     def _list(self) -> None:
-        unsaved = {key: entry_of(chat) for key, chat in self._unsaved.items()}
+        unsaved = [entry_of(chat) for chat in self._unsaved.values()]
         entries: list[ChatEntry] = self._read(self._reader.entries, [])
-        self._entries = {entry.key: entry for entry in entries if entry.key not in self._deleted} | unsaved
+        self._entries = {entry.key: entry for entry in (*entries, *unsaved) if not self._is_deleted(entry.key)}
         self.listed.emit(self.entries)
+
+    def _is_deleted(self, key: str) -> bool:
+        return any(key in keys for keys in self._deleted)
 
     def _read(self, read: Callable[[], T], otherwise: T) -> T:
         try:
@@ -364,7 +382,8 @@ class Chats(QObject):
             return otherwise
 
 
-def _purge(history: History) -> None:
+def _purge(history: History, *, also_messages: bool = False) -> None:
     """Remove deleted chats for good, also from the copy, which is made anew at the next start."""
-    if history.purge() and history.path is not None:
+    if (history.purge() or also_messages) and history.path is not None:
         backup_path(history.path).unlink(missing_ok=True)
+        history.scrub()

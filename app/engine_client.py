@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
+from app.event_feed import Gathered, PollTimer, gather
 from app.language import tr
 from app.recovery import Recovery
 from engine.errors import RooftopError
@@ -39,16 +40,12 @@ from engine.messages import (
     LeftOut,
     Load,
     Loading,
-    Passes,
-    PassRecord,
     PromptProgress,
     Ready,
     Recalibrate,
     Reconfigure,
     Request,
     Shutdown,
-    Snapshot,
-    Token,
     TokensCounted,
 )
 
@@ -60,9 +57,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BUSY_POLL_MS = 33
-IDLE_POLL_MS = 500
-IDLE_AFTER_QUIET_POLLS = 30
 STOP_TIMEOUT_S = 3.0
 KILL_TIMEOUT_S = 0.2
 STUCK_AFTER_MS = 15_000
@@ -144,8 +138,7 @@ class EngineClient(QObject):
         self._recovering = False
         self._fallback: EngineConfig | None = None  # what the model was loaded with after a loss
         self._state = EngineState.STOPPED
-        self._quiet_polls = 0
-        self._timer = QTimer(self)
+        self._timer = PollTimer(self)
         self._timer.timeout.connect(self._poll)
         self._stuck_timer = QTimer(self, singleShot=True, interval=STUCK_AFTER_MS)
         self._stuck_timer.timeout.connect(self._stuck)
@@ -202,7 +195,7 @@ class EngineClient(QObject):
         """Count tokens, as in `CountTokens`, also while a reply is written; without a model nothing happens."""
         if self._host is not None and self._model_ready:
             self._host.send(CountTokens(number, messages, texts))
-            self._wake()
+            self._timer.wake()
 
     def reconfigure(self, config: EngineConfig) -> None:
         """Take other settings, after the reply in progress."""
@@ -262,7 +255,7 @@ class EngineClient(QObject):
         self._current = self._waiting.popleft()
         self._cancelling = False
         self._host.send(self._current)
-        self._wake()
+        self._timer.wake()
         if isinstance(self._current, Load):
             self._model_ready = False
             self._enter(EngineState.STARTING)
@@ -287,31 +280,20 @@ class EngineClient(QObject):
         if self._host is None:
             return
         events = self._host.poll()
-        self._pace(quiet=not events and self._current is None)
-        text: list[str] = []
-        records: list[PassRecord] = []
-        snapshot: Snapshot | None = None
-        for event in events:
-            if isinstance(event, Token):
-                text.append(event.text)
-            elif isinstance(event, Passes):
-                records += event.records
-            elif isinstance(event, Snapshot):
-                snapshot = event
+        self._timer.pace(quiet=not events and self._current is None)
+        for event in gather(events):
+            if isinstance(event, Gathered):
+                self._emit_gathered(event)
             else:
-                # What came before an answer must be told before it.
-                self._emit_gathered(text, records, snapshot)
-                text, records, snapshot = [], [], None
                 self._handle(event)
-        self._emit_gathered(text, records, snapshot)
 
-    def _emit_gathered(self, text: list[str], records: list[PassRecord], snapshot: Snapshot | None) -> None:
-        if records:
-            self.passes.emit(tuple(records))
-        if text and self._state is EngineState.GENERATING:
-            self.text.emit("".join(text))
-        if snapshot is not None:
-            self.snapshot.emit(snapshot)
+    def _emit_gathered(self, gathered: Gathered) -> None:
+        if gathered.records:
+            self.passes.emit(tuple(gathered.records))
+        if gathered.text and self._state is EngineState.GENERATING:
+            self.text.emit("".join(gathered.text))
+        if gathered.snapshot is not None:
+            self.snapshot.emit(gathered.snapshot)
 
     def _handle(self, event: Event) -> None:
         match event:
@@ -395,22 +377,6 @@ class EngineClient(QObject):
         self._model_ready = False
         if host is not None:
             host.stop(timeout_s)
-
-    # ---- pace and state -----------------------------------------------------------------------------------------
-
-    def _wake(self) -> None:
-        self._quiet_polls = 0
-        if self._timer.interval() != BUSY_POLL_MS or not self._timer.isActive():
-            self._timer.start(BUSY_POLL_MS)
-
-    def _pace(self, *, quiet: bool) -> None:
-        """Poll at 30 Hz while there is work, and twice a second after a second of silence."""
-        if not quiet:
-            self._wake()
-            return
-        self._quiet_polls += 1
-        if self._quiet_polls == IDLE_AFTER_QUIET_POLLS:
-            self._timer.start(IDLE_POLL_MS)
 
     def _enter(self, state: EngineState) -> None:
         if state is not self._state:

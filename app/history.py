@@ -1,9 +1,9 @@
 """All chats in one SQLite file: written so that what is committed outlives a crash and a power cut, and searchable.
 
-Everything is in two tables, chats and messages, with a full-text index of each. A message is a row of its own, so that
-saving one writes no other. `user_version` is the schema's number: older files are brought up to date, newer ones are
-left untouched. Several processes may use the file at once. Knows nothing of Qt; `app.history_thread` keeps the writing
-off the window's thread, and `app.history_rescue` deals with damaged files.
+Everything is in the tables of `app.history_schema`. A message is a row of its own, so that saving one writes no other.
+Files of an older schema are brought up to date, those of a newer one are left untouched. Several processes may use the
+file at once. Knows nothing of Qt; `app.history_thread` keeps the writing off the window's thread, and
+`app.history_rescue` deals with damaged files.
 """
 
 from __future__ import annotations
@@ -20,48 +20,16 @@ import platformdirs
 
 from app.conversation import BROKE_OFF, Conversation, Message, fail_reply, title_from
 from app.conversation_data import add_messages, clean_text, details_of, read_details
+from app.history_schema import INDEXES, SCHEMA_VERSION, bring_up_to_date, version_in_header
 from engine.errors import RooftopError
 from engine.messages import ErrorReport
 
-SCHEMA_VERSION = 1
-IMPLAUSIBLE_VERSION = 10_000  # damage, not a number that we ever gave
 BUSY_TIMEOUT_S = 5.0
 SNIPPET_WORDS = 14
 MAX_FOUND_MESSAGES = 1000
 MAX_FOUND_CHATS = 200
+MOST_FREE_SHARE = 0.5
 MATCH_START, MATCH_END = "\x02", "\x03"
-
-_MIGRATIONS = (
-    """
-    CREATE TABLE chats (
-        id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, name TEXT NOT NULL, title TEXT NOT NULL,
-        pinned INTEGER NOT NULL, folder TEXT NOT NULL, draft TEXT NOT NULL, options TEXT NOT NULL,
-        chosen TEXT NOT NULL, created_s REAL NOT NULL, updated_s REAL NOT NULL, deleted INTEGER NOT NULL DEFAULT 0);
-    CREATE TABLE messages (
-        id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, chat TEXT NOT NULL, parent TEXT NOT NULL, role TEXT NOT NULL,
-        text TEXT NOT NULL, state TEXT NOT NULL, details TEXT NOT NULL, created_s REAL NOT NULL);
-    CREATE INDEX messages_of_chat ON messages (chat);
-    CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-    CREATE VIRTUAL TABLE chat_words USING fts5(
-        name, content='chats', content_rowid='id', tokenize='unicode61 remove_diacritics 2', prefix='2 3');
-    CREATE VIRTUAL TABLE message_words USING fts5(
-        text, content='messages', content_rowid='id', tokenize='unicode61 remove_diacritics 2', prefix='2 3');
-    CREATE TRIGGER chat_added AFTER INSERT ON chats BEGIN
-        INSERT INTO chat_words (rowid, name) VALUES (new.id, new.name); END;
-    CREATE TRIGGER chat_gone AFTER DELETE ON chats BEGIN
-        INSERT INTO chat_words (chat_words, rowid, name) VALUES ('delete', old.id, old.name); END;
-    CREATE TRIGGER chat_renamed AFTER UPDATE OF name ON chats WHEN old.name IS NOT new.name BEGIN
-        INSERT INTO chat_words (chat_words, rowid, name) VALUES ('delete', old.id, old.name);
-        INSERT INTO chat_words (rowid, name) VALUES (new.id, new.name); END;
-    CREATE TRIGGER message_added AFTER INSERT ON messages BEGIN
-        INSERT INTO message_words (rowid, text) VALUES (new.id, new.text); END;
-    CREATE TRIGGER message_gone AFTER DELETE ON messages BEGIN
-        INSERT INTO message_words (message_words, rowid, text) VALUES ('delete', old.id, old.text); END;
-    CREATE TRIGGER message_changed AFTER UPDATE OF text ON messages WHEN old.text IS NOT new.text BEGIN
-        INSERT INTO message_words (message_words, rowid, text) VALUES ('delete', old.id, old.text);
-        INSERT INTO message_words (rowid, text) VALUES (new.id, new.text); END;
-    """,
-)
 
 
 class HistoryError(RooftopError):
@@ -156,7 +124,7 @@ class History:
         with _sentences(path):
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                _refuse_newer(path, _version_in_header(path))
+                _refuse_newer(path, version_in_header(path))
             self._connection = sqlite3.connect(
                 ":memory:" if path is None else path,
                 timeout=BUSY_TIMEOUT_S,
@@ -216,16 +184,31 @@ class History:
             connection.execute("DELETE FROM messages WHERE chat = ?", (key,))
             connection.execute("DELETE FROM chats WHERE key = ?", (key,))
 
-    def set_deleted(self, key: str, *, deleted: bool) -> None:
-        """Put a chat aside as deleted, or bring it back."""
+    def set_deleted(self, keys: Iterable[str], *, deleted: bool) -> None:
+        """Put chats aside as deleted, or bring them back."""
         with self._transaction() as connection:
-            connection.execute("UPDATE chats SET deleted = ? WHERE key = ?", (deleted, key))
+            connection.executemany("UPDATE chats SET deleted = ? WHERE key = ?", [(deleted, key) for key in keys])
 
     def purge(self) -> int:
         """Remove the deleted chats for good; returns how many there were."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM messages WHERE chat IN (SELECT key FROM chats WHERE deleted)")
             return connection.execute("DELETE FROM chats WHERE deleted").rowcount
+
+    def scrub(self) -> None:
+        """Leave no trace in the file of what was removed from it.
+
+        SQLite writes zeros over what it removes, but the words of a removed message stay in the index until its parts
+        are merged, and what an older version of the app removed lies in free pages: a file that is mostly free is
+        written anew.
+        """
+        with _sentences(self._path):
+            for index in INDEXES:
+                self._connection.execute(f"INSERT INTO {index} ({index}) VALUES ('optimize')")  # noqa: S608 - our names
+            free, pages = (self._rows(f"PRAGMA {count}")[0][0] for count in ("freelist_count", "page_count"))
+            if free > MOST_FREE_SHARE * pages:
+                self._connection.execute("VACUUM")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def set_note(self, name: str, value: str) -> None:
         """Remember a small fact, e.g. which chat was open."""
@@ -315,6 +298,7 @@ class History:
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         _refuse_newer(self._path, version)
         connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA secure_delete = ON")
         connection.execute("PRAGMA synchronous = FULL")  # a commit is on the disk, not on its way there
         problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if problem != "ok":
@@ -325,11 +309,7 @@ class History:
     def _migrate(self) -> None:
         """Bring the schema up to date in one transaction; another process may have done it meanwhile."""
         with self._transaction() as connection:
-            version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-            for script in _MIGRATIONS[version:]:
-                for statement in _statements(script):
-                    connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            bring_up_to_date(connection)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -371,33 +351,12 @@ def _cannot(path: Path | None, why: str) -> HistoryError:
     )
 
 
-def _version_in_header(path: Path) -> int:
-    """The schema's number as the file's first page has it, read without touching the file; 0 for a new one."""
-    try:
-        with path.open("rb") as file:
-            header = file.read(64)
-    except FileNotFoundError:
-        return 0
-    version = int.from_bytes(header[60:64], "big") if header.startswith(b"SQLite format 3\0") else 0
-    return version if version < IMPLAUSIBLE_VERSION else 0
-
-
 def _refuse_newer(path: Path | None, version: int) -> None:
     if version > SCHEMA_VERSION:
         raise NewerHistoryError(
             f"Your chats in {path} were written by a newer version of Rooftop and are left untouched.",
             "Update Rooftop to see them; chats of this session are not kept.",
         )
-
-
-def _statements(script: str) -> Iterator[str]:
-    """The single statements of a script; `executescript` would commit in between."""
-    statement = ""
-    for line in script.splitlines():
-        statement += line + "\n"
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
 
 
 def _row(chat: str, message: Message) -> tuple[object, ...]:

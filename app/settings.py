@@ -47,6 +47,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "language": LANGUAGES,
 }
 
+SWITCHES = ("experts_on_disk", "adaptive", "sidebar_visible", "panel_visible", "tray", "tray_told", "reopen_last_chat")
+
 
 class SettingsError(RooftopError):
     """The settings could not be written."""
@@ -70,6 +72,7 @@ class Settings:
         language: English, German or as the system.
         zoom: Text size relative to the default.
         tray: Whether closing the window keeps the program in the tray.
+        reopen_last_chat: Whether the chat that was shown last is shown at the next start.
         tray_told: Whether the user has been told so.
         sidebar_visible: Whether the list of chats is shown.
         overflow: What to do when a chat outgrows the context: stop, or leave out its oldest turns or its middle.
@@ -100,6 +103,7 @@ class Settings:
     zoom: float = 1.0
     tray: bool = False
     tray_told: bool = False
+    reopen_last_chat: bool = True
     sidebar_visible: bool = True
     overflow: Overflow = "stop"
     vram_reserve_bytes: int = 0
@@ -134,7 +138,7 @@ class Settings:
                 raise ConfigurationError(
                     f"The {words} {getattr(self, name)!r} does not exist.", f"Choose one of {', '.join(choices)}."
                 )
-        for name in ("experts_on_disk", "adaptive", "sidebar_visible", "panel_visible", "tray", "tray_told"):
+        for name in SWITCHES:
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(f"The setting {name} is neither true nor false.", "Restore the default.")
         if isinstance(self.zoom, bool) or not isinstance(self.zoom, int | float) or not 0.5 <= self.zoom <= 3.0:

@@ -6,12 +6,12 @@ Knows nothing about files, devices or torch. Validation happens where a value en
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from engine.errors import ConfigurationError
 from engine.quant.formats import FORMATS
+from engine.setting_limits import between, check_length, check_schema, check_stop, one_of
 
 DeviceName = Literal["auto", "cuda", "cpu", "simulated"]
 PolicyName = Literal["fiddler", "gpu_stream", "cpu_only"]
@@ -41,8 +41,6 @@ DEVICE_FIELDS = (
 )
 MIN_CONTEXT_TOKENS = 16
 MAX_CONTEXT_TOKENS = 1 << 20
-MAX_STOP_TEXTS, MAX_STOP_CHARS = 16, 1 << 10
-MAX_SCHEMA_CHARS = 1 << 16  # of a JSON schema or a grammar; what it unfolds to is bounded in `engine.constraint`
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,26 +298,26 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        _one_of("device", self.device, ("auto", "cuda", "cpu", "simulated"))
-        _one_of("placement", self.placement, ("popularity", "uniform"))
-        _one_of("policy", self.policy, ("fiddler", "gpu_stream", "cpu_only"))
-        _one_of("isa", self.isa, get_args(IsaName))
-        _one_of("kv_precision", self.kv_precision, get_args(KvPrecision))
-        _between("context_tokens", self.context_tokens, MIN_CONTEXT_TOKENS, MAX_CONTEXT_TOKENS)
+        one_of("device", self.device, ("auto", "cuda", "cpu", "simulated"))
+        one_of("placement", self.placement, ("popularity", "uniform"))
+        one_of("policy", self.policy, ("fiddler", "gpu_stream", "cpu_only"))
+        one_of("isa", self.isa, get_args(IsaName))
+        one_of("kv_precision", self.kv_precision, get_args(KvPrecision))
+        between("context_tokens", self.context_tokens, MIN_CONTEXT_TOKENS, MAX_CONTEXT_TOKENS)
         if self.prefill_chunk_tokens is not None:
-            _between("prefill_chunk_tokens", self.prefill_chunk_tokens, 1, 8192)
+            between("prefill_chunk_tokens", self.prefill_chunk_tokens, 1, 8192)
         if self.cpu_threads is not None:
-            _between("cpu_threads", self.cpu_threads, 1, 1024)
+            between("cpu_threads", self.cpu_threads, 1, 1024)
         if self.gpu_index is not None:
-            _between("gpu_index", self.gpu_index, 0, 255)
+            between("gpu_index", self.gpu_index, 0, 255)
         if self.pinned_budget_bytes is not None:
-            _between("pinned_budget_bytes", self.pinned_budget_bytes, 0, 1 << 50)
+            between("pinned_budget_bytes", self.pinned_budget_bytes, 0, 1 << 50)
         if self.vram_budget_bytes is not None:
-            _between("vram_budget_bytes", self.vram_budget_bytes, 0, 1 << 50)
-        _between("vram_reserve_bytes", self.vram_reserve_bytes, 0, 1 << 50)
-        _between("simulated_vram_bytes", self.simulated_vram_bytes, 1, 1 << 50)
+            between("vram_budget_bytes", self.vram_budget_bytes, 0, 1 << 50)
+        between("vram_reserve_bytes", self.vram_reserve_bytes, 0, 1 << 50)
+        between("simulated_vram_bytes", self.simulated_vram_bytes, 1, 1 << 50)
         for name in ("simulated_link_bytes_per_s", "simulated_memory_bytes_per_s", "simulated_flops"):
-            _between(name, getattr(self, name), 1.0, 1e18)
+            between(name, getattr(self, name), 1.0, 1e18)
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,70 +356,20 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        _between("max_tokens", self.max_tokens, 1, MAX_CONTEXT_TOKENS)
-        _between("temperature", self.temperature, 0.0, 10.0)
-        _between("top_p", self.top_p, 1e-6, 1.0)
-        _between("top_k", self.top_k, 0, 1 << 20)
-        _between("min_p", self.min_p, 0.0, 1.0)
-        _between("repetition_penalty", self.repetition_penalty, 0.1, 10.0)
+        between("max_tokens", self.max_tokens, 1, MAX_CONTEXT_TOKENS)
+        between("temperature", self.temperature, 0.0, 10.0)
+        between("top_p", self.top_p, 1e-6, 1.0)
+        between("top_k", self.top_k, 0, 1 << 20)
+        between("min_p", self.min_p, 0.0, 1.0)
+        between("repetition_penalty", self.repetition_penalty, 0.1, 10.0)
         if self.seed is not None:
-            _between("seed", self.seed, -(1 << 63), (1 << 64) - 1)
+            between("seed", self.seed, -(1 << 63), (1 << 64) - 1)
             if not isinstance(self.seed, int):
                 raise ConfigurationError(f"seed is {self.seed!r}.", "Choose a whole number.")
-        _check_stop(self.stop)
+        check_stop(self.stop)
         if self.json_schema is not None and self.grammar is not None:
             raise ConfigurationError("There are a JSON schema and a grammar.", "Give one of them.")
         if self.json_schema is not None:
-            _check_schema(self.json_schema)
+            check_schema(self.json_schema)
         if self.grammar is not None:
-            _check_length("grammar", self.grammar)
-
-
-def _between(name: str, value: float, low: float, high: float) -> None:
-    """Refuse a value outside low..high, NaN included."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise ConfigurationError(f"{name} is {value!r}, outside {low:g} to {high:g}.", f"Choose {name} in that range.")
-
-
-def _check_stop(stop: tuple[str, ...]) -> None:
-    """Refuse stop texts that are none, too many or too long."""
-    if isinstance(stop, str) or not all(isinstance(text, str) for text in stop):
-        raise ConfigurationError("The stop texts are not a list of texts.", "Give a list of texts.")
-    if len(stop) > MAX_STOP_TEXTS or any(len(text) > MAX_STOP_CHARS for text in stop):
-        raise ConfigurationError(
-            f"There are {len(stop)} stop texts of up to {max(map(len, stop)):,} characters; "
-            f"{MAX_STOP_TEXTS} of {MAX_STOP_CHARS:,} are the limit.",
-            "Use fewer or shorter ones.",
-        )
-
-
-def _check_length(name: str, text: str) -> None:
-    """Refuse what is no text, is empty or too long."""
-    if not isinstance(text, str) or not text.strip():
-        raise ConfigurationError(f"The {name} is empty.", f"Give a {name}, or none.")
-    if len(text) > MAX_SCHEMA_CHARS:
-        raise ConfigurationError(
-            f"The {name} has {len(text):,} characters; {MAX_SCHEMA_CHARS:,} are the limit.", "Use a shorter one."
-        )
-
-
-def _check_schema(text: str) -> None:
-    """Refuse a JSON schema that is no JSON; what it says is checked by `engine.constraint`."""
-    _check_length("JSON schema", text)
-    try:
-        schema = json.loads(text)
-    except ValueError as error:
-        place = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
-        raise ConfigurationError(f"The JSON schema is not valid JSON{place}.", "Mend the schema.") from error
-    except RecursionError as error:
-        raise ConfigurationError("The JSON schema is nested too deeply.", "Use a flatter one.") from error
-    if not isinstance(schema, dict):
-        raise ConfigurationError(
-            "The JSON schema is not an object.", 'Write one such as {"type": "object", "properties": {}}.'
-        )
-
-
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Refuse a value that is not among the choices."""
-    if value not in choices:
-        raise ConfigurationError(f"{name} is {value!r}.", f"Choose one of {', '.join(choices)}.")
+            check_length("grammar", self.grammar)

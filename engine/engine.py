@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -25,10 +25,8 @@ from numpy.typing import NDArray
 from engine.checkpoint.catalog import resolve_model
 from engine.checkpoint.checkpoint import open_checkpoint
 from engine.config import DEVICE_FIELDS, EngineConfig, ModelConfig, SamplingParams
-from engine.constraint import Constraint, Vocabulary
-from engine.context_window import Fitted, fit, reserved_tokens
 from engine.devices import device_faults, why_unusable
-from engine.errors import ConfigurationError, PromptTooLongError
+from engine.errors import ConfigurationError
 from engine.experts.calibration import calibrate
 from engine.experts.cost_model import assumed_costs, planned_threads
 from engine.experts.explain import make_way_words
@@ -52,12 +50,10 @@ from engine.messages import (
 )
 from engine.model.weights import TORCH_DTYPES
 from engine.planning import keep_costs, keep_popularity, kept_costs, kept_popularity, planned_kernels
+from engine.prompts import Prompt, PromptReader, as_message
 from engine.reply import Reply
-from engine.token_counts import TokenCounts
 from engine.tokenizer import ChatTokenizer
 from engine.vram_watch import OtherPrograms, Reader
-
-Prompt = Sequence[ChatMessage | Mapping[str, str]] | Sequence[int] | str
 
 
 def _ignore(event: Event) -> None:
@@ -114,9 +110,9 @@ class Engine:
         self._check_gpu()
         with open_checkpoint(path) as checkpoint:
             self.model: ModelConfig = checkpoint.config
-            self._tokenizer = ChatTokenizer.open(path) if require_tokenizer else None
-            self._counts: TokenCounts | None = None
-            self._vocabulary: Vocabulary | None = None
+            self._prompts = PromptReader(path, self.model.vocab_size)
+            if require_tokenizer:
+                self._prompts.open_tokenizer()
             self._popularity = kept_popularity(path, self.model, config)
             known = kept_costs(self.model, self._hardware, config)
             costs = known or assumed_costs(self.model, self._hardware, config, self._kernels)
@@ -239,7 +235,7 @@ class Engine:
             ConfigurationError: No tokens, or an id outside the vocabulary.
         """
         prompt = list(tokens)
-        self._check_prompt(prompt, room=0)
+        self._prompts.check(prompt, self._loaded.decoder.cache.capacity, room=0)
         loaded, decoder, chunk = self._loaded, self._loaded.decoder, self._loaded.chunk_tokens
         decoder.cache.tokens.clear()
         decoder.expect(len(prompt))
@@ -280,12 +276,13 @@ class Engine:
             GpuLostError: The GPU broke off; the tokens so far stand.
         """
         sampling = sampling or SamplingParams()
-        fitted, tokenizer = self._tokenised(messages, sampling, overflow, continue_reply=continue_reply)
-        prompt, loaded = fitted.prompt, self._loaded
-        self._check_prompt(prompt, room=1)
-        constraint = self._constraint(sampling, tokenizer)
+        loaded, capacity = self._loaded, self._loaded.decoder.cache.capacity
+        fitted = self._prompts.read(messages, sampling, overflow, capacity, continue_reply=continue_reply)
+        prompt, tokenizer = fitted.prompt, self._prompts.tokenizer_of(messages)
+        self._prompts.check(prompt, capacity, room=1)
+        constraint = self._prompts.constraint(sampling, tokenizer)
         if constraint is not None and continue_reply:
-            constraint.resume(_as_message(messages[-1]).content)
+            constraint.resume(as_message(messages[-1]).content)
         if fitted.left_out:
             yield LeftOut(fitted.left_out, fitted.left_out_tokens)
         try:
@@ -298,60 +295,12 @@ class Engine:
 
     @property
     def tokenizer(self) -> ChatTokenizer:
-        """The model's tokenizer, opened when it is first asked for.
-
-        Raises:
-            CheckpointError: The model has none that can be used.
-        """
-        if self._tokenizer is None:
-            self._tokenizer = ChatTokenizer.open(self._path)
-        return self._tokenizer
+        """The model's tokenizer, opened when it is first asked for; errors as in `PromptReader.tokenizer`."""
+        return self._prompts.tokenizer
 
     def count_tokens(self, number: int, messages: Sequence[ChatMessage], texts: Sequence[str]) -> TokensCounted:
         """Count the tokens of a conversation, and of texts, without computing anything; as in `CountTokens`."""
-        counts = TokenCounts(self.tokenizer) if self._counts is None else self._counts
-        self._counts = counts
-        return counts.answer(number, messages, texts, self._loaded.decoder.cache.capacity)
-
-    def _tokenised(
-        self, prompt: Prompt, sampling: SamplingParams, overflow: Overflow, *, continue_reply: bool
-    ) -> tuple[Fitted, ChatTokenizer | None]:
-        """Ids of a conversation through the chat template, of a raw prompt, or as given; and what turns ids to text."""
-        if isinstance(prompt, str):
-            return Fitted(self.tokenizer.encode(prompt)), self.tokenizer
-        if all(isinstance(item, int) for item in prompt):
-            return Fitted([int(str(item)) for item in prompt]), None
-        capacity = self._loaded.decoder.cache.capacity
-        limit = capacity - reserved_tokens(sampling.max_tokens, capacity)
-        chat = [_as_message(item) for item in prompt]
-        encode = partial(self.tokenizer.encode_chat, continue_reply=continue_reply)
-        return fit(chat, encode, limit, overflow), self.tokenizer
-
-    def _constraint(self, sampling: SamplingParams, tokenizer: ChatTokenizer | None) -> Constraint | None:
-        """What the reply may say; None for anything."""
-        if sampling.json_schema is None and sampling.grammar is None:
-            return None
-        if tokenizer is None:
-            raise ConfigurationError("Token ids cannot be bound to a schema.", "Give the prompt as text.")
-        if self._vocabulary is None:
-            self._vocabulary = Vocabulary(tokenizer)
-        return Constraint(sampling, self._vocabulary)
-
-    def _check_prompt(self, prompt: list[int], room: int) -> None:
-        """Refuse a prompt that cannot be computed; `room` tokens must stay free after it."""
-        capacity = self._loaded.decoder.cache.capacity
-        if not prompt:
-            raise ConfigurationError("The prompt is empty.", "Write a message first.")
-        if not all(0 <= token < self.model.vocab_size for token in prompt):
-            raise ConfigurationError(
-                f"A token id is outside this model's vocabulary of {self.model.vocab_size}.",
-                "Use the tokenizer that came with the model.",
-            )
-        if len(prompt) + room > capacity:
-            raise PromptTooLongError(
-                f"The prompt has {len(prompt):,} tokens and the context holds {capacity:,}.",
-                "Shorten the conversation, start a new chat, or raise the context length in the settings.",
-            )
+        return self._prompts.count(number, messages, texts, self._loaded.decoder.cache.capacity)
 
     # ---- planning and measuring ---------------------------------------------------------------------------------
 
@@ -470,20 +419,3 @@ class Engine:
     ) -> None:
         """Close."""
         self.close()
-
-
-def _as_message(message: object) -> ChatMessage:
-    """A message in our own form.
-
-    Raises:
-        ConfigurationError: Not a role and a text.
-    """
-    if isinstance(message, ChatMessage):
-        return message
-    fields = message if isinstance(message, Mapping) else {}
-    role, content = fields.get("role"), fields.get("content")
-    if role not in ("system", "user", "assistant") or not isinstance(content, str):
-        raise ConfigurationError(
-            f"A message has role {role!r}.", "Give each message a role (system, user, assistant) and a text."
-        )
-    return ChatMessage(role, content)

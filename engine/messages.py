@@ -2,195 +2,64 @@
 
 Requests go in (`Load`, `Generate`, `CountTokens`, `Reconfigure`, `Recalibrate`, `Cancel`, `Shutdown`); events come out.
 One reply is produced at a time, and every `Generate` ends in exactly one `Finished` or `Failed`, also when cancelled.
-Times are in seconds, sizes in bytes. Only data is here: `engine.experts` makes plans and predictions and finds the
-words for them.
+Times are in seconds, sizes in bytes. Only data is here: plans and costs are in `engine.plan_data`, what ran in
+`engine.traces`; `engine.experts` makes both and finds the words for them. Whoever talks to the engine finds all here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from engine.config import DeviceName, EngineConfig, KvPrecision, ModelConfig, SamplingParams
+from engine.config import EngineConfig, ModelConfig, SamplingParams
 from engine.errors import RooftopError
-from engine.hardware import HardwareProfile
+from engine.plan_data import TORCH_KERNELS, CostCurve, CostModel, PlacementPlan, PlanningInputs
+from engine.traces import ExpertRun, LayerTrace, PassRecord, Place
 
-Place = Literal["gpu", "stream", "cpu"]
+__all__ = [
+    "TORCH_KERNELS",
+    "Cancel",
+    "ChatMessage",
+    "CostCurve",
+    "CostModel",
+    "CountTokens",
+    "ErrorReport",
+    "Event",
+    "ExpertRun",
+    "Failed",
+    "FinishReason",
+    "Finished",
+    "Generate",
+    "LayerTrace",
+    "LeftOut",
+    "Load",
+    "Loading",
+    "Overflow",
+    "PassRecord",
+    "Passes",
+    "Place",
+    "PlacementPlan",
+    "PlanningInputs",
+    "PromptProgress",
+    "Ready",
+    "Recalibrate",
+    "Reconfigure",
+    "Request",
+    "Role",
+    "Shutdown",
+    "Snapshot",
+    "Timings",
+    "Token",
+    "TokensCounted",
+    "Usage",
+]
+
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "cancelled", "context"]
 Overflow = Literal["stop", "drop_oldest", "drop_middle"]  # of a conversation that outgrew the context
 
-TORCH_KERNELS = "torch"  # `PlanningInputs.kernels` without a library of our own
 
-
-# ---- placement and cost, as data ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class CostCurve:
-    """Predicted seconds for s units of work: max(floor_s, s * per_unit_s) + overhead_s.
-
-    Attributes:
-        floor_s: Time that moving the bytes takes, however few the units.
-        per_unit_s: Time that one more token (or byte) takes.
-        overhead_s: Fixed time of one call.
-        fit_error: Median relative error against the measurements, 0.1 = 10 %.
-    """
-
-    floor_s: float
-    per_unit_s: float
-    overhead_s: float
-    fit_error: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class CostModel:
-    """What one expert costs on each side of this machine, for one model shape.
-
-    Attributes:
-        cpu_expert: Expert on the CPU, units are tokens; what a call of several takes besides is `cpu_call_s`.
-        gpu_expert: Expert on the GPU, units are tokens; None without a GPU.
-        weight_copy: One expert's weights from RAM to VRAM, units are experts; None without a GPU.
-        activation_copy: Activations there and back, units are tokens; None without a GPU.
-        dense_layer_s: One decode layer around its experts, with its share of embedding and lm_head.
-        cpu_correction: Measured / predicted on the CPU, learnt while running.
-        gpu_correction: The same for the GPU side.
-        source: Where the numbers come from, e.g. "measured", "cached", "assumed".
-        dense_tokens: One layer of a prompt around its experts, units are tokens; None where nobody measured it.
-        attention_pair_s: What each pair of a query and an earlier key adds to that, per layer.
-        cpu_call_s: What the call adds that runs all experts of a layer on the CPU; 0 where a whole token is one call.
-    """
-
-    cpu_expert: CostCurve
-    gpu_expert: CostCurve | None
-    weight_copy: CostCurve | None
-    activation_copy: CostCurve | None
-    dense_layer_s: float
-    cpu_correction: float = 1.0
-    gpu_correction: float = 1.0
-    source: str = "assumed"
-    dense_tokens: CostCurve | None = None
-    attention_pair_s: float = 0.0
-    cpu_call_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class PlacementPlan:
-    """What goes where, before anything is loaded.
-
-    Attributes:
-        fits: Whether the model can be loaded with these settings.
-        device: "cuda", "cpu" or "simulated".
-        resident_by_layer: For each layer the experts that live in VRAM, ascending.
-        vram_bytes: Term -> bytes: dense, kv, workspace, experts, staging, margin, total; empty without a GPU.
-        host_bytes: Term -> bytes: experts, and on the CPU device dense, kv, workspace too; total. Experts that are kept
-            on disk are the term experts_on_disk instead, which the total leaves out. Beside a GPU that needs it,
-            experts_pinned is the part of them that is page-locked, which the total leaves out too.
-        vram_budget_bytes: What the plan was allowed to use, 0 without a GPU.
-        context_tokens: Tokens that the KV cache holds.
-        predicted_decode_tokens_per_s: By the cost model.
-        predicted_prefill_tokens_per_s: By the cost model, at a 512-token prompt.
-        predicted_hit_rate: Share of expert visits that find their expert in VRAM.
-        reasons: Sentences: why it fits or not, and what decided the numbers.
-        remedy: What to change when it does not fit, else "".
-        needed_bytes: What a plan that does not fit would need, else 0.
-        available_bytes: What there was for it, else 0.
-        kv_precision: What the KV cache holds, as in `EngineConfig`.
-        prefill_chunk_tokens: Prompt tokens per forward pass, which the workspace is for.
-    """
-
-    fits: bool
-    device: DeviceName
-    resident_by_layer: tuple[tuple[int, ...], ...]
-    vram_bytes: dict[str, int]
-    host_bytes: dict[str, int]
-    vram_budget_bytes: int
-    context_tokens: int
-    predicted_decode_tokens_per_s: float
-    predicted_prefill_tokens_per_s: float
-    predicted_hit_rate: float
-    reasons: tuple[str, ...]
-    remedy: str = ""
-    needed_bytes: int = 0
-    available_bytes: int = 0
-    kv_precision: KvPrecision = "auto"
-    prefill_chunk_tokens: int = 512
-
-    @property
-    def resident_experts(self) -> int:
-        """How many experts live in VRAM."""
-        return sum(len(layer) for layer in self.resident_by_layer)
-
-
-@dataclass(frozen=True, slots=True)
-class PlanningInputs:
-    """All that `engine.experts.placement.make_plan` needs besides an `EngineConfig`; lets the window preview a budget.
-
-    Attributes:
-        model: The model's shape.
-        hardware: The machine.
-        costs: What an expert costs here.
-        popularity: Per layer and expert, the share of the layer's visits (rows sum to 1).
-        kernels: What computes on the CPU: "torch", or the instructions that our own library uses, e.g. "avx2".
-        gpu_note: A sentence: why the GPU is not used, or not as well as it could be; "" where there is nothing to say.
-    """
-
-    model: ModelConfig
-    hardware: HardwareProfile
-    costs: CostModel
-    popularity: tuple[tuple[float, ...], ...]
-    kernels: str = TORCH_KERNELS
-    gpu_note: str = ""
-
-
-# ---- what ran -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ExpertRun:
-    """One expert's turn in one layer.
-
-    Attributes:
-        expert: Its index in the layer.
-        tokens: Tokens routed to it (s).
-        place: Where it ran.
-        cpu_s: Predicted time on the CPU.
-        gpu_s: Predicted time on the GPU once its weights are there; 0 without a GPU.
-        copy_s: Predicted time to copy its weights; 0 for residents and without a GPU.
-    """
-
-    expert: int
-    tokens: int
-    place: Place
-    cpu_s: float
-    gpu_s: float
-    copy_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class LayerTrace:
-    """What one layer did in its latest forward pass, and why.
-
-    Attributes:
-        layer: Its index.
-        tokens: Tokens of the pass (T).
-        runs: One entry per expert with tokens.
-        predicted_cpu_s: Predicted time of the CPU side.
-        predicted_gpu_s: Predicted time of the GPU side.
-        measured_cpu_s: Measured time of the CPU side.
-        measured_gpu_s: Measured (or, simulated GPU: simulated) time of the GPU side. It is known when the GPU is done:
-            until then, a layer or a token later, the trace of the pass before stands.
-        activation_s: Predicted time to bring activations to the CPU and back, which its side begins with.
-    """
-
-    layer: int
-    tokens: int
-    runs: tuple[ExpertRun, ...]
-    predicted_cpu_s: float
-    predicted_gpu_s: float
-    measured_cpu_s: float
-    measured_gpu_s: float
-    activation_s: float = 0.0
+# ---- how a reply went ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,43 +233,6 @@ class Snapshot:
     def hit_rate(self) -> float:
         """Share of this reply's visits that found their expert in VRAM, as measured; 0 before the first."""
         return self.hits / self.visits if self.visits else 0.0
-
-
-class PassRecord(NamedTuple):
-    """What the pass did that one token of the reply came from, packed small: R runs in L layers, layer after layer.
-
-    There is one for every token, and a tuple is made and pickled in a quarter of a dataclass's time.
-
-    Attributes:
-        position: The token's place in the reply, 0 for the first.
-        token: Its id.
-        text: Its text as it was shown.
-        pass_tokens: Tokens of the pass (T); the first token comes from the last pass of the prompt.
-        seconds: From the token before, or from the request, to this one.
-        runs: uint16 [L]: how many experts had tokens.
-        experts: uint16 [R].
-        counts: uint16 [R]: tokens of each; empty where all are 1.
-        places: uint8 [R]: 0 GPU, 1 streamed, 2 CPU; empty where all are 2.
-        cpu_s: float32 [L]: measured time of the CPU side.
-        gpu_s: float32 [L]: of the GPU side, NaN where it is not known; empty without a GPU.
-        corrections: float32 [L, 2] or [1, 2]: the costs' corrections for CPU and GPU that each layer was planned with.
-        residents: Experts in VRAM as bits [L, ceil(E / 8)], the first expert the highest; None where they are the same
-            as in the record before.
-    """
-
-    position: int
-    token: int
-    text: str
-    pass_tokens: int
-    seconds: float
-    runs: bytes
-    experts: bytes
-    counts: bytes
-    places: bytes
-    cpu_s: bytes
-    gpu_s: bytes
-    corrections: bytes
-    residents: bytes | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from engine.messages import Event, Request
 MAX_FRAME_BYTES = 256 << 20
 
 _LENGTH = struct.Struct("<I")
-_MODULES = ("engine.messages", "engine.config", "engine.hardware")
+_MODULES = ("engine.messages", "engine.plan_data", "engine.traces", "engine.config", "engine.hardware")
 
 
 class BrokenFrameError(EngineFailure):

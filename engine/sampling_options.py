@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from engine.config import MAX_SCHEMA_CHARS, SamplingParams
+from engine.config import SamplingParams
 from engine.errors import ConfigurationError
+from engine.setting_limits import MAX_SCHEMA_CHARS
 
 _DEFAULTS = SamplingParams(max_tokens=256)
 

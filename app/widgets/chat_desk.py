@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PySide6.QtCore import QObject
-from PySide6.QtWidgets import QFileDialog
+from PySide6.QtCore import QObject, Qt
+from PySide6.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 from app.chat_files import ChatFileError, chats_as_json, chats_as_markdown, chats_from_file, write_file
 from app.chat_session import ChatSession
@@ -44,6 +44,7 @@ class ChatDesk(QObject):
         sidebar.pin_requested.connect(lambda key, pinned: chats.set_pinned(key, pinned=pinned))
         sidebar.move_requested.connect(chats.move)
         sidebar.delete_requested.connect(chats.delete)
+        sidebar.delete_all_requested.connect(lambda: self.ask_delete_all(self._window))
         sidebar.export_requested.connect(self._export_one)
 
     def _connect_chats(self) -> None:
@@ -82,7 +83,7 @@ class ChatDesk(QObject):
         sidebar = self._window.sidebar
         sidebar.show_entries(self._chats.entries, self._chats.folders)
         sidebar.show_current(self._session.conversation.key)
-        self._window.undo_delete_action.setEnabled(self._chats.can_undo_delete)
+        self._window.menus.undo_delete.setEnabled(self._chats.can_undo_delete)
 
     def _found(self, query: str, found: list[Found]) -> None:
         self._window.sidebar.show_found(query, found)
@@ -91,13 +92,36 @@ class ChatDesk(QObject):
         answering = self._session.answering
         self._window.sidebar.set_busy(answering.key if answering is not None else "")
 
-    def _deleted(self, _name: str) -> None:
-        self._window.undo_delete_action.setEnabled(True)
-        self._window.chat.toast.show_text(tr("Chat deleted"), tr("Undo"), self._undo_delete)
+    def ask_delete_all(self, parent: QWidget) -> None:
+        """Delete all chats once the user has agreed.
+
+        Args:
+            parent: The window or dialog that the question is asked in.
+        """
+        count = len(self._chats.entries)
+        if not count:
+            self._window.chat.toast.show_text(tr("There are no chats to delete."))
+            return
+        box = QMessageBox(parent)
+        box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        box.setWindowTitle(tr("Delete all chats"))
+        box.setText(tr("Delete all %n chats?", count))
+        box.setInformativeText(
+            tr("You can undo this until Rooftop is closed. Then nothing of them is left in its file of chats.")
+        )
+        delete = box.addButton(tr("&Delete all"), QMessageBox.ButtonRole.DestructiveRole)
+        delete.clicked.connect(self._chats.delete_all)
+        box.setDefaultButton(box.addButton(QMessageBox.StandardButton.Cancel))
+        box.open()
+
+    def _deleted(self, count: int) -> None:
+        self._window.menus.undo_delete.setEnabled(True)
+        text = tr("Chat deleted") if count == 1 else tr("%n chats deleted", count)
+        self._window.chat.toast.show_text(text, tr("Undo"), self._undo_delete)
 
     def _undo_delete(self) -> None:
         self._chats.undo_delete()
-        self._window.undo_delete_action.setEnabled(self._chats.can_undo_delete)
+        self._window.menus.undo_delete.setEnabled(self._chats.can_undo_delete)
 
     def _trouble(self, sentence: str, can_retry: bool) -> None:
         banners = self._window.chat.banners

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QByteArray, QEvent, QRect, Qt, Signal
-from PySide6.QtGui import QAction, QActionGroup, QGuiApplication, QKeySequence
+from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QDialog, QFileDialog, QMainWindow, QSplitter, QVBoxLayout, QWidget
 
 from app.engine_words import is_gguf, model_label
 from app.icons import app_icon
 from app.language import tr
-from app.theme import ZOOM_STEP
 from app.widgets.composer import local_files
 from app.widgets.focus_order import move_focus
 from app.widgets.sidebar import MAX_WIDTH as SIDEBAR_MAX_WIDTH
@@ -24,12 +23,12 @@ from app.widgets.sidebar import MIN_WIDTH as SIDEBAR_MIN_WIDTH
 from app.widgets.sidebar import WIDTH as SIDEBAR_WIDTH
 from app.widgets.sidebar import Sidebar
 from app.widgets.top_bar import TopBar
+from app.widgets.window_menus import WindowMenus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QResizeEvent
-    from PySide6.QtWidgets import QMenu
 
     from app.settings import Settings
     from app.theme import ThemeManager
@@ -86,7 +85,6 @@ class MainWindow(QMainWindow):
 
     def __init__(self, chat: ChatPane, themes: ThemeManager, settings: Settings) -> None:
         super().__init__()
-        self._themes = themes
         self._panel: QWidget | None = None
         self._panel_visible = settings.panel_visible
         self._splitter_state = settings.splitter_state
@@ -104,7 +102,7 @@ class MainWindow(QMainWindow):
         self._splitter.setChildrenCollapsible(False)
         self._splitter.setHandleWidth(1)
         self._arrange()
-        self._build_menus()
+        self.menus = WindowMenus(self, themes)
         self.top_bar.panel_toggled.connect(self.show_panel)
         self.top_bar.sidebar_toggled.connect(self.toggle_sidebar)
         self.sidebar.new_requested.connect(self.new_chat_requested)
@@ -169,9 +167,9 @@ class MainWindow(QMainWindow):
     def show_tray_state(self, *, on: bool, problem: str) -> None:
         """Whether closing keeps the window in the tray; where there is no tray, why it cannot."""
         self.keeps_running = on and not problem
-        self._tray_action.setChecked(self.keeps_running)
-        self._tray_action.setEnabled(not problem)
-        self._tray_action.setToolTip(problem)
+        self.menus.tray.setChecked(self.keeps_running)
+        self.menus.tray.setEnabled(not problem)
+        self.menus.tray.setToolTip(problem)
 
     def toggle_sidebar(self) -> None:
         """Show or hide the list of chats: beside the chat, or over it in a narrow window."""
@@ -270,6 +268,20 @@ class MainWindow(QMainWindow):
             event.acceptProposedAction()
             self.chat.attach(files)
 
+    def escape(self) -> None:
+        """Esc closes the find bar first, then concerns the composer."""
+        if self.chat.find_bar.isVisible():
+            self.chat.find_bar.close_bar()
+        else:
+            self.chat.composer.escape()
+
+    def show_shortcuts(self) -> None:
+        """List the keys."""
+        from app.widgets.shortcuts_dialog import ShortcutsDialog, shortcuts_of
+
+        shortcuts = shortcuts_of(self, self.chat.composer.send_key)
+        self.show_dialog(lambda parent: ShortcutsDialog(shortcuts, parent))
+
     # ---- building -----------------------------------------------------------------------------------------------
 
     def _arrange(self) -> None:
@@ -288,100 +300,6 @@ class MainWindow(QMainWindow):
         column.addWidget(self.top_bar)
         column.addWidget(self._splitter, 1)
         self.setCentralWidget(centre)
-
-    def _build_menus(self) -> None:
-        bar = self.menuBar()
-        bar.setAccessibleName(tr("Menu"))
-        self._fill_file_menu(bar.addMenu(tr("&File")))
-        self._fill_view_menu(bar.addMenu(tr("&View")))
-        self._fill_help_menu(bar.addMenu(tr("&Help")))
-        for keys, text, run in (
-            ("Esc", tr("Stop the reply, or take a waiting message back"), self._escape),
-            ("F3", tr("Next match in this chat"), lambda: self.chat.find_bar.step(1)),
-            ("Shift+F3", tr("Previous match in this chat"), lambda: self.chat.find_bar.step(-1)),
-            ("Ctrl+L", tr("Go to the message field"), self.chat.composer.setFocus),
-            ("Ctrl+K", tr("Search chats"), self.search_chats),
-            ("Ctrl+PgUp", tr("The chat above"), lambda: self.step_requested.emit(-1)),
-            ("Ctrl+PgDown", tr("The chat below"), lambda: self.step_requested.emit(1)),
-        ):
-            action = QAction(text, self)
-            action.setShortcut(keys)
-            action.triggered.connect(run)
-            self.addAction(action)
-
-    def _escape(self) -> None:
-        """Esc closes the find bar first, then concerns the composer."""
-        if self.chat.find_bar.isVisible():
-            self.chat.find_bar.close_bar()
-        else:
-            self.chat.composer.escape()
-
-    def _fill_file_menu(self, menu: QMenu) -> None:
-        self._add(menu, tr("&New chat"), "Ctrl+N", self.new_chat_requested.emit)
-        self._add(menu, tr("Fin&d in chat…"), "Ctrl+F", self.chat.find_bar.open_bar)
-        self._add(menu, tr("A&ttach files…"), "Ctrl+U", self.chat.choose_files)
-        menu.addSeparator()
-        self._add(menu, tr("&Open model file (.gguf)…"), "Ctrl+O", self.choose_file)
-        self._add(menu, tr("Open model &folder…"), "Ctrl+Shift+O", self.choose_folder)
-        menu.addSeparator()
-        self._add(menu, tr("&Import chats…"), "", self.import_requested.emit)
-        self._add(menu, tr("&Export this chat…"), "Ctrl+Shift+E", lambda: self.export_requested.emit(False))  # noqa: FBT003
-        self._add(menu, tr("Export &all chats…"), "", lambda: self.export_requested.emit(True))  # noqa: FBT003
-        self.undo_delete_action = self._add(menu, tr("&Undo delete chat"), "", self.undo_delete_requested.emit)
-        self.undo_delete_action.setEnabled(False)
-        menu.addSeparator()
-        self._add(menu, tr("Save live panel as &picture…"), "", lambda: self.panel_save_requested.emit("png"))
-        self._add(menu, tr("Save live panel's &values…"), "", lambda: self.panel_save_requested.emit("json"))
-        menu.addSeparator()
-        self._add(menu, tr("&Chat options…"), "Ctrl+Shift+P", self.chat_options_requested.emit)
-        self._add(menu, tr("&Settings…"), "Ctrl+,", self.settings_requested.emit)
-        menu.addSeparator()
-        self._add(menu, tr("&Quit"), "Ctrl+Q", self.quit)
-
-    def _fill_view_menu(self, menu: QMenu) -> None:
-        self._sidebar_action = self._add(menu, tr("&Chats"), "Ctrl+B", None)
-        self._sidebar_action.setCheckable(True)
-        self._sidebar_action.triggered.connect(lambda _checked=False: self.toggle_sidebar())
-        self.panel_action = self._add(menu, tr("&Live panel"), "Ctrl+Shift+B", None)
-        self.panel_action.setCheckable(True)
-        self.panel_action.triggered.connect(self.show_panel)
-        themes = menu.addMenu(tr("&Theme"))
-        self._theme_group = QActionGroup(self)
-        for mode, text in (("system", tr("As the &system")), ("light", tr("&Light")), ("dark", tr("&Dark"))):
-            action = themes.addAction(text)
-            action.setCheckable(True)
-            action.setData(mode)
-            action.setChecked(mode == self._themes.mode)
-            self._theme_group.addAction(action)
-        self._theme_group.triggered.connect(lambda action: self._themes.set_mode(action.data()))
-        self._tray_action = self._add(menu, tr("&Keep in the tray when closed"), "", None)
-        self._tray_action.setCheckable(True)
-        self._tray_action.triggered.connect(self.tray_wanted)
-        menu.setToolTipsVisible(True)
-        menu.addSeparator()
-        self._add(menu, tr("L&arger text"), "Ctrl++", lambda: self._themes.set_zoom(self._themes.zoom + ZOOM_STEP))
-        self._add(menu, tr("S&maller text"), "Ctrl+-", lambda: self._themes.set_zoom(self._themes.zoom - ZOOM_STEP))
-        self._add(menu, tr("N&ormal text"), "Ctrl+0", lambda: self._themes.set_zoom(1.0))
-
-    def _fill_help_menu(self, menu: QMenu) -> None:
-        self._add(menu, tr("&Keyboard shortcuts"), "F1", self._show_shortcuts)
-        self._add(menu, tr("&About Rooftop"), "", self.about_requested.emit)
-
-    def _show_shortcuts(self) -> None:
-        from app.widgets.shortcuts_dialog import ShortcutsDialog, shortcuts_of
-
-        shortcuts = shortcuts_of(self, self.chat.composer.send_key)
-        self.show_dialog(lambda parent: ShortcutsDialog(shortcuts, parent))
-
-    def _add(self, menu: QMenu, text: str, keys: str, run: Callable[[], object] | None) -> QAction:
-        action = menu.addAction(text)
-        shortcuts = [QKeySequence(keys)] if keys else []
-        if keys == "Ctrl++":
-            shortcuts.append(QKeySequence("Ctrl+="))
-        action.setShortcuts(shortcuts)
-        if run is not None:
-            action.triggered.connect(lambda _checked=False: run())
-        return action
 
     def _width_with_panel(self) -> int:
         return CHAT_MIN_WIDTH + (self._panel.minimumWidth() if self._panel is not None else 0) + 2
@@ -407,7 +325,7 @@ class MainWindow(QMainWindow):
         self.sidebar.style().polish(self.sidebar)
         shown = self._overlaid or (fits and self._sidebar_visible)
         self.sidebar.setVisible(shown)
-        self._sidebar_action.setChecked(shown)
+        self.menus.sidebar.setChecked(shown)
         self.top_bar.show_sidebar_state(visible=shown)
 
     def _place_panel(self) -> None:
@@ -416,15 +334,14 @@ class MainWindow(QMainWindow):
         shown = self._panel_visible and self.width() >= self._width_with_panel()
         if self._panel is not None:
             self._panel.setVisible(shown)
-        self.panel_action.setChecked(shown)
+        self.menus.panel.setChecked(shown)
         self.top_bar.show_panel_state(visible=shown)
 
     def _restyle(self) -> None:
         self.top_bar.restyle()
         self.chat.restyle()
         self.sidebar.restyle()
-        for action in self._theme_group.actions():
-            action.setChecked(action.data() == self._themes.mode)
+        self.menus.show_theme()
 
 
 def _dropped_model(event: QDropEvent) -> str | None:

@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QRect, Qt, Signal
 from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
-from app.conversation import BROKE_OFF
 from app.language import tr
 from app.text_search import Needle, searchable, thought_blocks
-from app.theme import SPACE_M, SPACE_S, SPACE_XS
+from app.theme import SPACE_XS
 from app.thoughts import split_thoughts
-from app.units import number_text, rate_text, seconds_text
-from app.widgets.attachment_chips import AttachmentChips, TextDialog
+from app.widgets.attachment_chips import TextDialog
 from app.widgets.markdown_view import MarkdownView
 from app.widgets.marks import HiddenText, Markable
 from app.widgets.message_actions import MessageActions
 from app.widgets.message_editor import MessageEditor
+from app.widgets.message_footer import MessageFooter
 from app.widgets.text_block import TextBlock
 from app.widgets.thoughts_view import ThoughtsView
+from app.widgets.user_bubble import ShowAllButton, UserBubble
 
 if TYPE_CHECKING:
     from PySide6.QtCore import QEvent
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from PySide6.QtWidgets import QLayoutItem
 
     from app.conversation import Message
-    from engine.messages import ErrorReport
 
 BUBBLE_SHARE = 0.82
 QWIDGETSIZE_MAX = (1 << 24) - 1
@@ -36,7 +35,6 @@ ESTIMATED_LINE_PX = 22
 ESTIMATED_CHARS_PER_LINE = 85
 MAX_ESTIMATED_LINES = 2000
 MAX_SHOWN_CHARS = 300_000
-MAX_BUBBLE_CHARS = 20_000
 
 
 class MessageView(QWidget):
@@ -55,16 +53,15 @@ class MessageView(QWidget):
     def __init__(self, message: Message, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.message = message
-        self._bubble: QFrame | None = None
+        self._bubble: UserBubble | None = None
         self._body: TextBlock | MarkdownView | None = None
-        self._footer: _Footer | None = None
+        self._footer: MessageFooter | None = None
         self._actions: MessageActions | None = None
         self._editor: MessageEditor | None = None
         self._versions = (1, 1)
         self._changeable = True
         self._thoughts: ThoughtsView | None = None
-        self._chips: AttachmentChips | None = None
-        self._more: QPushButton | None = None
+        self._more: ShowAllButton | None = None
         self._needle = Needle("")
         self._current_match: int | None = None
         self._progress = ""
@@ -103,7 +100,7 @@ class MessageView(QWidget):
         if not self.built or busy or (focus is not None and focus.hasFocus()):
             return
         height = self.height()
-        self._body = self._bubble = self._footer = self._thoughts = self._chips = self._more = self._actions = None
+        self._body = self._bubble = self._footer = self._thoughts = self._more = self._actions = None
         while (item := self._layout.takeAt(0)) is not None:
             _discard(item)
         self.setFixedHeight(height)
@@ -160,7 +157,7 @@ class MessageView(QWidget):
         if self._body is not None:
             self._body.restyle()
             self._fit_bubble()
-        for part in (self._thoughts, self._chips, self._actions):
+        for part in (self._bubble, self._thoughts, self._actions):
             if part is not None:
                 part.restyle()
             self.refresh_status()
@@ -211,27 +208,13 @@ class MessageView(QWidget):
             self.acted.emit("edit", text)
 
     def _build_user(self) -> None:
-        bubble = QFrame(self)
-        bubble.setObjectName("bubble")
-        inner = QVBoxLayout(bubble)
-        inner.setContentsMargins(SPACE_M + 2, SPACE_S, SPACE_M + 2, SPACE_S)
-        body = TextBlock(bubble)
-        body.setAccessibleName(tr("Your message"))
-        inner.addWidget(body)
-        body.setVisible(bool(self.message.text))
-        if len(self.message.text) > MAX_BUBBLE_CHARS:
-            self._more = self._more_button(len(self.message.text) - MAX_BUBBLE_CHARS)
-            inner.addWidget(self._more)
-        if self.message.attachments:
-            self._chips = AttachmentChips(bubble)
-            self._chips.show_attachments(self.message.attachments)
-            inner.addWidget(self._chips)
+        bubble = UserBubble(self.message, self)
+        bubble.whole_requested.connect(self._open_whole)
         row = QHBoxLayout()
         row.addStretch()
         row.addWidget(bubble)
         self._layout.addLayout(row)
-        self._bubble, self._body = bubble, body
-        body.show_plain(self.message.text[:MAX_BUBBLE_CHARS])
+        self._bubble, self._body = bubble, bubble.body
         self._layout.addWidget(self._make_actions(), 0, Qt.AlignmentFlag.AlignRight)
         self.refresh_status()
         self._fit_bubble()
@@ -245,9 +228,10 @@ class MessageView(QWidget):
         self._thoughts.hide()
         self._layout.addWidget(self._thoughts)
         self._layout.addWidget(body)
-        self._more = self._more_button(0)
+        self._more = ShowAllButton()
+        self._more.clicked.connect(self._open_whole)
         self._layout.addWidget(self._more, 0, Qt.AlignmentFlag.AlignLeft)
-        self._footer = _Footer(self, self._make_actions())
+        self._footer = MessageFooter(self, self._make_actions())
         self._layout.addWidget(self._footer)
         self._show_reply()
         self.refresh_status()
@@ -296,19 +280,8 @@ class MessageView(QWidget):
     def _show_rest(self, hidden_chars: int) -> None:
         cut = isinstance(self._body, MarkdownView) and self._body.cut
         if self._more is not None:
+            self._more.show_rest(hidden_chars)
             self._more.setVisible(hidden_chars > 0 or cut)
-            more = tr("Show all: {count} more characters").format(count=number_text(hidden_chars))
-            self._more.setText(more if hidden_chars > 0 else tr("Show all"))
-
-    def _more_button(self, hidden_chars: int) -> QPushButton:
-        """Opens the whole of a message that is too long to be laid out here."""
-        button = _quiet_button(
-            tr("Show all: {count} more characters").format(count=number_text(hidden_chars)),
-            tr("Show the whole message"),
-        )
-        button.setVisible(hidden_chars > 0)
-        button.clicked.connect(self._open_whole)
-        return button
 
     def _open_whole(self) -> None:
         dialog = TextDialog(tr("Message"), self.message.text, self.window())
@@ -369,89 +342,8 @@ class MessageView(QWidget):
         return [*thoughts, *self._body.markable]
 
     def _fit_bubble(self) -> None:
-        if self._bubble is None or not isinstance(self._body, TextBlock):
-            return
-        margins = 2 * (SPACE_M + 2)
-        limit = max(80, int(self.width() * BUBBLE_SHARE) - margins)
-        others = [self._chips.natural_width] if self._chips is not None else []
-        others += [self._more.sizeHint().width()] if self._more is not None else []
-        wanted = max([self._body.ideal_width(limit), *others])
-        self._bubble.setFixedWidth(min(limit, wanted) + margins)
-
-
-class _Footer(QWidget):
-    """The small line below a reply."""
-
-    def __init__(self, parent: QWidget, actions: MessageActions) -> None:
-        super().__init__(parent)
-        self._label = QLabel()
-        self._label.setObjectName("dim")
-        self._label.setTextFormat(Qt.TextFormat.PlainText)
-        self._label.setWordWrap(True)
-        layout = QHBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(SPACE_XS)
-        layout.addWidget(self._label, 1)
-        layout.addWidget(actions)
-
-    def show_message(self, message: Message, progress: str) -> None:
-        """Say how the reply stands."""
-        self._label.setText(progress or status_text(message))
-        self._label.setProperty("tone", "error" if message.state == "failed" else "")
-        self._label.style().unpolish(self._label)
-        self._label.style().polish(self._label)
-
-
-def status_text(message: Message) -> str:
-    """The line below a reply: how it ended, and its numbers."""
-    if message.state == "partial":
-        if split_thoughts(message.text).thinking:
-            return ""
-        return "Writing…" if message.text else "Thinking…"
-    if message.state == "failed" and message.error is not None:
-        return _error_text(message.error)
-    return "  ·  ".join([*_ending(message), *_numbers(message)])
-
-
-def _ending(message: Message) -> list[str]:
-    """How a reply ended, and what it was written without."""
-    parts = []
-    if message.state == "stopped":
-        parts.append("Stopped")
-    elif message.reason == "length":
-        parts.append("Reached the reply limit")
-    elif message.reason == "context":
-        parts.append("The context is full: start a new chat with Ctrl+N")
-    if message.left_out:
-        parts.append(tr("Written without %n older messages, which no longer fit", message.left_out))
-    return parts
-
-
-def _numbers(message: Message) -> list[str]:
-    """The speed of a reply."""
-    parts = []
-    if message.timings is not None and message.usage is not None and message.usage.completion_tokens > 0:
-        if message.timings.decode_tokens_per_s > 0:
-            parts.append(rate_text(message.timings.decode_tokens_per_s))
-        parts.append(f"first token after {seconds_text(message.timings.ttft_s)}")
-        if message.usage.cached_tokens:
-            parts.append(f"{message.usage.cached_tokens:,} prompt tokens cached")
-    return parts
-
-
-def _error_text(error: ErrorReport) -> str:
-    if error.code == "engine-stopped":
-        return "Broke off: the engine stopped"
-    return tr("Broke off: Rooftop was closed") if error.code == BROKE_OFF else f"{error.message} {error.remedy}"
-
-
-def _quiet_button(text: str, accessible_name: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setObjectName("quiet")
-    button.setAccessibleName(accessible_name)
-    button.setToolTip(accessible_name)
-    button.setCursor(Qt.CursorShape.PointingHandCursor)
-    return button
+        if self._bubble is not None:
+            self._bubble.fit(int(self.width() * BUBBLE_SHARE))
 
 
 def _estimated_height(text: str) -> int:

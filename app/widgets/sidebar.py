@@ -49,6 +49,7 @@ class Sidebar(QFrame):
         move_requested(str, str): Put a chat into a folder, "" for none.
         export_requested(str): Write a chat to a file.
         delete_requested(str): Delete a chat.
+        delete_all_requested(): Delete every chat, once the user has agreed.
         left(): The user is done here; the keyboard goes back to the message field.
     """
 
@@ -60,6 +61,7 @@ class Sidebar(QFrame):
     move_requested = Signal(str, str)
     export_requested = Signal(str)
     delete_requested = Signal(str)
+    delete_all_requested = Signal()
     left = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -154,6 +156,7 @@ class Sidebar(QFrame):
         menu.addSeparator()
         delete = menu.addAction(tr("Delete"), lambda: self.delete_requested.emit(entry.key))
         delete.setShortcut(QKeySequence("Del"))
+        menu.addAction(tr("Delete all chats…"), self.delete_all_requested.emit)
         return menu
 
     def restyle(self) -> None:

@@ -72,3 +72,21 @@ def rooftop(make_rooftop: Callable[..., Application], qtbot: QtBot) -> Applicati
     application = make_rooftop()
     qtbot.waitUntil(lambda: application.client.state is EngineState.READY)
     return application
+
+
+@pytest.fixture
+def chats_path(tmp_path: Path) -> Path:
+    """A file of chats that a test may start the app on again and again."""
+    return tmp_path / "data" / "chats.db"
+
+
+@pytest.fixture
+def start(make_rooftop: Callable[..., Application], qtbot: QtBot, chats_path: Path) -> Callable[[], Application]:
+    """Starts the app on `chats_path`, with its model loaded."""
+
+    def start() -> Application:
+        rooftop = make_rooftop(history_path=chats_path)
+        qtbot.waitUntil(lambda: rooftop.client.state is EngineState.READY)
+        return rooftop
+
+    return start

@@ -8,67 +8,22 @@ from pathlib import Path
 
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QPlainTextEdit, QToolButton
+from PySide6.QtWidgets import QMessageBox
 from pytestqt.qtbot import QtBot
 
 from app.application import Application
 from app.chats import LAST_CHAT, MOST_CRASHES, RESTORING
 from app.engine_client import EngineState
-from app.history import SCHEMA_VERSION, History
+from app.history import History
+from app.history_schema import SCHEMA_VERSION
+from app.settings import Settings, save_settings
 from app.widgets.composer import ComposerMode
-from app.widgets.message_view import MessageView
-from engine.config import SamplingParams
 from engine.messages import Generate
+from tests.app.chat_window import LONG, ask, mode, texts
 from tests.app.fake_host import FakeHost
 from tests.app.test_history import make_chat, save
 
 Make = Callable[..., Application]
-LONG = "one two three four five six seven eight nine ten eleven twelve"
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "data" / "chats.db"
-
-
-@pytest.fixture
-def start(make_rooftop: Make, qtbot: QtBot, path: Path) -> Callable[[], Application]:
-    """Starts the app on the same file again and again."""
-
-    def start() -> Application:
-        rooftop = make_rooftop(history_path=path)
-        qtbot.waitUntil(lambda: rooftop.client.state is EngineState.READY)
-        return rooftop
-
-    return start
-
-
-def ask(rooftop: Application, qtbot: QtBot, text: str) -> None:
-    assert rooftop.session.submit(text)
-    qtbot.waitUntil(lambda: not rooftop.session.busy)
-
-
-def texts(rooftop: Application) -> list[str]:
-    return [view.message.text for view in rooftop.chat.transcript.views]
-
-
-def mode(rooftop: Application) -> ComposerMode:
-    return rooftop.chat.composer.mode
-
-
-def button(view: MessageView, name: str) -> QToolButton:
-    return next(b for b in view.findChildren(QToolButton) if b.accessibleName().startswith(name))
-
-
-def view_of(rooftop: Application, text: str) -> MessageView:
-    view = next(view for view in rooftop.chat.transcript.views if view.message.text == text)
-    view.build()
-    return view
-
-
-def close(rooftop: Application) -> None:
-    rooftop.window.close()
 
 
 def notes(path: Path) -> dict[str, str]:
@@ -86,7 +41,7 @@ def test_the_last_chat_is_there_at_the_next_start(start: Callable[[], Applicatio
     rooftop = start()
     ask(rooftop, qtbot, "What is an expert?")
     rooftop.chat.composer.set_draft("half a thou")
-    close(rooftop)
+    rooftop.window.close()
     rooftop = start()
     qtbot.waitUntil(lambda: texts(rooftop) == ["What is an expert?", "Hello **world**."])
     assert rooftop.chat.composer.draft == "half a thou"
@@ -94,7 +49,7 @@ def test_the_last_chat_is_there_at_the_next_start(start: Callable[[], Applicatio
 
 
 def test_the_message_is_on_the_disk_before_the_engine_hears_of_it(
-    start: Callable[[], Application], qtbot: QtBot, host: FakeHost, path: Path
+    start: Callable[[], Application], qtbot: QtBot, host: FakeHost, chats_path: Path
 ) -> None:
     rooftop = start()
     seen: list[list[str]] = []
@@ -102,7 +57,7 @@ def test_the_message_is_on_the_disk_before_the_engine_hears_of_it(
 
     def spy(request: object) -> None:
         if isinstance(request, Generate):
-            connection = sqlite3.connect(path)
+            connection = sqlite3.connect(chats_path)
             seen.append([text for (text,) in connection.execute("SELECT text FROM messages WHERE role = 'user'")])
             connection.close()
         send(request)  # type: ignore[arg-type]
@@ -113,22 +68,22 @@ def test_the_message_is_on_the_disk_before_the_engine_hears_of_it(
 
 
 def test_a_partial_reply_is_saved_while_it_is_written_and_has_broken_off_after_a_crash(
-    start: Callable[[], Application], qtbot: QtBot, host: FakeHost, path: Path, tmp_path: Path
+    start: Callable[[], Application], qtbot: QtBot, host: FakeHost, chats_path: Path, tmp_path: Path
 ) -> None:
     rooftop = start()
     host.hold_reply, host.reply = True, LONG
     rooftop.session.submit("Count")
 
     def saved() -> bool:
-        history = History(path)
+        history = History(chats_path)
         chat = history.load(rooftop.session.conversation.key)
         history.close()
         return chat is not None and len(chat.messages) == 2 and chat.messages[1].text.startswith("one two")
 
     qtbot.waitUntil(saved, timeout=5000)
     crashed = tmp_path / "crashed.db"
-    for ending in ("", "-wal"):  # what the disk holds at this moment
-        crashed.with_name(crashed.name + ending).write_bytes(path.with_name(path.name + ending).read_bytes())
+    for end in ("", "-wal"):  # what the disk holds at this moment
+        crashed.with_name(crashed.name + end).write_bytes(chats_path.with_name(chats_path.name + end).read_bytes())
     history = History(crashed)
     chat = history.load(rooftop.session.conversation.key)
     assert chat is not None
@@ -156,9 +111,9 @@ def test_a_draft_belongs_to_its_chat(start: Callable[[], Application], qtbot: Qt
 
 
 def test_a_chat_that_ends_the_app_is_not_opened_for_ever(
-    start: Callable[[], Application], qtbot: QtBot, path: Path
+    start: Callable[[], Application], qtbot: QtBot, chats_path: Path
 ) -> None:
-    history = History(path)
+    history = History(chats_path)
     chat = make_chat("Poison", "x")
     save(history, chat)
     history.set_note(LAST_CHAT, chat.key)
@@ -167,14 +122,14 @@ def test_a_chat_that_ends_the_app_is_not_opened_for_ever(
     rooftop = start()
     assert texts(rooftop) == []
     assert "not opened" in rooftop.chat.banners.banners["history"].text
-    close(rooftop)
-    assert notes(path)[RESTORING] == ""
+    rooftop.window.close()
+    assert notes(chats_path)[RESTORING] == ""
 
 
-def test_two_windows_share_the_chats(start: Callable[[], Application], qtbot: QtBot, path: Path) -> None:
+def test_two_windows_share_the_chats(start: Callable[[], Application], qtbot: QtBot, chats_path: Path) -> None:
     rooftop = start()
     ask(rooftop, qtbot, "Mine")
-    other = History(path)
+    other = History(chats_path)
     save(other, make_chat("Theirs"))
     other.close()
     rooftop.window.activated.emit()
@@ -184,54 +139,54 @@ def test_two_windows_share_the_chats(start: Callable[[], Application], qtbot: Qt
 # ---- what goes wrong ----
 
 
-def test_a_damaged_file_is_told_and_set_aside(start: Callable[[], Application], qtbot: QtBot, path: Path) -> None:
-    path.parent.mkdir()
-    path.write_bytes(bytes(50_000))
+def test_a_damaged_file_is_told_and_set_aside(start: Callable[[], Application], qtbot: QtBot, chats_path: Path) -> None:
+    chats_path.parent.mkdir()
+    chats_path.write_bytes(bytes(50_000))
     rooftop = start()
     assert "damaged" in rooftop.chat.banners.banners["history"].text
     ask(rooftop, qtbot, "Hi")
-    close(rooftop)
-    history = History(path)
+    rooftop.window.close()
+    history = History(chats_path)
     assert len(history.entries()) == 1
     history.close()
-    assert [p.stat().st_size for p in path.parent.glob("*damaged*.db")] == [50_000]
+    assert [p.stat().st_size for p in chats_path.parent.glob("*damaged*.db")] == [50_000]
 
 
-def test_a_newer_file_is_left_alone(start: Callable[[], Application], qtbot: QtBot, path: Path) -> None:
-    History(path).close()
-    connection = sqlite3.connect(path)
+def test_a_newer_file_is_left_alone(start: Callable[[], Application], qtbot: QtBot, chats_path: Path) -> None:
+    History(chats_path).close()
+    connection = sqlite3.connect(chats_path)
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     connection.close()
-    before = path.read_bytes()
+    before = chats_path.read_bytes()
     rooftop = start()
     banner = rooftop.chat.banners.banners["history"]
     assert "newer version" in banner.text
     assert not banner.buttons
     ask(rooftop, qtbot, "Still works")
-    close(rooftop)
-    assert path.read_bytes() == before
+    rooftop.window.close()
+    assert chats_path.read_bytes() == before
 
 
 def test_without_a_place_to_write_chats_stay_in_memory_until_there_is_one(
-    start: Callable[[], Application], qtbot: QtBot, path: Path
+    start: Callable[[], Application], qtbot: QtBot, chats_path: Path
 ) -> None:
-    path.parent.write_text("a file is in the way")
+    chats_path.parent.write_text("a file is in the way")
     rooftop = start()
     banner = rooftop.chat.banners.banners["history"]
     assert "in memory" in banner.text
     ask(rooftop, qtbot, "First")
     rooftop.window.new_chat_requested.emit()
     ask(rooftop, qtbot, "Second")
-    path.parent.unlink()
+    chats_path.parent.unlink()
     banner.buttons[0].click()
     assert "history" not in rooftop.chat.banners.banners
-    close(rooftop)
-    history = History(path)
+    rooftop.window.close()
+    history = History(chats_path)
     assert {entry.name for entry in history.entries()} == {"First", "Second"}
     history.close()
 
 
-def test_a_disk_that_fills_up_loses_nothing(start: Callable[[], Application], qtbot: QtBot, path: Path) -> None:
+def test_a_disk_that_fills_up_loses_nothing(start: Callable[[], Application], qtbot: QtBot, chats_path: Path) -> None:
     rooftop = start()
     ask(rooftop, qtbot, "Before")
     writer = rooftop.chats._thread
@@ -253,8 +208,8 @@ def test_a_disk_that_fills_up_loses_nothing(start: Callable[[], Application], qt
     writer.run(lambda history: history._connection.execute("PRAGMA max_page_count = 1000000").fetchall())
     banner.buttons[0].click()
     qtbot.waitUntil(lambda: "history" not in rooftop.chat.banners.banners)
-    close(rooftop)
-    history = History(path)
+    rooftop.window.close()
+    history = History(chats_path)
     loaded = history.load(big)
     assert loaded is not None
     assert [len(m.text) for m in loaded.messages][-2] == 29_999
@@ -307,7 +262,7 @@ def test_coming_back_to_a_reply_that_is_being_written(
 
 
 def test_deleting_can_be_undone_and_stops_the_reply(
-    start: Callable[[], Application], qtbot: QtBot, host: FakeHost, path: Path
+    start: Callable[[], Application], qtbot: QtBot, host: FakeHost, chats_path: Path
 ) -> None:
     rooftop = start()
     ask(rooftop, qtbot, "Keep")
@@ -325,136 +280,74 @@ def test_deleting_can_be_undone_and_stops_the_reply(
     assert texts(rooftop)[0] == "Count"
     assert rooftop.session.conversation.messages[1].state == "stopped"
     rooftop.chats.delete(key)
-    close(rooftop)
-    history = History(path)
+    rooftop.window.close()
+    history = History(chats_path)
     assert [entry.name for entry in history.entries()] == ["Keep"]
     assert history.load(key) is None
     history.close()
 
 
-# ---- messages ----
+def confirm(rooftop: Application, name: str) -> None:
+    """Answer the question before all chats are deleted."""
+    box = rooftop.window.findChild(QMessageBox)
+    assert box is not None
+    assert box.text() == "Delete all 2 chats?"
+    next(one for one in box.buttons() if one.text().replace("&", "") == name).click()
+    box.close()
 
 
-def test_regenerating_makes_a_version_and_the_arrows_choose(
-    start: Callable[[], Application], qtbot: QtBot, host: FakeHost
+def test_deleting_all_is_asked_for_can_be_undone_and_leaves_nothing(
+    start: Callable[[], Application], qtbot: QtBot, chats_path: Path
 ) -> None:
     rooftop = start()
-    ask(rooftop, qtbot, "Hi")
-    host.reply = "Another."
-    button(rooftop.chat.transcript.views[-1], "Write").click()
-    qtbot.waitUntil(lambda: not rooftop.session.busy)
-    assert texts(rooftop) == ["Hi", "Another."]
-    view = rooftop.chat.transcript.views[-1]
-    assert button(view, "Previous").isVisibleTo(view)
-    button(view, "Previous").click()
-    assert texts(rooftop) == ["Hi", "Hello **world**."]
-    ask(rooftop, qtbot, "More")
-    button(view_of(rooftop, "Hello **world**."), "Next").click()
-    assert texts(rooftop) == ["Hi", "Another."]
-    close(rooftop)
-    rooftop = start()
-    qtbot.waitUntil(lambda: texts(rooftop) == ["Hi", "Another."])
-    button(view_of(rooftop, "Another."), "Previous").click()
-    assert texts(rooftop) == ["Hi", "Hello **world**.", "More", "Another."]
-
-
-def test_editing_a_message_makes_a_branch(start: Callable[[], Application], qtbot: QtBot, host: FakeHost) -> None:
-    rooftop = start()
-    ask(rooftop, qtbot, "Hi")
-    ask(rooftop, qtbot, "More")
-    view = view_of(rooftop, "Hi")
-    button(view, "Edit").click()
-    field = view.findChild(QPlainTextEdit)
-    assert field is not None
-    QTest.keyClick(field, Qt.Key.Key_Escape)
-    assert not any(one.isVisible() for one in view.findChildren(QPlainTextEdit))
-    button(view, "Edit").click()
-    field = view.findChildren(QPlainTextEdit)[-1]
-    field.setPlainText("Bye")
-    host.reply = "See you."
-    QTest.keyClick(field, Qt.Key.Key_Return)
-    qtbot.waitUntil(lambda: not rooftop.session.busy)
-    assert texts(rooftop) == ["Bye", "See you."]
-    generate = [request for request in host.requests if isinstance(request, Generate)][-1]
-    assert [message.content for message in generate.messages] == ["Bye"]
-    button(view_of(rooftop, "Bye"), "Previous").click()
-    assert texts(rooftop) == ["Hi", "Hello **world**.", "More", "Hello **world**."]
-
-
-def test_a_stopped_reply_goes_on_in_the_same_message(
-    start: Callable[[], Application], qtbot: QtBot, host: FakeHost
-) -> None:
-    rooftop = start()
-    host.hold_reply, host.reply = True, LONG
-    rooftop.session.submit("Count")
-    qtbot.waitUntil(lambda: rooftop.session.conversation.messages[-1].text != "")
-    rooftop.session.stop()
-    qtbot.waitUntil(lambda: rooftop.client.state is EngineState.READY)
-    begun = rooftop.session.conversation.messages[-1].text
-    host.hold_reply, host.reply = False, "and on."
-    view = rooftop.chat.transcript.views[-1]
-    button(view, "Continue").click()
-    qtbot.waitUntil(lambda: not rooftop.session.busy)
-    assert texts(rooftop) == ["Count", begun + "and on."]
-    request = host.requests[-1]
-    assert isinstance(request, Generate)
-    assert request.continue_reply
-    assert request.messages[-1].content == begun
-    view = rooftop.chat.transcript.views[-1]
-    assert view.markdown is not None
-    assert view.markdown.source == begun + "and on."
-    assert not button(view, "Continue").isVisibleTo(view)
-
-
-def test_deleting_a_message_can_be_undone(start: Callable[[], Application], qtbot: QtBot, path: Path) -> None:
-    rooftop = start()
-    ask(rooftop, qtbot, "Hi")
-    ask(rooftop, qtbot, "More")
-    button(view_of(rooftop, "More"), "Delete").click()
-    assert texts(rooftop) == ["Hi", "Hello **world**."]
-    assert "2 messages deleted" in rooftop.chat.toast.text
-    rooftop.chat.toast.button.click()
-    assert texts(rooftop) == ["Hi", "Hello **world**.", "More", "Hello **world**."]
-    button(view_of(rooftop, "Hi"), "Delete").click()
+    rooftop._desk.ask_delete_all(rooftop.window)
+    assert rooftop.chat.toast.text == "There are no chats to delete."
+    ask(rooftop, qtbot, "quagmire")
+    rooftop.window.new_chat_requested.emit()
+    ask(rooftop, qtbot, "xylophone")
+    rooftop.window.sidebar.delete_all_requested.emit()
+    confirm(rooftop, "Cancel")
+    assert len(rooftop.chats.entries) == 2
+    rooftop.window.sidebar.delete_all_requested.emit()
+    confirm(rooftop, "Delete all")
+    assert rooftop.chats.entries == []
     assert texts(rooftop) == []
-    close(rooftop)
-    connection = sqlite3.connect(path)
-    assert connection.execute("SELECT count(*) FROM messages").fetchone()[0] == 0
-    connection.close()
+    assert rooftop.chat.toast.text == "2 chats deleted"
+    rooftop.chat.toast.button.click()
+    qtbot.waitUntil(lambda: texts(rooftop)[:1] == ["xylophone"])
+    assert {entry.name for entry in rooftop.chats.entries} == {"quagmire", "xylophone"}
+    rooftop.chats.delete_all()
+    rooftop.window.close()
+    left = b"".join(file.read_bytes() for file in chats_path.parent.iterdir())
+    assert b"quagmire" not in left
+    assert b"xylophone" not in left
+    assert start().chats.entries == []
 
 
-def test_nothing_is_changed_while_a_reply_is_written(
-    start: Callable[[], Application], qtbot: QtBot, host: FakeHost
+def test_a_deleted_message_is_gone_from_the_file_when_the_app_is_closed(
+    start: Callable[[], Application], qtbot: QtBot, chats_path: Path
 ) -> None:
     rooftop = start()
-    host.hold_reply, host.reply = True, LONG
-    rooftop.session.submit("Count")
-    qtbot.waitUntil(lambda: rooftop.session.conversation.messages[-1].text != "")
-    view = rooftop.chat.transcript.views[0]
-    assert not button(view, "Delete").isVisibleTo(view)
-    rooftop.session.delete_message(rooftop.session.conversation.messages[0])
-    assert not rooftop.session.edit(rooftop.session.conversation.messages[0], "x")
-    assert len(rooftop.session.conversation.messages) == 2
-    rooftop.session.stop()
-
-
-def test_the_system_prompt_and_the_sampling_come_from_outside(
-    start: Callable[[], Application], qtbot: QtBot, host: FakeHost
-) -> None:
-    rooftop = start()
-    asked: list[str] = []
-
-    def options(chat: object) -> tuple[str, SamplingParams]:
-        asked.append(rooftop.session.conversation.options)
-        return "Be brief.", SamplingParams(max_tokens=7)
-
-    rooftop.session.set_reply_options(options)
-    rooftop.session.conversation.options = '{"preset": "x"}'
     ask(rooftop, qtbot, "Hi")
-    request = [r for r in host.requests if isinstance(r, Generate)][-1]
-    assert (request.messages[0].role, request.messages[0].content) == ("system", "Be brief.")
-    assert request.sampling.max_tokens == 7
-    assert asked == ['{"preset": "x"}']
+    ask(rooftop, qtbot, "xylophone")
+    rooftop.session.delete_message(rooftop.session.conversation.messages[2])
+    rooftop.window.close()
+    assert b"xylophone" not in b"".join(file.read_bytes() for file in chats_path.parent.iterdir())
+
+
+def test_the_last_chat_is_not_opened_where_nobody_wants_it(
+    make_rooftop: Make, qtbot: QtBot, tmp_path: Path, chats_path: Path
+) -> None:
+    history = History(chats_path)
+    chat = make_chat("Secret", "x")
+    save(history, chat)
+    history.set_note(LAST_CHAT, chat.key)
+    history.close()
+    save_settings(Settings(reopen_last_chat=False), tmp_path / "settings.json")
+    rooftop = make_rooftop(history_path=chats_path, settings_path=tmp_path / "settings.json")
+    qtbot.waitUntil(lambda: rooftop.client.state is EngineState.READY)
+    assert len(rooftop.chats.entries) == 1
+    assert texts(rooftop) == []
 
 
 # ---- files ----
@@ -479,9 +372,9 @@ def test_out_and_in_again(start: Callable[[], Application], qtbot: QtBot, tmp_pa
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_home(start: Callable[[], Application], path: Path) -> None:
-    path.parent.mkdir()
-    path.parent.chmod(0o500)
+def test_a_read_only_home(start: Callable[[], Application], chats_path: Path) -> None:
+    chats_path.parent.mkdir()
+    chats_path.parent.chmod(0o500)
     rooftop = start()
     assert "in memory" in rooftop.chat.banners.banners["history"].text
-    path.parent.chmod(0o700)
+    chats_path.parent.chmod(0o700)

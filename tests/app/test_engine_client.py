@@ -5,7 +5,8 @@ import pytest
 from pytestqt.qtbot import QtBot
 
 from app import engine_client
-from app.engine_client import BUSY_POLL_MS, IDLE_POLL_MS, EngineClient, EngineState
+from app.engine_client import EngineClient, EngineState
+from app.event_feed import BUSY_POLL_MS, IDLE_POLL_MS
 from engine.config import EngineConfig, SamplingParams
 from engine.errors import EngineStoppedError
 from engine.messages import Cancel, ChatMessage, ErrorReport, Failed, Generate, Load, Reconfigure

@@ -11,13 +11,13 @@ from app.conversation import BROKE_OFF, Attachment, Conversation, finish_reply
 from app.history import (
     MATCH_END,
     MATCH_START,
-    SCHEMA_VERSION,
     DamagedHistoryError,
     History,
     HistoryError,
     NewerHistoryError,
     entry_of,
 )
+from app.history_schema import SCHEMA_VERSION
 from engine.messages import ErrorReport, Finished, Timings, Usage
 
 FINISHED = Finished("stop", Usage(10, 4, 6), Timings(0.2, 100.0, 20.0))
@@ -121,16 +121,56 @@ def test_deleting_can_be_undone_until_it_is_purged(path: Path) -> None:
     history = History(path)
     one, two = make_chat("One"), make_chat("Two")
     save(history, one, two)
-    history.set_deleted(one.key, deleted=True)
+    history.set_deleted([one.key], deleted=True)
     assert [entry.key for entry in history.entries()] == [two.key]
     assert history.search("one") == []
-    history.set_deleted(one.key, deleted=False)
+    history.set_deleted([one.key], deleted=False)
     assert len(history.entries()) == 2
-    history.set_deleted(two.key, deleted=True)
+    history.set_deleted([two.key], deleted=True)
     assert history.purge() == 1
     assert history.load(two.key) is None
     assert history.search("two") == []
     history.close()
+
+
+def bytes_of(path: Path) -> bytes:
+    """All that the disk holds of a file of chats."""
+    return b"".join(file.read_bytes() for file in path.parent.iterdir())
+
+
+@pytest.mark.parametrize("others", [0, 300])
+def test_nothing_is_left_of_what_was_removed_and_scrubbed(path: Path, others: int) -> None:
+    history = History(path)
+    save(history, *(make_chat(f"Keep {n}", "word " * 200) for n in range(others)))
+    chat = make_chat("quagmire", "xylophone " * 2000, title="jabberwocky")
+    save(history, chat)
+    chat.messages[1].text = "zeppelin"
+    save(history, chat)
+    words = (b"quagmire", b"xylophone", b"jabberwocky", b"zeppelin")
+    assert all(word in bytes_of(path) for word in words)
+    history.set_deleted([chat.key], deleted=True)
+    assert history.purge() == 1
+    assert b"xylophone" in bytes_of(path)
+    history.scrub()
+    assert not any(word in bytes_of(path) for word in words)
+    assert len(history.entries()) == others
+    assert len(history.search("keep")) == min(others, 200)
+    history.close()
+
+
+def test_scrubbing_also_takes_what_was_removed_before_the_file_was_kept_clean(path: Path) -> None:
+    history = History(path)
+    history._connection.execute("PRAGMA secure_delete = OFF")
+    chat = make_chat("quagmire", "xylophone " * 20_000)
+    save(history, chat)
+    history.remove(chat.key)
+    history.close()
+    assert b"xylophone" in bytes_of(path)
+    history = History(path)
+    history.scrub()
+    history.close()
+    assert b"xylophone" not in bytes_of(path)
+    assert path.stat().st_size < 200_000
 
 
 @pytest.mark.parametrize(

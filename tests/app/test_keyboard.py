@@ -94,7 +94,7 @@ def test_a_session_by_keyboard_alone(active: Application, qtbot: QtBot, host: Fa
     press("PgDown")
     panel = active.window.panel
     assert panel is not None
-    toggle = active.window.panel_action.shortcut().toString()
+    toggle = active.window.menus.panel.shortcut().toString()
     press(toggle)
     assert not panel.isVisible()
     press(toggle)

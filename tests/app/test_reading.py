@@ -14,9 +14,10 @@ from pytestqt.qtbot import QtBot
 
 from app.application import Application
 from app.conversation import Attachment, Message
-from app.widgets.attachment_chips import TextDialog
-from app.widgets.message_view import MAX_BUBBLE_CHARS, MAX_SHOWN_CHARS, MessageView
+from app.widgets.attachment_chips import AttachmentChips, TextDialog
+from app.widgets.message_view import MAX_SHOWN_CHARS, MessageView
 from app.widgets.thoughts_view import ThoughtsView
+from app.widgets.user_bubble import MAX_BUBBLE_CHARS, ShowAllButton
 from engine.messages import CountTokens, ErrorReport, Failed, Generate, LeftOut
 from tests.app.fake_host import FakeHost
 
@@ -166,10 +167,10 @@ def test_files_are_attached_sent_and_shown(rooftop: Application, qtbot: QtBot, h
     assert composer.attachments == ()
     assert composer.chips.isHidden()
     assert generated(host).messages[-1].content == "File: notes.txt\n```\nremember the milk\n```\n\nWhat?"
-    user = rooftop.chat.transcript.views[-2]
-    assert user._chips is not None
-    assert user._chips.texts == ["notes.txt"]
-    user._chips._chips[0]._open.click()
+    chips = rooftop.chat.transcript.views[-2].findChild(AttachmentChips)
+    assert chips is not None
+    assert chips.texts == ["notes.txt"]
+    chips._chips[0]._open.click()
     dialog = rooftop.window.findChild(TextDialog)
     assert dialog is not None
     shown = dialog.findChild(QPlainTextEdit)
@@ -329,7 +330,7 @@ def test_ten_megabytes_in_one_line_are_laid_out_in_part(qtbot: QtBot, rooftop: A
     qtbot.waitUntil(lambda: view.built)
     shown = sum(len(block.toPlainText()) for block in view._marked_blocks())
     assert shown <= max(MAX_SHOWN_CHARS, MAX_BUBBLE_CHARS) + 1000  # and the breaks between pieces
-    more = view._more
+    more = view.findChild(ShowAllButton)
     assert more is not None
     qtbot.waitUntil(more.isVisible)
     more.click()

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from engine import Engine, EngineConfig, SamplingParams
 from engine.bench.guide_gguf import guide_file
 from engine.checkpoint.catalog import guide_path
-from engine.config import MAX_SCHEMA_CHARS
 from engine.constraint import Constraint, Vocabulary, check_constraint
 from engine.errors import ConfigurationError, UnsupportedModelError
 from engine.messages import Finished, Token
+from engine.setting_limits import MAX_SCHEMA_CHARS
 from engine.tokenizer import ChatTokenizer
 from tests.gguf_vocabularies import NORMAL, UNKNOWN, vocabulary, write_vocabulary
 

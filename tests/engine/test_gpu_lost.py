@@ -17,6 +17,7 @@ from engine.devices import SimulatedDevice
 from engine.errors import ConfigurationError, GpuLostError
 from engine.hardware import GpuProfile, HardwareProfile, list_gpus, probe_hardware
 from engine.messages import ChatMessage, Event, Failed, Generate, Load, Ready, Shutdown, Token
+from engine.prompts import PromptReader
 from engine.worker import EngineWorker
 from tests.checkpoints import write_mixtral
 
@@ -74,7 +75,8 @@ def test_a_load_that_meets_a_broken_gpu_says_so(model: str, monkeypatch: pytest.
 def test_the_worker_reports_it_and_loads_again(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     worker = EngineWorker(events.put, Engine.load)
-    monkeypatch.setattr(Engine, "_tokenised", lambda *_, **__: (Fitted(PROMPT), None))
+    monkeypatch.setattr(PromptReader, "read", lambda *_, **__: Fitted(PROMPT))
+    monkeypatch.setattr(PromptReader, "tokenizer_of", lambda *_: None)
     worker.start()
 
     def until(*kinds: type) -> list[Event]:

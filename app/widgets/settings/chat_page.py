@@ -1,4 +1,4 @@
-"""Chat: what sends a message, and what happens when the context is full."""
+"""Chat: what sends a message, what happens when the context is full, and which chat is shown at start."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from PySide6.QtWidgets import QComboBox
 
 from app.language import tr
+from app.widgets.form_parts import CheckBox
 from app.widgets.settings.page import SettingsPage, choose, fill_choices, in_a_row
 
 if TYPE_CHECKING:
@@ -35,14 +36,18 @@ class ChatPage(SettingsPage):
         )
         fill_choices(self.overflow, policies, tr("When a chat outgrows the context"))
         self._add_row(tr("&Full context"), self.overflow, in_a_row(self.overflow))
+        self.reopen = CheckBox(tr("&Open the last chat at start"))
+        self._add_row(tr("Start"), self.reopen, self.reopen)
         self._finish()
         for field in (self.send_key, self.overflow):
             field.currentIndexChanged.connect(self.edited)
+        self.reopen.toggled.connect(self.edited)
 
     def show_settings(self, settings: Settings) -> None:
         """Fill the fields."""
         choose(self.send_key, settings.send_key)
         choose(self.overflow, settings.overflow)
+        self.reopen.setChecked(settings.reopen_last_chat)
 
     def merge(self, settings: Settings) -> Settings:
         """The settings with these fields."""
@@ -50,4 +55,5 @@ class ChatPage(SettingsPage):
             settings,
             send_key=cast("SendKey", self.send_key.currentData()),
             overflow=cast("Overflow", self.overflow.currentData()),
+            reopen_last_chat=self.reopen.isChecked(),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QUrl
+from PySide6.QtCore import QUrl, Signal
 from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QLabel, QPushButton
 
@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 
 class PrivacyPage(SettingsPage):
-    """What is stored, and where."""
+    """What is stored, and where.
+
+    Signals:
+        delete_chats_requested(): The user wants all chats gone; nothing has been asked yet.
+    """
+
+    delete_chats_requested = Signal()
 
     def __init__(self) -> None:
         super().__init__(tr("Privacy"))
@@ -39,6 +45,9 @@ class PrivacyPage(SettingsPage):
             path = DimLabel(str(place.folder))
             self._add_row(place.what, button, DimLabel(place.why), path, in_a_row(button))
             self.buttons.append(button)
+        self.delete_chats = QPushButton(tr("&Delete all chats…"))
+        self.delete_chats.clicked.connect(self.delete_chats_requested)
+        self._add_row(tr("All chats"), self.delete_chats, in_a_row(self.delete_chats))
         self._finish()
 
 

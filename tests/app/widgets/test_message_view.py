@@ -5,7 +5,8 @@ from pytestqt.qtbot import QtBot
 
 from app.conversation import Message
 from app.theme import ThemeManager
-from app.widgets.message_view import MessageView, status_text
+from app.widgets.message_footer import status_text
+from app.widgets.message_view import MessageView
 from app.widgets.text_block import TextBlock
 from engine.messages import ErrorReport, Timings, Usage
 

@@ -69,9 +69,9 @@ def test_the_keyboard_is_enough(sidebar: Sidebar, rooftop: Application) -> None:
     assert names(sidebar) == ["Apples and pears", "Cars"]
     action(rooftop, "Ctrl+N").trigger()
     assert rooftop.session.conversation.messages == []
-    rooftop.window.undo_delete_action.trigger()
+    rooftop.window.menus.undo_delete.trigger()
     assert names(sidebar) == ["Apples and pears", "Bears", "Cars"]
-    assert not rooftop.window.undo_delete_action.isEnabled()
+    assert not rooftop.window.menus.undo_delete.isEnabled()
     action(rooftop, "Ctrl+PgDown").trigger()
     assert rooftop.session.conversation.shown_title == "Cars"
     action(rooftop, "Ctrl+PgUp").trigger()

@@ -288,6 +288,7 @@ def test_every_setting_of_the_dialog_is_shown_handed_out_and_reset(qtbot: QtBot)
     settings = Settings(
         vram_reserve_bytes=3 * GIB, adaptive=False, gpu_index=7, policy="gpu_stream", isa="avx2",
         send_key="ctrl_enter", overflow="drop_middle", language="de", tray=True, zoom=1.25, theme="dark",
+        reopen_last_chat=False,
     )  # fmt: skip
     dialog = open_dialog(qtbot, settings, make_ready("mixtral", "cuda"))
     assert dialog.pending == settings

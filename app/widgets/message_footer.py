@@ -1,0 +1,85 @@
+"""The small line below a reply: how it stands or ended, its numbers, and its buttons."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QWidget
+
+from app.conversation import BROKE_OFF
+from app.language import tr
+from app.theme import SPACE_XS
+from app.thoughts import split_thoughts
+from app.units import rate_text, seconds_text
+
+if TYPE_CHECKING:
+    from app.conversation import Message
+    from app.widgets.message_actions import MessageActions
+    from engine.messages import ErrorReport
+
+
+class MessageFooter(QWidget):
+    """Shows the line beside the buttons."""
+
+    def __init__(self, parent: QWidget, actions: MessageActions) -> None:
+        super().__init__(parent)
+        self._label = QLabel()
+        self._label.setObjectName("dim")
+        self._label.setTextFormat(Qt.TextFormat.PlainText)
+        self._label.setWordWrap(True)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(SPACE_XS)
+        layout.addWidget(self._label, 1)
+        layout.addWidget(actions)
+
+    def show_message(self, message: Message, progress: str) -> None:
+        """Say how the reply stands."""
+        self._label.setText(progress or status_text(message))
+        self._label.setProperty("tone", "error" if message.state == "failed" else "")
+        self._label.style().unpolish(self._label)
+        self._label.style().polish(self._label)
+
+
+def status_text(message: Message) -> str:
+    """The line below a reply: how it ended, and its numbers."""
+    if message.state == "partial":
+        if split_thoughts(message.text).thinking:
+            return ""
+        return "Writing…" if message.text else "Thinking…"
+    if message.state == "failed" and message.error is not None:
+        return _error_text(message.error)
+    return "  ·  ".join([*_ending(message), *_numbers(message)])
+
+
+def _ending(message: Message) -> list[str]:
+    """How a reply ended, and what it was written without."""
+    parts = []
+    if message.state == "stopped":
+        parts.append("Stopped")
+    elif message.reason == "length":
+        parts.append("Reached the reply limit")
+    elif message.reason == "context":
+        parts.append("The context is full: start a new chat with Ctrl+N")
+    if message.left_out:
+        parts.append(tr("Written without %n older messages, which no longer fit", message.left_out))
+    return parts
+
+
+def _numbers(message: Message) -> list[str]:
+    """The speed of a reply."""
+    parts = []
+    if message.timings is not None and message.usage is not None and message.usage.completion_tokens > 0:
+        if message.timings.decode_tokens_per_s > 0:
+            parts.append(rate_text(message.timings.decode_tokens_per_s))
+        parts.append(f"first token after {seconds_text(message.timings.ttft_s)}")
+        if message.usage.cached_tokens:
+            parts.append(f"{message.usage.cached_tokens:,} prompt tokens cached")
+    return parts
+
+
+def _error_text(error: ErrorReport) -> str:
+    if error.code == "engine-stopped":
+        return "Broke off: the engine stopped"
+    return tr("Broke off: Rooftop was closed") if error.code == BROKE_OFF else f"{error.message} {error.remedy}"

@@ -1,0 +1,130 @@
+"""Placement and cost as data: what an expert costs on this machine, and the plan that is made of it.
+
+Frozen, picklable and free of torch, for they cross the queue inside of `engine.messages`. `engine.experts` makes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.config import DeviceName, KvPrecision, ModelConfig
+from engine.hardware import HardwareProfile
+
+TORCH_KERNELS = "torch"  # `PlanningInputs.kernels` without a library of our own
+
+
+@dataclass(frozen=True, slots=True)
+class CostCurve:
+    """Predicted seconds for s units of work: max(floor_s, s * per_unit_s) + overhead_s.
+
+    Attributes:
+        floor_s: Time that moving the bytes takes, however few the units.
+        per_unit_s: Time that one more token (or byte) takes.
+        overhead_s: Fixed time of one call.
+        fit_error: Median relative error against the measurements, 0.1 = 10 %.
+    """
+
+    floor_s: float
+    per_unit_s: float
+    overhead_s: float
+    fit_error: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CostModel:
+    """What one expert costs on each side of this machine, for one model shape.
+
+    Attributes:
+        cpu_expert: Expert on the CPU, units are tokens; what a call of several takes besides is `cpu_call_s`.
+        gpu_expert: Expert on the GPU, units are tokens; None without a GPU.
+        weight_copy: One expert's weights from RAM to VRAM, units are experts; None without a GPU.
+        activation_copy: Activations there and back, units are tokens; None without a GPU.
+        dense_layer_s: One decode layer around its experts, with its share of embedding and lm_head.
+        cpu_correction: Measured / predicted on the CPU, learnt while running.
+        gpu_correction: The same for the GPU side.
+        source: Where the numbers come from, e.g. "measured", "cached", "assumed".
+        dense_tokens: One layer of a prompt around its experts, units are tokens; None where nobody measured it.
+        attention_pair_s: What each pair of a query and an earlier key adds to that, per layer.
+        cpu_call_s: What the call adds that runs all experts of a layer on the CPU; 0 where a whole token is one call.
+    """
+
+    cpu_expert: CostCurve
+    gpu_expert: CostCurve | None
+    weight_copy: CostCurve | None
+    activation_copy: CostCurve | None
+    dense_layer_s: float
+    cpu_correction: float = 1.0
+    gpu_correction: float = 1.0
+    source: str = "assumed"
+    dense_tokens: CostCurve | None = None
+    attention_pair_s: float = 0.0
+    cpu_call_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementPlan:
+    """What goes where, before anything is loaded.
+
+    Attributes:
+        fits: Whether the model can be loaded with these settings.
+        device: "cuda", "cpu" or "simulated".
+        resident_by_layer: For each layer the experts that live in VRAM, ascending.
+        vram_bytes: Term -> bytes: dense, kv, workspace, experts, staging, margin, total; empty without a GPU.
+        host_bytes: Term -> bytes: experts, and on the CPU device dense, kv, workspace too; total. Experts that are kept
+            on disk are the term experts_on_disk instead, which the total leaves out. Beside a GPU that needs it,
+            experts_pinned is the part of them that is page-locked, which the total leaves out too.
+        vram_budget_bytes: What the plan was allowed to use, 0 without a GPU.
+        context_tokens: Tokens that the KV cache holds.
+        predicted_decode_tokens_per_s: By the cost model.
+        predicted_prefill_tokens_per_s: By the cost model, at a 512-token prompt.
+        predicted_hit_rate: Share of expert visits that find their expert in VRAM.
+        reasons: Sentences: why it fits or not, and what decided the numbers.
+        remedy: What to change when it does not fit, else "".
+        needed_bytes: What a plan that does not fit would need, else 0.
+        available_bytes: What there was for it, else 0.
+        kv_precision: What the KV cache holds, as in `EngineConfig`.
+        prefill_chunk_tokens: Prompt tokens per forward pass, which the workspace is for.
+    """
+
+    fits: bool
+    device: DeviceName
+    resident_by_layer: tuple[tuple[int, ...], ...]
+    vram_bytes: dict[str, int]
+    host_bytes: dict[str, int]
+    vram_budget_bytes: int
+    context_tokens: int
+    predicted_decode_tokens_per_s: float
+    predicted_prefill_tokens_per_s: float
+    predicted_hit_rate: float
+    reasons: tuple[str, ...]
+    remedy: str = ""
+    needed_bytes: int = 0
+    available_bytes: int = 0
+    kv_precision: KvPrecision = "auto"
+    prefill_chunk_tokens: int = 512
+
+    @property
+    def resident_experts(self) -> int:
+        """How many experts live in VRAM."""
+        return sum(len(layer) for layer in self.resident_by_layer)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanningInputs:
+    """All that `engine.experts.placement.make_plan` needs besides an `EngineConfig`; lets the window preview a budget.
+
+    Attributes:
+        model: The model's shape.
+        hardware: The machine.
+        costs: What an expert costs here.
+        popularity: Per layer and expert, the share of the layer's visits (rows sum to 1).
+        kernels: What computes on the CPU: "torch", or the instructions that our own library uses, e.g. "avx2".
+        gpu_note: A sentence: why the GPU is not used, or not as well as it could be; "" where there is nothing to say.
+    """
+
+    model: ModelConfig
+    hardware: HardwareProfile
+    costs: CostModel
+    popularity: tuple[tuple[float, ...], ...]
+    kernels: str = TORCH_KERNELS
+    gpu_note: str = ""
