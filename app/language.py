@@ -10,8 +10,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from engine.sentences import Number, Sentence
+
 if TYPE_CHECKING:
     from PySide6.QtCore import QCoreApplication, QLocale
+
+    from engine.errors import RooftopError
+    from engine.messages import ErrorReport
+    from engine.sentences import Value
 
 Language = Literal["system", "en", "de"]
 
@@ -31,6 +37,32 @@ def tr(text: str, count: int = -1) -> str:
     if qt is None:
         return text.replace("%n", str(count))
     return str(qt.QCoreApplication.translate(CONTEXT, text, None, count))
+
+
+def translated(text: str) -> str:
+    """What the engine says, in the language in force; any text that is no `Sentence` is itself."""
+    qt = sys.modules.get("PySide6.QtCore")
+    if qt is None or not isinstance(text, Sentence):
+        return str(text)
+    words = str(qt.QCoreApplication.translate(CONTEXT, text.template, None, text.amount)) if text.template else ""
+    return words.format(**{name: _value_text(value) for name, value in text.values})
+
+
+def error_text(error: RooftopError | ErrorReport) -> str:
+    """What is wrong and what to do about it, on one line in the language in force."""
+    return f"{translated(error.message)} {translated(error.remedy)}".replace("\n", " ").strip()
+
+
+def _value_text(value: Value) -> str:
+    """A value of a sentence, as the language writes it."""
+    from PySide6.QtCore import QLocale
+
+    if isinstance(value, Sentence):
+        return translated(value)
+    locale = QLocale()
+    if isinstance(value, Number):
+        return value.translate({ord("."): locale.decimalPoint(), ord(","): locale.groupSeparator()})
+    return locale.toString(value) if isinstance(value, int) else value
 
 
 def language_for(choice: Language, preferred: list[str]) -> str:

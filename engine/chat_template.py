@@ -17,6 +17,7 @@ from typing import Any
 from jinja2.exceptions import TemplateError
 
 from engine.errors import CheckpointError, ConfigurationError
+from engine.sentences import Number, say
 from engine.template_sandbox import BoundedEnvironment, RefusedError, weight_of
 
 MAX_TEMPLATE_CHARS = 256 << 10
@@ -56,7 +57,9 @@ class ChatTemplate:
     def __init__(self, source: str, variables: Mapping[str, str]) -> None:
         """See the class."""
         if len(source) > MAX_TEMPLATE_CHARS:
-            raise _broken(f"it has {len(source)} characters, and {MAX_TEMPLATE_CHARS} is the limit")
+            raise _broken(
+                say("it has {number} characters, and {most} is the limit", number=len(source), most=MAX_TEMPLATE_CHARS)
+            )
         self._environment = BoundedEnvironment()
         self._variables = dict(variables)
         try:
@@ -86,11 +89,11 @@ class ChatTemplate:
             with _deadline(DEADLINE_S):
                 return self._environment.concat(self._run(values))
         except _OutOfTimeError:
-            raise _broken(f"it runs longer than {DEADLINE_S:g} s") from None
+            raise _broken(say("it runs longer than {number} s", number=Number(f"{DEADLINE_S:g}"))) from None
         except RefusedError as error:
             raise ConfigurationError(
-                f"The model's chat template refuses this conversation: {_one_line(error)}.",
-                "Change the messages; roles must usually alternate between user and assistant.",
+                say("The model's chat template refuses this conversation: {error}.", error=_one_line(error)),
+                say("Change the messages; roles must usually alternate between user and assistant."),
             ) from error
         except _TEMPLATE_FAILURES as error:
             raise _broken(_one_line(error)) from error
@@ -129,8 +132,8 @@ def _renders(frame: FrameType) -> bool:
 
 def _broken(reason: str) -> CheckpointError:
     return CheckpointError(
-        f"The model's chat template cannot be used: {reason}.",
-        "Download the model again, or use one with a sound chat template.",
+        say("The model's chat template cannot be used: {reason}.", reason=reason),
+        say("Download the model again, or use one with a sound chat template."),
     )
 
 

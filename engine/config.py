@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 from engine.errors import ConfigurationError
 from engine.quant.formats import FORMATS
+from engine.sentences import say
 from engine.setting_limits import between, check_length, check_schema, check_stop, one_of
 
 DeviceName = Literal["auto", "cuda", "cpu", "simulated"]
@@ -365,11 +366,11 @@ class SamplingParams:
         if self.seed is not None:
             between("seed", self.seed, -(1 << 63), (1 << 64) - 1)
             if not isinstance(self.seed, int):
-                raise ConfigurationError(f"seed is {self.seed!r}.", "Choose a whole number.")
+                raise ConfigurationError(say("seed is {seed}.", seed=repr(self.seed)), say("Choose a whole number."))
         check_stop(self.stop)
         if self.json_schema is not None and self.grammar is not None:
-            raise ConfigurationError("There are a JSON schema and a grammar.", "Give one of them.")
+            raise ConfigurationError(say("There are a JSON schema and a grammar."), say("Give one of them."))
         if self.json_schema is not None:
             check_schema(self.json_schema)
         if self.grammar is not None:
-            check_length("grammar", self.grammar)
+            check_length(say("grammar"), self.grammar)

@@ -15,6 +15,7 @@ import torch
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from engine.errors import ConfigurationError, UnsupportedModelError
+from engine.sentences import say
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 # Between two parts of the JSON: a space or a new, indented line; small models lose themselves in more.
 WHITE_SPACE = r" |\n {0,24}"
-_REMEDY = "Simplify the schema, or leave the part out that is named."
 _MAX_REASON_CHARS = 160
 
 
@@ -60,8 +60,8 @@ class Vocabulary:
             self.tokens = LLTokenizer(tokenizer.as_json(), n_vocab=max(self.size, ends[-1] + 1), eos_token=ends)
         except ValueError as error:
             raise UnsupportedModelError(
-                f"Replies of this model cannot be bound to a schema: {_one_line(str(error))}.",
-                "Leave the schema out, or choose another model.",
+                say("Replies of this model cannot be bound to a schema: {error}.", error=_one_line(str(error))),
+                say("Leave the schema out, or choose another model."),
             ) from error
 
 
@@ -102,10 +102,12 @@ class Constraint:
             allowed = np.unpackbits(bits, bitorder="little")[: self._vocabulary.size].view(np.bool_)
             if allowed.any():
                 return torch.from_numpy(allowed)
+        reason = _one_line(self._matcher.get_error()) if self._matcher.is_error() else ""
         raise ConfigurationError(
-            "The reply cannot be continued as its schema asks"
-            f"{': ' if self._matcher.is_error() else ''}{_one_line(self._matcher.get_error())}.",
-            "Simplify the schema.",
+            say("The reply cannot be continued as its schema asks: {reason}.", reason=reason)
+            if reason
+            else say("The reply cannot be continued as its schema asks."),
+            say("Simplify the schema."),
         )
 
     def resume(self, text: str) -> None:
@@ -119,7 +121,8 @@ class Constraint:
         """
         if not self._matcher.consume_tokens(self._vocabulary.tokens.tokenize_str(text)):
             raise ConfigurationError(
-                "The reply so far does not follow the schema, so it cannot go on by it.", "Write the reply anew."
+                say("The reply so far does not follow the schema, so it cannot go on by it."),
+                say("Write the reply anew."),
             )
 
     def take(self, token: int) -> None:
@@ -147,8 +150,11 @@ def _limits() -> LLParserLimits:
 
 
 def _refused(sampling: SamplingParams, reason: str) -> ConfigurationError:
-    name = "JSON schema" if sampling.json_schema is not None else "grammar"
-    return ConfigurationError(f"The {name} cannot be used: {_one_line(reason)}.", _REMEDY.replace("schema", name))
+    name = say("JSON schema") if sampling.json_schema is not None else say("grammar")
+    return ConfigurationError(
+        say("The {name} cannot be used: {reason}.", name=name, reason=_one_line(reason)),
+        say("Simplify the {name}, or leave the part out that is named.", name=name),
+    )
 
 
 def _one_line(reason: str) -> str:

@@ -52,6 +52,7 @@ from engine.model.weights import TORCH_DTYPES
 from engine.planning import keep_costs, keep_popularity, kept_costs, kept_popularity, planned_kernels
 from engine.prompts import Prompt, PromptReader, as_message
 from engine.reply import Reply
+from engine.sentences import say
 from engine.tokenizer import ChatTokenizer
 from engine.vram_watch import OtherPrograms, Reader
 
@@ -169,7 +170,8 @@ class Engine:
         changed = [name for name in DEVICE_FIELDS if getattr(config, name) != getattr(self._config, name)]
         if changed:
             raise ConfigurationError(
-                f"{', '.join(changed)} cannot change while the model is loaded.", "Load the model again."
+                say("{names} cannot change while the model is loaded.", names=", ".join(changed)),
+                say("Load the model again."),
             )
         self._hardware = self._hardware_without_us()
         plan = self._plan(config, self._loaded.record.costs)
@@ -315,7 +317,7 @@ class Engine:
             return
         reason = why_unusable(gpu)
         if reason and config.device == "cuda":
-            raise ConfigurationError(reason, "Install or update the NVIDIA driver, or choose the CPU.")
+            raise ConfigurationError(reason, say("Install or update the NVIDIA driver, or choose the CPU."))
         if reason:
             self._hardware, self._gpu_note = dataclasses.replace(self._hardware, gpu=None), reason
 

@@ -16,6 +16,7 @@ from tokenizers.pre_tokenizers import ByteLevel, PreTokenizer, Sequence, Split
 
 from engine.checkpoint.untrusted import quote
 from engine.errors import UnsupportedModelError
+from engine.sentences import say
 
 _CONTRACTIONS = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
 _SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -143,7 +144,7 @@ def find_word_split(name: str) -> WordSplit:
     split = WORD_SPLITS.get(name)
     if split is None:
         raise UnsupportedModelError(
-            f"The GGUF file's pre-tokenizer {quote(name)} is not supported.",
-            "Choose the safetensors version of the model, which brings its own tokenizer.json.",
+            say("The GGUF file's pre-tokenizer {name} is not supported.", name=quote(name)),
+            say("Choose the safetensors version of the model, which brings its own tokenizer.json."),
         )
     return split

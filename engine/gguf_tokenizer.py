@@ -36,6 +36,7 @@ from engine.gguf_vocabulary import (
     read_texts,
     read_vocabulary,
 )
+from engine.sentences import say
 
 CHAT_TEMPLATE = "tokenizer.chat_template"
 SPACE = "\u2581"  # what stands for a space inside pieces
@@ -81,11 +82,13 @@ def tokenizer_from_metadata(metadata: Mapping[str, Any]) -> GgufTokenizer:
     elif kind == "gpt2":
         vocabulary, tokenizer, add_bos = _byte_pairs(metadata)
     elif kind is None:
-        raise CheckpointError("The GGUF file has no tokenizer.", "Choose a GGUF file that holds a whole model.")
+        raise CheckpointError(
+            say("The GGUF file has no tokenizer."), say("Choose a GGUF file that holds a whole model.")
+        )
     else:
         raise UnsupportedModelError(
-            f"The GGUF file's tokenizer is of the kind {quote(kind)}, which is not supported.",
-            "Choose the safetensors version of the model, which brings its own tokenizer.json.",
+            say("The GGUF file's tokenizer is of the kind {kind}, which is not supported.", kind=quote(kind)),
+            say("Choose the safetensors version of the model, which brings its own tokenizer.json."),
         )
     _add_special_tokens(tokenizer, vocabulary, metadata.get("general.name"))
     roles = vocabulary.roles
@@ -131,7 +134,7 @@ def _with_single_bytes(ids: Mapping[str, int]) -> dict[str, int]:
 def _merges_by_score(tokens: list[str], scores: list[float], ids: Mapping[str, int]) -> list[tuple[str, str]]:
     """Every way to put a piece together from two others, the highest score first."""
     if sum(len(piece) ** 2 for piece in tokens) > MAX_CUT_CHARS:
-        raise damaged(TOKENS, "has too many long pieces")
+        raise damaged(TOKENS, say("has too many long pieces"))
     order = sorted(range(len(scores)), key=lambda index: (-scores[index], index))
     merges: list[tuple[str, str]] = []
     for index in order:
@@ -141,7 +144,7 @@ def _merges_by_score(tokens: list[str], scores: list[float], ids: Mapping[str, i
             if left in ids and (right := piece[cut:]) in ids:
                 merges.append((left, right))
         if len(merges) > MAX_MERGES:
-            raise damaged(SCORES, f"stands for over {MAX_MERGES} merges")
+            raise damaged(SCORES, say("stands for over {most} merges", most=MAX_MERGES))
     return merges
 
 
@@ -149,7 +152,7 @@ def _byte_pairs(metadata: Mapping[str, Any]) -> tuple[Vocabulary, Tokenizer, boo
     """Byte-level pairs; whether a start token is the default."""
     name = metadata.get("tokenizer.ggml.pre", DEFAULT)
     if not isinstance(name, str):
-        raise damaged("tokenizer.ggml.pre", "is no text")
+        raise damaged("tokenizer.ggml.pre", say("is no text"))
     words = find_word_split(name or DEFAULT)
     vocabulary = read_vocabulary(metadata, {})
     model = models.BPE(
@@ -168,7 +171,7 @@ def _read_merges(metadata: Mapping[str, Any], ids: Mapping[str, int]) -> list[tu
         cut = line.find(" ", 1)
         left, right = line[:cut], line[cut + 1 :]
         if cut < 0 or left not in ids or right not in ids or left + right not in ids:
-            raise damaged(MERGES, f"has {quote(line)}, which does not make a token out of two others")
+            raise damaged(MERGES, say("has {line}, which does not make a token out of two others", line=quote(line)))
         merges[left, right] = None
     return list(merges)
 
@@ -193,5 +196,5 @@ def _read_template(metadata: Mapping[str, Any]) -> str | None:
     """The file's chat template."""
     template = metadata.get(CHAT_TEMPLATE)
     if template is not None and not isinstance(template, str):
-        raise damaged(CHAT_TEMPLATE, "is no text")
+        raise damaged(CHAT_TEMPLATE, say("is no text"))
     return template or None

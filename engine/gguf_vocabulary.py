@@ -14,6 +14,7 @@ from typing import Any
 
 from engine.checkpoint.untrusted import DOWNLOAD_AGAIN, quote
 from engine.errors import CheckpointError
+from engine.sentences import say
 
 MODEL, TOKENS, TYPES, SCORES, MERGES = (
     f"tokenizer.ggml.{name}" for name in ("model", "tokens", "token_type", "scores", "merges")
@@ -95,11 +96,11 @@ def read_vocabulary(metadata: Mapping[str, Any], default_roles: Mapping[str, int
     """
     tokens = [token or f"[EMPTY_{index}]" for index, token in enumerate(read_texts(metadata, TOKENS, MAX_TOKENS))]
     if not tokens:
-        raise damaged(TOKENS, "is empty")
+        raise damaged(TOKENS, say("is empty"))
     ids = {token: index for index, token in enumerate(tokens)}
     if len(ids) != len(tokens):
         repeated = next(token for index, token in enumerate(tokens) if ids[token] != index)
-        raise damaged(TOKENS, f"has the token {quote(repeated)} twice")
+        raise damaged(TOKENS, say("has the token {repeated} twice", repeated=quote(repeated)))
     types = _read_types(metadata, len(tokens))
     roles = {role: index for role, index in default_roles.items() if index < len(tokens)}
     roles.update(_read_roles(metadata, len(tokens)))
@@ -107,7 +108,14 @@ def read_vocabulary(metadata: Mapping[str, Any], default_roles: Mapping[str, int
     vocabulary = Vocabulary(tokens, ids, types, roles, eos_ids)
     special_chars = sum(len(tokens[index]) for index in vocabulary.special_ids())
     if special_chars > MAX_SPECIAL_CHARS:
-        raise damaged(TYPES, f"marks {special_chars} characters as special, over the limit of {MAX_SPECIAL_CHARS}")
+        raise damaged(
+            TYPES,
+            say(
+                "marks {number} characters as special, over the limit of {most}",
+                number=special_chars,
+                most=MAX_SPECIAL_CHARS,
+            ),
+        )
     return vocabulary
 
 
@@ -119,15 +127,29 @@ def read_texts(metadata: Mapping[str, Any], key: str, most: int) -> list[str]:
     """
     values = metadata.get(key)
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise damaged(key, "is missing" if values is None else "is no array of texts")
+        raise damaged(key, say("is missing") if values is None else say("is no array of texts"))
     if len(values) > most:
-        raise damaged(key, f"has {len(values)} entries, over the limit of {most}")
+        raise damaged(key, say("has {number} entries, over the limit of {most}", number=len(values), most=most))
     longest = max(map(len, values), default=0)
     if longest > MAX_TOKEN_CHARS:
-        raise damaged(key, f"has an entry of {longest} characters, over the limit of {MAX_TOKEN_CHARS}")
+        raise damaged(
+            key,
+            say(
+                "has an entry of {number} characters, over the limit of {most}",
+                number=longest,
+                most=MAX_TOKEN_CHARS,
+            ),
+        )
     total = sum(map(len, values))
     if total > MAX_VOCABULARY_CHARS:
-        raise damaged(key, f"has {total} characters, over the limit of {MAX_VOCABULARY_CHARS}")
+        raise damaged(
+            key,
+            say(
+                "has {number} characters, over the limit of {most}",
+                number=total,
+                most=MAX_VOCABULARY_CHARS,
+            ),
+        )
     return values
 
 
@@ -142,7 +164,7 @@ def read_scores(metadata: Mapping[str, Any], count: int) -> list[float]:
         return [0.0] * count
     scores = [float(value) for value in values]
     if any(map(math.isnan, scores)):
-        raise damaged(SCORES, "has a score that is not a number")
+        raise damaged(SCORES, say("has a score that is not a number"))
     return scores
 
 
@@ -155,13 +177,13 @@ def read_flag(metadata: Mapping[str, Any], name: str, *, default: bool) -> bool:
     key = f"tokenizer.ggml.{name}"
     value = metadata.get(key, default)
     if not isinstance(value, bool):
-        raise damaged(key, f"is {quote(value)}, neither true nor false")
+        raise damaged(key, say("is {value}, neither true nor false", value=quote(value)))
     return value
 
 
 def damaged(key: str, what: str) -> CheckpointError:
     """The error for a key whose value cannot be used."""
-    return CheckpointError(f"{key} in the GGUF file {what}.", DOWNLOAD_AGAIN)
+    return CheckpointError(say("{key} in the GGUF file {what}.", key=key, what=what), DOWNLOAD_AGAIN)
 
 
 def _numbers(metadata: Mapping[str, Any], key: str, count: int) -> Sequence[int | float] | None:
@@ -171,9 +193,9 @@ def _numbers(metadata: Mapping[str, Any], key: str, count: int) -> Sequence[int 
         return None
     values = values.tolist() if hasattr(values, "tolist") else values
     if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
-        raise damaged(key, "is no array of numbers")
+        raise damaged(key, say("is no array of numbers"))
     if len(values) != count:
-        raise damaged(key, f"has {len(values)} entries for {count} tokens")
+        raise damaged(key, say("has {number} entries for {count} tokens", number=len(values), count=count))
     return values
 
 
@@ -195,7 +217,9 @@ def _read_roles(metadata: Mapping[str, Any], count: int) -> dict[str, int]:
         if type(value) is int and 0 <= value < count:
             roles[role] = value
         elif value is not None and role in _STRICT_ROLES:
-            raise damaged(key, f"is {quote(value)}, not the id of one of its {count} tokens")
+            raise damaged(
+                key, say("is {value}, not the id of one of its {count} tokens", value=quote(value), count=count)
+            )
     return roles
 
 

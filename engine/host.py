@@ -27,6 +27,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO, cast
 from engine.errors import EngineStoppedError
 from engine.messages import Cancel, CountTokens, ErrorReport, Event, Failed, Request, Shutdown, Snapshot
 from engine.pipe import BrokenFrameError, read_message, write_message
+from engine.sentences import Sentence, join, say
 
 if TYPE_CHECKING:
     from engine.worker import EngineWorker
@@ -77,7 +78,7 @@ class EngineHost(ABC):
 
     def _answer_for_the_dead(self, request: Request) -> None:
         if not isinstance(request, (Cancel, CountTokens, Shutdown)):
-            self._inbox.add(_stopped("The engine is not running."))
+            self._inbox.add(_stopped(say("The engine is not running.")))
 
 
 def start_host(*, in_process: bool = False, log_path: Path | None = None) -> EngineHost:
@@ -197,7 +198,8 @@ class ProcessHost(EngineHost):
         try:
             process = self._process = self._launch()
         except OSError as error:
-            self._declare_dead(f"The engine process could not be started ({error.strerror}).")
+            reason = error.strerror or str(error)
+            self._declare_dead(say("The engine process could not be started ({reason}).", reason=reason))
             return
         finally:
             self._launched.set()
@@ -214,7 +216,8 @@ class ProcessHost(EngineHost):
         self._outbox.put(None)
         logger.join(STOP_TIMEOUT_S)
         process.stdout.close()
-        self._declare_dead(complaint or f"The engine process ended unexpectedly ({self._how(code)}).")
+        ended = say("The engine process ended unexpectedly ({how}).", how=self._how(code))
+        self._declare_dead(complaint or ended)
 
     def _launch(self) -> subprocess.Popen[bytes]:
         source = str(Path(__file__).resolve().parents[1])
@@ -252,14 +255,15 @@ class ProcessHost(EngineHost):
             if not self._stopping:
                 self._inbox.add(_stopped(message))
 
-    def _how(self, code: int) -> str:
+    def _how(self, code: int) -> Sentence:
         """How the child ended, in words."""
         if code == -_SIGKILL:
-            return "killed; the system may have run out of memory"
+            return say("killed; the system may have run out of memory")
         if code < 0:
-            return f"signal {-code}, {signal.strsignal(-code)}"
+            return say("signal {number}, {name}", number=-code, name=signal.strsignal(-code) or "")
         tail = self._log.tail()
-        return f"exit code {code}: {tail}" if tail else f"exit code {code}"
+        said = say("exit code {code}", code=code)
+        return join([said, tail], ": ") if tail else said
 
 
 def _reap(process: subprocess.Popen[bytes]) -> int:
@@ -272,7 +276,7 @@ def _reap(process: subprocess.Popen[bytes]) -> int:
 
 
 def _stopped(message: str) -> Failed:
-    error = EngineStoppedError(message, "Load the model again to go on; your chats are safe.")
+    error = EngineStoppedError(message, say("Load the model again to go on; your chats are safe."))
     return Failed(ErrorReport.of(error))
 
 

@@ -38,6 +38,7 @@ from engine.model.native_decoder import NativeDecoder
 from engine.model.native_weights import NativeWeights, load_native_dense
 from engine.model.step_trial import open_steps
 from engine.model.weights import DenseWeights, checkpoint_bytes, load_dense, load_experts
+from engine.sentences import say
 
 LOADING_INTERVAL_S = 0.05
 MAX_READERS = 4  # threads that read and pack: faster than any drive, and each holds a buffer of one tensor
@@ -84,7 +85,7 @@ class LoadProgress:
             OperationCancelledError: They did.
         """
         if self._cancelled():
-            raise OperationCancelledError("Loading was stopped.", "Open a model to go on.")
+            raise OperationCancelledError(say("Loading was stopped."), say("Open a model to go on."))
 
 
 @dataclass(slots=True)
@@ -228,8 +229,8 @@ class LoadedModel:
         if isinstance(error, DeviceOutOfMemoryError):
             raise error
         raise DeviceOutOfMemoryError(
-            f"{self.device.name} has no memory left to compute in, with no expert on it any more.",
-            "Close other programs that use the GPU, or shorten the context.",
+            say("{device} has no memory left to compute in, with no expert on it any more.", device=self.device.name),
+            say("Close other programs that use the GPU, or shorten the context."),
         ) from error
 
     def snapshot(self, tokens_per_s: float) -> Snapshot:

@@ -15,11 +15,13 @@ from typing import Any, BinaryIO, cast
 
 from engine.errors import EngineFailure
 from engine.messages import Event, Request
+from engine.sentences import Number, Sentence, say
 
 MAX_FRAME_BYTES = 256 << 20
 
 _LENGTH = struct.Struct("<I")
 _MODULES = ("engine.messages", "engine.plan_data", "engine.traces", "engine.config", "engine.hardware")
+_TEXTS = {("engine.sentences", "Sentence"): Sentence, ("engine.sentences", "Number"): Number}
 
 
 class BrokenFrameError(EngineFailure):
@@ -37,7 +39,9 @@ def write_message(stream: BinaryIO, message: Request | Event) -> None:
     """
     body = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
     if len(body) > MAX_FRAME_BYTES:
-        raise _broken(f"a message has {len(body)} bytes and {MAX_FRAME_BYTES} is the limit")
+        raise _broken(
+            say("a message has {number} bytes and {most} is the limit", number=len(body), most=MAX_FRAME_BYTES)
+        )
     stream.write(_LENGTH.pack(len(body)) + body)
     stream.flush()
 
@@ -53,7 +57,7 @@ def read_message(stream: BinaryIO) -> Request | Event | None:
         return None
     (size,) = _LENGTH.unpack(header)
     if size > MAX_FRAME_BYTES:
-        raise _broken(f"a message claims {size} bytes and {MAX_FRAME_BYTES} is the limit")
+        raise _broken(say("a message claims {number} bytes and {most} is the limit", number=size, most=MAX_FRAME_BYTES))
     body = stream.read(size)
     if len(body) < size:
         return None
@@ -62,14 +66,16 @@ def read_message(stream: BinaryIO) -> Request | Event | None:
     except (pickle.UnpicklingError, ValueError, TypeError, AttributeError, LookupError, EOFError) as error:
         raise _broken(" ".join(str(error).split()) or type(error).__name__) from error
     if type(message).__module__ != "engine.messages":
-        raise _broken(f"a {type(message).__name__} is no message")
+        raise _broken(say("a {name} is no message", name=type(message).__name__))
     return cast("Request | Event", message)
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Makes the dataclasses and named tuples of our own modules and nothing else."""
+    """Makes the dataclasses and named tuples of our own modules, and sentences, and nothing else."""
 
     def find_class(self, module_name: str, global_name: str) -> Any:  # noqa: ANN401 - the base class's signature
+        if (module_name, global_name) in _TEXTS:
+            return _TEXTS[module_name, global_name]
         value = getattr(sys.modules.get(module_name), global_name, None) if module_name in _MODULES else None
         plain = isinstance(value, type) and (dataclasses.is_dataclass(value) or issubclass(value, tuple))
         if value is None or not plain or value.__module__ != module_name:
@@ -79,5 +85,6 @@ class _PlainUnpickler(pickle.Unpickler):
 
 def _broken(reason: str) -> BrokenFrameError:
     return BrokenFrameError(
-        f"The engine and the window do not understand each other: {reason}.", "Start Rooftop again."
+        say("The engine and the window do not understand each other: {reason}.", reason=reason),
+        say("Start Rooftop again."),
     )

@@ -11,6 +11,7 @@ from engine.constraint import Constraint, Vocabulary
 from engine.context_window import Fitted, fit, reserved_tokens
 from engine.errors import ConfigurationError, PromptTooLongError
 from engine.messages import ChatMessage, Overflow, TokensCounted
+from engine.sentences import Number, say
 from engine.token_counts import TokenCounts
 from engine.tokenizer import ChatTokenizer
 
@@ -77,16 +78,20 @@ class PromptReader:
             PromptTooLongError: More tokens than the context holds.
         """
         if not prompt:
-            raise ConfigurationError("The prompt is empty.", "Write a message first.")
+            raise ConfigurationError(say("The prompt is empty."), say("Write a message first."))
         if not all(0 <= token < self._vocab_size for token in prompt):
             raise ConfigurationError(
-                f"A token id is outside this model's vocabulary of {self._vocab_size}.",
-                "Use the tokenizer that came with the model.",
+                say("A token id is outside this model's vocabulary of {vocab_size}.", vocab_size=self._vocab_size),
+                say("Use the tokenizer that came with the model."),
             )
         if len(prompt) + room > capacity:
             raise PromptTooLongError(
-                f"The prompt has {len(prompt):,} tokens and the context holds {capacity:,}.",
-                "Shorten the conversation, start a new chat, or raise the context length in the settings.",
+                say(
+                    "The prompt has {number} tokens and the context holds {capacity}.",
+                    number=Number(f"{len(prompt):,}"),
+                    capacity=Number(f"{capacity:,}"),
+                ),
+                say("Shorten the conversation, start a new chat, or raise the context length in the settings."),
             )
 
     def constraint(self, sampling: SamplingParams, tokenizer: ChatTokenizer | None) -> Constraint | None:
@@ -98,7 +103,7 @@ class PromptReader:
         if sampling.json_schema is None and sampling.grammar is None:
             return None
         if tokenizer is None:
-            raise ConfigurationError("Token ids cannot be bound to a schema.", "Give the prompt as text.")
+            raise ConfigurationError(say("Token ids cannot be bound to a schema."), say("Give the prompt as text."))
         if self._vocabulary is None:
             self._vocabulary = Vocabulary(tokenizer)
         return Constraint(sampling, self._vocabulary)
@@ -127,6 +132,7 @@ def as_message(message: object) -> ChatMessage:
     role, content = fields.get("role"), fields.get("content")
     if role not in ("system", "user", "assistant") or not isinstance(content, str):
         raise ConfigurationError(
-            f"A message has role {role!r}.", "Give each message a role (system, user, assistant) and a text."
+            say("A message has role {role}.", role=repr(role)),
+            say("Give each message a role (system, user, assistant) and a text."),
         )
     return ChatMessage(role, content)

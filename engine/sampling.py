@@ -19,6 +19,7 @@ from transformers.generation.logits_process import (
 
 from engine.config import SamplingParams
 from engine.errors import EngineFailure
+from engine.sentences import say
 
 _GREEDY_BELOW = 1e-5  # dividing by less makes the scores infinite
 _NUCLEUS_TOKENS = 1024
@@ -65,8 +66,8 @@ class Sampler:
         best = int(scores.argmax())
         if not torch.isfinite(scores[0, best]):
             raise EngineFailure(
-                "The model's scores are not finite numbers.",
-                "Load the model again; if it happens again, its files are damaged: download them again.",
+                say("The model's scores are not finite numbers."),
+                say("Load the model again; if it happens again, its files are damaged: download them again."),
             )
         if self._params.repetition_penalty != 1.0:
             row = torch.tensor([list(previous_ids)], dtype=torch.long, device=scores.device)

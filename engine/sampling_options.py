@@ -7,6 +7,7 @@ from pathlib import Path
 
 from engine.config import SamplingParams
 from engine.errors import ConfigurationError
+from engine.sentences import say
 from engine.setting_limits import MAX_SCHEMA_CHARS
 
 _DEFAULTS = SamplingParams(max_tokens=256)
@@ -61,7 +62,15 @@ def _read(option: str, name: str | None) -> str | None:
             return file.read(MAX_SCHEMA_CHARS + 1)
     except OSError as error:
         raise ConfigurationError(
-            f"{option}: {name} cannot be read ({error.strerror or error}).", "Choose another file."
+            say(
+                "{option}: {name} cannot be read ({reason}).",
+                option=option,
+                name=name,
+                reason=error.strerror or str(error),
+            ),
+            say("Choose another file."),
         ) from error
     except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{option}: {name} is not UTF-8 text.", "Choose another file.") from error
+        raise ConfigurationError(
+            say("{option}: {name} is not UTF-8 text.", option=option, name=name), say("Choose another file.")
+        ) from error

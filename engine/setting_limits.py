@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 
 from engine.errors import ConfigurationError
+from engine.sentences import Number, say
 
 MAX_STOP_TEXTS, MAX_STOP_CHARS = 16, 1 << 10
 MAX_SCHEMA_CHARS = 1 << 16  # of a JSON schema or a grammar; what it unfolds to is bounded in `engine.constraint`
@@ -16,48 +17,78 @@ MAX_SCHEMA_CHARS = 1 << 16  # of a JSON schema or a grammar; what it unfolds to 
 def between(name: str, value: float, low: float, high: float) -> None:
     """Refuse a value outside low..high, NaN included."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise ConfigurationError(f"{name} is {value!r}, outside {low:g} to {high:g}.", f"Choose {name} in that range.")
+        raise ConfigurationError(
+            say(
+                "{name} is {value}, outside {low} to {high}.",
+                name=name,
+                value=repr(value),
+                low=Number(f"{low:g}"),
+                high=Number(f"{high:g}"),
+            ),
+            say("Choose {name} in that range.", name=name),
+        )
 
 
 def check_stop(stop: tuple[str, ...]) -> None:
     """Refuse stop texts that are none, too many or too long."""
     if isinstance(stop, str) or not all(isinstance(text, str) for text in stop):
-        raise ConfigurationError("The stop texts are not a list of texts.", "Give a list of texts.")
+        raise ConfigurationError(say("The stop texts are not a list of texts."), say("Give a list of texts."))
     if len(stop) > MAX_STOP_TEXTS or any(len(text) > MAX_STOP_CHARS for text in stop):
         raise ConfigurationError(
-            f"There are {len(stop)} stop texts of up to {max(map(len, stop)):,} characters; "
-            f"{MAX_STOP_TEXTS} of {MAX_STOP_CHARS:,} are the limit.",
-            "Use fewer or shorter ones.",
+            say(
+                "There are {number} stop texts of up to {length} characters; {most} of {longest} are the limit.",
+                number=len(stop),
+                length=Number(f"{max(map(len, stop)):,}"),
+                most=MAX_STOP_TEXTS,
+                longest=Number(f"{MAX_STOP_CHARS:,}"),
+            ),
+            say("Use fewer or shorter ones."),
         )
 
 
 def check_length(name: str, text: str) -> None:
     """Refuse what is no text, is empty or too long."""
     if not isinstance(text, str) or not text.strip():
-        raise ConfigurationError(f"The {name} is empty.", f"Give a {name}, or none.")
+        raise ConfigurationError(say("The {name} is empty.", name=name), say("Give a {name}, or none.", name=name))
     if len(text) > MAX_SCHEMA_CHARS:
         raise ConfigurationError(
-            f"The {name} has {len(text):,} characters; {MAX_SCHEMA_CHARS:,} are the limit.", "Use a shorter one."
+            say(
+                "The {name} has {number} characters; {most} are the limit.",
+                name=name,
+                number=Number(f"{len(text):,}"),
+                most=Number(f"{MAX_SCHEMA_CHARS:,}"),
+            ),
+            say("Use a shorter one."),
         )
 
 
 def check_schema(text: str) -> None:
     """Refuse a JSON schema that is no JSON; what it says is checked by `engine.constraint`."""
-    check_length("JSON schema", text)
+    check_length(say("JSON schema"), text)
     try:
         schema = json.loads(text)
     except ValueError as error:
-        place = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
-        raise ConfigurationError(f"The JSON schema is not valid JSON{place}.", "Mend the schema.") from error
+        said = say("The JSON schema is not valid JSON.")
+        if isinstance(error, json.JSONDecodeError):
+            said = say(
+                "The JSON schema is not valid JSON (line {line}, column {column}).",
+                line=error.lineno,
+                column=error.colno,
+            )
+        raise ConfigurationError(said, say("Mend the schema.")) from error
     except RecursionError as error:
-        raise ConfigurationError("The JSON schema is nested too deeply.", "Use a flatter one.") from error
+        raise ConfigurationError(say("The JSON schema is nested too deeply."), say("Use a flatter one.")) from error
     if not isinstance(schema, dict):
         raise ConfigurationError(
-            "The JSON schema is not an object.", 'Write one such as {"type": "object", "properties": {}}.'
+            say("The JSON schema is not an object."),
+            say("Write one such as {example}.", example='{"type": "object", "properties": {}}'),
         )
 
 
 def one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Refuse a value that is not among the choices."""
     if value not in choices:
-        raise ConfigurationError(f"{name} is {value!r}.", f"Choose one of {', '.join(choices)}.")
+        raise ConfigurationError(
+            say("{name} is {value}.", name=name, value=repr(value)),
+            say("Choose one of {names}.", names=", ".join(choices)),
+        )

@@ -6,6 +6,7 @@ import math
 import re
 
 from engine.errors import ConfigurationError
+from engine.sentences import say
 
 MAX_BYTES = 1 << 60
 
@@ -26,8 +27,14 @@ def parse_bytes(text: str) -> int:
     """
     match = _SIZE.fullmatch(text.strip()) if len(text) < 64 else None
     if match is None:
-        raise ConfigurationError(f"{text[:40]!r} is not a size.", "Write a number and a unit, such as 8GiB or 512MiB.")
+        raise ConfigurationError(
+            say("{text} is not a size.", text=repr(text[:40])),
+            say("Write a number and a unit, such as 8GiB or 512MiB."),
+        )
     size = float(match[1]) * float(1024 ** _POWERS[match[2].lower()])
     if not math.isfinite(size) or size > MAX_BYTES:
-        raise ConfigurationError(f"{text[:40]!r} is more than any machine has.", "Write a smaller size, such as 8GiB.")
+        raise ConfigurationError(
+            say("{text} is more than any machine has.", text=repr(text[:40])),
+            say("Write a smaller size, such as 8GiB."),
+        )
     return round(size)

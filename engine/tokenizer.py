@@ -30,6 +30,7 @@ from engine.checkpoint.untrusted import DOWNLOAD_AGAIN, fill, open_regular, quot
 from engine.errors import CheckpointError, ConfigurationError
 from engine.gguf_tokenizer import tokenizer_from_metadata
 from engine.messages import ChatMessage
+from engine.sentences import say
 
 MAX_SETTINGS_BYTES = 16 << 20
 
@@ -208,7 +209,9 @@ class ChatTokenizer:
         """
         chat = [_as_mapping(message) for message in messages]
         if not chat or chat[-1].get("role") != "assistant":
-            raise ConfigurationError("The conversation does not end with a reply.", "Write a message instead.")
+            raise ConfigurationError(
+                say("The conversation does not end with a reply."), say("Write a message instead.")
+            )
         text = chat[-1].get("content", "")
         core = text.strip()
         whole = self._render(chat, opens_reply=False)
@@ -219,7 +222,7 @@ class ChatTokenizer:
 
     def _render(self, chat: list[dict[str, str]], *, opens_reply: bool) -> str:
         if not chat:
-            raise ConfigurationError("The conversation is empty.", "Write a message first.")
+            raise ConfigurationError(say("The conversation is empty."), say("Write a message first."))
         try:
             return self._template.render(chat, opens_reply=opens_reply)
         except ConfigurationError:
@@ -258,13 +261,15 @@ def _read_text(path: Path, max_bytes: int) -> str:
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > max_bytes:
-            raise _damaged(path, f"is {size} bytes long, over the limit of {max_bytes}")
+            raise _damaged(
+                path, say("is {size} bytes long, over the limit of {max_bytes}", size=size, max_bytes=max_bytes)
+            )
         content = bytearray(size)
         fill(file, path, 0, memoryview(content))
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        raise _damaged(path, "is not UTF-8 text") from error
+        raise _damaged(path, say("is not UTF-8 text")) from error
 
 
 def _read_tokenizer(folder: Path) -> Tokenizer:
@@ -276,7 +281,7 @@ def _read_tokenizer(folder: Path) -> Tokenizer:
     except BaseException as error:
         if not _comes_from_tokenizers(error):
             raise
-        raise _damaged(path, f"is not a tokenizer: {quote(str(error))}") from error
+        raise _damaged(path, say("is not a tokenizer: {error}", error=quote(str(error)))) from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
@@ -288,7 +293,7 @@ def _comes_from_tokenizers(error: BaseException) -> bool:
 
 
 def _damaged(path: Path, what: str) -> CheckpointError:
-    return CheckpointError(f"{quote(path.name)} {what}.", DOWNLOAD_AGAIN)
+    return CheckpointError(say("{file} {what}.", file=quote(path.name), what=what), DOWNLOAD_AGAIN)
 
 
 def _special_tokens(settings: Mapping[str, Any], fallback: Mapping[str, Any]) -> dict[str, str]:
@@ -331,7 +336,7 @@ def _template_source(folder: Path, settings: Mapping[str, Any]) -> str | None:
         named = {item.get("name"): item.get("template") for item in entry if isinstance(item, Mapping)}
         entry = named.get("default", next(iter(named.values()), None))
     if entry is not None and not isinstance(entry, str):
-        raise _damaged(folder / "tokenizer_config.json", "has a chat_template that is no text")
+        raise _damaged(folder / "tokenizer_config.json", say("has a chat_template that is no text"))
     return entry
 
 

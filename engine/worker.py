@@ -53,6 +53,7 @@ from engine.messages import (
     Usage,
 )
 from engine.pipe import BrokenFrameError, read_message, write_message
+from engine.sentences import say
 from engine.vram_watch import VramWatch, WatchPolicy
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ class EngineWorker:
 
     def _loaded(self) -> Engine:
         if self._engine is None:
-            raise ConfigurationError("No model is loaded.", "Choose a model first.")
+            raise ConfigurationError(say("No model is loaded."), say("Choose a model first."))
         return self._engine
 
     def _tell_ready(self) -> None:
@@ -248,15 +249,17 @@ class EngineWorker:
 
 def _check(cancelled: Callable[[], bool]) -> None:
     if cancelled():
-        raise OperationCancelledError("The work was cancelled before it began.", "Start it again when you want it.")
+        raise OperationCancelledError(
+            say("The work was cancelled before it began."), say("Start it again when you want it.")
+        )
 
 
 def _internal(error: BaseException) -> ErrorReport:
     what = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(": .")
     return ErrorReport(
         "internal",
-        f"Something unexpected went wrong in the engine ({what}).",
-        "Try again; if it happens again, load the model anew and report the log.",
+        say("Something unexpected went wrong in the engine ({what}).", what=what),
+        say("Try again; if it happens again, load the model anew and report the log."),
     )
 
 
@@ -292,7 +295,9 @@ def _pump(requests: BinaryIO, worker: EngineWorker) -> None:
         if request is None or isinstance(request, Shutdown):
             return
         if not isinstance(request, (Load, Generate, CountTokens, Reconfigure, Recalibrate, Cancel)):
-            raise BrokenFrameError(f"A {type(request).__name__} is no request.", "Start Rooftop again.")
+            raise BrokenFrameError(
+                say("A {name} is no request.", name=type(request).__name__), say("Start Rooftop again.")
+            )
         worker.submit(request)
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from engine.checkpoint.untrusted import quote
 from engine.errors import CheckpointError
+from engine.sentences import say
 
 GUIDE = "guide"
 MAX_MODEL_CHARS = 4096
-GIVE_MODEL = "Give a folder with safetensors files, or a .gguf file."
+GIVE_MODEL = say("Give a folder with safetensors files, or a .gguf file.")
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 
@@ -29,21 +30,25 @@ def resolve_model(name: str) -> Path:
     if name == GUIDE:
         return guide_path()
     if not name.strip() or len(name) > MAX_MODEL_CHARS:
-        raise CheckpointError(f"{quote(name)} is not a path to a model.", GIVE_MODEL)
+        raise CheckpointError(say("{name} is not a path to a model.", name=quote(name)), GIVE_MODEL)
     try:
         path = Path(name).expanduser()
         exists = path.exists()
     except (OSError, RuntimeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise CheckpointError(f"{quote(name)} cannot be looked up: {quote(reason)}.", GIVE_MODEL) from error
+        raise CheckpointError(
+            say("{name} cannot be looked up: {reason}.", name=quote(name), reason=quote(reason)), GIVE_MODEL
+        ) from error
     if exists:
         return path
     if _HUB_ID.fullmatch(name):
         raise CheckpointError(
-            f"There is no folder {quote(name)}, and downloading from the hub is not built in yet.",
-            "Download the model yourself and give its folder or .gguf file.",
+            say("There is no folder {name}, and downloading from the hub is not built in yet.", name=quote(name)),
+            say("Download the model yourself and give its folder or .gguf file."),
         )
-    raise CheckpointError(f"There is no folder or file {quote(name)}.", "Check the path, or give 'guide'.")
+    raise CheckpointError(
+        say("There is no folder or file {name}.", name=quote(name)), say("Check the path, or give 'guide'.")
+    )
 
 
 def guide_path() -> Path:
@@ -63,4 +68,6 @@ def guide_path() -> Path:
 
 def _no_guide() -> CheckpointError:
     """The error for an installation without its model."""
-    return CheckpointError("The bundled model 'guide' is missing from this installation.", "Install Rooftop again.")
+    return CheckpointError(
+        say("The bundled model 'guide' is missing from this installation."), say("Install Rooftop again.")
+    )

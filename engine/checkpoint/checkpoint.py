@@ -37,6 +37,7 @@ from engine.checkpoint.tensor_reader import Int4Parts, TensorEntry, TensorReader
 from engine.checkpoint.untrusted import DOWNLOAD_AGAIN, quote
 from engine.config import DTYPE_FORMATS, DTypeName, ModelConfig
 from engine.errors import CheckpointError, UnsupportedModelError
+from engine.sentences import say
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -116,7 +117,9 @@ class Checkpoint:
         """
         entry = self.tensors.get(name)
         if entry is None:
-            raise CheckpointError(f"{quote(self.path)} holds no tensor {quote(name)}.", DOWNLOAD_AGAIN)
+            raise CheckpointError(
+                say("{path} holds no tensor {name}.", path=quote(self.path), name=quote(name)), DOWNLOAD_AGAIN
+            )
         if entry.int4 is not None:
             self._read_int4(entry, entry.int4, into)
             return
@@ -159,14 +162,19 @@ def _read_tensors(folder: Path) -> dict[str, TensorEntry]:
         for name in header if promised is None else promised:
             if name not in header:
                 raise CheckpointError(
-                    f"{model_folder.INDEX} promises tensor {quote(name)} in {quote(file)}, which does not hold it.",
-                    "Download both files again.",
+                    say(
+                        "{index} promises tensor {name} in {file}, which does not hold it.",
+                        index=model_folder.INDEX,
+                        name=quote(name),
+                        file=quote(file),
+                    ),
+                    say("Download both files again."),
                 )
             tensors[name] = header[name]
         if len(tensors) > MAX_TENSORS:
             raise CheckpointError(
-                f"The model has over {MAX_TENSORS} tensors, more than can be right.",
-                "Get the model from its publisher.",
+                say("The model has over {most} tensors, more than can be right.", most=MAX_TENSORS),
+                say("Get the model from its publisher."),
             )
     return tensors
 
@@ -193,9 +201,13 @@ def _check_complete(
     for name, entry in left.items():
         if name.startswith("model.") and not name.endswith(IGNORED_SUFFIX):
             raise CheckpointError(
-                f"{quote(entry.file.name)} holds tensor {quote(name)}, which a model as in "
-                f"{model_folder.CONFIG} does not have.",
-                f"Download {model_folder.CONFIG} again, from the same place as the weights.",
+                say(
+                    "{file} holds tensor {name}, which a model as in {config} does not have.",
+                    file=quote(entry.file.name),
+                    name=quote(name),
+                    config=model_folder.CONFIG,
+                ),
+                say("Download {config} again, from the same place as the weights.", config=model_folder.CONFIG),
             )
     return FLOAT_DTYPES[formats.most_common(1)[0][0]] if int4 is None else config.dtype, tensors | left
 
@@ -226,24 +238,40 @@ def _check_tensor(entry: TensorEntry, shape: Shape) -> None:
     """Hold that a tensor has the shape that the config asks for and a type that the engine reads."""
     if entry.shape != shape:
         raise CheckpointError(
-            f"Tensor {quote(entry.name)} in {quote(entry.file.name)} has shape {quote(list(entry.shape))}, "
-            f"{model_folder.CONFIG} asks for {quote(list(shape))}.",
-            f"Download {model_folder.CONFIG} and this file again, from the same place.",
+            say(
+                "Tensor {entry} in {file} has shape {shape}, {config} asks for {wanted}.",
+                entry=quote(entry.name),
+                file=quote(entry.file.name),
+                shape=quote(list(entry.shape)),
+                config=model_folder.CONFIG,
+                wanted=quote(list(shape)),
+            ),
+            say("Download {config} and this file again, from the same place.", config=model_folder.CONFIG),
         )
     if entry.format not in FLOAT_DTYPES:
         raise UnsupportedModelError(
-            f"Tensor {quote(entry.name)} in {quote(entry.file.name)} is stored as {entry.format}, "
-            f"not one of {', '.join(FLOAT_DTYPES)}.",
-            "Choose the original bfloat16 version of the model.",
+            say(
+                "Tensor {entry} in {file} is stored as {format}, not one of {names}.",
+                entry=quote(entry.name),
+                file=quote(entry.file.name),
+                format=entry.format,
+                names=", ".join(FLOAT_DTYPES),
+            ),
+            say("Choose the original bfloat16 version of the model."),
         )
 
 
 def _missing(name: str, tensors: Mapping[str, TensorEntry]) -> CheckpointError:
     """The error for a tensor that no file holds."""
     files = sorted({entry.file.name for entry in tensors.values()})
-    where = quote(files[0]) if len(files) == 1 else f"all {len(files)} files of {model_folder.INDEX}"
+    where = (
+        quote(files[0])
+        if len(files) == 1
+        else say("all {number} files of {index}", number=len(files), index=model_folder.INDEX)
+    )
     return CheckpointError(
-        f"Tensor {quote(name)} is missing from {where}.", "Download the model again from its publisher."
+        say("Tensor {name} is missing from {where}.", name=quote(name), where=where),
+        say("Download the model again from its publisher."),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from engine.checkpoint.fields import MAX_HEAD_DIM, MAX_HEADS, MAX_HIDDEN, MAX_INTERMEDIATE, MAX_POSITIONS, Fields
 from engine.config import LongRope, Traits
+from engine.sentences import say
 
 MAX_FACTOR = 1e6
 PHI_JITTER = 0.01
@@ -212,7 +213,8 @@ _ALL = (
 FAMILIES: Mapping[str, Family] = MappingProxyType({family.name: family for family in _ALL})
 BY_GGUF_NAME: Mapping[str, Family] = MappingProxyType({family.gguf: family for family in _ALL})
 BY_CLASS: Mapping[str, Family] = MappingProxyType({family.causal_class: family for family in _ALL})
-CHOOSE_SUPPORTED = (
-    f"Choose a {', '.join(family.title for family in _ALL[:-1])} or {_ALL[-1].title}; "
-    "those are the architectures supported today."
+CHOOSE_SUPPORTED = say(
+    "Choose a {names} or {last}; those are the architectures supported today.",
+    names=", ".join(family.title for family in _ALL[:-1]),
+    last=_ALL[-1].title,
 )

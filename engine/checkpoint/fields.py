@@ -12,6 +12,7 @@ from typing import Any
 
 from engine.checkpoint.untrusted import quote
 from engine.errors import CheckpointError
+from engine.sentences import Number, say
 
 MAX_LAYERS = 512
 MAX_EXPERTS = 1024
@@ -47,40 +48,55 @@ class Fields:
         if value is None and null is not None:
             return null
         if type(value) is not int or not low <= value <= high:
-            raise self.refusal(name, value, f"not a whole number from {low} to {high}")
+            raise self.refusal(name, value, say("not a whole number from {low} to {high}", low=low, high=high))
         return value
 
     def number(self, name: str, low: float, high: float, absent: float | None = None) -> float:
         """A number in low..high; `absent` stands in for a missing field where given."""
         value = absent if absent is not None and name not in self.content else self._given(name)
         if type(value) not in (int, float) or not low <= value <= high:
-            raise self.refusal(name, value, f"not a number from {low:g} to {high:g}")
+            raise self.refusal(
+                name, value, say("not a number from {low} to {high}", low=Number(f"{low:g}"), high=Number(f"{high:g}"))
+            )
         return float(value)
 
     def numbers(self, name: str, count: int, low: float, high: float) -> tuple[float, ...]:
         """So many numbers, each in low..high."""
         values = self._given(name)
         if not isinstance(values, list) or len(values) != count:
-            raise self.refusal(name, values, f"not a list of {count} numbers")
+            raise self.refusal(name, values, say("not a list of {count} numbers", count=count))
         if not all(type(value) in (int, float) and low <= value <= high for value in values):
-            raise self.refusal(name, values, f"not all of them numbers from {low:g} to {high:g}")
+            raise self.refusal(
+                name,
+                values,
+                say("not all of them numbers from {low} to {high}", low=Number(f"{low:g}"), high=Number(f"{high:g}")),
+            )
         return tuple(map(float, values))
 
     def flag(self, name: str) -> bool:
         """A boolean, false where it is missing."""
         value = self.content.get(name, False)
         if not isinstance(value, bool):
-            raise self.refusal(name, value, "neither true nor false")
+            raise self.refusal(name, value, say("neither true nor false"))
         return value
 
     def refusal(self, name: str, value: object, limit: str) -> CheckpointError:
         """The error for a value outside its limits."""
-        return CheckpointError(f"{self.source} says {name} is {quote(value)}, {limit}.", self.remedy)
+        return CheckpointError(
+            say(
+                "{source} says {name} is {value}, {limit}.",
+                source=self.source,
+                name=name,
+                value=quote(value),
+                limit=limit,
+            ),
+            self.remedy,
+        )
 
     def _given(self, name: str) -> Any:  # noqa: ANN401 - what the file says
         """A field that must be there."""
         if name not in self.content:
-            raise CheckpointError(f"{self.source} lacks {name}.", self.remedy)
+            raise CheckpointError(say("{source} lacks {name}.", source=self.source, name=name), self.remedy)
         return self.content[name]
 
 

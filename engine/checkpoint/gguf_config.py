@@ -36,9 +36,10 @@ from engine.checkpoint.untrusted import quote
 from engine.config import DTYPE_FORMATS, DTypeName, LongRope, ModelConfig
 from engine.errors import CheckpointError, UnsupportedModelError
 from engine.quant.formats import FORMATS
+from engine.sentences import say
 
 ARCHITECTURE = "general.architecture"
-DOWNLOAD_FROM_PUBLISHER = "Download the model again from its publisher."
+DOWNLOAD_FROM_PUBLISHER = say("Download the model again from its publisher.")
 DEFAULT_ROPE_THETA = 1e4
 BLOCK_DTYPE: DTypeName = "bfloat16"  # beside weights in blocks
 
@@ -99,7 +100,7 @@ def _with_long_rope(model: GgufModel, config: ModelConfig) -> ModelConfig:
     entries = {name: model.tensors[name] for name in (SHORT_FACTORS, LONG_FACTORS) if name in model.tensors}
     if "longrope" not in FAMILIES[config.family].ropes or not entries:
         return config
-    fields = Fields(model.metadata, f"The metadata of {quote(model.path.name)}", DOWNLOAD_FROM_PUBLISHER)
+    fields = _fields(model)
     prefix = f"{FAMILIES[config.family].gguf}.rope.scaling"
     scale = fields.number(f"{prefix}.attn_factor", 1e-6, MAX_FACTOR, 1.0)
     rope = LongRope(
@@ -112,13 +113,25 @@ def _with_long_rope(model: GgufModel, config: ModelConfig) -> ModelConfig:
     return replace(config, traits=replace(config.traits, long_rope=rope))
 
 
+def _fields(model: GgufModel) -> Fields:
+    source = say("The metadata of {file}", file=quote(model.path.name))
+    return Fields(model.metadata, source, DOWNLOAD_FROM_PUBLISHER)
+
+
 def _read_factors(model: GgufModel, name: str, count: int) -> tuple[float, ...]:
     """So many numbers out of a small tensor."""
     entry = model.tensors.get(name)
     if entry is None or entry.shape != (count,) or entry.format != "F32":
-        what = "is missing from" if entry is None else f"is {entry.format} {quote(list(entry.shape))} in"
+        found = quote(list(entry.shape)) if entry is not None else ""
+        what = say("is {format} {shape} in", format=entry.format, shape=found) if entry else say("is missing from")
         raise CheckpointError(
-            f"Tensor {quote(name)} {what} {quote(model.path.name)}, which needs {count} F32 numbers there.",
+            say(
+                "Tensor {name} {what} {file}, which needs {count} F32 numbers there.",
+                name=quote(name),
+                what=what,
+                file=quote(model.path.name),
+                count=count,
+            ),
             DOWNLOAD_FROM_PUBLISHER,
         )
     values = np.empty(count, dtype="<f4")
@@ -129,7 +142,11 @@ def _read_factors(model: GgufModel, name: str, count: int) -> tuple[float, ...]:
         reader.close()
     if not (np.isfinite(values).all() and (values > 0).all()):
         raise CheckpointError(
-            f"Tensor {quote(name)} in {quote(entry.file.name)} holds factors that are not above 0.",
+            say(
+                "Tensor {name} in {file} holds factors that are not above 0.",
+                name=quote(name),
+                file=quote(entry.file.name),
+            ),
             DOWNLOAD_FROM_PUBLISHER,
         )
     return tuple(values.tolist())
@@ -137,9 +154,7 @@ def _read_factors(model: GgufModel, name: str, count: int) -> tuple[float, ...]:
 
 def _read_shape(model: GgufModel) -> ModelConfig:
     """The shape that the metadata tells; the embedding's own rows are the vocabulary."""
-    fields = Fields(
-        model.metadata, f"The metadata of {quote(model.path.name)}", "Download the model again from its publisher."
-    )
+    fields = _fields(model)
     arch = _architecture(fields)
     family = BY_GGUF_NAME[arch]
     _refuse_variants(fields, family)
@@ -173,16 +188,24 @@ def _architecture(fields: Fields) -> str:
     """The architecture, refused unless this engine runs it."""
     arch = fields.content.get(ARCHITECTURE)
     if arch is None:
-        raise CheckpointError(f"{fields.source} lacks {ARCHITECTURE}.", fields.remedy)
+        raise CheckpointError(
+            say("{source} lacks {architecture}.", source=fields.source, architecture=ARCHITECTURE), fields.remedy
+        )
     if not isinstance(arch, str):
-        raise fields.refusal(ARCHITECTURE, arch, "not a text")
+        raise fields.refusal(ARCHITECTURE, arch, say("not a text"))
     if not fields.content.get(f"{arch}.expert_count", 0):
         raise UnsupportedModelError(
-            f"{fields.source} tells of a dense model ({quote(arch)}), not a Mixture-of-Experts.", CHOOSE_SUPPORTED
+            say(
+                "{source} tells of a dense model ({arch}), not a Mixture-of-Experts.",
+                source=fields.source,
+                arch=quote(arch),
+            ),
+            CHOOSE_SUPPORTED,
         )
     if arch not in BY_GGUF_NAME:
         raise UnsupportedModelError(
-            f"{fields.source} names the architecture {quote(arch)}, not supported yet.", CHOOSE_SUPPORTED
+            say("{source} names the architecture {arch}, not supported yet.", source=fields.source, arch=quote(arch)),
+            CHOOSE_SUPPORTED,
         )
     return arch
 
@@ -196,15 +219,26 @@ def _refuse_variants(fields: Fields, family: Family) -> None:
         value = fields.content.get(f"{arch}.{suffix}", neutral[0])
         if type(value) not in (int, float) or value not in neutral:
             raise UnsupportedModelError(
-                f"{fields.source} says {arch}.{suffix} is {quote(value)}, which is not supported.", CHOOSE_SUPPORTED
+                say(
+                    "{source} says {name} is {value}, which is not supported.",
+                    source=fields.source,
+                    name=f"{arch}.{suffix}",
+                    value=quote(value),
+                ),
+                CHOOSE_SUPPORTED,
             )
     kind = fields.content.get(f"{arch}.rope.scaling.type", "linear")
     factor = fields.content.get(f"{arch}.rope.scaling.factor", 0.0)
     plain = type(factor) in (int, float) and factor in (0.0, 1.0)
     if type(kind) is not str or not (kind == "none" or (kind == "linear" and plain)):
         raise UnsupportedModelError(
-            f"{fields.source} asks for the rotary embedding {quote(kind)}, scaled by {quote(factor)}, of which only "
-            "the plain kind is supported.",
+            say(
+                "{source} asks for the rotary embedding {kind}, scaled by {factor}, of which only the plain "
+                "kind is supported.",
+                source=fields.source,
+                kind=quote(kind),
+                factor=quote(factor),
+            ),
             CHOOSE_SUPPORTED,
         )
 
@@ -214,7 +248,9 @@ def _kv_heads(fields: Fields, arch: str, heads: int) -> int:
     name = f"{arch}.attention.head_count_kv"
     kv_heads = fields.integer(name, 1, MAX_HEADS, absent=heads)
     if heads % kv_heads:
-        raise fields.refusal(name, kv_heads, f"no divisor of {arch}.attention.head_count {heads}")
+        raise fields.refusal(
+            name, kv_heads, say("no divisor of {name} {heads}", name=f"{arch}.attention.head_count", heads=heads)
+        )
     return kv_heads
 
 
@@ -223,16 +259,26 @@ def _head_dim(fields: Fields, arch: str, hidden: int, heads: int) -> int:
     name = f"{arch}.attention.key_length"
     head_dim = fields.integer(name, 1, MAX_HEAD_DIM, absent=hidden // heads)
     if name not in fields.content and (hidden % heads or head_dim > MAX_HEAD_DIM):
-        limit = f"not a multiple of {arch}.attention.head_count {heads} up to {MAX_HEAD_DIM} times that"
+        limit = say(
+            "not a multiple of {name} {heads} up to {most} times that",
+            name=f"{arch}.attention.head_count",
+            heads=heads,
+            most=MAX_HEAD_DIM,
+        )
         raise fields.refusal(f"{arch}.embedding_length", hidden, limit)
     if head_dim % 2:
-        raise fields.refusal(name, head_dim, "not an even number")
+        raise fields.refusal(name, head_dim, say("not an even number"))
     for other in ("attention.value_length", "rope.dimension_count"):
         width = fields.integer(f"{arch}.{other}", 1, MAX_HEAD_DIM, absent=head_dim)
         if width != head_dim:
             raise UnsupportedModelError(
-                f"{fields.source} says {arch}.{other} is {width}, of which only the width of a head, {head_dim}, is "
-                "supported.",
+                say(
+                    "{source} says {name} is {width}, of which only the width of a head, {head_dim}, is supported.",
+                    source=fields.source,
+                    name=f"{arch}.{other}",
+                    width=width,
+                    head_dim=head_dim,
+                ),
                 CHOOSE_SUPPORTED,
             )
     return head_dim
@@ -243,10 +289,12 @@ def _vocab_size(model: GgufModel) -> int:
     entry = model.tensors.get(EMBEDDING)
     rows = entry.shape[0] if entry is not None and len(entry.shape) == 2 else 0
     if not 1 <= rows <= MAX_VOCAB:
-        what = "is missing from" if entry is None else f"has shape {quote(list(entry.shape))} in"
+        what = say("has shape {shape} in", shape=quote(list(entry.shape))) if entry else say("is missing from")
         raise CheckpointError(
-            f"Tensor {quote(EMBEDDING)} {what} {quote(model.path.name)}.",
-            "Download the model again from its publisher.",
+            say(
+                "Tensor {embedding} {what} {file}.", embedding=quote(EMBEDDING), what=what, file=quote(model.path.name)
+            ),
+            DOWNLOAD_FROM_PUBLISHER,
         )
     return rows
 

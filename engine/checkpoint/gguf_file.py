@@ -23,6 +23,7 @@ from engine.checkpoint.tensor_reader import TensorEntry
 from engine.checkpoint.untrusted import DOWNLOAD_AGAIN, fill, open_regular, quote
 from engine.errors import CheckpointError, UnsupportedModelError
 from engine.quant.formats import BY_GGUF_ID, WeightFormat
+from engine.sentences import say
 
 MetadataValue: TypeAlias = "int | float | bool | str | list[str] | array[Any]"
 
@@ -39,7 +40,8 @@ MAX_DIMENSIONS = 4
 MIN_ALIGNMENT, MAX_ALIGNMENT = 8, 1 << 20
 DEFAULT_ALIGNMENT = 32
 FIRST_READ_BYTES = 1 << 20
-CHOOSE_FORMAT = "Choose the Q4_K_M or Q4_0 file of the model."
+_TENSOR_NAME = say("the name of a tensor")
+CHOOSE_FORMAT = say("Choose the Q4_K_M or Q4_0 file of the model.")
 
 _U32, _U64 = Struct("<I"), Struct("<Q")
 _BOOL, _STRING, _ARRAY = 7, 8, 9
@@ -87,7 +89,7 @@ def read_gguf_header(path: Path) -> GgufHeader:
         for _ in range(keys):
             key = source.string("a key", MAX_KEY_BYTES)
             if not key or not key.isprintable() or key in metadata:
-                raise source.damaged(f"the key {quote(key)} is empty, unprintable or there twice")
+                raise source.damaged(say("the key {key} is empty, unprintable or there twice", key=quote(key)))
             metadata[key] = _read_value(source, key, source.integer(_U32))
         described = [_read_tensor(source) for _ in range(tensors)]
     entries = _place_tensors(source, described, _alignment(source, metadata))
@@ -126,11 +128,16 @@ class _Source:
             return
         if end > self.size:
             raise CheckpointError(
-                f"{quote(self.path.name)} is truncated inside its header: {self.size} bytes of at least {end}.",
+                say(
+                    "{file} is truncated inside its header: {size} bytes of at least {end}.",
+                    file=quote(self.path.name),
+                    size=self.size,
+                    end=end,
+                ),
                 DOWNLOAD_AGAIN,
             )
         if end > MAX_HEADER_BYTES:
-            raise self.damaged(f"its header is over the limit of {MAX_HEADER_BYTES} bytes")
+            raise self.damaged(say("its header is over the limit of {most} bytes", most=MAX_HEADER_BYTES))
         target = min(max(end, 2 * have, FIRST_READ_BYTES), self.size, MAX_HEADER_BYTES)
         self.data.extend(bytes(target - have))
         fill(self._file, self.path, have, memoryview(self.data)[have:])
@@ -155,20 +162,34 @@ class _Source:
         """The next string."""
         length = self.integer(_U64)
         if length > most_bytes:
-            raise self.damaged(f"{what} is {length} bytes long, over the limit of {most_bytes}")
+            raise self.damaged(
+                say(
+                    "{what} is {length} bytes long, over the limit of {most}",
+                    what=what,
+                    length=length,
+                    most=most_bytes,
+                )
+            )
         try:
             return self.take(length).decode()
         except UnicodeDecodeError:
-            raise self.damaged(f"{what} is not UTF-8 text") from None
+            raise self.damaged(say("{what} is not UTF-8 text", what=what)) from None
 
     def has_room(self, count: int, bytes_each: int, what: str) -> None:
         """Hold that the file is long enough for what it promises."""
         if count * bytes_each > self.size - self.position:
-            raise self.damaged(f"it promises {count} {what}, more than its {self.size} bytes can hold")
+            raise self.damaged(
+                say(
+                    "it promises {count} {what}, more than its {size} bytes can hold",
+                    count=count,
+                    what=what,
+                    size=self.size,
+                )
+            )
 
     def damaged(self, what: str) -> CheckpointError:
         """The error for a header that cannot be true."""
-        return CheckpointError(f"{quote(self.path.name)} is damaged: {what}.", DOWNLOAD_AGAIN)
+        return CheckpointError(say("{file} is damaged: {what}.", file=quote(self.path.name), what=what), DOWNLOAD_AGAIN)
 
 
 def _read_counts(source: _Source) -> tuple[int, int]:
@@ -176,25 +197,27 @@ def _read_counts(source: _Source) -> tuple[int, int]:
     name = quote(source.path.name)
     if source.size < len(MAGIC) or source.take(len(MAGIC)) != MAGIC:
         raise CheckpointError(
-            f"{name} is not a GGUF file: it does not begin with 'GGUF'.",
-            "Check that the download is complete, and download it again.",
+            say("{name} is not a GGUF file: it does not begin with 'GGUF'.", name=name),
+            say("Check that the download is complete, and download it again."),
         )
     version = source.integer(_U32)
     if version not in VERSIONS:
         swapped = int.from_bytes(version.to_bytes(4, "little"), "big") in VERSIONS
-        what = "in big-endian byte order" if swapped else f"of version {version}"
+        what = say("in big-endian byte order") if swapped else say("of version {version}", version=version)
         raise UnsupportedModelError(
-            f"{name} is a GGUF file {what}, not a little-endian one of version 2 or 3.",
-            "Download a newer conversion of the model.",
+            say("{name} is a GGUF file {what}, not a little-endian one of version 2 or 3.", name=name, what=what),
+            say("Download a newer conversion of the model."),
         )
     tensors, keys = source.integer(_U64), source.integer(_U64)
     for count, most, bytes_each, what in (
-        (keys, MAX_KEYS, _MIN_KEY_BYTES, "metadata keys"),
-        (tensors, MAX_GGUF_TENSORS, _MIN_TENSOR_BYTES, "tensors"),
+        (keys, MAX_KEYS, _MIN_KEY_BYTES, say("metadata keys")),
+        (tensors, MAX_GGUF_TENSORS, _MIN_TENSOR_BYTES, say("tensors")),
     ):
         source.has_room(count, bytes_each, what)
         if count > most:
-            raise source.damaged(f"it promises {count} {what}, over the limit of {most}")
+            raise source.damaged(
+                say("it promises {count} {what}, over the limit of {most}", count=count, what=what, most=most)
+            )
     return keys, tensors
 
 
@@ -204,17 +227,17 @@ def _read_value(source: _Source, key: str, kind: int) -> MetadataValue:
         value: int | float = source.integer(_SCALARS[kind])
         return _as_bool(source, key, value) if kind == _BOOL else value
     if kind == _STRING:
-        return source.string(f"the text of {quote(key)}")
+        return source.string(say("the text of {key}", key=quote(key)))
     if kind != _ARRAY:
-        raise source.damaged(f"{quote(key)} has the unknown type {kind}")
+        raise source.damaged(say("{key} has the unknown type {kind}", key=quote(key), kind=kind))
     item, count = source.integer(_U32), source.integer(_U64)
     if item == _STRING:
         return _read_strings(source, key, count)
     if item not in _SCALARS:
-        what = "an array of arrays" if item == _ARRAY else f"an array of the unknown type {item}"
-        raise source.damaged(f"{quote(key)} is {what}")
+        what = say("an array of arrays") if item == _ARRAY else say("an array of the unknown type {type}", type=item)
+        raise source.damaged(say("{key} is {what}", key=quote(key), what=what))
     layout = _SCALARS[item]
-    source.has_room(count, layout.size, f"values of {quote(key)}")
+    source.has_room(count, layout.size, say("values of {key}", key=quote(key)))
     content = source.take(count * layout.size)
     if item == _BOOL:
         for odd in content.translate(None, b"\0\1")[:1]:
@@ -228,16 +251,22 @@ def _read_value(source: _Source, key: str, kind: int) -> MetadataValue:
 def _as_bool(source: _Source, key: str, value: float) -> bool:
     """A byte that is 0 or 1."""
     if value not in (0, 1):
-        raise source.damaged(f"{quote(key)} is {value}, neither true nor false")
+        raise source.damaged(say("{key} is {value}, neither true nor false", key=quote(key), value=str(value)))
     return bool(value)
 
 
 def _read_strings(source: _Source, key: str, count: int) -> list[str]:
     """An array of strings: a hundred thousand tokens and more, so with local names and as few calls as can be."""
-    source.has_room(count, _U64.size, f"strings of {quote(key)}")
+    source.has_room(count, _U64.size, say("strings of {key}", key=quote(key)))
     source.strings += count
     if source.strings > MAX_STRINGS:
-        raise source.damaged(f"its arrays hold {source.strings} strings, over the limit of {MAX_STRINGS}")
+        raise source.damaged(
+            say(
+                "its arrays hold {number} strings, over the limit of {most}",
+                number=source.strings,
+                most=MAX_STRINGS,
+            )
+        )
     data, position, have = source.data, source.position, len(source.data)
     unpack, result = _U64.unpack_from, []
     try:
@@ -252,33 +281,52 @@ def _read_strings(source: _Source, key: str, count: int) -> list[str]:
                 have = len(data)
             result.append(data[start:position].decode())
     except UnicodeDecodeError:
-        raise source.damaged(f"a string of {quote(key)} is not UTF-8 text") from None
+        raise source.damaged(say("a string of {key} is not UTF-8 text", key=quote(key))) from None
     source.position = position
     return result
 
 
 def _read_tensor(source: _Source) -> _Described:
     """The next line of the list of tensors; where its bytes lie is checked when all are known."""
-    name = source.string("the name of a tensor", MAX_NAME_BYTES)
+    name = source.string(_TENSOR_NAME, MAX_NAME_BYTES)
     if not name or not name.isprintable():
-        raise source.damaged(f"a tensor has the empty or unprintable name {quote(name)}")
+        raise source.damaged(say("a tensor has the empty or unprintable name {name}", name=quote(name)))
     dimensions = source.integer(_U32)
     if not 1 <= dimensions <= MAX_DIMENSIONS:
-        raise source.damaged(f"tensor {quote(name)} has {dimensions} dimensions, not 1 to {MAX_DIMENSIONS}")
+        raise source.damaged(
+            say(
+                "tensor {name} has {dimensions} dimensions, not 1 to {most}",
+                name=quote(name),
+                dimensions=dimensions,
+                most=MAX_DIMENSIONS,
+            )
+        )
     shape = tuple([source.integer(_U64) for _ in range(dimensions)][::-1])
     if 0 in shape:
-        raise source.damaged(f"tensor {quote(name)} has the empty shape {quote(list(shape))}")
+        raise source.damaged(
+            say("tensor {name} has the empty shape {shape}", name=quote(name), shape=quote(list(shape)))
+        )
     kind, offset = source.integer(_U32), source.integer(_U64)
     stored = BY_GGUF_ID.get(kind)
     if stored is None:
         raise UnsupportedModelError(
-            f"Tensor {quote(name)} in {quote(source.path.name)} is stored as "
-            f"{_OTHER_FORMATS.get(kind, f'the unknown format {kind}')}, which is not supported.",
+            say(
+                "Tensor {name} in {file} is stored as {kind}, which is not supported.",
+                name=quote(name),
+                file=quote(source.path.name),
+                kind=_OTHER_FORMATS.get(kind, say("the unknown format {number}", number=kind)),
+            ),
             CHOOSE_FORMAT,
         )
     if shape[-1] % stored.block_columns:
         raise source.damaged(
-            f"tensor {quote(name)} has {shape[-1]} columns, no multiple of {stored.name}'s {stored.block_columns}"
+            say(
+                "tensor {name} has {columns} columns, no multiple of {format}'s {block}",
+                name=quote(name),
+                columns=shape[-1],
+                format=stored.name,
+                block=stored.block_columns,
+            )
         )
     return _Described(name, shape, stored, offset)
 
@@ -288,7 +336,12 @@ def _alignment(source: _Source, metadata: Mapping[str, MetadataValue]) -> int:
     alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
     if type(alignment) is not int or not MIN_ALIGNMENT <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
         raise source.damaged(
-            f"general.alignment is {quote(alignment)}, no power of two from {MIN_ALIGNMENT} to {MAX_ALIGNMENT}"
+            say(
+                "general.alignment is {alignment}, no power of two from {least} to {most}",
+                alignment=quote(alignment),
+                least=MIN_ALIGNMENT,
+                most=MAX_ALIGNMENT,
+            )
         )
     return alignment
 
@@ -305,17 +358,28 @@ def _place_tensors(source: _Source, described: list[_Described], alignment: int)
         start = begin + tensor.offset
         name = quote(tensor.name)
         if tensor.name in entries:
-            raise source.damaged(f"tensor {name} is there twice")
+            raise source.damaged(say("tensor {name} is there twice", name=name))
         if tensor.offset % alignment:
-            raise source.damaged(f"tensor {name} begins at {tensor.offset}, no multiple of {alignment}")
+            raise source.damaged(
+                say(
+                    "tensor {name} begins at {offset}, no multiple of {alignment}",
+                    name=name,
+                    offset=tensor.offset,
+                    alignment=alignment,
+                )
+            )
         if start + nbytes > source.size:
             raise CheckpointError(
-                f"{quote(source.path.name)} is truncated: tensor {name} ends {quote(start + nbytes - source.size)} "
-                "bytes past its end.",
+                say(
+                    "{file} is truncated: tensor {name} ends {number} bytes past its end.",
+                    file=quote(source.path.name),
+                    name=name,
+                    number=quote(start + nbytes - source.size),
+                ),
                 DOWNLOAD_AGAIN,
             )
         if start < end:
-            raise source.damaged(f"tensor {name} overlaps another tensor")
+            raise source.damaged(say("tensor {name} overlaps another tensor", name=name))
         end = start + nbytes
         entries[tensor.name] = TensorEntry(tensor.name, tensor.format.name, tensor.shape, source.path, start, nbytes)
     return entries

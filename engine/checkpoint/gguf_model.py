@@ -12,6 +12,7 @@ from engine.checkpoint.gguf_file import GgufHeader, MetadataValue, read_gguf_hea
 from engine.checkpoint.tensor_reader import TensorEntry
 from engine.checkpoint.untrusted import quote
 from engine.errors import CheckpointError
+from engine.sentences import say
 
 MAX_SPLITS = 1024
 SPLIT_NUMBER, SPLIT_COUNT, SPLIT_TENSORS = "split.no", "split.count", "split.tensors.count"
@@ -19,7 +20,7 @@ SPLIT_NUMBER, SPLIT_COUNT, SPLIT_TENSORS = "split.no", "split.count", "split.ten
 _SPLIT_NAME = re.compile(
     r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.gguf)", re.IGNORECASE | re.ASCII
 )
-_SAME_PLACE = "Download all files of the model again, from the same place."
+_SAME_PLACE = say("Download all files of the model again, from the same place.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,12 @@ def read_gguf(path: Path) -> GgufModel:
         repeated = next((name for name in header.tensors if name in tensors), None)
         if repeated is not None:
             raise CheckpointError(
-                f"Tensor {quote(repeated)} is in {quote(tensors[repeated].file.name)} and again in "
-                f"{quote(shard.name)}.",
+                say(
+                    "Tensor {repeated} is in {file} and again in {shard}.",
+                    repeated=quote(repeated),
+                    file=quote(tensors[repeated].file.name),
+                    shard=quote(shard.name),
+                ),
                 _SAME_PLACE,
             )
         tensors |= header.tensors
@@ -81,8 +86,14 @@ def split_paths(path: Path) -> list[Path]:
     number, count = int(split["number"]), int(split["count"])
     if not 1 <= number <= count <= MAX_SPLITS:
         raise CheckpointError(
-            f"{quote(path.name)} calls itself file {number} of {count}, which cannot be (up to {MAX_SPLITS}).",
-            "Download the model again from its publisher.",
+            say(
+                "{file} calls itself file {number} of {count}, which cannot be (up to {most}).",
+                file=quote(path.name),
+                number=number,
+                count=count,
+                most=MAX_SPLITS,
+            ),
+            say("Download the model again from its publisher."),
         )
     names = (f"{split['stem']}-{index:05d}-of-{count:05d}{split['suffix']}" for index in range(1, count + 1))
     return [path.with_name(name) for name in names]
@@ -97,9 +108,17 @@ def _read_split(path: Path, number: int, count: int) -> GgufHeader:
         return header
     if (stated_number, stated_count) != (number, count):
         raise CheckpointError(
-            f"{quote(path.name)} holds {SPLIT_NUMBER} {quote(stated_number)} and {SPLIT_COUNT} {quote(stated_count)}, "
-            f"its name asks for {number} and {count}.",
-            "Give each file the name that its publisher gave it, or download them again.",
+            say(
+                "{file} holds {key} {stated} and {other_key} {other_stated}, its name asks for {number} and {count}.",
+                file=quote(path.name),
+                key=SPLIT_NUMBER,
+                stated=quote(stated_number),
+                other_key=SPLIT_COUNT,
+                other_stated=quote(stated_count),
+                number=number,
+                count=count,
+            ),
+            say("Give each file the name that its publisher gave it, or download them again."),
         )
     return header
 
@@ -110,13 +129,23 @@ def _check_totals(paths: list[Path], headers: list[GgufHeader], tensors: int) ->
         stated = header.metadata.get(SPLIT_TENSORS, tensors)
         if type(stated) is not int or stated != tensors:
             raise CheckpointError(
-                f"{quote(path.name)} is part of a model of {quote(stated)} tensors, "
-                f"but the files here hold {tensors} together.",
+                say(
+                    "{file} is part of a model of {stated} tensors, but the files here hold {tensors} together.",
+                    file=quote(path.name),
+                    stated=quote(stated),
+                    tensors=tensors,
+                ),
                 _SAME_PLACE,
             )
         for key in ("general.architecture", "general.name"):
             first = headers[0].metadata.get(key)
             if header.metadata.get(key, first) != first:
                 raise CheckpointError(
-                    f"{quote(path.name)} belongs to another model than {quote(paths[0].name)} ({key}).", _SAME_PLACE
+                    say(
+                        "{file} belongs to another model than {other} ({key}).",
+                        file=quote(path.name),
+                        other=quote(paths[0].name),
+                        key=key,
+                    ),
+                    _SAME_PLACE,
                 )

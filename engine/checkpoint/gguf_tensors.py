@@ -21,6 +21,7 @@ from engine.checkpoint.tensor_reader import TensorEntry
 from engine.checkpoint.untrusted import quote
 from engine.config import ExpertFormats, ModelConfig
 from engine.errors import CheckpointError, UnsupportedModelError
+from engine.sentences import say
 
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 EXPERT_PARTS: tuple[tuple[str, ExpertPart], ...] = (("gate", "w1"), ("up", "w3"), ("down", "w2"))
@@ -56,7 +57,7 @@ _NAMES: Mapping[str, str] = MappingProxyType(
 LONG_FACTORS, SHORT_FACTORS = "rope_factors_long.weight", "rope_factors_short.weight"
 _ROPE_FACTORS = ("rope_freqs.weight", LONG_FACTORS, SHORT_FACTORS)
 _IGNORED_SUFFIX = ".attn_rot_embd.weight"
-_DOWNLOAD = "Download the model again from its publisher."
+_DOWNLOAD = say("Download the model again from its publisher.")
 
 
 def map_tensors(model: GgufModel, config: ModelConfig) -> dict[str, TensorEntry]:
@@ -72,8 +73,12 @@ def map_tensors(model: GgufModel, config: ModelConfig) -> dict[str, TensorEntry]
     """
     if config.total_experts * len(EXPERT_PARTS) > MAX_TENSORS:
         raise CheckpointError(
-            f"{quote(model.path.name)} has {config.total_experts} experts, more than can be right.",
-            "Get the model from its publisher.",
+            say(
+                "{file} has {number} experts, more than can be right.",
+                file=quote(model.path.name),
+                number=config.total_experts,
+            ),
+            say("Get the model from its publisher."),
         )
     left = dict(model.tensors)
     mapped: dict[str, TensorEntry] = {}
@@ -108,9 +113,14 @@ def expert_formats(config: ModelConfig, tensors: dict[str, TensorEntry]) -> tupl
             odd = next((entry for entry in entries if entry.format != entries[0].format), None)
             if odd is not None:
                 raise UnsupportedModelError(
-                    f"The {word} tensors of layer {layer}'s experts are stored as {entries[0].format} and as "
-                    f"{odd.format}.",
-                    "Choose a file that holds a layer's experts in one format.",
+                    say(
+                        "The {word} tensors of layer {layer}'s experts are stored as {format} and as {other}.",
+                        word=word,
+                        layer=layer,
+                        format=entries[0].format,
+                        other=odd.format,
+                    ),
+                    say("Choose a file that holds a layer's experts in one format."),
                 )
             formats.append(entries[0].format)
         layers.append((formats[0], formats[1], formats[2]))
@@ -129,13 +139,20 @@ def _take(model: GgufModel, left: dict[str, TensorEntry], name: str, shape: Shap
     """Take one tensor out of those that are left."""
     entry = left.pop(name, None)
     if entry is None:
-        raise CheckpointError(f"Tensor {quote(name)} is missing from {quote(model.path.name)}.", _DOWNLOAD)
+        raise CheckpointError(
+            say("Tensor {name} is missing from {file}.", name=quote(name), file=quote(model.path.name)), _DOWNLOAD
+        )
     if entry.shape == shape:
         return entry
     if _without_ones(entry.shape) != _without_ones(shape):
         raise CheckpointError(
-            f"Tensor {quote(name)} in {quote(entry.file.name)} has shape {quote(list(entry.shape))}, "
-            f"the file's metadata asks for {quote(list(shape))}.",
+            say(
+                "Tensor {name} in {file} has shape {shape}, the file's metadata asks for {wanted}.",
+                name=quote(name),
+                file=quote(entry.file.name),
+                shape=quote(list(entry.shape)),
+                wanted=quote(list(shape)),
+            ),
             _DOWNLOAD,
         )
     return replace(entry, shape=shape)
@@ -173,12 +190,20 @@ def _refuse_unknown(model: GgufModel, config: ModelConfig, name: str) -> None:
         return
     if name in _ROPE_FACTORS:
         raise UnsupportedModelError(
-            f"{quote(model.path.name)} holds {quote(name)}: factors for a scaled rotary embedding, of which only the "
-            "plain kind is supported.",
-            "Choose the model without an extended context.",
+            say(
+                "{file} holds {name}: factors for a scaled rotary embedding, of which only the plain kind is "
+                "supported.",
+                file=quote(model.path.name),
+                name=quote(name),
+            ),
+            say("Choose the model without an extended context."),
         )
     raise UnsupportedModelError(
-        f"{quote(model.path.name)} holds tensor {quote(name)}, which is not part of a {config.family} model as this "
-        "engine runs it.",
-        "Choose another conversion of the model.",
+        say(
+            "{file} holds tensor {name}, which is not part of a {family} model as this engine runs it.",
+            file=quote(model.path.name),
+            name=quote(name),
+            family=config.family,
+        ),
+        say("Choose another conversion of the model."),
     )

@@ -28,13 +28,14 @@ from engine.checkpoint.untrusted import quote
 from engine.config import DTYPE_FORMATS, ModelConfig
 from engine.errors import CheckpointError, UnsupportedModelError
 from engine.quant.formats import FORMATS, WeightFormat
+from engine.sentences import say
 
 STORED = FORMATS["Q4_1"]
 INT4_FAMILIES = ("mixtral", "qwen3_moe", "olmoe", "phimoe")  # others keep parts that are not known here
 MAX_GROUP = 1 << 16
 CODES_PER_WORD = 8
 AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
-CHOOSE_ANOTHER = "Choose the model's GGUF version, or the original bfloat16 one."
+CHOOSE_ANOTHER = say("Choose the model's GGUF version, or the original bfloat16 one.")
 
 Codes = NDArray[np.uint8]
 
@@ -69,8 +70,12 @@ def read_int4(content: Mapping[str, Any], family: Family) -> Int4 | None:
     method = settings.get("quant_method") if isinstance(settings, dict) else settings
     if method not in ("gptq", "awq") or family.name not in INT4_FAMILIES:
         raise UnsupportedModelError(
-            f"{CONFIG} says that the weights are quantized ({quote(method)}), which is not supported for "
-            f"{family.title} yet.",
+            say(
+                "{config} says that the weights are quantized ({method}), which is not supported for {title} yet.",
+                config=CONFIG,
+                method=quote(method),
+                title=family.title,
+            ),
             CHOOSE_ANOTHER,
         )
     plain: dict[str, tuple[object, ...]] = {"bits": (4,)}
@@ -82,13 +87,21 @@ def read_int4(content: Mapping[str, Any], family: Family) -> Int4 | None:
         value = settings.get(name, values[0])
         if value not in values or isinstance(value, bool) is not isinstance(values[0], bool):
             raise UnsupportedModelError(
-                f"{CONFIG} says {name} of {method} is {quote(value)}, of which only {values[0]} is supported.",
+                say(
+                    "{config} says {name} of {method} is {value}, of which only {plain} is supported.",
+                    config=CONFIG,
+                    name=name,
+                    method=method,
+                    value=quote(value),
+                    plain=str(values[0]),
+                ),
                 CHOOSE_ANOTHER,
             )
-    fields = Fields(settings, f"{CONFIG}'s quantization_config", f"Download {CONFIG} again from the model's publisher.")
+    source = say("{config}'s quantization_config", config=CONFIG)
+    fields = Fields(settings, source, say("Download {config} again from the model's publisher.", config=CONFIG))
     group = fields.integer("group_size", STORED.block_columns, MAX_GROUP)
     if group % STORED.block_columns:
-        raise fields.refusal("group_size", group, f"no multiple of {STORED.block_columns}")
+        raise fields.refusal("group_size", group, say("no multiple of {number}", number=STORED.block_columns))
     first_version = method == "gptq" and settings.get("checkpoint_format", "gptq") == "gptq"
     return Int4(method, group, 1 if first_version else 0)
 
@@ -128,8 +141,15 @@ def take_rounded(int4: Int4, stored: dict[str, TensorEntry], name: str, shape: S
     outputs, inputs = shape
     if inputs % int4.group or outputs % CODES_PER_WORD:
         raise UnsupportedModelError(
-            f"Tensor {quote(name)} has {inputs} inputs and {outputs} outputs, not whole groups of {int4.group} and "
-            f"words of {CODES_PER_WORD}.",
+            say(
+                "Tensor {name} has {inputs} inputs and {outputs} outputs, not whole groups of {group} and "
+                "words of {codes}.",
+                name=quote(name),
+                inputs=inputs,
+                outputs=outputs,
+                group=int4.group,
+                codes=CODES_PER_WORD,
+            ),
             CHOOSE_ANOTHER,
         )
     stored.pop(f"{prefix}g_idx", None)  # which group an input is in: with desc_act false, the next one after so many
@@ -143,9 +163,17 @@ def take_rounded(int4: Int4, stored: dict[str, TensorEntry], name: str, shape: S
             return None
         if (entry.format, entry.shape) != (kind, size):
             raise CheckpointError(
-                f"Tensor {quote(entry.name)} in {quote(entry.file.name)} is {entry.format} {quote(list(entry.shape))}, "
-                f"{CONFIG} asks for {kind} {quote(list(size))}.",
-                f"Download {CONFIG} and this file again, from the same place.",
+                say(
+                    "Tensor {entry} in {file} is {format} {shape}, {config} asks for {kind} {size}.",
+                    entry=quote(entry.name),
+                    file=quote(entry.file.name),
+                    format=entry.format,
+                    shape=quote(list(entry.shape)),
+                    config=CONFIG,
+                    kind=kind,
+                    size=quote(list(size)),
+                ),
+                say("Download {config} and this file again, from the same place.", config=CONFIG),
             )
         parts.append(entry)
     nbytes = outputs * STORED.row_bytes(inputs)

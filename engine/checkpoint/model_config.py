@@ -28,6 +28,7 @@ from engine.checkpoint.model_folder import CONFIG, find_config
 from engine.checkpoint.untrusted import quote, read_json_object
 from engine.config import DTypeName, ModelConfig
 from engine.errors import UnsupportedModelError
+from engine.sentences import say
 
 MAX_CONFIG_BYTES = 4 << 20
 
@@ -35,7 +36,7 @@ DTYPES: tuple[DTypeName, ...] = get_args(DTypeName)
 DEFAULT_DTYPE: DTypeName = "bfloat16"
 
 _EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_experts_per_tok")
-_DOWNLOAD_CONFIG = f"Download {CONFIG} again from the model's publisher."
+DOWNLOAD_CONFIG = say("Download {config} again from the model's publisher.", config=CONFIG)
 
 
 def read_model_config(folder: Path) -> ModelConfig:
@@ -64,7 +65,7 @@ def read_config_and_int4(folder: Path) -> tuple[ModelConfig, Int4 | None]:
 
 def _read_shape(folder: Path, content: dict[str, Any], family: Family) -> ModelConfig:
     """The shape as config.json tells it."""
-    fields = Fields(content, CONFIG, _DOWNLOAD_CONFIG)
+    fields = Fields(content, CONFIG, DOWNLOAD_CONFIG)
     hidden = fields.integer("hidden_size", 1, MAX_HIDDEN)
     heads = fields.integer("num_attention_heads", 1, MAX_HEADS)
     experts = _experts(fields)
@@ -113,14 +114,24 @@ def _family(content: dict[str, Any]) -> Family:
         first = architectures[0] if isinstance(architectures, list) and architectures else None
         named = (BY_CLASS[first].name if first in BY_CLASS else first) if isinstance(first, str) else None
     if named is None:
-        raise UnsupportedModelError(f"{CONFIG} does not say which architecture the model has.", CHOOSE_SUPPORTED)
+        raise UnsupportedModelError(
+            say("{config} does not say which architecture the model has.", config=CONFIG), CHOOSE_SUPPORTED
+        )
     if isinstance(named, str) and named in FAMILIES:
         return FAMILIES[named]
     if not _has_experts(content):
         raise UnsupportedModelError(
-            f"The model ({CONFIG}: {quote(named)}) is a dense model, not a Mixture-of-Experts.", CHOOSE_SUPPORTED
+            say(
+                "The model ({config}: {named}) is a dense model, not a Mixture-of-Experts.",
+                config=CONFIG,
+                named=quote(named),
+            ),
+            CHOOSE_SUPPORTED,
         )
-    raise UnsupportedModelError(f"{CONFIG} names the architecture {quote(named)}, not supported yet.", CHOOSE_SUPPORTED)
+    raise UnsupportedModelError(
+        say("{config} names the architecture {named}, not supported yet.", config=CONFIG, named=quote(named)),
+        CHOOSE_SUPPORTED,
+    )
 
 
 def _has_experts(content: dict[str, Any]) -> bool:
@@ -133,12 +144,22 @@ def _refuse_variants(content: dict[str, Any], family: Family) -> None:
     """Refuse what would load but compute something else."""
     activation = content.get("hidden_act", "silu")
     if activation != "silu":
-        raise UnsupportedModelError(f"{CONFIG} says hidden_act is {quote(activation)}, not 'silu'.", CHOOSE_SUPPORTED)
+        raise UnsupportedModelError(
+            say("{config} says hidden_act is {activation}, not 'silu'.", config=CONFIG, activation=quote(activation)),
+            CHOOSE_SUPPORTED,
+        )
     for name, plain in family.plain:
         value = content.get(name, plain[0])
         if value not in plain:
             raise UnsupportedModelError(
-                f"{CONFIG} says {name} is {quote(value)}, of which only {plain[0]} is supported.", CHOOSE_SUPPORTED
+                say(
+                    "{config} says {name} is {value}, of which only {plain} is supported.",
+                    config=CONFIG,
+                    name=name,
+                    value=quote(value),
+                    plain=str(plain[0]),
+                ),
+                CHOOSE_SUPPORTED,
             )
 
 
@@ -159,7 +180,11 @@ def _kv_heads(fields: Fields, heads: int) -> int:
     """Key/value heads, each shared by the same number of query heads; null means one for each."""
     kv_heads = fields.integer("num_key_value_heads", 1, MAX_HEADS, null=heads)
     if heads % kv_heads:
-        raise fields.refusal("num_key_value_heads", kv_heads, f"no divisor of num_attention_heads {heads}")
+        raise fields.refusal(
+            "num_key_value_heads",
+            kv_heads,
+            say("no divisor of {name} {heads}", name="num_attention_heads", heads=heads),
+        )
     return kv_heads
 
 
@@ -168,11 +193,16 @@ def _head_dim(fields: Fields, hidden: int, heads: int) -> int:
     head_dim = fields.integer("head_dim", 1, MAX_HEAD_DIM, null=0, absent=0)
     if not head_dim:
         if hidden % heads or hidden // heads > MAX_HEAD_DIM:
-            limit = f"not a multiple of num_attention_heads {heads} up to {MAX_HEAD_DIM} times that"
+            limit = say(
+                "not a multiple of {name} {heads} up to {most} times that",
+                name="num_attention_heads",
+                heads=heads,
+                most=MAX_HEAD_DIM,
+            )
             raise fields.refusal("hidden_size", hidden, limit)
         head_dim = hidden // heads
     if head_dim % 2:
-        raise fields.refusal("head_dim", head_dim, "not an even number")
+        raise fields.refusal("head_dim", head_dim, say("not an even number"))
     return head_dim
 
 
@@ -183,14 +213,18 @@ def _rope_theta(fields: Fields, family: Family) -> float:
     """
     rope = fields.content.get("rope_scaling") or fields.content.get("rope_parameters") or {}
     if not isinstance(rope, dict):
-        raise fields.refusal("rope_parameters", rope, "not an object")
+        raise fields.refusal("rope_parameters", rope, say("not an object"))
     kind = rope.get("rope_type") or rope.get("type") or "default"
     plain = kind in family.ropes and not any(isinstance(value, dict) for value in rope.values())
     partial = rope.get("partial_rotary_factor", fields.content.get("partial_rotary_factor"))
     if not plain or partial not in (None, 1):
         raise UnsupportedModelError(
-            f"{CONFIG} asks for the rotary embedding {quote(rope)}, of which only rope_type "
-            f"{' or '.join(map(quote, family.ropes))} is supported.",
+            say(
+                "{config} asks for the rotary embedding {rope}, of which only rope_type {names} is supported.",
+                config=CONFIG,
+                rope=quote(rope),
+                names=" or ".join(map(quote, family.ropes)),
+            ),
             CHOOSE_SUPPORTED,
         )
     source = replace(fields, content=rope) if "rope_theta" in rope else fields
@@ -205,6 +239,11 @@ def _dtype(content: dict[str, Any]) -> DTypeName:
         if plain == dtype:
             return dtype
     raise UnsupportedModelError(
-        f"{CONFIG} says that the weights are {quote(stated)}, not one of {', '.join(DTYPES)}.",
-        "Choose the bfloat16 version of the model.",
+        say(
+            "{config} says that the weights are {stated}, not one of {names}.",
+            config=CONFIG,
+            stated=quote(stated),
+            names=", ".join(DTYPES),
+        ),
+        say("Choose the bfloat16 version of the model."),
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from engine.checkpoint.gguf_model import stem
 from engine.checkpoint.untrusted import check_plain_file_name, quote, read_json_object, unreadable
 from engine.errors import CheckpointError
+from engine.sentences import say
 
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
@@ -25,7 +26,7 @@ MAX_SHARDS = 1024
 MAX_TOKENIZER_BYTES = 256 << 20
 MAX_LISTED_FILES = 100_000
 MAX_NAMES_SHOWN = 3
-CHOOSE_MODEL = "Choose a folder with config.json and safetensors files, or a .gguf file."
+CHOOSE_MODEL = say("Choose a folder with config.json and safetensors files, or a .gguf file.")
 
 
 def check_folder(folder: Path) -> None:
@@ -40,13 +41,16 @@ def check_folder(folder: Path) -> None:
         raise unreadable(folder, error) from error
     if is_folder:
         if not _list_names(folder):
-            raise CheckpointError(f"The folder {quote(folder)} is empty.", CHOOSE_MODEL)
+            raise CheckpointError(say("The folder {folder} is empty.", folder=quote(folder)), CHOOSE_MODEL)
     elif not exists:
         raise CheckpointError(
-            f"There is no folder or file {quote(folder)}.", "Check the path, or choose another model."
+            say("There is no folder or file {folder}.", folder=quote(folder)),
+            say("Check the path, or choose another model."),
         )
     else:
-        raise CheckpointError(f"{quote(folder)} is a file, neither a model folder nor a .gguf file.", CHOOSE_MODEL)
+        raise CheckpointError(
+            say("{folder} is a file, neither a model folder nor a .gguf file.", folder=quote(folder)), CHOOSE_MODEL
+        )
 
 
 def find_gguf(path: Path) -> Path | None:
@@ -70,9 +74,17 @@ def find_gguf(path: Path) -> Path | None:
     models = {stem(name): name for name in sorted(names, reverse=True) if name.lower().endswith(GGUF_SUFFIX)}
     if len(models) > 1:
         first = ", ".join(quote(name) for name in sorted(models.values())[:MAX_NAMES_SHOWN])
-        more = "" if len(models) <= MAX_NAMES_SHOWN else f" and {len(models) - MAX_NAMES_SHOWN} more"
+        left = len(models) - MAX_NAMES_SHOWN
+        if left > 0:
+            first = say("{names} and {number} more", names=first, number=left)
         raise CheckpointError(
-            f"{quote(path)} holds {len(models)} GGUF models: {first}{more}.", "Give one of the files."
+            say(
+                "{path} holds {number} GGUF models: {names}.",
+                path=quote(path),
+                number=len(models),
+                names=first,
+            ),
+            say("Give one of the files."),
         )
     return path / next(iter(models.values())) if models else None
 
@@ -89,7 +101,10 @@ def find_config(folder: Path) -> Path:
         return folder / CONFIG
     if not any(name.endswith(".safetensors") for name in names):
         _refuse_other_kinds(names, folder)
-    raise CheckpointError(f"{CONFIG} is missing from {quote(folder)}.", "Choose the folder that holds it.")
+    raise CheckpointError(
+        say("{config} is missing from {folder}.", config=CONFIG, folder=quote(folder)),
+        say("Choose the folder that holds it."),
+    )
 
 
 def find_shards(folder: Path) -> dict[str, list[str] | None]:
@@ -107,14 +122,21 @@ def find_shards(folder: Path) -> dict[str, list[str] | None]:
     if INDEX not in names:
         _refuse_other_kinds(names, folder)
         raise CheckpointError(
-            f"Neither {SINGLE} nor {INDEX} is in {quote(folder)}.", "Finish the download, or choose another folder."
+            say("Neither {single} nor {index} is in {folder}.", single=SINGLE, index=INDEX, folder=quote(folder)),
+            say("Finish the download, or choose another folder."),
         )
     shards = _read_index(folder / INDEX)
     absent = sorted(set(shards) - names)
     if absent:
         raise CheckpointError(
-            f"{len(absent)} of {len(shards)} files named in {INDEX} are missing, the first is {quote(absent[0])}.",
-            "Finish the download.",
+            say(
+                "{number} of {total} files named in {index} are missing, the first is {name}.",
+                number=len(absent),
+                total=len(shards),
+                index=INDEX,
+                name=quote(absent[0]),
+            ),
+            say("Finish the download."),
         )
     return {file: list(tensors) for file, tensors in shards.items()}
 
@@ -132,12 +154,22 @@ def check_tokenizer(folder: Path) -> None:
         raise unreadable(path, error) from error
     if size is None:
         raise CheckpointError(
-            f"{TOKENIZER} is missing from {quote(folder)}; it turns text into tokens.",
-            f"Download {TOKENIZER} of this model into that folder.",
+            say(
+                "{tokenizer} is missing from {folder}; it turns text into tokens.",
+                tokenizer=TOKENIZER,
+                folder=quote(folder),
+            ),
+            say("Download {tokenizer} of this model into that folder.", tokenizer=TOKENIZER),
         )
     if not 0 < size <= MAX_TOKENIZER_BYTES:
         raise CheckpointError(
-            f"{TOKENIZER} is {size} bytes long, outside 1 to {MAX_TOKENIZER_BYTES}.", "Download this file again."
+            say(
+                "{tokenizer} is {size} bytes long, outside 1 to {most}.",
+                tokenizer=TOKENIZER,
+                size=size,
+                most=MAX_TOKENIZER_BYTES,
+            ),
+            say("Download this file again."),
         )
 
 
@@ -145,14 +177,19 @@ def _read_index(path: Path) -> dict[str, list[str]]:
     """The index turned around: safe file name -> tensor names."""
     weight_map = read_json_object(path, MAX_INDEX_BYTES, MAX_INDEX_VALUES).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{INDEX} has no weight_map that names files.", "Download this file again.")
+        raise CheckpointError(
+            say("{index} has no weight_map that names files.", index=INDEX), say("Download this file again.")
+        )
     shards: dict[str, list[str]] = {}
     for tensor, file in weight_map.items():
         if not isinstance(file, str) or file not in shards:
             shards[check_plain_file_name(file, ".safetensors", INDEX)] = []
         shards[file].append(tensor)
         if len(shards) > MAX_SHARDS:
-            raise CheckpointError(f"{INDEX} names over {MAX_SHARDS} files.", "Get the model from its publisher.")
+            raise CheckpointError(
+                say("{index} names over {most} files.", index=INDEX, most=MAX_SHARDS),
+                say("Get the model from its publisher."),
+            )
     return shards
 
 
@@ -169,5 +206,6 @@ def _refuse_other_kinds(names: set[str], folder: Path) -> None:
     """Say what a folder without usable safetensors holds instead, where that is known."""
     if any(name.lower().endswith(PICKLE_SUFFIXES) for name in names):
         raise CheckpointError(
-            f"{quote(folder)} holds only pickle files, which can run code.", "Download the safetensors version."
+            say("{folder} holds only pickle files, which can run code.", folder=quote(folder)),
+            say("Download the safetensors version."),
         )

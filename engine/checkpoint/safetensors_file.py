@@ -17,6 +17,7 @@ from typing import Any, TypeGuard
 from engine.checkpoint.tensor_reader import TensorEntry
 from engine.checkpoint.untrusted import DOWNLOAD_AGAIN, fill, open_regular, parse_json_object, quote
 from engine.errors import CheckpointError
+from engine.sentences import say
 
 MAX_HEADER_BYTES = 32 << 20
 MAX_TENSORS = 200_000
@@ -47,12 +48,20 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
         length = _header_length(file, path, size)
         content = bytearray(length)
         fill(file, path, LENGTH_BYTES, memoryview(content))
-    source = f"The header of {quote(path.name)}"
+    source = say("The header of {file}", file=quote(path.name))
     header = parse_json_object(content, source, max_values=MAX_TENSORS * VALUES_PER_TENSOR)
     if not isinstance(header.pop("__metadata__", {}), dict):
-        raise CheckpointError(f"{source} has metadata that is not an object.", DOWNLOAD_AGAIN)
+        raise CheckpointError(say("{source} has metadata that is not an object.", source=source), DOWNLOAD_AGAIN)
     if len(header) > MAX_TENSORS:
-        raise CheckpointError(f"{source} lists {len(header)} tensors, over the limit of {MAX_TENSORS}.", DOWNLOAD_AGAIN)
+        raise CheckpointError(
+            say(
+                "{source} lists {number} tensors, over the limit of {most}.",
+                source=source,
+                number=len(header),
+                most=MAX_TENSORS,
+            ),
+            DOWNLOAD_AGAIN,
+        )
     start = LENGTH_BYTES + length
     entries = {name: _entry(path, start, name, fields) for name, fields in header.items()}
     _check_coverage(path, entries, start, size)
@@ -66,12 +75,22 @@ def _header_length(file: FileIO, path: Path, size: int) -> int:
     length = int.from_bytes(prefix, "little")
     if length > MAX_HEADER_BYTES:
         raise CheckpointError(
-            f"{quote(path.name)} claims a header of {length} bytes, over the limit of {MAX_HEADER_BYTES}.",
-            "Check that it is a safetensors file, and download it again.",
+            say(
+                "{file} claims a header of {length} bytes, over the limit of {most}.",
+                file=quote(path.name),
+                length=length,
+                most=MAX_HEADER_BYTES,
+            ),
+            say("Check that it is a safetensors file, and download it again."),
         )
     if LENGTH_BYTES + length > size:
         raise CheckpointError(
-            f"{quote(path.name)} is truncated inside its header: {size} bytes of at least {LENGTH_BYTES + length}.",
+            say(
+                "{file} is truncated inside its header: {size} bytes of at least {end}.",
+                file=quote(path.name),
+                size=size,
+                end=LENGTH_BYTES + length,
+            ),
             DOWNLOAD_AGAIN,
         )
     return length
@@ -80,20 +99,37 @@ def _header_length(file: FileIO, path: Path, size: int) -> int:
 def _entry(path: Path, start: int, name: str, fields: Any) -> TensorEntry:  # noqa: ANN401 - parsed JSON
     """Check one tensor's line of the header, all but where it lies."""
     if not 1 <= len(name) <= MAX_NAME_CHARS or not name.isprintable():
-        raise _damaged(path, name, f"has a name that is empty, unprintable or over {MAX_NAME_CHARS} characters")
+        raise _damaged(
+            path,
+            name,
+            say(
+                "has a name that is empty, unprintable or over {most} characters",
+                most=MAX_NAME_CHARS,
+            ),
+        )
     if not isinstance(fields, dict):
-        raise _damaged(path, name, f"is described by {quote(fields)}")
+        raise _damaged(path, name, say("is described by {fields}", fields=quote(fields)))
     dtype, shape, offsets = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
-        raise _damaged(path, name, f"has the unknown dtype {quote(dtype)}")
+        raise _damaged(path, name, say("has the unknown dtype {dtype}", dtype=quote(dtype)))
     if not _is_sizes(shape, MAX_DIMENSIONS):
-        raise _damaged(path, name, f"has the impossible shape {quote(shape)}")
+        raise _damaged(path, name, say("has the impossible shape {shape}", shape=quote(shape)))
     if not _is_sizes(offsets, 2) or len(offsets) != 2:
-        raise _damaged(path, name, f"has the impossible data_offsets {quote(offsets)}")
+        raise _damaged(path, name, say("has the impossible data_offsets {offsets}", offsets=quote(offsets)))
     begin, end = offsets
     expected = math.prod(shape) * ITEM_BYTES[dtype]
     if end - begin != expected:
-        raise _damaged(path, name, f"is {end - begin} bytes long where {dtype} {quote(shape)} takes {quote(expected)}")
+        raise _damaged(
+            path,
+            name,
+            say(
+                "is {size} bytes long where {dtype} {shape} takes {expected}",
+                size=end - begin,
+                dtype=dtype,
+                shape=quote(shape),
+                expected=quote(expected),
+            ),
+        )
     return TensorEntry(name, dtype, tuple(shape), path, start + begin, end - begin)
 
 
@@ -113,17 +149,29 @@ def _check_coverage(path: Path, entries: Mapping[str, TensorEntry], start: int, 
         if entry.offset + entry.nbytes > size:
             missing = entry.offset + entry.nbytes - size
             raise CheckpointError(
-                f"{quote(path.name)} is truncated: tensor {quote(entry.name)} ends {missing} bytes past its end.",
+                say(
+                    "{file} is truncated: tensor {name} ends {number} bytes past its end.",
+                    file=quote(path.name),
+                    name=quote(entry.name),
+                    number=missing,
+                ),
                 DOWNLOAD_AGAIN,
             )
         if entry.offset != position:
-            what = "overlaps another tensor" if entry.offset < position else "leaves a gap before it"
+            overlaps = entry.offset < position
+            what = say("overlaps another tensor") if overlaps else say("leaves a gap before it")
             raise _damaged(path, entry.name, what)
         position += entry.nbytes
     if position != size:
-        raise CheckpointError(f"{quote(path.name)} has {size - position} bytes after its last tensor.", DOWNLOAD_AGAIN)
+        raise CheckpointError(
+            say("{file} has {size} bytes after its last tensor.", file=quote(path.name), size=size - position),
+            DOWNLOAD_AGAIN,
+        )
 
 
 def _damaged(path: Path, name: str, what: str) -> CheckpointError:
     """The error for a header that cannot be true."""
-    return CheckpointError(f"{quote(path.name)} is damaged: tensor {quote(name)} {what}.", DOWNLOAD_AGAIN)
+    return CheckpointError(
+        say("{file} is damaged: tensor {name} {what}.", file=quote(path.name), name=quote(name), what=what),
+        DOWNLOAD_AGAIN,
+    )

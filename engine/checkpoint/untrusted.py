@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from engine.errors import CheckpointError
+from engine.sentences import say
 
-DOWNLOAD_AGAIN = "Download this file again."
+DOWNLOAD_AGAIN = say("Download this file again.")
 MAX_QUOTE_CHARS = 80
 MAX_FILE_NAME_CHARS = 200
 MAX_JSON_VALUES = 200_000
@@ -49,11 +50,12 @@ def open_regular(path: Path) -> FileIO:
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise CheckpointError(f"{quote(path.name)} is not a regular file.", DOWNLOAD_AGAIN)
+            raise CheckpointError(say("{file} is not a regular file.", file=quote(path.name)), DOWNLOAD_AGAIN)
         return FileIO(path, "rb")
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"{quote(path.name)} is missing from {quote(path.parent)}.", "Download it into that folder."
+            say("{file} is missing from {parent}.", file=quote(path.name), parent=quote(path.parent)),
+            say("Download it into that folder."),
         ) from error
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
@@ -63,8 +65,8 @@ def unreadable(path: Path, error: Exception) -> CheckpointError:
     """The error for a file that the operating system would not read."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return CheckpointError(
-        f"{quote(path.name)} cannot be read: {quote(reason)}.",
-        "Check the drive and the file's permissions, then retry.",
+        say("{file} cannot be read: {reason}.", file=quote(path.name), reason=quote(reason)),
+        say("Check the drive and the file's permissions, then retry."),
     )
 
 
@@ -80,7 +82,12 @@ def fill(file: FileIO, path: Path, offset: int, into: memoryview) -> None:
             count = file.readinto(into)
             if not count:
                 raise CheckpointError(
-                    f"{quote(path.name)} is truncated: it ends {into.nbytes} bytes too early.", DOWNLOAD_AGAIN
+                    say(
+                        "{file} is truncated: it ends {number} bytes too early.",
+                        file=quote(path.name),
+                        number=into.nbytes,
+                    ),
+                    DOWNLOAD_AGAIN,
                 )
             into = into[count:]
     except OSError as error:
@@ -102,7 +109,13 @@ def read_json_object(path: Path, max_bytes: int, max_values: int = MAX_JSON_VALU
         size = os.fstat(file.fileno()).st_size
         if size > max_bytes:
             raise CheckpointError(
-                f"{quote(path.name)} is {size} bytes long, over the limit of {max_bytes}.", DOWNLOAD_AGAIN
+                say(
+                    "{file} is {size} bytes long, over the limit of {most}.",
+                    file=quote(path.name),
+                    size=size,
+                    most=max_bytes,
+                ),
+                DOWNLOAD_AGAIN,
             )
         content = bytearray(size)
         fill(file, path, 0, memoryview(content))
@@ -124,14 +137,27 @@ def parse_json_object(content: bytes | bytearray, source: str, max_values: int =
     """
     values = sum(content.count(mark) for mark in (b"{", b"[", b",", b":"))
     if values > max_values:
-        raise CheckpointError(f"{source} holds {values} values, over the limit of {max_values}.", DOWNLOAD_AGAIN)
+        raise CheckpointError(
+            say(
+                "{source} holds {values} values, over the limit of {most}.",
+                source=source,
+                values=values,
+                most=max_values,
+            ),
+            DOWNLOAD_AGAIN,
+        )
     try:
         parsed = json.loads(content.decode("utf-8"), object_pairs_hook=_distinct, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        reason = "it nests too deeply" if isinstance(error, RecursionError) else str(error)
-        raise CheckpointError(f"{source} is not valid JSON: {_short(reason)}.", DOWNLOAD_AGAIN) from None
+        reason = say("it nests too deeply") if isinstance(error, RecursionError) else _short(str(error))
+        raise CheckpointError(
+            say("{source} is not valid JSON: {reason}.", source=source, reason=reason), DOWNLOAD_AGAIN
+        ) from None
     if not isinstance(parsed, dict):
-        raise CheckpointError(f"{source} holds {quote(parsed)} instead of a JSON object.", DOWNLOAD_AGAIN)
+        raise CheckpointError(
+            say("{source} holds {parsed} instead of a JSON object.", source=source, parsed=quote(parsed)),
+            DOWNLOAD_AGAIN,
+        )
     return parsed
 
 
@@ -154,8 +180,13 @@ def check_plain_file_name(name: object, suffix: str, source: str) -> str:
     )
     if not sound:
         raise CheckpointError(
-            f"{source} names the file {quote(name)}, which is not a plain {suffix} file name.",
-            "Do not use this download; get the model from its publisher.",
+            say(
+                "{source} names the file {name}, which is not a plain {suffix} file name.",
+                source=source,
+                name=quote(name),
+                suffix=suffix,
+            ),
+            say("Do not use this download; get the model from its publisher."),
         )
     return str(name)
 

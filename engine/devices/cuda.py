@@ -37,12 +37,13 @@ from engine.kernels.gpu_kernels import GpuKernels, GpuKernelsUnavailableError
 from engine.kernels.gpu_plans import LayerTable, matrix_program, runs_experts
 from engine.kernels.torch_expert import ExpertWeights, expert_forward
 from engine.quant.formats import FORMATS
+from engine.sentences import Sentence, said_by, say
 from engine.uploads import EventUpload, Upload
 
 CUDA_HOST_REGISTER_PORTABLE = 1
 
 
-def why_unusable(gpu: GpuProfile | None) -> str:
+def why_unusable(gpu: GpuProfile | None) -> Sentence:
     """A sentence: why torch cannot use a GPU that the driver shows; "" where it can.
 
     Tries it: a GPU that this torch has no code for, or that failed earlier in this process, says so only then.
@@ -55,10 +56,12 @@ def why_unusable(gpu: GpuProfile | None) -> str:
         try:
             if torch.cuda.is_available():
                 torch.zeros(1, device=_find(gpu)).add_(1).item()
-                return ""
+                return Sentence()
         except (RuntimeError, LookupError) as error:
-            return f"The GPU does not work: {_first_line(error)}."
-    return f"Torch finds no usable NVIDIA GPU{f': {_first_line(said[0].message)}' if said else ''}."
+            return say("The GPU does not work: {reason}.", reason=_first_line(error))
+    if said:
+        return say("Torch finds no usable NVIDIA GPU: {reason}.", reason=_first_line(said[0].message))
+    return say("Torch finds no usable NVIDIA GPU.")
 
 
 def _find(gpu: GpuProfile | None) -> torch.device:
@@ -100,7 +103,7 @@ class CudaDevice(Device):
         super().__init__(budget_bytes)
         reason = why_unusable(gpu)
         if reason:
-            raise ConfigurationError(reason, "Install or update the NVIDIA driver, or choose the CPU.")
+            raise ConfigurationError(reason, say("Install or update the NVIDIA driver, or choose the CPU."))
         self.torch_device = _find(gpu)
         torch.cuda.set_device(self.torch_device)
         self.name = torch.cuda.get_device_name(self.torch_device)
@@ -132,7 +135,10 @@ class CudaDevice(Device):
                     kernels.self_test_experts(known, self.torch_device)
                     torch.cuda.synchronize(self.torch_device)
             except (GpuKernelsUnavailableError, CudaDriverError) as error:
-                self.limitation = f"Torch runs the experts on the GPU, more slowly than our kernels would: {error}"
+                self.limitation = say(
+                    "Torch runs the experts on the GPU, more slowly than our kernels would: {reason}",
+                    reason=said_by(error),
+                )
                 return
             self._experts = GpuExperts(kernels)
             self.step_tools = self._open_step_tools(kernels, folder)

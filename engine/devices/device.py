@@ -15,6 +15,7 @@ from engine.hardware import HardwareProfile
 from engine.kernels.gpu_plans import LayerTable
 from engine.kernels.host_memory import host_tensor
 from engine.kernels.torch_expert import ExpertWeights
+from engine.sentences import Number, Sentence, say
 from engine.uploads import Upload
 
 
@@ -40,7 +41,7 @@ class Device(ABC):
     simulated: bool
     needs_pinning = False
     torch_device: torch.device
-    limitation = ""
+    limitation: str = Sentence()
     step_tools: StepTools | None = None
 
     def __init__(self, budget_bytes: int) -> None:
@@ -71,9 +72,15 @@ class Device(ABC):
         """
         if self.allocated_bytes + size_bytes > self.budget_bytes:
             raise DeviceOutOfMemoryError(
-                f"{self.name} has {self.budget_bytes - self.allocated_bytes:,} bytes left of its budget of "
-                f"{self.budget_bytes:,}, and {term} needs {size_bytes:,}.",
-                "Raise the VRAM budget or shorten the context.",
+                say(
+                    "{device} has {left} bytes left of its budget of {budget}, and {term} needs {size}.",
+                    device=self.name,
+                    left=Number(f"{self.budget_bytes - self.allocated_bytes:,}"),
+                    budget=Number(f"{self.budget_bytes:,}"),
+                    term=term,
+                    size=Number(f"{size_bytes:,}"),
+                ),
+                say("Raise the VRAM budget or shorten the context."),
             )
         self.allocated[term] = self.allocated.get(term, 0) + size_bytes
 
@@ -97,8 +104,13 @@ class Device(ABC):
         except (torch.OutOfMemoryError, OSError) as error:
             self.release(term, size_bytes)
             raise DeviceOutOfMemoryError(
-                f"{self.name} could not give {size_bytes:,} bytes for {term}; another program may hold them.",
-                "Lower the VRAM budget or close other programs that use the GPU.",
+                say(
+                    "{device} could not give {size} bytes for {term}; another program may hold them.",
+                    device=self.name,
+                    size=Number(f"{size_bytes:,}"),
+                    term=term,
+                ),
+                say("Lower the VRAM budget or close other programs that use the GPU."),
             ) from error
 
     def _new_tensor(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:

@@ -13,6 +13,7 @@ import torch
 
 from engine.errors import DeviceOutOfMemoryError, GpuLostError
 from engine.kernels.cuda_driver import CudaDriverError
+from engine.sentences import say
 
 _MARKS = ("CUDA error", "CUDA driver error", "cuDNN error")
 _MEMORY_MARKS = ("out of memory", "OUT_OF_MEMORY", "ALLOC_FAILED")
@@ -34,11 +35,12 @@ def device_faults() -> Iterator[None]:
             raise
         if any(mark in said for mark in _MEMORY_MARKS):
             raise DeviceOutOfMemoryError(
-                f"The GPU has no memory left ({said}).", "Lower the VRAM budget or close other programs that use it."
+                say("The GPU has no memory left ({said}).", said=said),
+                say("Lower the VRAM budget or close other programs that use it."),
             ) from error
         raise GpuLostError(
-            f"The GPU stopped working ({said}).",
-            "Start Rooftop again to use it; until then, load the model again and it runs on the CPU.",
+            say("The GPU stopped working ({said}).", said=said),
+            say("Start Rooftop again to use it; until then, load the model again and it runs on the CPU."),
         ) from error
 
 

@@ -30,6 +30,7 @@ import torch
 
 from engine.errors import GpuLostError
 from engine.kernels.cuda_driver import CudaDriver, CudaDriverError
+from engine.sentences import say
 
 PATIENCE_S = 0.2  # without a signal, before the stream is asked whether the GPU is still there
 TRIAL_S = 2.0  # for a round trip on trial
@@ -75,7 +76,9 @@ class HandOff(ABC):
                 # A GPU that is lost says so here; one that has done everything has signalled too.
                 if torch.cuda.current_stream().query():
                     if not self._arrived(PATIENCE_S):
-                        raise CudaDriverError("CUDA_ERROR_UNKNOWN", f"A signal by {self.name} never came.")
+                        raise CudaDriverError(
+                            "CUDA_ERROR_UNKNOWN", say("A signal by {name} never came.", name=self.name)
+                        )
                     break
             self._under_way -= 1
 
@@ -281,7 +284,9 @@ def _try(hand_off: HandOff) -> None:
     hand_off.release()
     if not early and not hand_off._arrived(TRIAL_S):
         # The stream stands for good; the mark of the trial stays, and the next start does without.
-        raise GpuLostError(f"The GPU did not go on after a trial ({hand_off.name}).", "Start Rooftop again.")
+        raise GpuLostError(
+            say("The GPU did not go on after a trial ({name}).", name=hand_off.name), say("Start Rooftop again.")
+        )
     if early:
         raise HandOffError(f"What {hand_off.name} held back came at once.")
     hand_off._under_way = 0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from engine.kernels.cuda_driver import CudaDriverError
 from engine.kernels.gpu_kernels import GpuKernelsUnavailableError
+from engine.sentences import say
 
 
 def trial_mark(folder: Path, files: Mapping[str, str], machine: str) -> Path:
@@ -37,7 +38,7 @@ def on_trial(mark: Path) -> Iterator[None]:
         GpuKernelsUnavailableError: It broke the GPU before, or what was tried says so.
     """
     if mark.exists():
-        raise GpuKernelsUnavailableError("They broke off the GPU's work when they were tried at an earlier start.")
+        raise GpuKernelsUnavailableError(say("They broke off the GPU's work when they were tried at an earlier start."))
     with suppress(OSError):
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()

@@ -18,6 +18,7 @@ import torch
 from engine.errors import DoesNotFitError
 from engine.experts.explain import human_bytes
 from engine.kernels.host_memory import anonymous_memory
+from engine.sentences import say
 
 FREE_DISK_BYTES = 1 << 30  # left to everybody else on that drive
 
@@ -47,7 +48,7 @@ class Arena:
             )
         except OSError as error:
             self.close()
-            raise _refused(size_bytes, "memory addresses" if self.on_disk else "RAM") from error
+            raise _refused(size_bytes, say("memory addresses") if self.on_disk else say("RAM")) from error
         self.data = torch.frombuffer(self._map, dtype=torch.uint8)
 
     def expect(self, first: int, size_bytes: int) -> None:
@@ -77,7 +78,12 @@ def _new_file(size_bytes: int, folder: Path) -> IO[bytes]:
         file = tempfile.TemporaryFile(dir=folder, prefix="experts-")  # noqa: SIM115 - closed by the arena
     except OSError as error:
         raise DoesNotFitError(
-            f"No file for the experts can be made in {folder} ({error.strerror}).", "Choose another cache folder."
+            say(
+                "No file for the experts can be made in {folder} ({reason}).",
+                folder=str(folder),
+                reason=error.strerror or "",
+            ),
+            say("Choose another cache folder."),
         ) from error
     try:
         file.truncate(size_bytes)
@@ -92,9 +98,14 @@ def _new_file(size_bytes: int, folder: Path) -> IO[bytes]:
 def _no_room(size_bytes: int, free_bytes: int, folder: Path) -> DoesNotFitError:
     """The drive is too full."""
     return DoesNotFitError(
-        f"The experts need {human_bytes(size_bytes, 'up')} on the drive of {folder}, "
-        f"{human_bytes(free_bytes, 'down')} available (after {human_bytes(FREE_DISK_BYTES)} kept free).",
-        "Free some space there, or choose a smaller model.",
+        say(
+            "The experts need {size} on the drive of {folder}, {available} available (after {reserve} kept free).",
+            size=human_bytes(size_bytes, "up"),
+            folder=str(folder),
+            available=human_bytes(free_bytes, "down"),
+            reserve=human_bytes(FREE_DISK_BYTES),
+        ),
+        say("Free some space there, or choose a smaller model."),
         size_bytes,
         free_bytes,
     )
@@ -103,7 +114,11 @@ def _no_room(size_bytes: int, free_bytes: int, folder: Path) -> DoesNotFitError:
 def _refused(size_bytes: int, what: str) -> DoesNotFitError:
     """The system said no."""
     return DoesNotFitError(
-        f"The system does not give the {human_bytes(size_bytes, 'up')} of {what} that the experts need.",
-        "Close other programs, or choose a smaller model.",
+        say(
+            "The system does not give the {size} of {what} that the experts need.",
+            size=human_bytes(size_bytes, "up"),
+            what=what,
+        ),
+        say("Close other programs, or choose a smaller model."),
         size_bytes,
     )

@@ -11,6 +11,7 @@ from dataclasses import replace
 from engine.config import ModelConfig
 from engine.experts.explain import human_bytes, human_speed
 from engine.experts.forecast import PREFILL_TOKENS, Forecast
+from engine.sentences import Number, join, say
 
 ASSUMED_SSD_BYTES_PER_S = 2e9
 
@@ -48,14 +49,17 @@ def from_disk(speed: Forecast, model: ModelConfig, room_bytes: int, chunk_tokens
     chunk = min(chunk_tokens, PREFILL_TOKENS)
     chunk_s = chunk / speed.prefill_tokens_per_s + reading_seconds(model, room_bytes)
     decode_tokens_per_s = 1.0 / (1.0 / speed.decode_tokens_per_s + read_bytes / ASSUMED_SSD_BYTES_PER_S)
-    sentence = (
-        f"The experts are kept on disk: a token visits {human_bytes(round(visited_bytes))} of them outside VRAM, of "
-        f"which RAM may hold {kept:.0%}; about {human_speed(decode_tokens_per_s)}, an estimate for an SSD that reads "
-        f"{ASSUMED_SSD_BYTES_PER_S / 1e9:g} GB/s."
+    sentence = say(
+        "The experts are kept on disk: a token visits {size} of them outside VRAM, of which RAM may hold {kept}%; "
+        "about {speed}, an estimate for an SSD that reads {rate} GB/s.",
+        size=human_bytes(round(visited_bytes)),
+        kept=round(100 * kept),
+        speed=human_speed(decode_tokens_per_s),
+        rate=Number(f"{ASSUMED_SSD_BYTES_PER_S / 1e9:g}"),
     )
     return replace(
         speed,
         decode_tokens_per_s=decode_tokens_per_s,
         prefill_tokens_per_s=chunk / chunk_s,
-        limit=f"{speed.limit} {sentence}" if kept == 1.0 else sentence,
+        limit=join([speed.limit, sentence]) if kept == 1.0 else sentence,
     )

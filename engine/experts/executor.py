@@ -40,6 +40,7 @@ from engine.experts.residency import Residency
 from engine.experts.store import ExpertStore
 from engine.kernels.gpu_plans import LayerTable
 from engine.messages import CostModel, ExpertRun, LayerTrace
+from engine.sentences import Sentence, say
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +164,9 @@ class ExpertExecutor(ExecutionRecord):
         )
 
     @property
-    def not_adapting(self) -> str:
+    def not_adapting(self) -> Sentence:
         """See `ExecutionRecord`."""
-        return self._replacement.pause_reason if self.adaptive else "It is switched off in the settings."
+        return self._replacement.pause_reason if self.adaptive else say("It is switched off in the settings.")
 
     @property
     def traces(self) -> Sequence[LayerTrace | None]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from engine.messages import ExpertRun, LayerTrace
+from engine.sentences import Number, Sentence, join, say, say_count
 
 Rounding = Literal["nearest", "up", "down"]
 
@@ -19,7 +20,7 @@ _BYTE_UNITS = ("KiB", "MiB", "GiB", "TiB")
 _ROUND: dict[Rounding, Callable[[float], int]] = {"nearest": round, "up": math.ceil, "down": math.floor}
 
 
-def human_bytes(size_bytes: int, rounding: Rounding = "nearest") -> str:
+def human_bytes(size_bytes: int, rounding: Rounding = "nearest") -> Sentence:
     """A size in words, e.g. "5.2 GiB", "512 MiB", "900 bytes".
 
     Args:
@@ -27,44 +28,59 @@ def human_bytes(size_bytes: int, rounding: Rounding = "nearest") -> str:
         rounding: "up" for what is needed, "down" for what is available: then the words are as true as the numbers.
     """
     if size_bytes < 1024:
-        return f"{size_bytes} bytes"
+        return say_count("1 byte", "%n bytes", size_bytes)
     power = min(len(_BYTE_UNITS), (size_bytes.bit_length() - 1) // 10)
     tenths = size_bytes * 10 / 1024**power
     step = 1 if tenths < 1000 else 10
     rounded = _ROUND[rounding](tenths / step) * step
-    return f"{rounded // 10}{f'.{rounded % 10}' if rounded < 1000 else ''} {_BYTE_UNITS[power - 1]}"
+    return _measure(f"{rounded // 10}{f'.{rounded % 10}' if rounded < 1000 else ''}", _BYTE_UNITS[power - 1])
 
 
-def human_seconds(seconds: float) -> str:
+def human_seconds(seconds: float) -> Sentence:
     """A time in words, e.g. "1.1 ms", "42 us", "3.5 s"."""
     for scale, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "us")):
         value = seconds * scale
         if value >= 0.9995 or unit == "us":
             break
-    return f"{value:.0f} {unit}" if value >= 99.5 or value == 0.0 else f"{value:.1f} {unit}"
+    return _measure(f"{value:.0f}" if value >= 99.5 or value == 0.0 else f"{value:.1f}", unit)
 
 
-def human_speed(tokens_per_s: float) -> str:
+def human_speed(tokens_per_s: float) -> Sentence:
     """A speed in words, e.g. "0.37 tokens/s", "12 tokens/s"."""
-    return f"{tokens_per_s:.2g} tokens/s" if tokens_per_s < 99.5 else f"{tokens_per_s:.0f} tokens/s"
+    number = f"{tokens_per_s:.2g}" if tokens_per_s < 99.5 else f"{tokens_per_s:.0f}"
+    return say("{number} tokens/s", number=Number(number))
 
 
-def make_way_words(taken_bytes: int, came: int) -> str:
+def human_percent(share: float) -> Sentence:
+    """A share of 1 in words, e.g. "12 %"."""
+    return _measure(f"{100 * share:.0f}", "%")
+
+
+def human_tokens(count: int) -> Sentence:
+    """A number of tokens, e.g. "1 token", "12 tokens"."""
+    return say_count("1 token", "%n tokens", count)
+
+
+def make_way_words(taken_bytes: int, came: int) -> Sentence:
     """One sentence: what other programs' use of VRAM did to the residents.
 
     Args:
         taken_bytes: What they hold more than before; negative where they hold less.
         came: Experts that are in VRAM now and were not; negative for those that left.
     """
-    experts = f"{abs(came)} expert{'' if abs(came) == 1 else 's'}"
+    size = human_bytes(abs(taken_bytes))
     if taken_bytes > 0:
-        moved = f"{experts} moved to RAM" if came < 0 else "no expert had to move"
-        return f"Another program took {human_bytes(taken_bytes)} of VRAM: {moved}."
-    moved = f"{experts} came back" if came > 0 else "no expert had room to come back"
-    return f"{human_bytes(-taken_bytes)} of VRAM became free: {moved}."
+        taken = say("Another program took {size} of VRAM", size=size)
+        if came >= 0:
+            return say("{what}: no expert had to move.", what=taken)
+        return say_count("{what}: 1 expert moved to RAM.", "{what}: %n experts moved to RAM.", -came, what=taken)
+    freed = say("{size} of VRAM became free", size=size)
+    if came <= 0:
+        return say("{what}: no expert had room to come back.", what=freed)
+    return say_count("{what}: 1 expert came back.", "{what}: %n experts came back.", came, what=freed)
 
 
-def explain_run(run: ExpertRun, trace: LayerTrace, *, has_gpu: bool) -> str:
+def explain_run(run: ExpertRun, trace: LayerTrace, *, has_gpu: bool) -> Sentence:
     """One sentence: where an expert ran and why.
 
     Args:
@@ -72,92 +88,121 @@ def explain_run(run: ExpertRun, trace: LayerTrace, *, has_gpu: bool) -> str:
         trace: The layer's latest pass; what the sides were busy with is part of the reason.
         has_gpu: Whether there is a GPU, real or simulated.
     """
-    tokens = _tokens(run.tokens)
-    cpu = human_seconds(run.cpu_s)
+    expert, tokens = run.expert, human_tokens(run.tokens)
+    cpu, gpu = human_seconds(run.cpu_s), human_seconds(run.gpu_s)
     if run.place == "gpu":
-        return f"Expert {run.expert} on GPU: its weights live there ({tokens}, {human_seconds(run.gpu_s)})."
+        return say(
+            "Expert {expert} on GPU: its weights live there ({tokens}, {time}).", expert=expert, tokens=tokens, time=gpu
+        )
     if run.place == "stream":
-        return f"Expert {run.expert} streamed to the GPU: {_why_streamed(run, trace)} ({tokens})."
+        why = _why_streamed(run, trace)
+        return say("Expert {expert} streamed to the GPU: {why} ({tokens}).", expert=expert, why=why, tokens=tokens)
     if not has_gpu:
-        return f"Expert {run.expert} on CPU: there is no GPU ({tokens}, {cpu})."
-    return f"Expert {run.expert} on CPU: {_why_cpu(run, trace)} ({tokens})."
+        return say(
+            "Expert {expert} on CPU: there is no GPU ({tokens}, {time}).", expert=expert, tokens=tokens, time=cpu
+        )
+    return say("Expert {expert} on CPU: {why} ({tokens}).", expert=expert, why=_why_cpu(run, trace), tokens=tokens)
 
 
-def explain_layer(trace: LayerTrace, *, has_gpu: bool) -> str:
+def explain_layer(trace: LayerTrace, *, has_gpu: bool) -> Sentence:
     """Several lines: how many experts ran where, predicted and measured times, then a sentence for each expert.
 
     Args:
         trace: The layer's latest pass.
         has_gpu: Whether there is a GPU, real or simulated.
     """
-    lines = [f"Layer {trace.layer}, {_tokens(trace.tokens)}: {_places(trace)}.", *_sides(trace)]
-    lines += [explain_run(run, trace, has_gpu=has_gpu) for run in trace.runs[:MAX_SENTENCES]]
+    tokens = human_tokens(trace.tokens)
+    lines = [say("Layer {layer}, {tokens}: {places}.", layer=trace.layer, tokens=tokens, places=_places(trace))]
+    lines += [*_sides(trace), *(explain_run(run, trace, has_gpu=has_gpu) for run in trace.runs[:MAX_SENTENCES])]
     hidden = len(trace.runs) - MAX_SENTENCES
     if hidden > 0:
-        lines.append(f"and {hidden} more.")
-    return "\n".join(lines)
+        lines.append(say("and {number} more.", number=hidden))
+    return join(lines, "\n")
 
 
-def _why_streamed(run: ExpertRun, trace: LayerTrace) -> str:
+def _why_streamed(run: ExpertRun, trace: LayerTrace) -> Sentence:
     """Cheaper by itself, or cheaper because the CPU has others to do, or the policy's will."""
-    cpu, copy = human_seconds(run.cpu_s), human_seconds(run.copy_s)
+    cpu, copy, there = human_seconds(run.cpu_s), human_seconds(run.copy_s), human_seconds(run.gpu_s)
     there_s = run.copy_s + run.gpu_s
     if run.cpu_s > there_s:
-        return f"{cpu} on the CPU, {copy} to copy its weights and {human_seconds(run.gpu_s)} there"
+        return say("{cpu} on the CPU, {copy} to copy its weights and {gpu} there", cpu=cpu, copy=copy, gpu=there)
     if trace.predicted_cpu_s == 0.0 and run.cpu_s + trace.activation_s > there_s:
-        return (
-            f"{cpu} on the CPU and {human_seconds(trace.activation_s)} to bring activations there and back, "
-            f"{copy} to copy its weights and {human_seconds(run.gpu_s)} there"
+        return say(
+            "{cpu} on the CPU and {activation} to bring activations there and back, "
+            "{copy} to copy its weights and {gpu} there",
+            cpu=cpu,
+            activation=human_seconds(trace.activation_s),
+            copy=copy,
+            gpu=there,
         )
     if trace.predicted_cpu_s > 0.0:
-        return (
-            f"{copy} to copy its weights while the CPU is busy for {human_seconds(trace.predicted_cpu_s)} with others"
-        )
+        busy = human_seconds(trace.predicted_cpu_s)
+        return say("{copy} to copy its weights while the CPU is busy for {busy} with others", copy=copy, busy=busy)
     waiting_s = sum(other.cpu_s for other in trace.runs if other.place == "stream")
     if waiting_s + trace.activation_s > trace.predicted_gpu_s:
-        return f"{copy} to copy its weights; all streamed experts would take the CPU {human_seconds(waiting_s)}"
-    return f"{copy} to copy its weights, though the CPU would take {cpu}: the policy streams every expert"
+        waiting = human_seconds(waiting_s)
+        return say("{copy} to copy its weights; all streamed experts would take the CPU {all}", copy=copy, all=waiting)
+    return say(
+        "{copy} to copy its weights, though the CPU would take {cpu}: the policy streams every expert",
+        copy=copy,
+        cpu=cpu,
+    )
 
 
-def _why_cpu(run: ExpertRun, trace: LayerTrace) -> str:
+def _why_cpu(run: ExpertRun, trace: LayerTrace) -> Sentence:
     """Quicker here, or the GPU is busy, or the policy's will."""
+    here = human_seconds(run.cpu_s)
     if math.isinf(run.copy_s):
-        return f"{human_seconds(run.cpu_s)} here, and VRAM has no room to stream its weights through"
-    here, copy = human_seconds(run.cpu_s), human_seconds(run.copy_s)
+        return say("{here} here, and VRAM has no room to stream its weights through", here=here)
+    copy = human_seconds(run.copy_s)
     if run.copy_s == 0.0:
-        return f"{here} here, though its weights live on the GPU: the policy uses the CPU only"
+        return say("{here} here, though its weights live on the GPU: the policy uses the CPU only", here=here)
     if run.cpu_s <= run.copy_s:
-        return f"{here} here, {copy} to copy its weights"
+        return say("{here} here, {copy} to copy its weights", here=here, copy=copy)
     if run.cpu_s <= run.copy_s + run.gpu_s:
-        return f"{here} here, {copy} to copy its weights and {human_seconds(run.gpu_s)} there"
+        there = human_seconds(run.gpu_s)
+        return say("{here} here, {copy} to copy its weights and {gpu} there", here=here, copy=copy, gpu=there)
     if trace.predicted_gpu_s > 0.0:
-        return (
-            f"{here} here; copying takes {copy}, but the GPU is already busy for {human_seconds(trace.predicted_gpu_s)}"
+        busy = human_seconds(trace.predicted_gpu_s)
+        return say(
+            "{here} here; copying takes {copy}, but the GPU is already busy for {busy}",
+            here=here,
+            copy=copy,
+            busy=busy,
         )
-    return f"{here} here, {copy} to copy its weights: the policy uses the CPU only"
+    return say("{here} here, {copy} to copy its weights: the policy uses the CPU only", here=here, copy=copy)
 
 
-def _places(trace: LayerTrace) -> str:
+def _places(trace: LayerTrace) -> Sentence:
     """How many experts ran where."""
-    places = [run.place for run in trace.runs]
-    words = (("gpu", "on GPU"), ("stream", "streamed"), ("cpu", "on CPU"))
-    parts = [f"{places.count(place)} {name}" for place, name in words if place in places]
-    return ", ".join(parts) or "no experts"
+    gpu, stream, cpu = (sum(run.place == place for run in trace.runs) for place in ("gpu", "stream", "cpu"))
+    parts = (
+        (gpu, say("{number} on GPU", number=gpu)),
+        (stream, say("{number} streamed", number=stream)),
+        (cpu, say("{number} on CPU", number=cpu)),
+    )
+    present = [words for count, words in parts if count]
+    return join(present, ", ") if present else say("no experts")
 
 
-def _sides(trace: LayerTrace) -> list[str]:
+def _sides(trace: LayerTrace) -> list[Sentence]:
     """A line for each side that had work."""
     sides = (
         ("CPU", trace.predicted_cpu_s, trace.measured_cpu_s),
         ("GPU", trace.predicted_gpu_s, trace.measured_gpu_s),
     )
     return [
-        f"{name}: {human_seconds(predicted_s)} predicted, {human_seconds(measured_s)} measured."
+        say(
+            "{side}: {predicted} predicted, {measured} measured.",
+            side=name,
+            predicted=human_seconds(predicted_s),
+            measured=human_seconds(measured_s),
+        )
         for name, predicted_s, measured_s in sides
         if predicted_s > 0.0 or measured_s > 0.0
     ]
 
 
-def _tokens(count: int) -> str:
-    """A count of tokens with its noun."""
-    return "1 token" if count == 1 else f"{count} tokens"
+def _measure(number: str, unit: str) -> Sentence:
+    """A number with a unit that is the same in every language."""
+    return say("{number} {unit}", number=Number(number), unit=unit)

@@ -23,6 +23,7 @@ from engine.experts.explain import human_seconds
 from engine.experts.planner import layer_seconds
 from engine.experts.ranking import as_array
 from engine.messages import CostModel, PlanningInputs
+from engine.sentences import Sentence, say
 
 PREFILL_TOKENS = 512
 
@@ -219,13 +220,23 @@ def dense_chunk_seconds(model: ModelConfig, costs: CostModel, tokens: int, start
     return max(costs.dense_layer_s, (ratio * predict(curve, tokens) + pairs * pair_s) * correction)
 
 
-def _limit(decode: _Decode, has_gpu: bool) -> str:
+def _limit(decode: _Decode, has_gpu: bool) -> Sentence:
     """What a decoded token waits for most."""
     total = human_seconds(decode.token_s)
     if decode.dense_s >= decode.experts_s:
-        part = f"attention and the other dense layers ({human_seconds(decode.dense_s)} of {total} per token)"
-    elif not has_gpu or decode.cpu_s >= decode.gpu_s:
-        part = f"experts on the CPU, which reads them from RAM ({human_seconds(decode.cpu_s)} of {total} per token)"
-    else:
-        part = f"experts on the GPU, their copies included ({human_seconds(decode.gpu_s)} of {total} per token)"
-    return f"Decode waits most for {part}."
+        return say(
+            "Decode waits most for attention and the other dense layers ({time} of {total} per token).",
+            time=human_seconds(decode.dense_s),
+            total=total,
+        )
+    if not has_gpu or decode.cpu_s >= decode.gpu_s:
+        return say(
+            "Decode waits most for experts on the CPU, which reads them from RAM ({time} of {total} per token).",
+            time=human_seconds(decode.cpu_s),
+            total=total,
+        )
+    return say(
+        "Decode waits most for experts on the GPU, their copies included ({time} of {total} per token).",
+        time=human_seconds(decode.gpu_s),
+        total=total,
+    )

@@ -13,13 +13,15 @@ from typing import Literal
 
 from engine.config import EngineConfig, ModelConfig
 from engine.experts.cost_model import predict
-from engine.experts.explain import human_bytes, human_seconds
+from engine.experts.explain import human_bytes, human_percent, human_seconds
 from engine.experts.placement import make_plan
 from engine.messages import CostCurve, CostModel, LayerTrace, PlacementPlan, PlanningInputs
+from engine.sentences import Number, Sentence, say, say_count
 
 MORE_VRAM_BYTES = 2 << 30
 NOTICEABLE = 0.01  # a gain below that is none
-NOTHING_RAN = "Nothing has run yet."
+NOTHING_RAN = say("Nothing has run yet.")
+NOTHING_KNOWN = Sentence()
 
 LimitKind = Literal["unknown", "ram", "arithmetic", "overhead", "link", "gpu", "dense"]
 
@@ -66,7 +68,7 @@ class Limit:
 
     kind: LimitKind
     sentence: str
-    advice: str = ""
+    advice: str = NOTHING_KNOWN
 
 
 def measured_rates(traces: Sequence[LayerTrace], model: ModelConfig) -> Rates:
@@ -110,11 +112,15 @@ def _rate(size_bytes: float, seconds: float) -> float | None:
     return size_bytes / seconds if size_bytes > 0 and seconds > 0 else None
 
 
-def human_rate(bytes_per_s: float) -> str:
+def human_rate(bytes_per_s: float) -> Sentence:
     """A rate in decimal gigabytes, as drives and memories are sold, e.g. "61 GB/s", "3.4 GB/s"."""
+    return say("{number} {unit}", number=_gigabytes(bytes_per_s), unit="GB/s")
+
+
+def _gigabytes(bytes_per_s: float) -> Number:
     value = bytes_per_s / 1e9
     digits = 0 if value >= 9.95 else 1 if value >= 0.095 else 3
-    return f"{value:.{digits}f} GB/s"
+    return Number(f"{value:.{digits}f}")
 
 
 def more_vram(planning: PlanningInputs, config: EngineConfig, plan: PlacementPlan) -> Gain | None:
@@ -200,65 +206,96 @@ def limit_now(
     # On a simulated GPU's machine the token really takes what the CPU takes to imitate it.
     around_s = None if plan.device == "simulated" else sides.around_s
     if around_s is not None and around_s > max(sides.cpu_s, sides.gpu_s):
-        experts_s = sides.cpu_s + sides.gpu_s
-        words = f"All around the experts: {human_seconds(around_s)} of {human_seconds(around_s + experts_s)} a token"
-        return Limit("dense", f"{words}, in attention, dense weights and choosing the token.", advice)
+        words = say(
+            "All around the experts: {time} of {total} a token, in attention, dense weights and choosing the token.",
+            time=human_seconds(around_s),
+            total=human_seconds(around_s + sides.cpu_s + sides.gpu_s),
+        )
+        return Limit("dense", words, advice)
     if sides.cpu_s >= sides.gpu_s:
         return _cpu_limit(planning, traces, advice, on_disk=on_disk)
     return _gpu_limit(planning, plan, traces, advice)
 
 
-def _cpu_limit(planning: PlanningInputs, traces: Sequence[LayerTrace], advice: str, *, on_disk: bool) -> Limit:
+def _cpu_limit(planning: PlanningInputs, traces: Sequence[LayerTrace], advice: Sentence, *, on_disk: bool) -> Limit:
     """The CPU's experts: memory, arithmetic, or fixed costs."""
     model, curve = planning.model, planning.costs.cpu_expert
     tokens = [run.tokens for trace in traces for run in trace.runs if run.place == "cpu"]
     part, share = _largest_part(curve, tokens)
     cpu_s = sum(trace.measured_cpu_s for trace in traces)
     if part == "overhead":
-        words = f"Fixed costs of starting experts on the CPU, {100 * share:.0f} % of their time by the cost model"
-        return Limit("overhead", f"{words}: one expert is only {human_bytes(model.expert_bytes)}.", advice)
+        return Limit("overhead", _overhead(say("CPU"), share, model), advice)
     if part == "slope":
         operations = 2 * model.expert_parameters * sum(tokens) / cpu_s
-        words = f"Arithmetic on the CPU: {operations / 1e9:,.0f} GFLOP/s"
-        return Limit("arithmetic", f"{words} for {_tokens(traces)}.", advice)
-    name = "Reading experts from disk and RAM" if on_disk else "RAM bandwidth"
+        words = say(
+            "Arithmetic on the CPU: {number} GFLOP/s for {tokens}.",
+            number=Number(f"{operations / 1e9:,.0f}"),
+            tokens=_tokens(traces),
+        )
+        return Limit("arithmetic", words, advice)
     measured, best = measured_rates(traces, model).ram, machine_rates(planning.costs, model).ram
-    return Limit("ram", f"{name}: {_of(measured, None if on_disk else best)}.", advice)
+    if on_disk:
+        return Limit("ram", say("Reading experts from disk and RAM: {rate}.", rate=_of(measured, None)), advice)
+    return Limit("ram", say("RAM bandwidth: {rate}.", rate=_of(measured, best)), advice)
 
 
-def _gpu_limit(planning: PlanningInputs, plan: PlacementPlan, traces: Sequence[LayerTrace], advice: str) -> Limit:
+def _gpu_limit(planning: PlanningInputs, plan: PlacementPlan, traces: Sequence[LayerTrace], advice: Sentence) -> Limit:
     """The GPU's side: copies to it, its memory, its arithmetic, or fixed costs."""
     model, costs = planning.model, planning.costs
-    the_gpu = "simulated GPU" if plan.device == "simulated" else "GPU"
+    gpu = say("simulated GPU") if plan.device == "simulated" else say("GPU")
     runs = [run for trace in traces for run in trace.runs if run.place != "cpu"]
     copies_s = sum(run.copy_s for run in runs if run.place == "stream")
     measured, best = measured_rates(traces, model), machine_rates(costs, model)
     if copies_s > sum(run.gpu_s for run in runs):
-        return Limit("link", f"The link to the {the_gpu}: at least {_of(measured.link, best.link)}.", advice)
-    gpu_s = human_seconds(sum(trace.measured_gpu_s for trace in traces))
+        rate = _of(measured.link, best.link)
+        return Limit("link", say("The link to the {gpu}: at least {rate}.", gpu=gpu, rate=rate), advice)
+    time, tokens = human_seconds(sum(trace.measured_gpu_s for trace in traces)), _tokens(traces)
     part, share = _largest_part(costs.gpu_expert or costs.cpu_expert, [run.tokens for run in runs])
     if part == "overhead":
-        words = f"Fixed costs of starting experts on the {the_gpu}, {100 * share:.0f} % of their time by the cost model"
-        return Limit("overhead", f"{words}: one expert is only {human_bytes(model.expert_bytes)}.", advice)
+        return Limit("overhead", _overhead(gpu, share, model), advice)
     if part == "slope":
-        return Limit("arithmetic", f"Arithmetic on the {the_gpu}: {gpu_s} for {_tokens(traces)}.", advice)
-    rate = f" ({_of(measured.gpu, best.gpu)})" if measured.gpu is not None else ""
-    return Limit("gpu", f"The {the_gpu}'s own memory: {gpu_s} for the experts of {_tokens(traces)}{rate}.", advice)
+        words = say("Arithmetic on the {gpu}: {time} for {tokens}.", gpu=gpu, time=time, tokens=tokens)
+        return Limit("arithmetic", words, advice)
+    if measured.gpu is None:
+        words = say("The {gpu}'s own memory: {time} for the experts of {tokens}.", gpu=gpu, time=time, tokens=tokens)
+    else:
+        words = say(
+            "The {gpu}'s own memory: {time} for the experts of {tokens} ({rate}).",
+            gpu=gpu,
+            time=time,
+            tokens=tokens,
+            rate=_of(measured.gpu, best.gpu),
+        )
+    return Limit("gpu", words, advice)
 
 
-def _advice(planning: PlanningInputs, plan: PlacementPlan, traces: Sequence[LayerTrace], gain: Gain | None) -> str:
+def _overhead(device: Sentence, share: float, model: ModelConfig) -> Sentence:
+    """What starting experts costs, which is much only for small ones."""
+    return say(
+        "Fixed costs of starting experts on the {device}, {share} of their time by the cost model: "
+        "one expert is only {size}.",
+        device=device,
+        share=human_percent(share),
+        size=human_bytes(model.expert_bytes),
+    )
+
+
+def _advice(planning: PlanningInputs, plan: PlacementPlan, traces: Sequence[LayerTrace], gain: Gain | None) -> Sentence:
     """What more VRAM would give."""
     if plan.device == "cpu":
-        return "There is no GPU that could take experts." if planning.hardware.gpu is None else "No GPU is used."
+        if planning.hardware.gpu is None:
+            return say("There is no GPU that could take experts.")
+        return say("No GPU is used.")
     if plan.resident_experts == planning.model.total_experts:
-        return "Every expert is in VRAM: more would not help."
+        return say("Every expert is in VRAM: more would not help.")
     if gain is None or any(trace.tokens > 1 for trace in traces):  # the prediction is about decode
-        return ""
-    simulated = " simulated" if plan.device == "simulated" else ""
+        return NOTHING_KNOWN
     extra = human_bytes(gain.extra_bytes)
+    vram = say("simulated VRAM") if plan.device == "simulated" else say("VRAM")
     if gain.share < NOTICEABLE:
-        return f"{extra} more{simulated} VRAM would change little, by prediction."
-    return f"{extra} more{simulated} VRAM would give +{100 * gain.share:.0f} %, by prediction."
+        return say("{size} more {vram} would change little, by prediction.", size=extra, vram=vram)
+    share = human_percent(gain.share)
+    return say("{size} more {vram} would give +{share}, by prediction.", size=extra, vram=vram, share=share)
 
 
 def _largest_part(curve: CostCurve, tokens: Sequence[int]) -> tuple[_CurvePart, float]:
@@ -274,17 +311,18 @@ def _largest_part(curve: CostCurve, tokens: Sequence[int]) -> tuple[_CurvePart, 
     return part, parts[part] / total_s if total_s > 0 else 0.0
 
 
-def _of(measured: float | None, best: float | None) -> str:
+def _of(measured: float | None, best: float | None) -> Sentence:
     """A rate beside the one that the machine showed."""
     if measured is None:
-        return "not measured"
+        return say("not measured")
     if best is None:
         return human_rate(measured)
     if measured <= best:
-        return f"{human_rate(measured).removesuffix(' GB/s')} of {human_rate(best)}"
-    return f"{human_rate(measured)}, where one expert alone reached {human_rate(best)}"
+        return say("{measured} of {best}", measured=_gigabytes(measured), best=human_rate(best))
+    return say(
+        "{measured}, where one expert alone reached {best}", measured=human_rate(measured), best=human_rate(best)
+    )
 
 
-def _tokens(traces: Sequence[LayerTrace]) -> str:
-    count = max(trace.tokens for trace in traces)
-    return "one token" if count == 1 else f"{count} tokens at a time"
+def _tokens(traces: Sequence[LayerTrace]) -> Sentence:
+    return say_count("one token", "%n tokens at a time", max(trace.tokens for trace in traces))

@@ -24,6 +24,7 @@ from engine.experts.memory import (
 from engine.experts.ranking import Mask, as_mask, layer_expert_bytes
 from engine.experts.situation import Situation
 from engine.messages import PlacementPlan, PlanningInputs
+from engine.sentences import Sentence, join, say
 
 CONTEXT_STEP_TOKENS = MIN_CONTEXT_TOKENS
 CHUNK_CHOICES_TOKENS = (1024, 2048)  # besides the least
@@ -39,8 +40,8 @@ _SAMPLED_LAYERS = 4  # enough to choose by, and quick enough for a slider
 class _Shortage:
     """Why something does not fit, and what to do."""
 
-    reason: str
-    remedy: str
+    reason: Sentence
+    remedy: Sentence
     needed: int = 0
     available: int = 0
 
@@ -195,7 +196,7 @@ def check_fits(plan: PlacementPlan) -> None:
         DoesNotFitError: It does not fit; with the plan's reasons, remedy and byte counts.
     """
     if not plan.fits:
-        raise DoesNotFitError(" ".join(plan.reasons), plan.remedy, plan.needed_bytes, plan.available_bytes)
+        raise DoesNotFitError(join(plan.reasons), plan.remedy, plan.needed_bytes, plan.available_bytes)
 
 
 def budget_range(inputs: PlanningInputs, config: EngineConfig) -> tuple[int, int]:
@@ -242,7 +243,7 @@ def _shortage(situation: Situation) -> _Shortage | None:
     """What is missing; None where all fits."""
     if situation.device == "cuda" and situation.inputs.hardware.gpu is None:
         return _Shortage(
-            "There is no NVIDIA GPU with a working driver.", "Choose the CPU, or automatic, as the device."
+            say("There is no NVIDIA GPU with a working driver."), say("Choose the CPU, or automatic, as the device.")
         )
     if not situation.fits_vram:
         return _vram_shortage(situation)
@@ -253,19 +254,20 @@ def _vram_shortage(situation: Situation) -> _Shortage:
     """Too little VRAM even for no resident."""
     needs, vram = situation.needs, situation.vram
     needed = vram.budget_for(needs.least)
-    reason = (
-        f"Dense weights, KV cache, workspace and streaming need {human_bytes(needed, 'up')} of VRAM, "
-        f"{human_bytes(vram.budget, 'down')} available."
+    reason = say(
+        "Dense weights, KV cache, workspace and streaming need {needed} of VRAM, {available} available.",
+        needed=human_bytes(needed, "up"),
+        available=human_bytes(vram.budget, "down"),
     )
     shorter = _longest_context(situation, lambda other: other.fits_vram)
     if needed <= vram.free:
-        remedy = f"Raise the VRAM budget to at least {human_bytes(needed, 'up')}."
+        remedy = say("Raise the VRAM budget to at least {size}.", size=human_bytes(needed, "up"))
     elif shorter:
-        remedy = f"Shorten the context to {shorter} tokens."
+        remedy = say("Shorten the context to {number} tokens.", number=shorter)
     elif needed <= vram.total:
-        remedy = f"Close other programs that use the GPU: they hold {human_bytes(vram.used)}."
+        remedy = say("Close other programs that use the GPU: they hold {size}.", size=human_bytes(vram.used))
     else:
-        remedy = "Run this model on the CPU, or choose a smaller one."
+        remedy = say("Run this model on the CPU, or choose a smaller one.")
     return _Shortage(reason, remedy, needed, vram.budget)
 
 
@@ -273,34 +275,39 @@ def _ram_shortage(situation: Situation) -> _Shortage:
     """Too little RAM."""
     hardware, needs, vram = situation.inputs.hardware, situation.needs, situation.vram
     needed, available = situation.host_bytes["total"], ram_room(hardware)
-    reason = (
-        f"The model needs {human_bytes(needed, 'up')} of RAM, {human_bytes(available, 'down')} available "
-        f"(after {human_bytes(hardware.ram_available_bytes - available)} kept free)."
+    reason = say(
+        "The model needs {needed} of RAM, {available} available (after {reserve} kept free).",
+        needed=human_bytes(needed, "up"),
+        available=human_bytes(available, "down"),
+        reserve=human_bytes(hardware.ram_available_bytes - available),
     )
     lower = available - needs.experts
     shorter = _longest_context(situation, lambda other: other.fits_vram and other.fits_ram)
     if situation.device == "simulated" and lower >= vram.budget_for(needs.least):
-        remedy = f"Lower the simulated GPU's VRAM budget to {human_bytes(lower, 'down')}: it is taken from RAM."
+        remedy = say(
+            "Lower the simulated GPU's VRAM budget to {size}: it is taken from RAM.", size=human_bytes(lower, "down")
+        )
     elif shorter:
-        remedy = f"Shorten the context to {shorter} tokens."
+        remedy = say("Shorten the context to {number} tokens.", number=shorter)
     elif needed <= hardware.ram_total_bytes - (hardware.ram_available_bytes - available):
         in_use = hardware.ram_total_bytes - hardware.ram_available_bytes
-        remedy = f"Close other programs: {human_bytes(in_use)} of RAM is in use.{_disk_remedy(situation)}"
+        close = say("Close other programs: {size} of RAM is in use.", size=human_bytes(in_use))
+        remedy = join([close, *_disk_remedy(situation)])
     else:
-        smaller = "Choose a smaller model, or the same one with fewer bits per weight."
-        remedy = f"{smaller}{_disk_remedy(situation)}"
+        smaller = say("Choose a smaller model, or the same one with fewer bits per weight.")
+        remedy = join([smaller, *_disk_remedy(situation)])
     return _Shortage(reason, remedy, needed, available)
 
 
-def _disk_remedy(situation: Situation) -> str:
+def _disk_remedy(situation: Situation) -> list[Sentence]:
     """The slow way out, with its speed, where it is one."""
     if situation.needs.on_disk:
-        return ""
+        return []
     plan = make_plan(situation.inputs, replace(situation.config, experts_on_disk=True))
     if not plan.fits:
-        return ""
+        return []
     speed = human_speed(plan.predicted_decode_tokens_per_s)
-    return f" Or keep the experts on disk (--experts-on-disk), about {speed}."
+    return [say("Or keep the experts on disk (--experts-on-disk), about {speed}.", speed=speed)]
 
 
 def _longest_context(situation: Situation, fits: Callable[[Situation], bool]) -> int:
@@ -326,53 +333,99 @@ def _reasons(situation: Situation) -> list[str]:
     model, asked = situation.inputs.model, situation.config.context_tokens
     reasons = [situation.inputs.gpu_note] if situation.inputs.gpu_note else []
     if situation.context_tokens < asked:
-        reasons.append(f"The context is cut from {asked} to {situation.context_tokens} tokens, the model's own limit.")
+        cut = say(
+            "The context is cut from {asked} to {possible} tokens, the model's own limit.",
+            asked=asked,
+            possible=situation.context_tokens,
+        )
+        reasons.append(cut)
     if situation.device == "cpu":
-        return [*reasons, f"No GPU is used: all {model.total_experts} experts run on the CPU."]
+        return [*reasons, say("No GPU is used: all {number} experts run on the CPU.", number=model.total_experts)]
     return [_budget_reason(situation.vram), *reasons, _experts_reason(situation), *_pinned_reasons(situation)]
 
 
-def _pinned_reasons(situation: Situation) -> list[str]:
+def _pinned_reasons(situation: Situation) -> list[Sentence]:
     """What is not page-locked, and what that means, where that is anything."""
     pinned, model = situation.pinned, situation.inputs.model
     if pinned is None or pinned.all() or situation.needs.on_disk:
         return []
     locked = int(pinned.sum(axis=1) @ layer_expert_bytes(model))
     return [
-        f"{human_bytes(locked)} of experts in RAM are page-locked, the most that the system bears: the other "
-        f"{int((~pinned).sum())} experts are computed on the CPU rather than copied, which would be slow."
+        say(
+            "{size} of experts in RAM are page-locked, the most that the system bears: the other {number} experts are "
+            "computed on the CPU rather than copied, which would be slow.",
+            size=human_bytes(locked),
+            number=int((~pinned).sum()),
+        )
     ]
 
 
-def _budget_reason(vram: Vram) -> str:
+def _budget_reason(vram: Vram) -> Sentence:
     """What decided the budget."""
-    others = f"; other programs hold {human_bytes(vram.used)}" if vram.used else ""
-    have = f"{human_bytes(vram.total)} of {'simulated ' if vram.simulated else ''}VRAM{others}"
+    gpu = _gpu_words(vram)
+    size = human_bytes(vram.budget)
+    if vram.asked is None and vram.reserve > vram.used:
+        return say(
+            "Budget {size}, chosen automatically: all that is free of {gpu}, less what is kept for others ({reserve}).",
+            size=size,
+            gpu=gpu,
+            reserve=human_bytes(vram.reserve),
+        )
     if vram.asked is None:
-        left = f", less what is kept for others ({human_bytes(vram.reserve)})" if vram.reserve > vram.used else ""
-        return f"Budget {human_bytes(vram.budget)}, chosen automatically: all that is free of {have}{left}."
+        return say("Budget {size}, chosen automatically: all that is free of {gpu}.", size=size, gpu=gpu)
     if vram.asked > vram.free:
-        return f"The budget of {human_bytes(vram.asked)} is cut to {human_bytes(vram.free)}: the GPU has {have}."
-    return f"Budget {human_bytes(vram.budget)}, as set, of {have}."
+        return say(
+            "The budget of {asked} is cut to {free}: the GPU has {gpu}.",
+            asked=human_bytes(vram.asked),
+            free=human_bytes(vram.free),
+            gpu=gpu,
+        )
+    return say("Budget {size}, as set, of {gpu}.", size=size, gpu=gpu)
 
 
-def _shortage_reason(plan: PlacementPlan, residents: int, context_tokens: int, precision: KvPrecision) -> str:
+def _gpu_words(vram: Vram) -> Sentence:
+    """How much memory the GPU has, and what of it is taken."""
+    kind = say("simulated VRAM") if vram.simulated else say("VRAM")
+    if not vram.used:
+        return say("{size} of {vram}", size=human_bytes(vram.total), vram=kind)
+    return say(
+        "{size} of {vram}; other programs hold {used}",
+        size=human_bytes(vram.total),
+        vram=kind,
+        used=human_bytes(vram.used),
+    )
+
+
+def _shortage_reason(plan: PlacementPlan, residents: int, context_tokens: int, precision: KvPrecision) -> Sentence:
     """What the GPU's memory did not allow."""
-    context = f", and the context holds {context_tokens} tokens" if context_tokens != plan.context_tokens else ""
-    context += f", and the KV precision is {precision}" if precision != plan.kv_precision else ""
-    return f"The GPU ran out of memory: {residents} of {plan.resident_experts} planned experts live in VRAM{context}."
+    parts = [
+        say(
+            "The GPU ran out of memory: {number} of {planned} planned experts live in VRAM",
+            number=residents,
+            planned=plan.resident_experts,
+        )
+    ]
+    if context_tokens != plan.context_tokens:
+        parts.append(say("and the context holds {number} tokens", number=context_tokens))
+    if precision != plan.kv_precision:
+        parts.append(say("and the KV precision is {precision}", precision=precision))
+    return say("{parts}.", parts=join(parts, ", "))
 
 
-def _experts_reason(situation: Situation) -> str:
+def _experts_reason(situation: Situation) -> Sentence:
     """How many experts fit, and why not more."""
     model, residents = situation.inputs.model, int(situation.resident.sum())
     sizes, total = layer_expert_bytes(model), model.total_experts
-    mixed = f"{human_bytes(int(sizes.min()))} to " if sizes.min() < sizes.max() else ""
-    each = mixed + human_bytes(int(sizes.max()))
+    each = human_bytes(int(sizes.max()))
+    if sizes.min() < sizes.max():
+        each = say("{least} to {most}", least=human_bytes(int(sizes.min())), most=each)
     if residents == total:
-        return f"All {total} experts of {each} live in VRAM."
-    rest = situation.vram_bytes["total"] - situation.vram_bytes["experts"]
-    return (
-        f"{residents} of {total} experts of {each} live in VRAM: "
-        f"dense weights, KV cache, workspace, streaming and margin take {human_bytes(rest)} of the budget."
+        return say("All {total} experts of {each} live in VRAM.", total=total, each=each)
+    return say(
+        "{number} of {total} experts of {each} live in VRAM: "
+        "dense weights, KV cache, workspace, streaming and margin take {rest} of the budget.",
+        number=residents,
+        total=total,
+        each=each,
+        rest=human_bytes(situation.vram_bytes["total"] - situation.vram_bytes["experts"]),
     )

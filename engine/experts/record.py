@@ -14,6 +14,7 @@ from engine.experts.pass_history import PassHistory
 from engine.experts.planner import plan_layer
 from engine.experts.popularity import Popularity
 from engine.messages import CostModel, LayerTrace
+from engine.sentences import Sentence, say
 
 _Counts = list[tuple[int, int]]
 
@@ -73,9 +74,9 @@ class ExecutionRecord:
         """Residents were placed by a plan, or given up."""
 
     @property
-    def not_adapting(self) -> str:
+    def not_adapting(self) -> Sentence:
         """A sentence: why residents do not follow the conversation; "" where they do."""
-        return "There is no GPU."
+        return say("There is no GPU.")
 
     @property
     def traces(self) -> Sequence[LayerTrace | None]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from engine.config import ModelConfig
 from engine.experts.explain import human_seconds
+from engine.sentences import Sentence, say_count
 
 SETTLED_HALF_LIFE = 16.0  # uploads
 LEAST_SETTLED = 8  # uploads that a judgement needs, and that a new trial may have open
@@ -63,14 +64,17 @@ class Ledger:
         return LEAST_SETTLED - len(self._open) if self._on_trial else UNLIMITED
 
     @property
-    def pause_reason(self) -> str:
+    def pause_reason(self) -> Sentence:
         """A sentence: why uploads pause; "" where they do not."""
         left_tokens = self._paused_until - self._clock_tokens
         if left_tokens <= 0:
-            return ""
-        return (
-            f"The latest uploads saved {human_seconds(max(0.0, self._saved_s))} and cost "
-            f"{human_seconds(self._spent_s)}; the next trial is {left_tokens} tokens away."
+            return Sentence()
+        return say_count(
+            "The latest uploads saved {saved} and cost {cost}; the next trial is 1 token away.",
+            "The latest uploads saved {saved} and cost {cost}; the next trial is %n tokens away.",
+            left_tokens,
+            saved=human_seconds(max(0.0, self._saved_s)),
+            cost=human_seconds(self._spent_s),
         )
 
     def tick(self) -> None:

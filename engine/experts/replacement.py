@@ -31,6 +31,7 @@ from engine.experts.explain import human_seconds
 from engine.experts.planner import layer_seconds
 from engine.experts.regret import Ledger
 from engine.messages import CostModel
+from engine.sentences import Sentence, say
 
 HALF_LIFE_TOKENS = 48.0
 HORIZON_TOKENS = 64  # what an upload must pay back in, and how long a newcomer stays at least
@@ -207,19 +208,21 @@ class Replacement:
         self._ledger.arrived(layer, expert)
 
     @property
-    def pause_reason(self) -> str:
+    def pause_reason(self) -> Sentence:
         """A sentence: why nothing is swapped at present; "" where swaps are looked for."""
         prices = self._prices
         if self._resident.all():
-            return "Every expert lives in VRAM."
+            return say("Every expert lives in VRAM.")
         if not self._swappable().any():
-            return "No layer has an expert in VRAM that could make room for another."
+            return say("No layer has an expert in VRAM that could make room for another.")
         if prices is not None and prices.saving_s <= 0.0:
-            return "An expert in VRAM saves no time here, as things are."
+            return say("An expert in VRAM saves no time here, as things are.")
         if prices is not None and prices.gain_s(1.0, 0.0, 0) <= 0.0:
-            return (
-                f"Copying an expert takes {human_seconds(prices.upload_s)} and a visit that finds it in VRAM saves "
-                f"{human_seconds(prices.saving_s)}: on this link an upload does not pay."
+            return say(
+                "Copying an expert takes {cost} and a visit that finds it in VRAM saves {saving}: "
+                "on this link an upload does not pay.",
+                cost=human_seconds(prices.upload_s),
+                saving=human_seconds(prices.saving_s),
             )
         return self._ledger.pause_reason
 

@@ -18,6 +18,7 @@ from engine.config import IsaName
 from engine.errors import ConfigurationError, DeviceOutOfMemoryError
 from engine.kernels.library_path import find_library
 from engine.quant.formats import WeightFormat
+from engine.sentences import say
 
 ISAS: tuple[IsaName, ...] = ("scalar", "avx2", "avxvnni", "avx512")  # by their numbers in cpu.h
 
@@ -179,7 +180,10 @@ def chosen_kernels(wanted: IsaName) -> IsaName:
         return available[-1]
     if wanted not in available:
         choices = ", ".join((*available, "torch", "auto"))
-        raise ConfigurationError(f"This processor and build have no {wanted} kernels.", f"Choose one of {choices}.")
+        raise ConfigurationError(
+            say("This processor and build have no {wanted} kernels.", wanted=wanted),
+            say("Choose one of {choices}.", choices=choices),
+        )
     return wanted
 
 
@@ -222,7 +226,8 @@ class CpuPool:
         self.threads = threads
         if not self._pool:
             raise ConfigurationError(
-                f"The system did not give {threads} threads for the CPU kernels.", "Choose fewer CPU threads."
+                say("The system did not give {threads} threads for the CPU kernels.", threads=threads),
+                say("Choose fewer CPU threads."),
             )
 
     def read_row(self, matrix: MatrixRef, row: int, out: int) -> None:
@@ -323,8 +328,8 @@ class CpuPool:
             raise raised[0]
         if result == _NO_MEMORY:
             raise DeviceOutOfMemoryError(
-                "The system did not give the CPU kernels memory to work in.",
-                "Close other programs, or shorten the context in the settings.",
+                say("The system did not give the CPU kernels memory to work in."),
+                say("Close other programs, or shorten the context in the settings."),
             )
 
     def close(self) -> None:

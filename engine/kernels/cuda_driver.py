@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from ctypes import byref, c_char_p, c_int, c_uint, c_uint32, c_uint64, c_void_p
 from typing import Any
 
+from engine.sentences import say
+
 LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
 Size3 = tuple[int, int, int]
@@ -192,7 +194,7 @@ class CudaDriver:
         """
         function = getattr(self._library, name, None)
         if function is None:
-            raise CudaDriverError("CUDA_ERROR_NOT_SUPPORTED", f"The driver is too old for {name}.")
+            raise CudaDriverError("CUDA_ERROR_NOT_SUPPORTED", say("The driver is too old for {name}.", name=name))
         code: int = function(*arguments)
         if code:
             error, text = c_char_p(), c_char_p()
@@ -232,7 +234,9 @@ def _load() -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(LIBRARY)
     except OSError as error:
-        raise CudaDriverError("CUDA_ERROR_NO_DEVICE", f"{LIBRARY} cannot be loaded: {error}.") from error
+        raise CudaDriverError(
+            "CUDA_ERROR_NO_DEVICE", say("{library} cannot be loaded: {reason}.", library=LIBRARY, reason=str(error))
+        ) from error
     for name, arguments in _SIGNATURES.items():
         function = getattr(library, name)
         function.restype, function.argtypes = c_int, arguments

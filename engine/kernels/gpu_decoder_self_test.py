@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from engine.kernels.gpu_decoder_plans import MAX_STEP_TOKENS, HeadNorms, attend_workspace_bytes, runs_attention
+from engine.sentences import Number, say
 
 if TYPE_CHECKING:
     from engine.kernels.gpu_kernels import GpuKernels
@@ -42,17 +43,23 @@ def find_decoder_mismatch(
         heads_of = torch.randn(tokens, heads + 2 * kv_heads, head_dim, generator=random).to(device)
         cache = torch.randn(2, kv_heads, _CAPACITY, head_dim, generator=random).to(device, cache_type)
         for kind, error, limit in (
-            ("norm", _norm_error(kernels, tokens, random, device), ERROR),
-            ("choice of experts", _route_error(kernels, tokens, random, device), ERROR),
-            ("rotation", _rotation_error(kernels, heads_of, cache, heads), ERROR + rounding),
+            (say("norm"), _norm_error(kernels, tokens, random, device), ERROR),
+            (say("choice of experts"), _route_error(kernels, tokens, random, device), ERROR),
+            (say("rotation"), _rotation_error(kernels, heads_of, cache, heads), ERROR + rounding),
             (
-                "attention",
+                say("attention"),
                 _attention_error(kernels, heads_of[:, :heads].to(cache_type).contiguous(), cache),
                 ERROR + rounding,
             ),
         ):
             if not error <= limit:  # nor what is no number
-                return f"The GPU's {kind} with {tokens} tokens is off by {error:.2g}, the limit is {limit:.2g}."
+                return say(
+                    "The GPU's {kind} with {tokens} tokens is off by {error}, the limit is {limit}.",
+                    kind=kind,
+                    tokens=tokens,
+                    error=Number(f"{error:.2g}"),
+                    limit=Number(f"{limit:.2g}"),
+                )
     return ""
 
 

@@ -30,6 +30,7 @@ from engine.kernels.gpu_plans import LayerTable, matrix_program, plan_experts, p
 from engine.kernels.gpu_self_test import find_mismatch, find_mixed_mismatch
 from engine.kernels.nvrtc import KernelCache, Nvrtc, NvrtcError, find_nvrtc
 from engine.kernels.packed import PackedMatrix
+from engine.sentences import said_by, say
 
 OLDEST_CAPABILITY = (7, 5)  # the first with an int8 matrix unit
 
@@ -75,7 +76,9 @@ class DriverLauncher:
             binary = self._cache.binary(program.source(), self._driver.capability)
             self._modules[program] = self._driver.load(binary)
         except (NvrtcError, CudaDriverError) as error:
-            raise GpuKernelsUnavailableError(f"The GPU kernels of {program} failed: {error}") from error
+            raise GpuKernelsUnavailableError(
+                say("The GPU kernels of {program} failed: {reason}", program=str(program), reason=said_by(error))
+            ) from error
 
     def launch(self, launch: Launch) -> None:
         """Launch.
@@ -122,10 +125,12 @@ class GpuKernels:
             compiler = Nvrtc(find_nvrtc(driver.version[0]))
             if driver.capability < OLDEST_CAPABILITY:
                 found, oldest = (f"{major}.{minor}" for major, minor in (driver.capability, OLDEST_CAPABILITY))
-                raise GpuKernelsUnavailableError(f"The GPU has compute capability {found}, {oldest} is the oldest.")
+                raise GpuKernelsUnavailableError(
+                    say("The GPU has compute capability {found}, {oldest} is the oldest.", found=found, oldest=oldest)
+                )
             compiler.target(driver.capability)
         except (CudaDriverError, NvrtcError) as error:
-            raise GpuKernelsUnavailableError(str(error)) from error
+            raise GpuKernelsUnavailableError(said_by(error)) from error
         return cls(DriverLauncher(device, driver, KernelCache(compiler, cache_folder)))
 
     def launch(self, launch: Launch) -> None:

@@ -18,6 +18,7 @@ from engine.kernels.torch_expert import ExpertWeights
 from engine.kernels.torch_unpack import unpack
 from engine.quant.formats import FORMATS, TILE_ROWS, WeightFormat
 from engine.quant.packing import HALF, LAYOUTS, tile_type
+from engine.sentences import Number, say
 
 if TYPE_CHECKING:
     from engine.kernels.gpu_kernels import GpuKernels
@@ -41,15 +42,20 @@ def find_mismatch(kernels: GpuKernels, name: str, device: torch.device) -> str:
     random = np.random.default_rng(FORMATS[name].native_id)
     for tokens in _TOKENS:
         for kind, error, limit in (
-            ("product", _linear_error(kernels, name, tokens, device, random), LINEAR_ERROR),
-            ("experts", _experts_error(kernels, (name,) * 3, tokens, device, random), EXPERTS_ERROR),
+            (say("product"), _linear_error(kernels, name, tokens, device, random), LINEAR_ERROR),
+            (say("experts"), _experts_error(kernels, (name,) * 3, tokens, device, random), EXPERTS_ERROR),
         ):
             if not error <= limit:  # nor what is no number
-                return (
-                    f"The GPU's {kind} in {name} with {tokens} tokens is off by {error:.2g}, the limit is {limit:.2g}."
+                return say(
+                    "The GPU's {kind} in {format} with {tokens} tokens is off by {error}, the limit is {limit}.",
+                    kind=kind,
+                    format=name,
+                    tokens=tokens,
+                    error=Number(f"{error:.2g}"),
+                    limit=Number(f"{limit:.2g}"),
                 )
     if not FORMATS[name].is_float and not _unpacks(kernels, name, device, random):
-        return f"The GPU unpacks {name} to other weights than torch does."
+        return say("The GPU unpacks {format} to other weights than torch does.", format=name)
     return ""
 
 
@@ -65,10 +71,12 @@ def find_mixed_mismatch(kernels: GpuKernels, formats: ExpertFormats, device: tor
     for tokens in _TOKENS:
         error = _experts_error(kernels, formats, tokens, device, random)
         if not error <= EXPERTS_ERROR:  # nor what is no number
-            named = ", ".join(formats)
-            return (
-                f"The GPU's experts in {named} with {tokens} tokens are off by {error:.2g}, "
-                f"the limit is {EXPERTS_ERROR:.2g}."
+            return say(
+                "The GPU's experts in {formats} with {tokens} tokens are off by {error}, the limit is {limit}.",
+                formats=", ".join(formats),
+                tokens=tokens,
+                error=Number(f"{error:.2g}"),
+                limit=Number(f"{EXPERTS_ERROR:.2g}"),
             )
     return ""
 

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.sentences import say
+
 Capability = tuple[int, int]
 
 _PATTERNS = (
@@ -154,7 +156,13 @@ class Nvrtc:
         older = [known for known in self.architectures if known < number]
         if not older:
             oldest = _dotted(divmod(self.architectures[0], 10))
-            raise NvrtcError(f"NVRTC {_dotted(self.version)} makes code for compute capability {oldest} and above.")
+            raise NvrtcError(
+                say(
+                    "NVRTC {version} makes code for compute capability {oldest} and above.",
+                    version=_dotted(self.version),
+                    oldest=oldest,
+                )
+            )
         return f"compute_{older[-1]}"
 
     def compile(self, source: Source, target: str) -> bytes:
@@ -179,8 +187,13 @@ class Nvrtc:
             options = _options(source, target)
             if self._library.nvrtcCompileProgram(program, len(options), _strings(options)):
                 log = self._read("nvrtcGetProgramLog", program).rstrip(b"\0").decode(errors="replace")
-                first = next((line for line in log.splitlines() if "error" in line), "no reason given")
-                raise NvrtcError(f"{source.name} does not compile for {target}: {first}", log)
+                first = next((line for line in log.splitlines() if "error" in line), say("no reason given"))
+                raise NvrtcError(
+                    say(
+                        "{name} does not compile for {target}: {reason}", name=source.name, target=target, reason=first
+                    ),
+                    log,
+                )
             return self._read("nvrtcGetCUBIN" if target.startswith("sm_") else "nvrtcGetPTX", program)
         finally:
             self._library.nvrtcDestroyProgram(byref(program))
@@ -306,4 +319,4 @@ def _load(names: Iterable[str]) -> ctypes.CDLL:
             function.restype, function.argtypes = c_int, arguments
         library.nvrtcGetErrorString.restype, library.nvrtcGetErrorString.argtypes = c_char_p, (c_int,)
         return library
-    raise NvrtcError(f"NVRTC cannot be loaded: {reason}.")
+    raise NvrtcError(say("NVRTC cannot be loaded: {reason}.", reason=reason))

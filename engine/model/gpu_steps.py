@@ -43,9 +43,10 @@ from engine.kernels.gpu_launch import Launch, aligned_bytes
 from engine.kernels.gpu_plans import experts_workspace_bytes, plan_experts, runs_experts, runs_tokens
 from engine.model.kv_cache import KVCache
 from engine.model.weights import DenseWeights, LayerWeights
+from engine.sentences import Number, Sentence, say
 
 
-def why_no_steps(model: ModelConfig, cache: KVCache) -> str:
+def why_no_steps(model: ModelConfig, cache: KVCache) -> Sentence:
     """A sentence: why the kernels cannot run a model's steps; "" where they can.
 
     Args:
@@ -53,13 +54,18 @@ def why_no_steps(model: ModelConfig, cache: KVCache) -> str:
         cache: Its keys and values.
     """
     if model.traits != Traits():
-        return f"Torch runs the GPU's decode steps: our kernels do not know what {FAMILIES[model.family].title} adds."
+        return say(
+            "Torch runs the GPU's decode steps: our kernels do not know what {family} adds.",
+            family=FAMILIES[model.family].title,
+        )
     if not cache.holds_floats:
-        return f"Torch runs the GPU's decode steps: our kernels do not read a KV cache in {cache.format}."
+        return say(
+            "Torch runs the GPU's decode steps: our kernels do not read a KV cache in {format}.", format=cache.format
+        )
     heads = runs_attention(1, model.heads, model.kv_heads, model.head_dim)
     if not heads or not runs_routing(model.experts, model.experts_per_token) or model.hidden_size % 4:
-        return "Torch runs the GPU's decode steps: our kernels do not know the shape of this model's layers."
-    return ""
+        return say("Torch runs the GPU's decode steps: our kernels do not know the shape of this model's layers.")
+    return Sentence()
 
 
 class _Memory:
@@ -147,7 +153,7 @@ class GpuSteps:
         tools: StepTools,
     ) -> None:
         """Plan all launches, and capture them if that can be done."""
-        self.cache, self.note = cache, ""
+        self.cache, self.note = cache, Sentence()
         self._model, self._weights, self._executor, self._tools = model, weights, executor, tools
         self._inverse_frequencies, self._hand_off = inverse_frequencies, tools.hand_off
         self._next, self._zeros = 0, True
@@ -331,11 +337,15 @@ class GpuSteps:
             self._hand_off.wait()
         except (RuntimeError, CudaDriverError) as error:
             said = str(error).partition("\n")[0].strip().rstrip(".")
-            self.note = f"Decode steps are launched one by one: there are no CUDA graphs ({said})."
+            self.note = say("Decode steps are launched one by one: there are no CUDA graphs ({reason}).", reason=said)
             return None
         taken, counted = before - self._tools.free_bytes(), graph_bytes(self._model)
         if taken > counted:
-            self.note = f"Decode steps are launched one by one: CUDA graphs take {taken:,} bytes of {counted:,}."
+            self.note = say(
+                "Decode steps are launched one by one: CUDA graphs take {taken} bytes of {counted}.",
+                taken=Number(f"{taken:,}"),
+                counted=Number(f"{counted:,}"),
+            )
             return None
         return graphs
 

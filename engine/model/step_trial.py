@@ -30,6 +30,7 @@ from engine.model.decoder import Decoder
 from engine.model.gpu_steps import why_no_steps
 from engine.model.kv_cache import KVCache
 from engine.model.weights import TORCH_DTYPES, DenseWeights, LayerWeights
+from engine.sentences import Number, Sentence, said_by, say
 
 # What may be lost of a result's length, beyond what the type's rounding costs in each layer: activations at the edge of
 # two int8 codes may fall to the other side.
@@ -41,7 +42,7 @@ _SHIFT = -6  # so that experts say about as much as they were told
 _ANY_COST = CostCurve(0.0, 0.0, 1.0)
 
 
-def open_steps(model: ModelConfig, decoder: Decoder, device: Device) -> str:
+def open_steps(model: ModelConfig, decoder: Decoder, device: Device) -> Sentence:
     """Have our kernels run a decoder's steps, if they can and compute what torch does.
 
     Args:
@@ -54,7 +55,7 @@ def open_steps(model: ModelConfig, decoder: Decoder, device: Device) -> str:
     """
     cache, tools = decoder.cache, device.step_tools
     if tools is None:
-        return ""
+        return Sentence()
     reason = why_no_steps(model, cache)
     if reason:
         return reason
@@ -65,8 +66,10 @@ def open_steps(model: ModelConfig, decoder: Decoder, device: Device) -> str:
             tools.passed.add(cache.precision)
         decoder.open_steps(tools)
     except (GpuKernelsUnavailableError, CudaDriverError, DeviceOutOfMemoryError, torch.OutOfMemoryError) as error:
-        return f"Torch runs the GPU's decode steps, more slowly than our kernels would: {error}"
-    return decoder.steps.note if decoder.steps else ""
+        return say(
+            "Torch runs the GPU's decode steps, more slowly than our kernels would: {reason}", reason=said_by(error)
+        )
+    return decoder.steps.note if decoder.steps else Sentence()
 
 
 def _test(model: ModelConfig, cache: KVCache, device: Device, tools: StepTools) -> None:
@@ -105,7 +108,11 @@ def find_step_mismatch(model: ModelConfig, precision: KvPrecision, device: Devic
         error = max(_error(*pair) for pair in zip(found, expected, strict=True))
     limit = STEP_ERROR + small.layers * torch.finfo(TORCH_DTYPES[model.dtype]).eps * 4
     if not error <= limit:  # nor what is no number
-        return f"The GPU's decode steps are off by {error:.2g}, the limit is {limit:.2g}."
+        return say(
+            "The GPU's decode steps are off by {error}, the limit is {limit}.",
+            error=Number(f"{error:.2g}"),
+            limit=Number(f"{limit:.2g}"),
+        )
     return ""
 
 

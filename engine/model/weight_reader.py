@@ -23,6 +23,7 @@ from engine.errors import CheckpointError
 from engine.kernels.packed import TORCH_FLOATS, Bytes, PackedMatrix, slice_rows
 from engine.quant.formats import FORMATS, WeightFormat
 from engine.quant.packing import pack_into, tile_type
+from engine.sentences import say
 
 HALF_SCALES = ("d", "dmin", "m")  # fp16 fields of a tile
 HALF_EXPONENT = 0x7C00  # all of its bits set: infinity or NaN
@@ -163,8 +164,12 @@ class WeightReader:
     def _not_a_number(self, name: str) -> CheckpointError:
         """The error for weights that nothing can be computed with."""
         return CheckpointError(
-            f"{self._checkpoint.tensors[name].file} holds NaN or infinite weights in {name}.",
-            "Download that file again; if it stays so, the model itself is damaged.",
+            say(
+                "{file} holds NaN or infinite weights in {name}.",
+                file=str(self._checkpoint.tensors[name].file),
+                name=name,
+            ),
+            say("Download that file again; if it stays so, the model itself is damaged."),
         )
 
 

@@ -906,8 +906,44 @@
         </message>
         <message>
             <location filename="../../app/widgets/chat_desk.py" />
+            <source>There are no chats to delete.</source>
+            <translation>Es gibt keine Chats zum Löschen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_desk.py" />
+            <source>Delete all chats</source>
+            <translation>Alle Chats löschen</translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/chat_desk.py" />
+            <source>Delete all %n chats?</source>
+            <translation>
+                <numerusform>Alle %n Chats löschen?</numerusform>
+                <numerusform>Alle %n Chats löschen?</numerusform>
+            </translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_desk.py" />
+            <source>You can undo this until Rooftop is closed. Then nothing of them is left in its file of chats.</source>
+            <translation>Das lässt sich rückgängig machen, bis Rooftop geschlossen wird. Danach ist in der Datei der Chats nichts mehr davon.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_desk.py" />
+            <source>&amp;Delete all</source>
+            <translation>Alle &amp;löschen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_desk.py" />
             <source>Chat deleted</source>
             <translation>Chat gelöscht</translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/chat_desk.py" />
+            <source>%n chats deleted</source>
+            <translation>
+                <numerusform>%n Chat gelöscht</numerusform>
+                <numerusform>%n Chats gelöscht</numerusform>
+            </translation>
         </message>
         <message>
             <location filename="../../app/widgets/chat_desk.py" />
@@ -1513,181 +1549,6 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <translation>Modellordner öffnen</translation>
         </message>
         <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>Menu</source>
-            <translation>Menü</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>&amp;File</source>
-            <translation>&amp;Datei</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>&amp;View</source>
-            <translation>&amp;Ansicht</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>&amp;Help</source>
-            <translation>&amp;Hilfe</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>Stop the reply, or take a waiting message back</source>
-            <translation>Antwort anhalten oder wartende Nachricht zurücknehmen</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>Next match in this chat</source>
-            <translation>Nächster Treffer in diesem Chat</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>Previous match in this chat</source>
-            <translation>Vorheriger Treffer in diesem Chat</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>Go to the message field</source>
-            <translation>Zum Nachrichtenfeld</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>Search chats</source>
-            <translation>Chats durchsuchen</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>The chat above</source>
-            <translation>Der Chat darüber</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>The chat below</source>
-            <translation>Der Chat darunter</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>Fin&amp;d in chat…</source>
-            <translation>Im Chat s&amp;uchen…</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>A&amp;ttach files…</source>
-            <translation>Dateien an&amp;hängen…</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>&amp;Open model file (.gguf)…</source>
-            <translation>Modelldatei ö&amp;ffnen (.gguf)…</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>Open model &amp;folder…</source>
-            <translation>Modell&amp;ordner öffnen…</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>&amp;Import chats…</source>
-            <translation>Chats &amp;importieren…</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>&amp;Export this chat…</source>
-            <translation>Diesen Chat e&amp;xportieren…</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>Export &amp;all chats…</source>
-            <translation>&amp;Alle Chats exportieren…</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>&amp;Undo delete chat</source>
-            <translation>&amp;Löschen des Chats rückgängig</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>Save live panel as &amp;picture…</source>
-            <translation>Live-Ansicht als Bil&amp;d speichern…</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>Save live panel's &amp;values…</source>
-            <translation>&amp;Werte der Live-Ansicht speichern…</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>&amp;Chat options…</source>
-            <translation>&amp;Chat-Optionen…</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>&amp;Settings…</source>
-            <translation>&amp;Einstellungen…</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>&amp;Chats</source>
-            <translation>&amp;Chats</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>&amp;Live panel</source>
-            <translation>&amp;Live-Ansicht</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>&amp;Theme</source>
-            <translation>&amp;Farbschema</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>As the &amp;system</source>
-            <translation>Wie das &amp;System</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>&amp;Light</source>
-            <translation>&amp;Hell</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>&amp;Dark</source>
-            <translation>&amp;Dunkel</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>&amp;Keep in the tray when closed</source>
-            <translation>Beim Schließen im &amp;Infobereich behalten</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>L&amp;arger text</source>
-            <translation>&amp;Größere Schrift</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>S&amp;maller text</source>
-            <translation>&amp;Kleinere Schrift</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>N&amp;ormal text</source>
-            <translation>&amp;Normale Schrift</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>&amp;Keyboard shortcuts</source>
-            <translation>&amp;Tastenkürzel</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/main_window.py" />
-            <source>&amp;About Rooftop</source>
-            <translation>&amp;Über Rooftop</translation>
-        </message>
-        <message>
             <location filename="../../app/widgets/map_legend.py" />
             <source>Legend of the expert map</source>
             <translation>Legende der Expertenkarte</translation>
@@ -1842,28 +1703,8 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <source>Edit your message</source>
             <translation>Ihre Nachricht bearbeiten</translation>
         </message>
-        <message>
-            <location filename="../../app/widgets/message_view.py" />
-            <source>Your message</source>
-            <translation>Ihre Nachricht</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/message_view.py" />
-            <source>Show all: {count} more characters</source>
-            <translation>Alles anzeigen: {count} weitere Zeichen</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/message_view.py" />
-            <source>Show all</source>
-            <translation>Alles zeigen</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/message_view.py" />
-            <source>Show the whole message</source>
-            <translation>Ganze Nachricht anzeigen</translation>
-        </message>
         <message numerus="yes">
-            <location filename="../../app/widgets/message_view.py" />
+            <location filename="../../app/widgets/message_footer.py" />
             <source>Written without %n older messages, which no longer fit</source>
             <translation>
                 <numerusform>Geschrieben ohne %n ältere Nachricht, die nicht mehr hineinpasst</numerusform>
@@ -1871,9 +1712,14 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             </translation>
         </message>
         <message>
-            <location filename="../../app/widgets/message_view.py" />
+            <location filename="../../app/widgets/message_footer.py" />
             <source>Broke off: Rooftop was closed</source>
             <translation>Abgebrochen: Rooftop wurde geschlossen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_view.py" />
+            <source>Your message</source>
+            <translation>Ihre Nachricht</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
@@ -2309,6 +2155,16 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <translation>&amp;Voller Kontext</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/settings/chat_page.py" />
+            <source>&amp;Open the last chat at start</source>
+            <translation>Letzten Chat beim Start ö&amp;ffnen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/chat_page.py" />
+            <source>Start</source>
+            <translation>Start</translation>
+        </message>
+        <message>
             <location filename="../../app/widgets/settings/dialog.py" />
             <source>Search</source>
             <translation>Suchen</translation>
@@ -2505,11 +2361,6 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/settings/model_page.py" />
-            <source>{number}: {name}, {size}</source>
-            <translation>{number}: {name}, {size}</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/settings/model_page.py" />
             <source>Automatic: the one with the most VRAM</source>
             <translation>Automatisch: die mit dem meisten Grafikspeicher</translation>
         </message>
@@ -2684,6 +2535,16 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <translation>Ordner öffnen: {what}</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/settings/privacy_page.py" />
+            <source>&amp;Delete all chats…</source>
+            <translation>Alle Chats &amp;löschen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/privacy_page.py" />
+            <source>All chats</source>
+            <translation>Alle Chats</translation>
+        </message>
+        <message>
             <location filename="../../app/widgets/settings/shortcuts_page.py" />
             <source>Shortcuts</source>
             <translation>Tastenkürzel</translation>
@@ -2805,6 +2666,11 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/sidebar.py" />
+            <source>Delete all chats…</source>
+            <translation>Alle Chats löschen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sidebar.py" />
             <source>No chat has these words.</source>
             <translation>Kein Chat enthält diese Wörter.</translation>
         </message>
@@ -2822,6 +2688,11 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/sidebar.py" />
             <source>Name of the folder</source>
             <translation>Name des Ordners</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/sidebar.py" />
+            <source>Search chats</source>
+            <translation>Chats durchsuchen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/sidebar.py" />
@@ -2940,6 +2811,2336 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/transcript.py" />
             <source>Jump to the latest message</source>
             <translation>Zur neuesten Nachricht springen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/user_bubble.py" />
+            <source>Show the whole message</source>
+            <translation>Ganze Nachricht anzeigen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/user_bubble.py" />
+            <source>Show all: {count} more characters</source>
+            <translation>Alles anzeigen: {count} weitere Zeichen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/user_bubble.py" />
+            <source>Show all</source>
+            <translation>Alles zeigen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>Menu</source>
+            <translation>Menü</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>&amp;File</source>
+            <translation>&amp;Datei</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>&amp;View</source>
+            <translation>&amp;Ansicht</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>&amp;Help</source>
+            <translation>&amp;Hilfe</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>Stop the reply, or take a waiting message back</source>
+            <translation>Antwort anhalten oder wartende Nachricht zurücknehmen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>Next match in this chat</source>
+            <translation>Nächster Treffer in diesem Chat</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>Previous match in this chat</source>
+            <translation>Vorheriger Treffer in diesem Chat</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>Go to the message field</source>
+            <translation>Zum Nachrichtenfeld</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>The chat above</source>
+            <translation>Der Chat darüber</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>The chat below</source>
+            <translation>Der Chat darunter</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>Fin&amp;d in chat…</source>
+            <translation>Im Chat s&amp;uchen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>A&amp;ttach files…</source>
+            <translation>Dateien an&amp;hängen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>&amp;Open model file (.gguf)…</source>
+            <translation>Modelldatei ö&amp;ffnen (.gguf)…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>Open model &amp;folder…</source>
+            <translation>Modell&amp;ordner öffnen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>&amp;Import chats…</source>
+            <translation>Chats &amp;importieren…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>&amp;Export this chat…</source>
+            <translation>Diesen Chat e&amp;xportieren…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>Export &amp;all chats…</source>
+            <translation>&amp;Alle Chats exportieren…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>&amp;Undo delete</source>
+            <translation>Löschen Löschen rückgän&amp;gig machenzurücknehmen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>Save live panel as &amp;picture…</source>
+            <translation>Live-Ansicht als Bil&amp;d speichern…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>Save live panel's &amp;values…</source>
+            <translation>&amp;Werte der Live-Ansicht speichern…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>&amp;Chat options…</source>
+            <translation>&amp;Chat-Optionen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>&amp;Settings…</source>
+            <translation>&amp;Einstellungen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>&amp;Chats</source>
+            <translation>&amp;Chats</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>&amp;Live panel</source>
+            <translation>&amp;Live-Ansicht</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>&amp;Theme</source>
+            <translation>&amp;Farbschema</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>As the &amp;system</source>
+            <translation>Wie das &amp;System</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>&amp;Light</source>
+            <translation>&amp;Hell</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>&amp;Dark</source>
+            <translation>&amp;Dunkel</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>&amp;Keep in the tray when closed</source>
+            <translation>Beim Schließen im &amp;Infobereich behalten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>L&amp;arger text</source>
+            <translation>&amp;Größere Schrift</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>S&amp;maller text</source>
+            <translation>&amp;Kleinere Schrift</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>N&amp;ormal text</source>
+            <translation>&amp;Normale Schrift</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>&amp;Keyboard shortcuts</source>
+            <translation>&amp;Tastenkürzel</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>&amp;About Rooftop</source>
+            <translation>&amp;Über Rooftop</translation>
+        </message>
+        <message>
+            <location filename="../../engine/chat_template.py" />
+            <source>it has {number} characters, and {most} is the limit</source>
+            <translation>sie hat {number} Zeichen, und {most} sind die Grenze</translation>
+        </message>
+        <message>
+            <location filename="../../engine/chat_template.py" />
+            <source>it runs longer than {number} s</source>
+            <translation>sie läuft länger als {number} s</translation>
+        </message>
+        <message>
+            <location filename="../../engine/chat_template.py" />
+            <source>The model's chat template refuses this conversation: {error}.</source>
+            <translation>Die Chat-Vorlage des Modells lehnt dieses Gespräch ab: {error}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/chat_template.py" />
+            <source>Change the messages; roles must usually alternate between user and assistant.</source>
+            <translation>Ändern Sie die Nachrichten; meist müssen sich die Rollen user und assistant abwechseln.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/chat_template.py" />
+            <source>The model's chat template cannot be used: {reason}.</source>
+            <translation>Die Chat-Vorlage des Modells ist nicht brauchbar: {reason}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/chat_template.py" />
+            <source>Download the model again, or use one with a sound chat template.</source>
+            <translation>Laden Sie das Modell neu herunter oder verwenden Sie eines mit einer brauchbaren Chat-Vorlage.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/catalog.py" />
+            <source>Give a folder with safetensors files, or a .gguf file.</source>
+            <translation>Geben Sie einen Ordner mit safetensors-Dateien oder eine .gguf-Datei an.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/catalog.py" />
+            <source>{name} is not a path to a model.</source>
+            <translation>{name} ist kein Pfad zu einem Modell.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/catalog.py" />
+            <source>{name} cannot be looked up: {reason}.</source>
+            <translation>{name} lässt sich nicht nachschlagen: {reason}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/catalog.py" />
+            <source>There is no folder {name}, and downloading from the hub is not built in yet.</source>
+            <translation>Es gibt keinen Ordner {name}, und das Herunterladen vom Hub ist noch nicht eingebaut.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/catalog.py" />
+            <source>Download the model yourself and give its folder or .gguf file.</source>
+            <translation>Laden Sie das Modell selbst herunter und geben Sie seinen Ordner oder seine .gguf-Datei an.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/catalog.py" />
+            <source>There is no folder or file {name}.</source>
+            <translation>Es gibt weder Ordner noch Datei {name}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/catalog.py" />
+            <source>Check the path, or give 'guide'.</source>
+            <translation>Prüfen Sie den Pfad oder geben Sie „guide“ an.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/catalog.py" />
+            <source>The bundled model 'guide' is missing from this installation.</source>
+            <translation>Das mitgelieferte Modell „guide“ fehlt in dieser Installation.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/catalog.py" />
+            <source>Install Rooftop again.</source>
+            <translation>Installieren Sie Rooftop neu.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/checkpoint.py" />
+            <source>{path} holds no tensor {name}.</source>
+            <translation>{path} enthält keinen Tensor {name}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/checkpoint.py" />
+            <source>{index} promises tensor {name} in {file}, which does not hold it.</source>
+            <translation>{index} verspricht den Tensor {name} in {file}, die ihn nicht enthält.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/checkpoint.py" />
+            <source>Download both files again.</source>
+            <translation>Laden Sie beide Dateien neu herunter.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/checkpoint.py" />
+            <source>The model has over {most} tensors, more than can be right.</source>
+            <translation>Das Modell hat über {most} Tensoren, mehr als stimmen kann.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/checkpoint.py" />
+            <source>Get the model from its publisher.</source>
+            <translation>Beziehen Sie das Modell vom Herausgeber.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/checkpoint.py" />
+            <source>{file} holds tensor {name}, which a model as in {config} does not have.</source>
+            <translation>{file} enthält den Tensor {name}, den ein Modell laut {config} nicht hat.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/checkpoint.py" />
+            <source>Download {config} again, from the same place as the weights.</source>
+            <translation>Laden Sie {config} neu herunter, von derselben Stelle wie die Gewichte.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/checkpoint.py" />
+            <source>Tensor {entry} in {file} has shape {shape}, {config} asks for {wanted}.</source>
+            <translation>Der Tensor {entry} in {file} hat die Form {shape}, {config} verlangt {wanted}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/checkpoint.py" />
+            <source>Download {config} and this file again, from the same place.</source>
+            <translation>Laden Sie {config} und diese Datei neu herunter, von derselben Stelle.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/checkpoint.py" />
+            <source>Tensor {entry} in {file} is stored as {format}, not one of {names}.</source>
+            <translation>Der Tensor {entry} in {file} ist als {format} gespeichert, nicht als eines von {names}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/checkpoint.py" />
+            <source>Choose the original bfloat16 version of the model.</source>
+            <translation>Wählen Sie die ursprüngliche bfloat16-Fassung des Modells.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/checkpoint.py" />
+            <source>all {number} files of {index}</source>
+            <translation>allen {number} Dateien von {index}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/checkpoint.py" />
+            <source>Tensor {name} is missing from {where}.</source>
+            <translation>Der Tensor {name} fehlt in {where}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/checkpoint.py" />
+            <source>Download the model again from its publisher.</source>
+            <translation>Laden Sie das Modell neu vom Herausgeber herunter.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/families.py" />
+            <source>Choose a {names} or {last}; those are the architectures supported today.</source>
+            <translation>Wählen Sie {names} oder {last}; diese Architekturen werden heute unterstützt.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/fields.py" />
+            <source>not a whole number from {low} to {high}</source>
+            <translation>keine ganze Zahl von {low} bis {high}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/fields.py" />
+            <source>not a number from {low} to {high}</source>
+            <translation>keine Zahl von {low} bis {high}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/fields.py" />
+            <source>not a list of {count} numbers</source>
+            <translation>keine Liste mit {count} Zahlen</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/fields.py" />
+            <source>not all of them numbers from {low} to {high}</source>
+            <translation>nicht nur Zahlen von {low} bis {high}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/fields.py" />
+            <source>neither true nor false</source>
+            <translation>weder wahr noch falsch</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/fields.py" />
+            <source>{source} says {name} is {value}, {limit}.</source>
+            <translation>{source}: {name} ist {value}, {limit}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/fields.py" />
+            <source>{source} lacks {name}.</source>
+            <translation>{source}: {name} fehlt.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_config.py" />
+            <source>The metadata of {file}</source>
+            <translation>Die Metadaten von {file}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_config.py" />
+            <source>is {format} {shape} in</source>
+            <translation>ist {format} {shape} in</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_config.py" />
+            <source>is missing from</source>
+            <translation>fehlt in</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_config.py" />
+            <source>Tensor {name} {what} {file}, which needs {count} F32 numbers there.</source>
+            <translation>Der Tensor {name} {what} {file}, nötig sind dort {count} F32-Zahlen.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_config.py" />
+            <source>Tensor {name} in {file} holds factors that are not above 0.</source>
+            <translation>Der Tensor {name} in {file} enthält Faktoren, die nicht über 0 liegen.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_config.py" />
+            <source>{source} lacks {architecture}.</source>
+            <translation>{source}: {architecture} fehlt.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_config.py" />
+            <source>not a text</source>
+            <translation>kein Text</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_config.py" />
+            <source>{source} tells of a dense model ({arch}), not a Mixture-of-Experts.</source>
+            <translation>{source} beschreiben ein dichtes Modell ({arch}), kein Mixture-of-Experts.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_config.py" />
+            <source>{source} names the architecture {arch}, not supported yet.</source>
+            <translation>{source} nennen die Architektur {arch}, die noch nicht unterstützt wird.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_config.py" />
+            <source>{source} says {name} is {value}, which is not supported.</source>
+            <translation>{source}: {name} ist {value}, das wird nicht unterstützt.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_config.py" />
+            <source>{source} asks for the rotary embedding {kind}, scaled by {factor}, of which only the plain kind is supported.</source>
+            <translation>{source} verlangen die Rotationseinbettung {kind}, gestreckt um {factor}; unterstützt wird nur die einfache Art.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_config.py" />
+            <source>no divisor of {name} {heads}</source>
+            <translation>kein Teiler von {name} {heads}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_config.py" />
+            <source>not a multiple of {name} {heads} up to {most} times that</source>
+            <translation>kein Vielfaches von {name} {heads} bis zum {most}-Fachen davon</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_config.py" />
+            <source>not an even number</source>
+            <translation>keine gerade Zahl</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_config.py" />
+            <source>{source} says {name} is {width}, of which only the width of a head, {head_dim}, is supported.</source>
+            <translation>{source}: {name} ist {width}; unterstützt wird nur die Breite eines Kopfes, {head_dim}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_config.py" />
+            <source>has shape {shape} in</source>
+            <translation>hat die Form {shape} in</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_config.py" />
+            <source>Tensor {embedding} {what} {file}.</source>
+            <translation>Der Tensor {embedding} {what} {file}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>the name of a tensor</source>
+            <translation>der Name eines Tensors</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>Choose the Q4_K_M or Q4_0 file of the model.</source>
+            <translation>Wählen Sie die Q4_K_M- oder Q4_0-Datei des Modells.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>the key {key} is empty, unprintable or there twice</source>
+            <translation>der Schlüssel {key} ist leer, nicht druckbar oder doppelt vorhanden</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>{file} is truncated inside its header: {size} bytes of at least {end}.</source>
+            <translation>{file} bricht im Dateikopf ab: {size} Bytes von mindestens {end}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>its header is over the limit of {most} bytes</source>
+            <translation>ihr Dateikopf überschreitet die Grenze von {most} Bytes</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>{what} is {length} bytes long, over the limit of {most}</source>
+            <translation>{what}: {length} Bytes lang, mehr als die Grenze von {most}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>{what} is not UTF-8 text</source>
+            <translation>{what}: kein UTF-8-Text</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>it promises {count} {what}, more than its {size} bytes can hold</source>
+            <translation>sie verspricht {count} {what}, mehr als ihre {size} Bytes fassen</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>{file} is damaged: {what}.</source>
+            <translation>{file} ist beschädigt: {what}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>{name} is not a GGUF file: it does not begin with 'GGUF'.</source>
+            <translation>{name} ist keine GGUF-Datei: Sie beginnt nicht mit „GGUF“.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>Check that the download is complete, and download it again.</source>
+            <translation>Prüfen Sie, ob sie vollständig heruntergeladen wurde, und laden Sie sie neu herunter.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>in big-endian byte order</source>
+            <translation>in Big-Endian-Bytefolge</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>of version {version}</source>
+            <translation>der Version {version}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>{name} is a GGUF file {what}, not a little-endian one of version 2 or 3.</source>
+            <translation>{name} ist eine GGUF-Datei {what}, nicht in Little-Endian und Version 2 oder 3.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>Download a newer conversion of the model.</source>
+            <translation>Laden Sie eine neuere Umwandlung des Modells herunter.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>metadata keys</source>
+            <translation>Metadaten-Schlüssel</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>tensors</source>
+            <translation>Tensoren</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>it promises {count} {what}, over the limit of {most}</source>
+            <translation>sie verspricht {count} {what}, mehr als die Grenze von {most}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>the text of {key}</source>
+            <translation>der Text von {key}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>{key} has the unknown type {kind}</source>
+            <translation>{key} hat den unbekannten Typ {kind}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>an array of arrays</source>
+            <translation>eine Liste von Listen</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>an array of the unknown type {type}</source>
+            <translation>eine Liste des unbekannten Typs {type}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>{key} is {what}</source>
+            <translation>{key} ist {what}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>values of {key}</source>
+            <translation>Werte von {key}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>{key} is {value}, neither true nor false</source>
+            <translation>{key} ist {value}, weder wahr noch falsch</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>strings of {key}</source>
+            <translation>Texte von {key}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>its arrays hold {number} strings, over the limit of {most}</source>
+            <translation>ihre Listen enthalten {number} Texte, mehr als die Grenze von {most}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>a string of {key} is not UTF-8 text</source>
+            <translation>ein Text von {key} ist kein UTF-8-Text</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>a tensor has the empty or unprintable name {name}</source>
+            <translation>ein Tensor hat den leeren oder nicht druckbaren Namen {name}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>tensor {name} has {dimensions} dimensions, not 1 to {most}</source>
+            <translation>der Tensor {name} hat {dimensions} Dimensionen, nicht 1 bis {most}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>tensor {name} has the empty shape {shape}</source>
+            <translation>der Tensor {name} hat die leere Form {shape}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>Tensor {name} in {file} is stored as {kind}, which is not supported.</source>
+            <translation>Der Tensor {name} in {file} ist als {kind} gespeichert, das nicht unterstützt wird.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>the unknown format {number}</source>
+            <translation>das unbekannte Format {number}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>tensor {name} has {columns} columns, no multiple of {format}'s {block}</source>
+            <translation>der Tensor {name} hat {columns} Spalten, kein Vielfaches der {block} von {format}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>general.alignment is {alignment}, no power of two from {least} to {most}</source>
+            <translation>general.alignment ist {alignment}, keine Zweierpotenz von {least} bis {most}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>tensor {name} is there twice</source>
+            <translation>der Tensor {name} ist doppelt vorhanden</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>tensor {name} begins at {offset}, no multiple of {alignment}</source>
+            <translation>der Tensor {name} beginnt bei {offset}, keinem Vielfachen von {alignment}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>{file} is truncated: tensor {name} ends {number} bytes past its end.</source>
+            <translation>{file} ist abgeschnitten: Der Tensor {name} endet {number} Bytes hinter dem Dateiende.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_file.py" />
+            <source>tensor {name} overlaps another tensor</source>
+            <translation>der Tensor {name} überschneidet sich mit einem anderen</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_model.py" />
+            <source>Download all files of the model again, from the same place.</source>
+            <translation>Laden Sie alle Dateien des Modells neu herunter, von derselben Stelle.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_model.py" />
+            <source>Tensor {repeated} is in {file} and again in {shard}.</source>
+            <translation>Der Tensor {repeated} liegt in {file} und noch einmal in {shard}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_model.py" />
+            <source>{file} calls itself file {number} of {count}, which cannot be (up to {most}).</source>
+            <translation>{file} nennt sich Datei {number} von {count}, was nicht sein kann (höchstens {most}).</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_model.py" />
+            <source>{file} holds {key} {stated} and {other_key} {other_stated}, its name asks for {number} and {count}.</source>
+            <translation>{file} enthält {key} {stated} und {other_key} {other_stated}, ihr Name verlangt {number} und {count}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_model.py" />
+            <source>Give each file the name that its publisher gave it, or download them again.</source>
+            <translation>Geben Sie jeder Datei den Namen vom Herausgeber oder laden Sie sie neu herunter.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_model.py" />
+            <source>{file} is part of a model of {stated} tensors, but the files here hold {tensors} together.</source>
+            <translation>{file} gehört zu einem Modell mit {stated} Tensoren, aber die Dateien hier enthalten zusammen {tensors}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_model.py" />
+            <source>{file} belongs to another model than {other} ({key}).</source>
+            <translation>{file} gehört zu einem anderen Modell als {other} ({key}).</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_tensors.py" />
+            <source>{file} has {number} experts, more than can be right.</source>
+            <translation>{file} hat {number} Experten, mehr als stimmen kann.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_tensors.py" />
+            <source>The {word} tensors of layer {layer}'s experts are stored as {format} and as {other}.</source>
+            <translation>Die {word}-Tensoren der Experten von Schicht {layer} sind als {format} und als {other} gespeichert.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_tensors.py" />
+            <source>Choose a file that holds a layer's experts in one format.</source>
+            <translation>Wählen Sie eine Datei, in der die Experten einer Schicht dasselbe Format haben.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_tensors.py" />
+            <source>Tensor {name} is missing from {file}.</source>
+            <translation>Der Tensor {name} fehlt in {file}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_tensors.py" />
+            <source>Tensor {name} in {file} has shape {shape}, the file's metadata asks for {wanted}.</source>
+            <translation>Der Tensor {name} in {file} hat die Form {shape}, die Metadaten der Datei verlangen {wanted}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_tensors.py" />
+            <source>{file} holds {name}: factors for a scaled rotary embedding, of which only the plain kind is supported.</source>
+            <translation>{file} enthält {name}: Faktoren für eine gestreckte Rotationseinbettung; unterstützt wird nur die einfache Art.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_tensors.py" />
+            <source>Choose the model without an extended context.</source>
+            <translation>Wählen Sie das Modell ohne erweiterten Kontext.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_tensors.py" />
+            <source>{file} holds tensor {name}, which is not part of a {family} model as this engine runs it.</source>
+            <translation>{file} enthält den Tensor {name}, der nicht zu einem {family}-Modell gehört, wie es diese Engine betreibt.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/gguf_tensors.py" />
+            <source>Choose another conversion of the model.</source>
+            <translation>Wählen Sie eine andere Umwandlung des Modells.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/int4.py" />
+            <source>Choose the model's GGUF version, or the original bfloat16 one.</source>
+            <translation>Wählen Sie die GGUF-Fassung des Modells oder die ursprüngliche in bfloat16.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/int4.py" />
+            <source>{config} says that the weights are quantized ({method}), which is not supported for {title} yet.</source>
+            <translation>Laut {config} sind die Gewichte quantisiert ({method}), was für {title} noch nicht unterstützt wird.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/int4.py" />
+            <source>{config} says {name} of {method} is {value}, of which only {plain} is supported.</source>
+            <translation>Laut {config} ist {name} von {method} {value}; unterstützt wird nur {plain}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/int4.py" />
+            <source>{config}'s quantization_config</source>
+            <translation>quantization_config in {config}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/int4.py" />
+            <source>Download {config} again from the model's publisher.</source>
+            <translation>Laden Sie {config} neu vom Herausgeber des Modells herunter.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/int4.py" />
+            <source>no multiple of {number}</source>
+            <translation>kein Vielfaches von {number}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/int4.py" />
+            <source>Tensor {name} has {inputs} inputs and {outputs} outputs, not whole groups of {group} and words of {codes}.</source>
+            <translation>Der Tensor {name} hat {inputs} Eingänge und {outputs} Ausgänge, keine ganzen Gruppen von {group} und Wörter von {codes}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/int4.py" />
+            <source>Tensor {entry} in {file} is {format} {shape}, {config} asks for {kind} {size}.</source>
+            <translation>Der Tensor {entry} in {file} ist {format} {shape}, {config} verlangt {kind} {size}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_config.py" />
+            <source>{config} does not say which architecture the model has.</source>
+            <translation>{config} sagt nicht, welche Architektur das Modell hat.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_config.py" />
+            <source>The model ({config}: {named}) is a dense model, not a Mixture-of-Experts.</source>
+            <translation>Das Modell ({config}: {named}) ist ein dichtes Modell, kein Mixture-of-Experts.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_config.py" />
+            <source>{config} names the architecture {named}, not supported yet.</source>
+            <translation>{config} nennt die Architektur {named}, die noch nicht unterstützt wird.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_config.py" />
+            <source>{config} says hidden_act is {activation}, not 'silu'.</source>
+            <translation>Laut {config} ist hidden_act {activation}, nicht „silu“.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_config.py" />
+            <source>{config} says {name} is {value}, of which only {plain} is supported.</source>
+            <translation>Laut {config} ist {name} {value}; unterstützt wird nur {plain}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_config.py" />
+            <source>not an object</source>
+            <translation>kein Objekt</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_config.py" />
+            <source>{config} asks for the rotary embedding {rope}, of which only rope_type {names} is supported.</source>
+            <translation>{config} verlangt die Rotationseinbettung {rope}; unterstützt wird nur rope_type {names}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_config.py" />
+            <source>{config} says that the weights are {stated}, not one of {names}.</source>
+            <translation>Laut {config} sind die Gewichte {stated}, nicht eines von {names}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_config.py" />
+            <source>Choose the bfloat16 version of the model.</source>
+            <translation>Wählen Sie die bfloat16-Fassung des Modells.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_folder.py" />
+            <source>Choose a folder with config.json and safetensors files, or a .gguf file.</source>
+            <translation>Wählen Sie einen Ordner mit config.json und safetensors-Dateien oder eine .gguf-Datei.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_folder.py" />
+            <source>The folder {folder} is empty.</source>
+            <translation>Der Ordner {folder} ist leer.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_folder.py" />
+            <source>There is no folder or file {folder}.</source>
+            <translation>Es gibt weder Ordner noch Datei {folder}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_folder.py" />
+            <source>Check the path, or choose another model.</source>
+            <translation>Prüfen Sie den Pfad oder wählen Sie ein anderes Modell.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_folder.py" />
+            <source>{folder} is a file, neither a model folder nor a .gguf file.</source>
+            <translation>{folder} ist eine Datei, aber weder ein Modellordner noch eine .gguf-Datei.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_folder.py" />
+            <source>{names} and {number} more</source>
+            <translation>{names} und {number} weitere</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_folder.py" />
+            <source>{path} holds {number} GGUF models: {names}.</source>
+            <translation>{path} enthält {number} GGUF-Modelle: {names}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_folder.py" />
+            <source>Give one of the files.</source>
+            <translation>Geben Sie eine der Dateien an.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_folder.py" />
+            <source>{config} is missing from {folder}.</source>
+            <translation>{config} fehlt in {folder}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_folder.py" />
+            <source>Choose the folder that holds it.</source>
+            <translation>Wählen Sie den Ordner, der die Datei enthält.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_folder.py" />
+            <source>Neither {single} nor {index} is in {folder}.</source>
+            <translation>In {folder} liegen weder {single} noch {index}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_folder.py" />
+            <source>Finish the download, or choose another folder.</source>
+            <translation>Laden Sie die fehlenden Dateien herunter oder wählen Sie einen anderen Ordner.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_folder.py" />
+            <source>{number} of {total} files named in {index} are missing, the first is {name}.</source>
+            <translation>Von {total} in {index} genannten Dateien fehlen {number}, als erste {name}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_folder.py" />
+            <source>Finish the download.</source>
+            <translation>Laden Sie die fehlenden Dateien herunter.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_folder.py" />
+            <source>{tokenizer} is missing from {folder}; it turns text into tokens.</source>
+            <translation>{tokenizer} fehlt in {folder}; die Datei macht aus Text Token.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_folder.py" />
+            <source>Download {tokenizer} of this model into that folder.</source>
+            <translation>Laden Sie {tokenizer} dieses Modells in diesen Ordner herunter.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_folder.py" />
+            <source>{tokenizer} is {size} bytes long, outside 1 to {most}.</source>
+            <translation>{tokenizer} ist {size} Bytes lang, nicht 1 bis {most}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_folder.py" />
+            <source>Download this file again.</source>
+            <translation>Laden Sie diese Datei neu herunter.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_folder.py" />
+            <source>{index} has no weight_map that names files.</source>
+            <translation>{index} hat keine weight_map, die Dateien nennt.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_folder.py" />
+            <source>{index} names over {most} files.</source>
+            <translation>{index} nennt über {most} Dateien.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_folder.py" />
+            <source>{folder} holds only pickle files, which can run code.</source>
+            <translation>{folder} enthält nur Pickle-Dateien, die Code ausführen können.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/model_folder.py" />
+            <source>Download the safetensors version.</source>
+            <translation>Laden Sie die safetensors-Fassung herunter.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/safetensors_file.py" />
+            <source>The header of {file}</source>
+            <translation>Der Dateikopf von {file}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/safetensors_file.py" />
+            <source>{source} has metadata that is not an object.</source>
+            <translation>{source} hat Metadaten, die kein Objekt sind.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/safetensors_file.py" />
+            <source>{source} lists {number} tensors, over the limit of {most}.</source>
+            <translation>{source} nennt {number} Tensoren, mehr als die Grenze von {most}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/safetensors_file.py" />
+            <source>{file} claims a header of {length} bytes, over the limit of {most}.</source>
+            <translation>{file} gibt einen Dateikopf von {length} Bytes an, mehr als die Grenze von {most}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/safetensors_file.py" />
+            <source>Check that it is a safetensors file, and download it again.</source>
+            <translation>Prüfen Sie, ob es eine safetensors-Datei ist, und laden Sie sie neu herunter.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/safetensors_file.py" />
+            <source>has a name that is empty, unprintable or over {most} characters</source>
+            <translation>hat einen Namen, der leer, nicht druckbar oder länger als {most} Zeichen ist</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/safetensors_file.py" />
+            <source>is described by {fields}</source>
+            <translation>ist als {fields} beschrieben</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/safetensors_file.py" />
+            <source>has the unknown dtype {dtype}</source>
+            <translation>hat den unbekannten dtype {dtype}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/safetensors_file.py" />
+            <source>has the impossible shape {shape}</source>
+            <translation>hat die unmögliche Form {shape}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/safetensors_file.py" />
+            <source>has the impossible data_offsets {offsets}</source>
+            <translation>hat die unmöglichen data_offsets {offsets}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/safetensors_file.py" />
+            <source>is {size} bytes long where {dtype} {shape} takes {expected}</source>
+            <translation>ist {size} Bytes lang, wo {dtype} {shape} {expected} braucht</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/safetensors_file.py" />
+            <source>overlaps another tensor</source>
+            <translation>überschneidet sich mit einem anderen Tensor</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/safetensors_file.py" />
+            <source>leaves a gap before it</source>
+            <translation>lässt eine Lücke vor sich</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/safetensors_file.py" />
+            <source>{file} has {size} bytes after its last tensor.</source>
+            <translation>{file} hat {size} Bytes hinter dem letzten Tensor.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/safetensors_file.py" />
+            <source>{file} is damaged: tensor {name} {what}.</source>
+            <translation>{file} ist beschädigt: Der Tensor {name} {what}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/untrusted.py" />
+            <source>{file} is not a regular file.</source>
+            <translation>{file} ist keine gewöhnliche Datei.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/untrusted.py" />
+            <source>{file} is missing from {parent}.</source>
+            <translation>{file} fehlt in {parent}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/untrusted.py" />
+            <source>Download it into that folder.</source>
+            <translation>Laden Sie die Datei in diesen Ordner herunter.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/untrusted.py" />
+            <source>{file} cannot be read: {reason}.</source>
+            <translation>{file} lässt sich nicht lesen: {reason}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/untrusted.py" />
+            <source>Check the drive and the file's permissions, then retry.</source>
+            <translation>Prüfen Sie das Laufwerk und die Rechte der Datei und versuchen Sie es noch einmal.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/untrusted.py" />
+            <source>{file} is truncated: it ends {number} bytes too early.</source>
+            <translation>{file} ist abgeschnitten: Sie endet {number} Bytes zu früh.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/untrusted.py" />
+            <source>{file} is {size} bytes long, over the limit of {most}.</source>
+            <translation>{file} ist {size} Bytes lang, mehr als die Grenze von {most}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/untrusted.py" />
+            <source>{source} holds {values} values, over the limit of {most}.</source>
+            <translation>{source} enthält {values} Werte, mehr als die Grenze von {most}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/untrusted.py" />
+            <source>it nests too deeply</source>
+            <translation>zu tief verschachtelt</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/untrusted.py" />
+            <source>{source} is not valid JSON: {reason}.</source>
+            <translation>{source} ist kein gültiges JSON: {reason}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/untrusted.py" />
+            <source>{source} holds {parsed} instead of a JSON object.</source>
+            <translation>{source} enthält {parsed} statt eines JSON-Objekts.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/untrusted.py" />
+            <source>{source} names the file {name}, which is not a plain {suffix} file name.</source>
+            <translation>{source} nennt die Datei {name}, was kein einfacher {suffix}-Dateiname ist.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/untrusted.py" />
+            <source>Do not use this download; get the model from its publisher.</source>
+            <translation>Verwenden Sie diesen Download nicht; beziehen Sie das Modell vom Herausgeber.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/config.py" />
+            <source>seed is {seed}.</source>
+            <translation>seed ist {seed}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/config.py" />
+            <source>Choose a whole number.</source>
+            <translation>Wählen Sie eine ganze Zahl.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/config.py" />
+            <source>There are a JSON schema and a grammar.</source>
+            <translation>Es gibt ein JSON-Schema und eine Grammatik.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/config.py" />
+            <source>Give one of them.</source>
+            <translation>Geben Sie eines von beiden an.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/config.py" />
+            <source>grammar</source>
+            <translation>Grammatik</translation>
+        </message>
+        <message>
+            <location filename="../../engine/constraint.py" />
+            <source>Replies of this model cannot be bound to a schema: {error}.</source>
+            <translation>Antworten dieses Modells lassen sich nicht an ein Schema binden: {error}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/constraint.py" />
+            <source>Leave the schema out, or choose another model.</source>
+            <translation>Lassen Sie das Schema weg oder wählen Sie ein anderes Modell.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/constraint.py" />
+            <source>The reply cannot be continued as its schema asks: {reason}.</source>
+            <translation>Die Antwort lässt sich nicht so fortsetzen, wie ihr Schema es verlangt: {reason}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/constraint.py" />
+            <source>The reply cannot be continued as its schema asks.</source>
+            <translation>Die Antwort lässt sich nicht so fortsetzen, wie ihr Schema es verlangt.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/constraint.py" />
+            <source>Simplify the schema.</source>
+            <translation>Vereinfachen Sie das Schema.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/constraint.py" />
+            <source>The reply so far does not follow the schema, so it cannot go on by it.</source>
+            <translation>Die bisherige Antwort folgt dem Schema nicht und lässt sich deshalb nicht damit fortsetzen.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/constraint.py" />
+            <source>Write the reply anew.</source>
+            <translation>Lassen Sie die Antwort neu schreiben.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/constraint.py" />
+            <source>The {name} cannot be used: {reason}.</source>
+            <translation>{name} nicht verwendbar: {reason}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/constraint.py" />
+            <source>Simplify the {name}, or leave the part out that is named.</source>
+            <translation>Vereinfachen Sie den genannten Teil ({name}) oder lassen Sie ihn weg.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/devices/cuda.py" />
+            <source>The GPU does not work: {reason}.</source>
+            <translation>Die GPU funktioniert nicht: {reason}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/devices/cuda.py" />
+            <source>Torch finds no usable NVIDIA GPU: {reason}.</source>
+            <translation>Torch findet keine brauchbare NVIDIA-GPU: {reason}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/devices/cuda.py" />
+            <source>Torch finds no usable NVIDIA GPU.</source>
+            <translation>Torch findet keine brauchbare NVIDIA-GPU.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/devices/cuda.py" />
+            <source>Install or update the NVIDIA driver, or choose the CPU.</source>
+            <translation>Installieren oder aktualisieren Sie den NVIDIA-Treiber oder wählen Sie die CPU.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/devices/cuda.py" />
+            <source>Torch runs the experts on the GPU, more slowly than our kernels would: {reason}</source>
+            <translation>Torch rechnet die Experten auf der GPU, langsamer als unsere Rechenkerne es täten: {reason}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/devices/device.py" />
+            <source>{device} has {left} bytes left of its budget of {budget}, and {term} needs {size}.</source>
+            <translation>{device}: {left} Bytes des Budgets von {budget} sind übrig, und {term} braucht {size}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/devices/device.py" />
+            <source>Raise the VRAM budget or shorten the context.</source>
+            <translation>Erhöhen Sie das Grafikspeicher-Budget oder verkürzen Sie den Kontext.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/devices/device.py" />
+            <source>{device} could not give {size} bytes for {term}; another program may hold them.</source>
+            <translation>{device}: {size} Bytes für {term} waren nicht zu bekommen; vielleicht hält ein anderes Programm sie.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/devices/device.py" />
+            <source>Lower the VRAM budget or close other programs that use the GPU.</source>
+            <translation>Senken Sie das Grafikspeicher-Budget oder schließen Sie andere Programme, die die GPU verwenden.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/devices/faults.py" />
+            <source>The GPU has no memory left ({said}).</source>
+            <translation>Die GPU hat keinen freien Speicher mehr ({said}).</translation>
+        </message>
+        <message>
+            <location filename="../../engine/devices/faults.py" />
+            <source>Lower the VRAM budget or close other programs that use it.</source>
+            <translation>Senken Sie das Grafikspeicher-Budget oder schließen Sie andere Programme, die ihn verwenden.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/devices/faults.py" />
+            <source>The GPU stopped working ({said}).</source>
+            <translation>Die GPU ist ausgefallen ({said}).</translation>
+        </message>
+        <message>
+            <location filename="../../engine/devices/faults.py" />
+            <source>Start Rooftop again to use it; until then, load the model again and it runs on the CPU.</source>
+            <translation>Starten Sie Rooftop neu, um sie wieder zu verwenden; laden Sie bis dahin das Modell neu, dann läuft es auf der CPU.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/devices/hand_off.py" />
+            <source>A signal by {name} never came.</source>
+            <translation>Ein Signal durch {name} kam nie an.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/devices/hand_off.py" />
+            <source>The GPU did not go on after a trial ({name}).</source>
+            <translation>Die GPU lief nach einem Versuch nicht weiter ({name}).</translation>
+        </message>
+        <message>
+            <location filename="../../engine/devices/hand_off.py" />
+            <source>Start Rooftop again.</source>
+            <translation>Starten Sie Rooftop neu.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/devices/trial.py" />
+            <source>They broke off the GPU's work when they were tried at an earlier start.</source>
+            <translation>Sie brachen die Arbeit der GPU ab, als sie bei einem früheren Start ausprobiert wurden.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/engine.py" />
+            <source>{names} cannot change while the model is loaded.</source>
+            <translation>{names} lässt sich nicht ändern, solange das Modell geladen ist.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/engine.py" />
+            <source>Load the model again.</source>
+            <translation>Laden Sie das Modell neu.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/arena.py" />
+            <source>memory addresses</source>
+            <translation>Speicheradressen</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/arena.py" />
+            <source>RAM</source>
+            <translation>RAM</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/arena.py" />
+            <source>No file for the experts can be made in {folder} ({reason}).</source>
+            <translation>In {folder} lässt sich keine Datei für die Experten anlegen ({reason}).</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/arena.py" />
+            <source>Choose another cache folder.</source>
+            <translation>Wählen Sie einen anderen Cache-Ordner.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/arena.py" />
+            <source>The experts need {size} on the drive of {folder}, {available} available (after {reserve} kept free).</source>
+            <translation>Die Experten brauchen {size} auf dem Laufwerk von {folder}, {available} sind verfügbar ({reserve} bleiben frei).</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/arena.py" />
+            <source>Free some space there, or choose a smaller model.</source>
+            <translation>Schaffen Sie dort Platz oder wählen Sie ein kleineres Modell.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/arena.py" />
+            <source>The system does not give the {size} of {what} that the experts need.</source>
+            <translation>Das System gibt die {size} {what} nicht her, die die Experten brauchen.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/arena.py" />
+            <source>Close other programs, or choose a smaller model.</source>
+            <translation>Schließen Sie andere Programme oder wählen Sie ein kleineres Modell.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/disk.py" />
+            <source>The experts are kept on disk: a token visits {size} of them outside VRAM, of which RAM may hold {kept}%; about {speed}, an estimate for an SSD that reads {rate} GB/s.</source>
+            <translation>Die Experten bleiben auf dem Laufwerk: Ein Token braucht {size} davon außerhalb des Grafikspeichers, der RAM fasst vielleicht {kept} %; etwa {speed}, geschätzt für eine SSD, die {rate} GB/s liest.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/executor.py" />
+            <source>It is switched off in the settings.</source>
+            <translation>In den Einstellungen ist es ausgeschaltet.</translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../engine/experts/explain.py" />
+            <source>%n tokens</source>
+            <translation>
+                <numerusform>%n Token</numerusform>
+                <numerusform>%n Token</numerusform>
+            </translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>Another program took {size} of VRAM</source>
+            <translation>Ein anderes Programm hat {size} Grafikspeicher belegt</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>{what}: no expert had to move.</source>
+            <translation>{what}: Kein Experte musste weichen.</translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../engine/experts/explain.py" />
+            <source>{what}: %n experts moved to RAM.</source>
+            <translation>
+                <numerusform>{what}: %n Experte ist in den RAM umgezogen.</numerusform>
+                <numerusform>{what}: %n Experten sind in den RAM umgezogen.</numerusform>
+            </translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>{size} of VRAM became free</source>
+            <translation>{size} Grafikspeicher sind frei geworden</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>{what}: no expert had room to come back.</source>
+            <translation>{what}: Kein Experte hatte Platz, um zurückzukommen.</translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../engine/experts/explain.py" />
+            <source>{what}: %n experts came back.</source>
+            <translation>
+                <numerusform>{what}: %n Experte ist zurückgekommen.</numerusform>
+                <numerusform>{what}: %n Experten sind zurückgekommen.</numerusform>
+            </translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>Expert {expert} on GPU: its weights live there ({tokens}, {time}).</source>
+            <translation>Experte {expert} auf der GPU: Seine Gewichte liegen dort ({tokens}, {time}).</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>Expert {expert} streamed to the GPU: {why} ({tokens}).</source>
+            <translation>Experte {expert} zur GPU übertragen: {why} ({tokens}).</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>Expert {expert} on CPU: there is no GPU ({tokens}, {time}).</source>
+            <translation>Experte {expert} auf der CPU: Es gibt keine GPU ({tokens}, {time}).</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>Expert {expert} on CPU: {why} ({tokens}).</source>
+            <translation>Experte {expert} auf der CPU: {why} ({tokens}).</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>Layer {layer}, {tokens}: {places}.</source>
+            <translation>Schicht {layer}, {tokens}: {places}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>and {number} more.</source>
+            <translation>und {number} weitere.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>{cpu} on the CPU, {copy} to copy its weights and {gpu} there</source>
+            <translation>{cpu} auf der CPU, {copy} zum Kopieren der Gewichte und {gpu} dort</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>{cpu} on the CPU and {activation} to bring activations there and back, {copy} to copy its weights and {gpu} there</source>
+            <translation>{cpu} auf der CPU und {activation} für den Hin- und Rückweg der Aktivierungen, {copy} zum Kopieren der Gewichte und {gpu} dort</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>{copy} to copy its weights while the CPU is busy for {busy} with others</source>
+            <translation>{copy} zum Kopieren der Gewichte, während die CPU {busy} mit anderen beschäftigt ist</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>{copy} to copy its weights; all streamed experts would take the CPU {all}</source>
+            <translation>{copy} zum Kopieren der Gewichte; alle übertragenen Experten würden die CPU {all} kosten</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>{copy} to copy its weights, though the CPU would take {cpu}: the policy streams every expert</source>
+            <translation>{copy} zum Kopieren der Gewichte, obwohl die CPU {cpu} bräuchte: Die Strategie überträgt jeden Experten</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>{here} here, and VRAM has no room to stream its weights through</source>
+            <translation>{here} hier, und im Grafikspeicher ist kein Platz, um die Gewichte zu übertragen</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>{here} here, though its weights live on the GPU: the policy uses the CPU only</source>
+            <translation>{here} hier, obwohl die Gewichte auf der GPU liegen: Die Strategie verwendet nur die CPU</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>{here} here, {copy} to copy its weights</source>
+            <translation>{here} hier, {copy} zum Kopieren der Gewichte</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>{here} here, {copy} to copy its weights and {gpu} there</source>
+            <translation>{here} hier, {copy} zum Kopieren der Gewichte und {gpu} dort</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>{here} here; copying takes {copy}, but the GPU is already busy for {busy}</source>
+            <translation>{here} hier; das Kopieren dauert {copy}, aber die GPU ist schon {busy} beschäftigt</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>{here} here, {copy} to copy its weights: the policy uses the CPU only</source>
+            <translation>{here} hier, {copy} zum Kopieren der Gewichte: Die Strategie verwendet nur die CPU</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>{number} on GPU</source>
+            <translation>{number} auf der GPU</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>{number} streamed</source>
+            <translation>{number} übertragen</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>{number} on CPU</source>
+            <translation>{number} auf der CPU</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>no experts</source>
+            <translation>keine Experten</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>{side}: {predicted} predicted, {measured} measured.</source>
+            <translation>{side}: {predicted} vorhergesagt, {measured} gemessen.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/forecast.py" />
+            <source>Decode waits most for attention and the other dense layers ({time} of {total} per token).</source>
+            <translation>Das Antworten wartet am meisten auf Attention und die anderen dichten Schichten ({time} von {total} je Token).</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/forecast.py" />
+            <source>Decode waits most for experts on the CPU, which reads them from RAM ({time} of {total} per token).</source>
+            <translation>Das Antworten wartet am meisten auf Experten auf der CPU, die sie aus dem RAM liest ({time} von {total} je Token).</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/forecast.py" />
+            <source>Decode waits most for experts on the GPU, their copies included ({time} of {total} per token).</source>
+            <translation>Das Antworten wartet am meisten auf Experten auf der GPU samt ihren Kopien ({time} von {total} je Token).</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/limits.py" />
+            <source>All around the experts: {time} of {total} a token, in attention, dense weights and choosing the token.</source>
+            <translation>Alles rund um die Experten: {time} von {total} je Token, für Attention, dichte Gewichte und die Wahl des Tokens.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/limits.py" />
+            <source>CPU</source>
+            <translation>CPU</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/limits.py" />
+            <source>Arithmetic on the CPU: {number} GFLOP/s for {tokens}.</source>
+            <translation>Rechenleistung der CPU: {number} GFLOP/s für {tokens}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/limits.py" />
+            <source>Reading experts from disk and RAM: {rate}.</source>
+            <translation>Lesen der Experten von Laufwerk und RAM: {rate}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/limits.py" />
+            <source>RAM bandwidth: {rate}.</source>
+            <translation>RAM-Bandbreite: {rate}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/limits.py" />
+            <source>The link to the {gpu}: at least {rate}.</source>
+            <translation>Die Verbindung zur {gpu}: mindestens {rate}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/limits.py" />
+            <source>Arithmetic on the {gpu}: {time} for {tokens}.</source>
+            <translation>Rechenleistung der {gpu}: {time} für {tokens}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/limits.py" />
+            <source>The {gpu}'s own memory: {time} for the experts of {tokens}.</source>
+            <translation>Der eigene Speicher der {gpu}: {time} für die Experten von {tokens}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/limits.py" />
+            <source>The {gpu}'s own memory: {time} for the experts of {tokens} ({rate}).</source>
+            <translation>Der eigene Speicher der {gpu}: {time} für die Experten von {tokens} ({rate}).</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/limits.py" />
+            <source>Fixed costs of starting experts on the {device}, {share} of their time by the cost model: one expert is only {size}.</source>
+            <translation>Feste Kosten für das Starten von Experten auf der {device}, laut Kostenmodell {share} ihrer Zeit: Ein Experte hat nur {size}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/limits.py" />
+            <source>There is no GPU that could take experts.</source>
+            <translation>Es gibt keine GPU, die Experten aufnehmen könnte.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/limits.py" />
+            <source>No GPU is used.</source>
+            <translation>Es wird keine GPU verwendet.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/limits.py" />
+            <source>Every expert is in VRAM: more would not help.</source>
+            <translation>Alle Experten sind im Grafikspeicher: Mehr davon würde nicht helfen.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/limits.py" />
+            <source>simulated VRAM</source>
+            <translation>simulierter Grafikspeicher</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/limits.py" />
+            <source>VRAM</source>
+            <translation>Grafikspeicher</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/limits.py" />
+            <source>{size} more {vram} would change little, by prediction.</source>
+            <translation>{size} mehr {vram} würden nach der Vorhersage wenig ändern.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/limits.py" />
+            <source>{size} more {vram} would give +{share}, by prediction.</source>
+            <translation>{size} mehr {vram} brächten nach der Vorhersage +{share}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/limits.py" />
+            <source>{measured} of {best}</source>
+            <translation>{measured} von {best}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/limits.py" />
+            <source>{measured}, where one expert alone reached {best}</source>
+            <translation>{measured}, wo ein Experte allein {best} erreichte</translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../engine/experts/limits.py" />
+            <source>%n tokens at a time</source>
+            <translation>
+                <numerusform>%n Token</numerusform>
+                <numerusform>%n Token auf einmal</numerusform>
+            </translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
+            <source>There is no NVIDIA GPU with a working driver.</source>
+            <translation>Es gibt keine NVIDIA-GPU mit funktionierendem Treiber.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
+            <source>Choose the CPU, or automatic, as the device.</source>
+            <translation>Wählen Sie als Gerät die CPU oder „automatisch“.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
+            <source>Dense weights, KV cache, workspace and streaming need {needed} of VRAM, {available} available.</source>
+            <translation>Dichte Gewichte, KV-Cache, Arbeitsspeicher und Übertragung brauchen {needed} Grafikspeicher, {available} sind verfügbar.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
+            <source>Raise the VRAM budget to at least {size}.</source>
+            <translation>Erhöhen Sie das Grafikspeicher-Budget auf mindestens {size}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
+            <source>Shorten the context to {number} tokens.</source>
+            <translation>Verkürzen Sie den Kontext auf {number} Token.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
+            <source>Close other programs that use the GPU: they hold {size}.</source>
+            <translation>Schließen Sie andere Programme, die die GPU verwenden: Sie belegen {size}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
+            <source>Run this model on the CPU, or choose a smaller one.</source>
+            <translation>Betreiben Sie dieses Modell auf der CPU oder wählen Sie ein kleineres.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
+            <source>The model needs {needed} of RAM, {available} available (after {reserve} kept free).</source>
+            <translation>Das Modell braucht {needed} RAM, {available} sind verfügbar ({reserve} bleiben frei).</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
+            <source>Lower the simulated GPU's VRAM budget to {size}: it is taken from RAM.</source>
+            <translation>Senken Sie das Grafikspeicher-Budget der simulierten GPU auf {size}: Es wird vom RAM genommen.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
+            <source>Close other programs: {size} of RAM is in use.</source>
+            <translation>Schließen Sie andere Programme: {size} RAM sind in Gebrauch.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
+            <source>Choose a smaller model, or the same one with fewer bits per weight.</source>
+            <translation>Wählen Sie ein kleineres Modell oder dasselbe mit weniger Bits je Gewicht.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
+            <source>Or keep the experts on disk (--experts-on-disk), about {speed}.</source>
+            <translation>Oder lassen Sie die Experten auf dem Laufwerk (--experts-on-disk), etwa {speed}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
+            <source>The context is cut from {asked} to {possible} tokens, the model's own limit.</source>
+            <translation>Der Kontext ist von {asked} auf {possible} Token gekürzt, die Grenze des Modells selbst.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
+            <source>No GPU is used: all {number} experts run on the CPU.</source>
+            <translation>Es wird keine GPU verwendet: Alle {number} Experten laufen auf der CPU.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
+            <source>{size} of experts in RAM are page-locked, the most that the system bears: the other {number} experts are computed on the CPU rather than copied, which would be slow.</source>
+            <translation>{size} der Experten im RAM sind seitenfest, mehr verträgt das System nicht: Die anderen {number} Experten werden auf der CPU gerechnet statt kopiert, was langsam wäre.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
+            <source>Budget {size}, chosen automatically: all that is free of {gpu}, less what is kept for others ({reserve}).</source>
+            <translation>Budget {size}, automatisch gewählt: alles, was frei ist von {gpu}, ohne das, was für andere bleibt ({reserve}).</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
+            <source>Budget {size}, chosen automatically: all that is free of {gpu}.</source>
+            <translation>Budget {size}, automatisch gewählt: alles, was frei ist von {gpu}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
+            <source>The budget of {asked} is cut to {free}: the GPU has {gpu}.</source>
+            <translation>Das Budget von {asked} ist auf {free} gekürzt: Die GPU hat {gpu}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
+            <source>Budget {size}, as set, of {gpu}.</source>
+            <translation>Budget {size}, wie eingestellt, von {gpu}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
+            <source>{size} of {vram}</source>
+            <translation>{size} {vram}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
+            <source>{size} of {vram}; other programs hold {used}</source>
+            <translation>{size} {vram}; andere Programme belegen {used}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
+            <source>The GPU ran out of memory: {number} of {planned} planned experts live in VRAM</source>
+            <translation>Der GPU ging der Speicher aus: {number} von {planned} geplanten Experten liegen im Grafikspeicher</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
+            <source>and the context holds {number} tokens</source>
+            <translation>und der Kontext fasst {number} Token</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
+            <source>and the KV precision is {precision}</source>
+            <translation>und die KV-Genauigkeit ist {precision}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
+            <source>{least} to {most}</source>
+            <translation>{least} bis {most}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
+            <source>All {total} experts of {each} live in VRAM.</source>
+            <translation>Alle {total} Experten von je {each} liegen im Grafikspeicher.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
+            <source>{number} of {total} experts of {each} live in VRAM: dense weights, KV cache, workspace, streaming and margin take {rest} of the budget.</source>
+            <translation>{number} von {total} Experten von je {each} liegen im Grafikspeicher: Dichte Gewichte, KV-Cache, Arbeitsspeicher, Übertragung und Reserve brauchen {rest} des Budgets.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/record.py" />
+            <source>There is no GPU.</source>
+            <translation>Es gibt keine GPU.</translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../engine/experts/regret.py" />
+            <source>The latest uploads saved {saved} and cost {cost}; the next trial is %n tokens away.</source>
+            <translation>
+                <numerusform>Die letzten Umzüge sparten {saved} und kosteten {cost}; der nächste Versuch kommt in %n Token.</numerusform>
+                <numerusform>Die letzten Umzüge sparten {saved} und kosteten {cost}; der nächste Versuch kommt in %n Token.</numerusform>
+            </translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/replacement.py" />
+            <source>Every expert lives in VRAM.</source>
+            <translation>Alle Experten liegen im Grafikspeicher.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/replacement.py" />
+            <source>No layer has an expert in VRAM that could make room for another.</source>
+            <translation>Keine Schicht hat einen Experten im Grafikspeicher, der einem anderen Platz machen könnte.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/replacement.py" />
+            <source>An expert in VRAM saves no time here, as things are.</source>
+            <translation>Ein Experte im Grafikspeicher spart hier zurzeit keine Zeit.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/replacement.py" />
+            <source>Copying an expert takes {cost} and a visit that finds it in VRAM saves {saving}: on this link an upload does not pay.</source>
+            <translation>Einen Experten zu kopieren dauert {cost}, und ein Besuch, der ihn im Grafikspeicher findet, spart {saving}: Bei dieser Verbindung lohnt sich kein Umzug.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/gguf_pre_tokenizers.py" />
+            <source>The GGUF file's pre-tokenizer {name} is not supported.</source>
+            <translation>Der Vor-Tokenizer {name} der GGUF-Datei wird nicht unterstützt.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/gguf_pre_tokenizers.py" />
+            <source>Choose the safetensors version of the model, which brings its own tokenizer.json.</source>
+            <translation>Wählen Sie die safetensors-Fassung des Modells, die ihre eigene tokenizer.json mitbringt.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/gguf_tokenizer.py" />
+            <source>The GGUF file has no tokenizer.</source>
+            <translation>Die GGUF-Datei hat keinen Tokenizer.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/gguf_tokenizer.py" />
+            <source>Choose a GGUF file that holds a whole model.</source>
+            <translation>Wählen Sie eine GGUF-Datei, die ein ganzes Modell enthält.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/gguf_tokenizer.py" />
+            <source>The GGUF file's tokenizer is of the kind {kind}, which is not supported.</source>
+            <translation>Der Tokenizer der GGUF-Datei ist von der Art {kind}, die nicht unterstützt wird.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/gguf_tokenizer.py" />
+            <source>has too many long pieces</source>
+            <translation>hat zu viele lange Teile</translation>
+        </message>
+        <message>
+            <location filename="../../engine/gguf_tokenizer.py" />
+            <source>stands for over {most} merges</source>
+            <translation>steht für über {most} Zusammenfügungen</translation>
+        </message>
+        <message>
+            <location filename="../../engine/gguf_tokenizer.py" />
+            <source>is no text</source>
+            <translation>ist kein Text</translation>
+        </message>
+        <message>
+            <location filename="../../engine/gguf_tokenizer.py" />
+            <source>has {line}, which does not make a token out of two others</source>
+            <translation>hat {line}, was kein Token aus zwei anderen macht</translation>
+        </message>
+        <message>
+            <location filename="../../engine/gguf_vocabulary.py" />
+            <source>is empty</source>
+            <translation>ist leer</translation>
+        </message>
+        <message>
+            <location filename="../../engine/gguf_vocabulary.py" />
+            <source>has the token {repeated} twice</source>
+            <translation>hat das Token {repeated} doppelt</translation>
+        </message>
+        <message>
+            <location filename="../../engine/gguf_vocabulary.py" />
+            <source>marks {number} characters as special, over the limit of {most}</source>
+            <translation>nennt {number} Zeichen besonders, mehr als die Grenze von {most}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/gguf_vocabulary.py" />
+            <source>is missing</source>
+            <translation>fehlt</translation>
+        </message>
+        <message>
+            <location filename="../../engine/gguf_vocabulary.py" />
+            <source>is no array of texts</source>
+            <translation>ist keine Liste von Texten</translation>
+        </message>
+        <message>
+            <location filename="../../engine/gguf_vocabulary.py" />
+            <source>has {number} entries, over the limit of {most}</source>
+            <translation>hat {number} Einträge, mehr als die Grenze von {most}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/gguf_vocabulary.py" />
+            <source>has an entry of {number} characters, over the limit of {most}</source>
+            <translation>hat einen Eintrag mit {number} Zeichen, mehr als die Grenze von {most}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/gguf_vocabulary.py" />
+            <source>has {number} characters, over the limit of {most}</source>
+            <translation>hat {number} Zeichen, mehr als die Grenze von {most}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/gguf_vocabulary.py" />
+            <source>has a score that is not a number</source>
+            <translation>hat eine Bewertung, die keine Zahl ist</translation>
+        </message>
+        <message>
+            <location filename="../../engine/gguf_vocabulary.py" />
+            <source>is {value}, neither true nor false</source>
+            <translation>ist {value}, weder wahr noch falsch</translation>
+        </message>
+        <message>
+            <location filename="../../engine/gguf_vocabulary.py" />
+            <source>{key} in the GGUF file {what}.</source>
+            <translation>{key} in der GGUF-Datei {what}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/gguf_vocabulary.py" />
+            <source>is no array of numbers</source>
+            <translation>ist keine Liste von Zahlen</translation>
+        </message>
+        <message>
+            <location filename="../../engine/gguf_vocabulary.py" />
+            <source>has {number} entries for {count} tokens</source>
+            <translation>hat {number} Einträge für {count} Token</translation>
+        </message>
+        <message>
+            <location filename="../../engine/gguf_vocabulary.py" />
+            <source>is {value}, not the id of one of its {count} tokens</source>
+            <translation>ist {value}, nicht die Nummer eines der {count} Token</translation>
+        </message>
+        <message>
+            <location filename="../../engine/host.py" />
+            <source>The engine is not running.</source>
+            <translation>Die Engine läuft nicht.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/host.py" />
+            <source>The engine process could not be started ({reason}).</source>
+            <translation>Der Engine-Prozess ließ sich nicht starten ({reason}).</translation>
+        </message>
+        <message>
+            <location filename="../../engine/host.py" />
+            <source>The engine process ended unexpectedly ({how}).</source>
+            <translation>Der Engine-Prozess endete unerwartet ({how}).</translation>
+        </message>
+        <message>
+            <location filename="../../engine/host.py" />
+            <source>killed; the system may have run out of memory</source>
+            <translation>vom System beendet; vielleicht ging der Arbeitsspeicher aus</translation>
+        </message>
+        <message>
+            <location filename="../../engine/host.py" />
+            <source>signal {number}, {name}</source>
+            <translation>Signal {number}, {name}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/host.py" />
+            <source>exit code {code}</source>
+            <translation>Exit-Code {code}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/host.py" />
+            <source>Load the model again to go on; your chats are safe.</source>
+            <translation>Laden Sie das Modell neu, um weiterzumachen; Ihre Chats sind sicher.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/kernels/cpu_library.py" />
+            <source>This processor and build have no {wanted} kernels.</source>
+            <translation>Dieser Prozessor und diese Fassung haben keine {wanted}-Rechenkerne.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/kernels/cpu_library.py" />
+            <source>Choose one of {choices}.</source>
+            <translation>Wählen Sie eines von {choices}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/kernels/cpu_library.py" />
+            <source>The system did not give {threads} threads for the CPU kernels.</source>
+            <translation>Das System gab keine {threads} Threads für die CPU-Rechenkerne her.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/kernels/cpu_library.py" />
+            <source>Choose fewer CPU threads.</source>
+            <translation>Wählen Sie weniger CPU-Threads.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/kernels/cpu_library.py" />
+            <source>The system did not give the CPU kernels memory to work in.</source>
+            <translation>Das System gab den CPU-Rechenkernen keinen Speicher zum Arbeiten.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/kernels/cpu_library.py" />
+            <source>Close other programs, or shorten the context in the settings.</source>
+            <translation>Schließen Sie andere Programme oder verkürzen Sie den Kontext in den Einstellungen.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/kernels/cuda_driver.py" />
+            <source>The driver is too old for {name}.</source>
+            <translation>Der Treiber ist zu alt für {name}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/kernels/cuda_driver.py" />
+            <source>{library} cannot be loaded: {reason}.</source>
+            <translation>{library} lässt sich nicht laden: {reason}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/kernels/gpu_decoder_self_test.py" />
+            <source>norm</source>
+            <translation>Norm</translation>
+        </message>
+        <message>
+            <location filename="../../engine/kernels/gpu_decoder_self_test.py" />
+            <source>choice of experts</source>
+            <translation>Wahl der Experten</translation>
+        </message>
+        <message>
+            <location filename="../../engine/kernels/gpu_decoder_self_test.py" />
+            <source>rotation</source>
+            <translation>Rotation</translation>
+        </message>
+        <message>
+            <location filename="../../engine/kernels/gpu_decoder_self_test.py" />
+            <source>attention</source>
+            <translation>Attention</translation>
+        </message>
+        <message>
+            <location filename="../../engine/kernels/gpu_decoder_self_test.py" />
+            <source>The GPU's {kind} with {tokens} tokens is off by {error}, the limit is {limit}.</source>
+            <translation>Ergebnis der GPU für {kind} mit {tokens} Token: {error} daneben, die Grenze ist {limit}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/kernels/gpu_kernels.py" />
+            <source>The GPU kernels of {program} failed: {reason}</source>
+            <translation>Die GPU-Rechenkerne von {program} versagten: {reason}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/kernels/gpu_kernels.py" />
+            <source>The GPU has compute capability {found}, {oldest} is the oldest.</source>
+            <translation>Die GPU hat die Compute Capability {found}, {oldest} ist die älteste unterstützte.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/kernels/gpu_self_test.py" />
+            <source>product</source>
+            <translation>Produkt</translation>
+        </message>
+        <message>
+            <location filename="../../engine/kernels/gpu_self_test.py" />
+            <source>experts</source>
+            <translation>Experten</translation>
+        </message>
+        <message>
+            <location filename="../../engine/kernels/gpu_self_test.py" />
+            <source>The GPU's {kind} in {format} with {tokens} tokens is off by {error}, the limit is {limit}.</source>
+            <translation>Ergebnis der GPU für {kind} in {format} mit {tokens} Token: {error} daneben, die Grenze ist {limit}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/kernels/gpu_self_test.py" />
+            <source>The GPU unpacks {format} to other weights than torch does.</source>
+            <translation>Die GPU entpackt {format} zu anderen Gewichten als Torch.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/kernels/gpu_self_test.py" />
+            <source>The GPU's experts in {formats} with {tokens} tokens are off by {error}, the limit is {limit}.</source>
+            <translation>Ergebnis der GPU für Experten in {formats} mit {tokens} Token: {error} daneben, die Grenze ist {limit}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/kernels/nvrtc.py" />
+            <source>NVRTC {version} makes code for compute capability {oldest} and above.</source>
+            <translation>NVRTC {version} erzeugt Code erst ab Compute Capability {oldest}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/kernels/nvrtc.py" />
+            <source>no reason given</source>
+            <translation>kein Grund angegeben</translation>
+        </message>
+        <message>
+            <location filename="../../engine/kernels/nvrtc.py" />
+            <source>{name} does not compile for {target}: {reason}</source>
+            <translation>{name} lässt sich nicht für {target} übersetzen: {reason}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/kernels/nvrtc.py" />
+            <source>NVRTC cannot be loaded: {reason}.</source>
+            <translation>NVRTC lässt sich nicht laden: {reason}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/loading.py" />
+            <source>Loading was stopped.</source>
+            <translation>Das Laden wurde angehalten.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/loading.py" />
+            <source>Open a model to go on.</source>
+            <translation>Öffnen Sie ein Modell, um weiterzumachen.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/loading.py" />
+            <source>{device} has no memory left to compute in, with no expert on it any more.</source>
+            <translation>{device}: kein Speicher mehr zum Rechnen, obwohl kein Experte mehr dort liegt.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/loading.py" />
+            <source>Close other programs that use the GPU, or shorten the context.</source>
+            <translation>Schließen Sie andere Programme, die die GPU verwenden, oder verkürzen Sie den Kontext.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/model/gpu_steps.py" />
+            <source>Torch runs the GPU's decode steps: our kernels do not know what {family} adds.</source>
+            <translation>Torch rechnet die Antwortschritte der GPU: Unsere Rechenkerne kennen nicht, was {family} hinzufügt.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/model/gpu_steps.py" />
+            <source>Torch runs the GPU's decode steps: our kernels do not read a KV cache in {format}.</source>
+            <translation>Torch rechnet die Antwortschritte der GPU: Unsere Rechenkerne lesen keinen KV-Cache in {format}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/model/gpu_steps.py" />
+            <source>Torch runs the GPU's decode steps: our kernels do not know the shape of this model's layers.</source>
+            <translation>Torch rechnet die Antwortschritte der GPU: Unsere Rechenkerne kennen die Form der Schichten dieses Modells nicht.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/model/gpu_steps.py" />
+            <source>Decode steps are launched one by one: there are no CUDA graphs ({reason}).</source>
+            <translation>Antwortschritte werden einzeln gestartet: Es gibt keine CUDA-Graphen ({reason}).</translation>
+        </message>
+        <message>
+            <location filename="../../engine/model/gpu_steps.py" />
+            <source>Decode steps are launched one by one: CUDA graphs take {taken} bytes of {counted}.</source>
+            <translation>Antwortschritte werden einzeln gestartet: CUDA-Graphen brauchen {taken} Bytes von {counted}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/model/step_trial.py" />
+            <source>Torch runs the GPU's decode steps, more slowly than our kernels would: {reason}</source>
+            <translation>Torch rechnet die Antwortschritte der GPU, langsamer als unsere Rechenkerne es täten: {reason}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/model/step_trial.py" />
+            <source>The GPU's decode steps are off by {error}, the limit is {limit}.</source>
+            <translation>Die Antwortschritte der GPU liegen um {error} daneben, die Grenze ist {limit}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/model/weight_reader.py" />
+            <source>{file} holds NaN or infinite weights in {name}.</source>
+            <translation>{file} enthält NaN oder unendliche Gewichte in {name}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/model/weight_reader.py" />
+            <source>Download that file again; if it stays so, the model itself is damaged.</source>
+            <translation>Laden Sie diese Datei neu herunter; wenn es so bleibt, ist das Modell selbst beschädigt.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/pipe.py" />
+            <source>a message has {number} bytes and {most} is the limit</source>
+            <translation>eine Nachricht hat {number} Bytes, und {most} sind die Grenze</translation>
+        </message>
+        <message>
+            <location filename="../../engine/pipe.py" />
+            <source>a message claims {number} bytes and {most} is the limit</source>
+            <translation>eine Nachricht gibt {number} Bytes an, und {most} sind die Grenze</translation>
+        </message>
+        <message>
+            <location filename="../../engine/pipe.py" />
+            <source>a {name} is no message</source>
+            <translation>{name} ist keine Nachricht</translation>
+        </message>
+        <message>
+            <location filename="../../engine/pipe.py" />
+            <source>The engine and the window do not understand each other: {reason}.</source>
+            <translation>Engine und Fenster verstehen einander nicht: {reason}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/prompts.py" />
+            <source>The prompt is empty.</source>
+            <translation>Die Eingabe ist leer.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/prompts.py" />
+            <source>Write a message first.</source>
+            <translation>Schreiben Sie zuerst eine Nachricht.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/prompts.py" />
+            <source>A token id is outside this model's vocabulary of {vocab_size}.</source>
+            <translation>Eine Token-Nummer liegt außerhalb des Vokabulars von {vocab_size} dieses Modells.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/prompts.py" />
+            <source>Use the tokenizer that came with the model.</source>
+            <translation>Verwenden Sie den Tokenizer, der zum Modell gehört.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/prompts.py" />
+            <source>The prompt has {number} tokens and the context holds {capacity}.</source>
+            <translation>Die Eingabe hat {number} Token, und der Kontext fasst {capacity}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/prompts.py" />
+            <source>Shorten the conversation, start a new chat, or raise the context length in the settings.</source>
+            <translation>Kürzen Sie das Gespräch, beginnen Sie einen neuen Chat oder erhöhen Sie die Kontextlänge in den Einstellungen.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/prompts.py" />
+            <source>Token ids cannot be bound to a schema.</source>
+            <translation>Token-Nummern lassen sich nicht an ein Schema binden.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/prompts.py" />
+            <source>Give the prompt as text.</source>
+            <translation>Geben Sie die Eingabe als Text an.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/prompts.py" />
+            <source>A message has role {role}.</source>
+            <translation>Eine Nachricht hat die Rolle {role}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/prompts.py" />
+            <source>Give each message a role (system, user, assistant) and a text.</source>
+            <translation>Geben Sie jeder Nachricht eine Rolle (system, user, assistant) und einen Text.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/sampling.py" />
+            <source>The model's scores are not finite numbers.</source>
+            <translation>Die Bewertungen des Modells sind keine endlichen Zahlen.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/sampling.py" />
+            <source>Load the model again; if it happens again, its files are damaged: download them again.</source>
+            <translation>Laden Sie das Modell neu; wenn es wieder geschieht, sind seine Dateien beschädigt: Laden Sie sie neu herunter.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/sampling_options.py" />
+            <source>{option}: {name} cannot be read ({reason}).</source>
+            <translation>{option}: {name} lässt sich nicht lesen ({reason}).</translation>
+        </message>
+        <message>
+            <location filename="../../engine/sampling_options.py" />
+            <source>Choose another file.</source>
+            <translation>Wählen Sie eine andere Datei.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/sampling_options.py" />
+            <source>{option}: {name} is not UTF-8 text.</source>
+            <translation>{option}: {name} ist kein UTF-8-Text.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/setting_limits.py" />
+            <source>{name} is {value}, outside {low} to {high}.</source>
+            <translation>{name} ist {value}, nicht {low} bis {high}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/setting_limits.py" />
+            <source>Choose {name} in that range.</source>
+            <translation>Wählen Sie {name} in diesem Bereich.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/setting_limits.py" />
+            <source>The stop texts are not a list of texts.</source>
+            <translation>Die Stopptexte sind keine Liste von Texten.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/setting_limits.py" />
+            <source>Give a list of texts.</source>
+            <translation>Geben Sie eine Liste von Texten an.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/setting_limits.py" />
+            <source>There are {number} stop texts of up to {length} characters; {most} of {longest} are the limit.</source>
+            <translation>Es gibt {number} Stopptexte mit bis zu {length} Zeichen; die Grenze sind {most} mit {longest}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/setting_limits.py" />
+            <source>Use fewer or shorter ones.</source>
+            <translation>Verwenden Sie weniger oder kürzere.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/setting_limits.py" />
+            <source>The {name} is empty.</source>
+            <translation>{name}: kein Inhalt.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/setting_limits.py" />
+            <source>Give a {name}, or none.</source>
+            <translation>Geben Sie etwas an ({name}) oder lassen Sie es weg.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/setting_limits.py" />
+            <source>The {name} has {number} characters; {most} are the limit.</source>
+            <translation>{name}: {number} Zeichen, die Grenze ist {most}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/setting_limits.py" />
+            <source>Use a shorter one.</source>
+            <translation>Kürzen Sie den Text.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/setting_limits.py" />
+            <source>The JSON schema is not valid JSON.</source>
+            <translation>Das JSON-Schema ist kein gültiges JSON.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/setting_limits.py" />
+            <source>The JSON schema is not valid JSON (line {line}, column {column}).</source>
+            <translation>Das JSON-Schema ist kein gültiges JSON (Zeile {line}, Spalte {column}).</translation>
+        </message>
+        <message>
+            <location filename="../../engine/setting_limits.py" />
+            <source>Mend the schema.</source>
+            <translation>Berichtigen Sie das Schema.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/setting_limits.py" />
+            <source>The JSON schema is nested too deeply.</source>
+            <translation>Das JSON-Schema ist zu tief verschachtelt.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/setting_limits.py" />
+            <source>Use a flatter one.</source>
+            <translation>Verwenden Sie ein flacheres.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/setting_limits.py" />
+            <source>The JSON schema is not an object.</source>
+            <translation>Das JSON-Schema ist kein Objekt.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/setting_limits.py" />
+            <source>Write one such as {example}.</source>
+            <translation>Schreiben Sie eines wie {example}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/setting_limits.py" />
+            <source>{name} is {value}.</source>
+            <translation>{name} ist {value}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/setting_limits.py" />
+            <source>Choose one of {names}.</source>
+            <translation>Wählen Sie eines von {names}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/sizes.py" />
+            <source>{text} is not a size.</source>
+            <translation>{text} ist keine Größe.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/sizes.py" />
+            <source>Write a number and a unit, such as 8GiB or 512MiB.</source>
+            <translation>Schreiben Sie eine Zahl und eine Einheit, etwa 8GiB oder 512MiB.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/sizes.py" />
+            <source>{text} is more than any machine has.</source>
+            <translation>{text} ist mehr, als irgendein Rechner hat.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/sizes.py" />
+            <source>Write a smaller size, such as 8GiB.</source>
+            <translation>Schreiben Sie eine kleinere Größe, etwa 8GiB.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/tokenizer.py" />
+            <source>The conversation does not end with a reply.</source>
+            <translation>Das Gespräch endet nicht mit einer Antwort.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/tokenizer.py" />
+            <source>Write a message instead.</source>
+            <translation>Schreiben Sie stattdessen eine Nachricht.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/tokenizer.py" />
+            <source>The conversation is empty.</source>
+            <translation>Das Gespräch ist leer.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/tokenizer.py" />
+            <source>is {size} bytes long, over the limit of {max_bytes}</source>
+            <translation>ist {size} Bytes lang, mehr als die Grenze von {max_bytes}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/tokenizer.py" />
+            <source>is not UTF-8 text</source>
+            <translation>ist kein UTF-8-Text</translation>
+        </message>
+        <message>
+            <location filename="../../engine/tokenizer.py" />
+            <source>is not a tokenizer: {error}</source>
+            <translation>ist kein Tokenizer: {error}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/tokenizer.py" />
+            <source>has a chat_template that is no text</source>
+            <translation>hat eine chat_template, die kein Text ist</translation>
+        </message>
+        <message>
+            <location filename="../../engine/worker.py" />
+            <source>Choose a model first.</source>
+            <translation>Wählen Sie zuerst ein Modell.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/worker.py" />
+            <source>The work was cancelled before it began.</source>
+            <translation>Die Arbeit wurde abgebrochen, bevor sie begann.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/worker.py" />
+            <source>Start it again when you want it.</source>
+            <translation>Starten Sie sie wieder, wenn Sie möchten.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/worker.py" />
+            <source>Something unexpected went wrong in the engine ({what}).</source>
+            <translation>In der Engine ist etwas Unerwartetes schiefgegangen ({what}).</translation>
+        </message>
+        <message>
+            <location filename="../../engine/worker.py" />
+            <source>Try again; if it happens again, load the model anew and report the log.</source>
+            <translation>Versuchen Sie es noch einmal; wenn es wieder geschieht, laden Sie das Modell neu und melden Sie das Protokoll.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/worker.py" />
+            <source>A {name} is no request.</source>
+            <translation>{name} ist keine Anfrage.</translation>
         </message>
     </context>
 </TS>

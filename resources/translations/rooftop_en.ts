@@ -61,6 +61,22 @@
         </message>
         <message numerus="yes">
             <location filename="../../app/widgets/chat_desk.py" />
+            <source>Delete all %n chats?</source>
+            <translation>
+                <numerusform>Delete the one chat?</numerusform>
+                <numerusform>Delete all %n chats?</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/chat_desk.py" />
+            <source>%n chats deleted</source>
+            <translation>
+                <numerusform>%n chat deleted</numerusform>
+                <numerusform>%n chats deleted</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/chat_desk.py" />
             <source>%n chats imported</source>
             <translation>
                 <numerusform>%n chat imported</numerusform>
@@ -76,7 +92,7 @@
             </translation>
         </message>
         <message numerus="yes">
-            <location filename="../../app/widgets/message_view.py" />
+            <location filename="../../app/widgets/message_footer.py" />
             <source>Written without %n older messages, which no longer fit</source>
             <translation>
                 <numerusform>Written without %n older message, which no longer fits</numerusform>
@@ -97,6 +113,46 @@
             <translation>
                 <numerusform>Thought for %n word</numerusform>
                 <numerusform>Thought for %n words</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../engine/experts/explain.py" />
+            <source>%n tokens</source>
+            <translation>
+                <numerusform>1 token</numerusform>
+                <numerusform>%n tokens</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../engine/experts/explain.py" />
+            <source>{what}: %n experts moved to RAM.</source>
+            <translation>
+                <numerusform>{what}: 1 expert moved to RAM.</numerusform>
+                <numerusform>{what}: %n experts moved to RAM.</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../engine/experts/explain.py" />
+            <source>{what}: %n experts came back.</source>
+            <translation>
+                <numerusform>{what}: 1 expert came back.</numerusform>
+                <numerusform>{what}: %n experts came back.</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../engine/experts/limits.py" />
+            <source>%n tokens at a time</source>
+            <translation>
+                <numerusform>one token</numerusform>
+                <numerusform>%n tokens at a time</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../engine/experts/regret.py" />
+            <source>The latest uploads saved {saved} and cost {cost}; the next trial is %n tokens away.</source>
+            <translation>
+                <numerusform>The latest uploads saved {saved} and cost {cost}; the next trial is 1 token away.</numerusform>
+                <numerusform>The latest uploads saved {saved} and cost {cost}; the next trial is %n tokens away.</numerusform>
             </translation>
         </message>
     </context>

@@ -1,8 +1,8 @@
 """Brings the translations up to date with the source: `python -m resources.translations.update`.
 
-Collects every `tr("...")` of `app` into the `.ts` files, keeps what is translated, drops what nobody says any more, and
-makes the `.qm` files that the window loads. Qt's own lupdate finds these calls too, but knows neither our one context
-nor our plurals. Exit code 1 when a text waits for its translation.
+Collects every `tr("...")` of `app` and every `say("...")` of `engine` into the `.ts` files, keeps what is translated,
+drops what nobody says any more, and makes the `.qm` files that the window loads. Qt's own lupdate finds `tr` too, but
+knows neither our one context nor our plurals. Exit code 1 when a text waits for its translation.
 """
 
 from __future__ import annotations
@@ -11,16 +11,20 @@ import ast
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from string import Formatter
 
 import PySide6
 
 from app.language import CONTEXT, TRANSLATIONS
 
-SOURCE = TRANSLATIONS.parent.parent / "app"
+ROOT = TRANSLATIONS.parent.parent
+SOURCES = (ROOT / "app", ROOT / "engine")
 PLURAL_FORMS = {"de": 2, "en": 2}
 PLURALS_ONLY = frozenset({"en"})
+MARKERS = frozenset({"tr", "say", "say_count"})
 HEADER = '<?xml version="1.0" encoding="utf-8"?>\n<!DOCTYPE TS>\n'
 
 
@@ -31,31 +35,33 @@ class SourceText:
     Attributes:
         text: In English.
         plural: Whether it has a count.
-        file: Where it stands, relative to the package.
+        file: Where it stands, relative to the checkout.
+        one: Its English singular, where the source says it.
     """
 
     text: str
     plural: bool
     file: str
+    one: str = ""
 
 
-def collect_texts(root: Path = SOURCE) -> list[SourceText]:
+def collect_texts(sources: Iterable[Path] = SOURCES) -> list[SourceText]:
     """Every text of the source once, in the order of the files.
 
     Raises:
-        ValueError: A call of `tr` has no literal text, which nothing could translate.
+        ValueError: A marked call has no literal text, which nothing could translate, or not the values that it names.
     """
     found: dict[str, SourceText] = {}
-    for path in sorted(root.rglob("*.py")):
+    for path in (path for source in sources for path in sorted(source.rglob("*.py"))):
         nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        calls = [node for node in nodes if isinstance(node, ast.Call) and _is_tr(node)]
+        calls = [node for node in nodes if isinstance(node, ast.Call) and _marker(node) in MARKERS]
         for call in sorted(calls, key=lambda node: (node.lineno, node.col_offset)):
-            text = _text_of(call, path)
-            plural = len(call.args) > 1 or any(keyword.arg == "count" for keyword in call.keywords)
-            before = found.get(text)
-            if before is not None and before.plural != plural:
-                raise ValueError(f"{path}:{call.lineno}: {text!r} has a count here and none in {before.file}")
-            found.setdefault(text, SourceText(text, plural, path.relative_to(root).as_posix()))
+            text = _text_of_call(call, path)
+            if not _has_words(text.text):
+                continue
+            before = found.setdefault(text.text, text)
+            if before.plural != text.plural:
+                raise ValueError(f"{path}:{call.lineno}: {text.text!r} has a count here and none in {before.file}")
     return list(found.values())
 
 
@@ -80,6 +86,8 @@ def write_translations(path: Path, language: str, texts: list[SourceText]) -> in
         How many are not translated.
     """
     known = read_translations(path)
+    if language in PLURALS_ONLY:
+        known = {text.text: (text.one, text.text) for text in texts if text.one} | known
     root = ET.Element("TS", version="2.1", language=language, sourcelanguage="en")
     context = ET.SubElement(root, "context")
     ET.SubElement(context, "name").text = CONTEXT
@@ -120,22 +128,44 @@ def main() -> int:
     return 1 if waiting else 0
 
 
-def _is_tr(call: ast.Call) -> bool:
-    return isinstance(call.func, ast.Name) and call.func.id == "tr"
+def _marker(call: ast.Call) -> str:
+    return call.func.id if isinstance(call.func, ast.Name) else ""
 
 
-def _text_of(call: ast.Call, path: Path) -> str:
-    first = call.args[0] if call.args else None
-    if not isinstance(first, ast.Constant) or not isinstance(first.value, str):
-        raise ValueError(f"{path}:{call.lineno}: tr() needs a literal text")  # noqa: TRY004 - the source is the input
-    return first.value
+def _text_of_call(call: ast.Call, path: Path) -> SourceText:
+    """What a call of a marker says."""
+    name = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+    if _marker(call) == "tr":
+        plural = len(call.args) > 1 or any(keyword.arg == "count" for keyword in call.keywords)
+        return SourceText(_literal(call, 0, path), plural, name)
+    plural = _marker(call) == "say_count"
+    text = _literal(call, int(plural), path)
+    one = _literal(call, 0, path) if plural else ""
+    given = {keyword.arg for keyword in call.keywords}
+    named = {field for words in (one or text, text) for _, field, _, _ in Formatter().parse(words) if field is not None}
+    if None not in given and named != given:
+        raise ValueError(f"{path}:{call.lineno}: {text!r} names {sorted(named)} and is given {sorted(given, key=str)}")
+    return SourceText(text, plural, name, one)
+
+
+def _literal(call: ast.Call, index: int, path: Path) -> str:
+    """One of a call's texts."""
+    argument = call.args[index] if len(call.args) > index else None
+    if not isinstance(argument, ast.Constant) or not isinstance(argument.value, str):
+        raise ValueError(f"{path}:{call.lineno}: {_marker(call)}() needs a literal text")  # noqa: TRY004 - it is input
+    return argument.value
+
+
+def _has_words(text: str) -> bool:
+    """Whether there is anything to translate beside placeholders and marks."""
+    return any(words.strip(" ,;:.()") for words, *_ in Formatter().parse(text))
 
 
 def _add_message(context: ET.Element, text: SourceText, forms: tuple[str, ...]) -> None:
     message = ET.SubElement(context, "message")
     if text.plural:
         message.set("numerus", "yes")
-    ET.SubElement(message, "location", filename=f"../../app/{text.file}")
+    ET.SubElement(message, "location", filename=f"../../{text.file}")
     ET.SubElement(message, "source").text = text.text
     translation = ET.SubElement(message, "translation")
     if not all(forms):

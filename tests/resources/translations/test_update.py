@@ -65,7 +65,7 @@ def test_every_language_that_is_offered_has_its_file() -> None:
 def test_texts_are_found(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text('tr("One " "text")\ntr("%n chats", 3)\nother("no")\nself.tr("neither")\n')
     (tmp_path / "b.py").write_text('tr("One text")\n')
-    assert collect_texts(tmp_path) == [
+    assert collect_texts([tmp_path]) == [
         SourceText("One text", plural=False, file="a.py"),
         SourceText("%n chats", plural=True, file="a.py"),
     ]
@@ -75,7 +75,7 @@ def test_texts_are_found(tmp_path: Path) -> None:
 def test_what_cannot_be_translated_is_refused(line: str, tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text(line)
     with pytest.raises(ValueError, match=r"a\.py:"):
-        collect_texts(tmp_path)
+        collect_texts([tmp_path])
 
 
 def test_an_update_keeps_what_is_translated_and_drops_the_rest(tmp_path: Path) -> None:
