@@ -16,7 +16,7 @@ from engine.config import Traits
 from engine.errors import CheckpointError, UnsupportedModelError
 from tests.checkpoints import edit_json
 from tests.engine.checkpoint.test_gguf_oracle import TOKENS, llama_logits
-from tests.families import long_rope, write_family
+from tests.families import long_rope, write_family, yarn_rope
 from tests.family_gguf import write_family_gguf
 from tests.gguf_files import FLOAT32
 from tests.oracle import oracle_logits
@@ -26,13 +26,16 @@ WIDTHS: dict[str, dict[str, Any]] = {
     "granitemoe": {"hidden_size": 64},
     "qwen2_moe": {"hidden_size": 64, "moe_intermediate_size": 32},
     "phimoe": {"hidden_size": 64},
+    "granitemoeshared": {"hidden_size": 64},
+    "gpt_oss": {"hidden_size": 64},
 }
 # llama.cpp 0.3.36 computes an RMS norm and a softmax for Phi-3.5-MoE, where the model has a layer norm and sparsemixer.
 AS_IN_LLAMA_CPP = [family for family in WIDTHS if family != "phimoe"]
 
 
 def test_the_table_is_found_by_every_name() -> None:
-    assert {family.name for family in BY_GGUF_NAME.values()} == set(FAMILIES)
+    one_name_for_both = {"granitemoe", "granitemoeshared"}
+    assert {family.name for family in BY_GGUF_NAME.values()} == set(FAMILIES) - one_name_for_both | {"granitemoe"}
     assert {family.name for family in BY_CLASS.values()} == set(FAMILIES)
     assert all(family.title in CHOOSE_SUPPORTED for family in FAMILIES.values())
 
@@ -49,6 +52,17 @@ def test_the_table_is_found_by_every_name() -> None:
         (
             "phimoe",
             Traits(qkv_bias=True, output_bias=True, layer_norm=True, head_bias=True, router_jitter=0.01),
+        ),
+        (
+            "granitemoeshared",
+            Traits(
+                embedding_scale=12.0,
+                residual_scale=0.22,
+                attention_scale=0.05,
+                logit_scale=1 / 6,
+                shared_size=40,
+                shared_gated=False,
+            ),
         ),
     ],
 )
@@ -77,7 +91,10 @@ def test_both_kinds_of_files_hold_the_same(tmp_path: Path, family: str) -> None:
 @pytest.mark.parametrize("family", AS_IN_LLAMA_CPP)
 def test_llama_cpp_computes_the_same_from_the_file(tmp_path: Path, family: str) -> None:
     """So the tests' converter tells the truth: names, order of rows, shapes, metadata."""
-    folder = write_family(tmp_path / "model", family, **WIDTHS[family])
+    whole: dict[str, Any] = (
+        {"rope_parameters": yarn_rope(truncate=True)} if family == "gpt_oss" else {}
+    )  # see `read_gguf_yarn`
+    folder = write_family(tmp_path / "model", family, **WIDTHS[family], **whole)
     expected = oracle_logits(write_family_gguf(folder, tmp_path / "model.gguf"), TOKENS)
     actual = llama_logits(tmp_path / "model.gguf")
     np.testing.assert_allclose(actual, expected, atol=0.02 * float(np.abs(expected).max()))
