@@ -27,6 +27,7 @@ DTYPE_FORMATS: dict[DTypeName, str] = {"float32": "F32", "bfloat16": "BF16", "fl
 DTYPE_BYTES: dict[DTypeName, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 KV_GROUP = 32  # numbers of a key or value that share a scale; all of them where 32 does not divide their number
 KV_SCALE_BYTES = 2
+SINK_WIDTH = 8  # numbers beside a head's own where torch's attention has sinks; fused attention wants widths in eights
 PAGEABLE_SLOWDOWN = 3.0  # of a copy from RAM that is not page-locked: 7 against 22 GB/s on PCIe 4, as published
 SIMULATED_LAUNCH_S = 20e-6  # what a launch or a copy costs on the simulated GPU, whatever its size
 # Settings that shape the device itself: changing one needs the model to be loaded again.

@@ -248,11 +248,7 @@ def check_tensor(entry: TensorEntry, shape: Shape, formats: tuple[str, ...] = tu
 def missing(name: str, tensors: Mapping[str, TensorEntry]) -> CheckpointError:
     """The error for a tensor that no file holds."""
     files = sorted({entry.file.name for entry in tensors.values()})
-    where = (
-        quote(files[0])
-        if len(files) == 1
-        else say("all {number} files of {index}", number=len(files), index=INDEX)
-    )
+    where = quote(files[0]) if len(files) == 1 else say("all {number} files of {index}", number=len(files), index=INDEX)
     return CheckpointError(
         say("Tensor {name} is missing from {where}.", name=quote(name), where=where),
         say("Download the model again from its publisher."),

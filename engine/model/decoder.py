@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator
 import torch
 from torch.nn import functional as F
 
-from engine.config import ModelConfig
+from engine.config import SINK_WIDTH, ModelConfig
 from engine.devices.step_tools import StepTools
 from engine.experts.executor import ExpertExecutor
 from engine.model.gpu_steps import GpuSteps
@@ -22,8 +22,6 @@ from engine.model.rotary import rotation_frequencies
 from engine.model.weights import DenseWeights, LayerWeights
 
 Check = Callable[[], None]
-
-SINK_WIDTH = 8  # numbers beside a head's own where attention has sinks
 
 
 class Decoder:
@@ -313,7 +311,7 @@ def _attend_beside(
     """Attention in which each query head has a score that no key has: [1, K, G * T, D].
 
     That is one more key with a value of zero, which sees what all other keys are blind to: a number beside the
-    query's own, the score. Eight numbers, as fused attention wants widths in eights.
+    query's own, the score.
 
     Args:
         sinks: The scores [N].
