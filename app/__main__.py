@@ -129,7 +129,7 @@ def _open_window(app: QApplication, options: argparse.Namespace, gpu_bytes: int 
     from app.application import Application
     from app.engine_client import Host
     from app.history import default_history_path
-    from app.language import install_language
+    from app.language import error_text, install_language
     from app.quit_signals import QuitSignals
     from app.settings import default_settings_path, load_settings
     from app.single_instance import NotAnsweringError, SingleInstance
@@ -151,7 +151,7 @@ def _open_window(app: QApplication, options: argparse.Namespace, gpu_bytes: int 
             return DONE
     except NotAnsweringError as error:
         if not sys.stderr.isatty():
-            _show_sentence(app, settings, str(error))
+            _show_sentence(app, settings, error_text(error))
         raise
     rooftop = Application(app, start_host, path, model, gpu_bytes, options.experts_on_disk, default_history_path())
     instance.asked.connect(rooftop.asked_again)

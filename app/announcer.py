@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QObject
 from PySide6.QtGui import QAccessible, QAccessibleAnnouncementEvent, QTextDocument
 
-from app.language import tr
+from app.language import tr, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +72,7 @@ def spoken_reply(message: Message) -> str:
     document.setMarkdown(message.text, MARKDOWN)
     words = document.toPlainText()
     if message.state == "failed" and message.error is not None:
-        return f"{words} {message.error.message}".strip()
+        return f"{words} {translated(message.error.message)}".strip()
     if message.state == "stopped":
         return tr("Stopped: {text}").format(text=words)
     return tr("Reply: {text}").format(text=words)

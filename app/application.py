@@ -17,7 +17,7 @@ from app.chat_session import ChatSession
 from app.chats import Chats
 from app.engine_client import EngineClient, EngineState, Host
 from app.engine_words import GUIDE_NAME, facts, model_label, why_portable
-from app.language import tr
+from app.language import error_text, tr, translated
 from app.preset_keeper import PresetKeeper
 from app.settings import GUIDE_MODEL, Settings, SettingsError, load_settings, save_settings, to_engine_config
 from app.theme import ThemeManager
@@ -122,7 +122,7 @@ class Application(QObject):
         for name, words in (("settings-file", notice), ("presets-file", self.presets.notice)):
             if words:
                 log.warning(words)
-                self.chat.banners.show_banner(name, words)
+                self.chat.banners.show_banner(name, translated(words))
 
     @property
     def settings(self) -> Settings:
@@ -230,7 +230,7 @@ class Application(QObject):
     def _on_ready(self, ready: Ready) -> None:
         self._ready = ready
         if ready.because:
-            self.chat.banners.show_banner("memory", ready.because)
+            self.chat.banners.show_banner("memory", translated(ready.because))
         else:
             self._accepted = self._settings
             self.chat.composer.setFocus()
@@ -376,7 +376,7 @@ class Application(QObject):
         except SettingsError as error:
             log.warning("%s", error)
             retry = Action(tr("Try again"), self._save)
-            self.chat.banners.show_banner("settings-file", str(error), "notice", (retry,))
+            self.chat.banners.show_banner("settings-file", error_text(error), "notice", (retry,))
         else:
             self.chat.banners.dismiss("settings-file")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QObject, Signal
 
 from app.attachments import AttachmentError, read_attachment
+from app.language import error_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +52,7 @@ class AttachmentReader(QObject):
         try:
             self._done.emit(read_attachment(path))
         except AttachmentError as error:
-            self._done.emit(f"{error.message} {error.remedy}")
+            self._done.emit(error_text(error))
 
     def _take(self, result: Attachment | str) -> None:
         self._busy -= 1

@@ -20,7 +20,7 @@ from app.conversation import Conversation, Message
 from app.history import ChatEntry, History, HistoryError, NewerHistoryError, entry_of, name_of, rows_of
 from app.history_rescue import back_up_if_old, backup_path, open_history
 from app.history_thread import HistoryThread
-from app.language import tr
+from app.language import error_text, tr, translated
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -140,7 +140,7 @@ class Chats(QObject):
         self._thread.run(_purge)
         self._thread.run(back_up_if_old)
         self._seen_changes = self._read(reader.change_count, 0)
-        self.trouble.emit(notice, False)  # noqa: FBT003 - a signal takes no names
+        self.trouble.emit(translated(notice), False)  # noqa: FBT003 - a signal takes no names
         return True
 
     def _move_to_file(self, path: Path) -> None:
@@ -153,7 +153,7 @@ class Chats(QObject):
             self._list()
 
     def _tell_memory_only(self, error: HistoryError) -> None:
-        sentence = f"{error.message} {error.remedy}"
+        sentence = error_text(error)
         if not isinstance(error, NewerHistoryError):
             sentence = tr("{problem} Until then your chats stay in memory.").format(problem=sentence)
         self.trouble.emit(sentence, not isinstance(error, NewerHistoryError))
@@ -195,7 +195,7 @@ class Chats(QObject):
     def _saved(self, chat: Conversation, error: HistoryError | None) -> None:
         if error is not None:
             self._unsaved[chat.key] = chat
-            problem = f"{error.message} {error.remedy}"
+            problem = error_text(error)
             self.trouble.emit(tr("{problem} Until then your chats stay in memory.").format(problem=problem), True)  # noqa: FBT003
         elif self._unsaved.pop(chat.key, None) is not None:
             if self._unsaved:
@@ -378,7 +378,7 @@ class Chats(QObject):
             return read()
         except HistoryError as error:
             log.warning("%s", error)
-            self.trouble.emit(f"{error.message} {error.remedy}", False)  # noqa: FBT003
+            self.trouble.emit(error_text(error), False)  # noqa: FBT003
             return otherwise
 
 

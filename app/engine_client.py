@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Protocol
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from app.event_feed import Gathered, PollTimer, gather
-from app.language import tr
+from app.language import tr, translated
 from app.recovery import Recovery
 from engine.errors import RooftopError
 from engine.messages import (
@@ -241,7 +241,7 @@ class EngineClient(QObject):
                 self._host = self._start_host()
             except RooftopError as error:
                 log.error("The engine did not start: %s", error)  # noqa: TRY400 - a sentence, not a crash
-                self._fail(ErrorReport.of(error), "engine")
+                self._fail(_in_words(ErrorReport.of(error)), "engine")
                 return False
         return True
 
@@ -334,6 +334,7 @@ class EngineClient(QObject):
 
     def _failed(self, error: ErrorReport) -> None:
         log.warning("The engine reports %s: %s %s", error.code, error.message, error.remedy)
+        error = _in_words(error)
         if error.code == ENGINE_STOPPED:
             self._fail(error, "engine")
             return
@@ -359,7 +360,8 @@ class EngineClient(QObject):
     def _stuck(self) -> None:
         """The engine does not answer a Cancel: only its end gives the user a way on."""
         self._fail(
-            ErrorReport(ENGINE_STOPPED, "The engine did not stop when asked and was ended.", "Restart it."), "engine"
+            ErrorReport(ENGINE_STOPPED, tr("The engine did not stop when asked and was ended."), tr("Restart it.")),
+            "engine",
         )
 
     def _fail(self, error: ErrorReport, what: str) -> None:
@@ -383,6 +385,11 @@ class EngineClient(QObject):
             log.debug("Engine client: %s -> %s", self._state.name, state.name)
             self._state = state
             self.state_changed.emit(state)
+
+
+def _in_words(error: ErrorReport) -> ErrorReport:
+    """An error in the window's language, in which it is also kept with the reply that it ended."""
+    return ErrorReport(error.code, translated(error.message), translated(error.remedy))
 
 
 def _where_it_runs(ready: Ready) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.language import tr
+from app.language import tr, translated
 from app.settings import GUIDE_MODEL
 from app.units import bytes_text, number_text, percent_text, speed_text
 from engine.config import DTYPE_FORMATS
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 GUIDE_NAME = "Rooftop guide"
 DISK_FLAG = "--experts-on-disk"  # as the engine's remedies name the setting
-DISK_SETTING = "in Settings"
 
 _KERNELS = {"avx512": "AVX-512", "avxvnni": "AVX-VNNI", "avx2": "AVX2", "scalar": "scalar"}
 _KV_BITS = {"F32": 32, "F16": 16, "Q8_0": 8}
@@ -107,7 +106,7 @@ def facts(ready: Ready) -> tuple[str, str]:
         sentences.append(why_portable())
     if ready.effective.experts_on_disk:
         parts.append(tr("experts on disk"))
-        sentences.append(ready.plan.reasons[-1])
+        sentences.append(translated(ready.plan.reasons[-1]))
     return " \N{MIDDLE DOT} ".join(parts), " ".join(sentences)
 
 
@@ -121,10 +120,16 @@ def residents_text(snapshot: Snapshot) -> str:
         moved = tr("%n experts were exchanged in this reply, {size}.", uploads)
         sentences.append(moved.format(size=bytes_text(snapshot.uploaded_bytes)))
     if snapshot.not_adapting:
-        sentences.append(f"{tr('The experts in VRAM stay as they are.')} {snapshot.not_adapting}")
+        sentences.append(f"{tr('The experts in VRAM stay as they are.')} {translated(snapshot.not_adapting)}")
     elif not uploads:
         sentences.append(tr("The experts in VRAM follow the conversation where that pays."))
     return " ".join(sentences)
+
+
+def source_text(source: str) -> str:
+    """Where the costs are from, as `CostModel` names it."""
+    words = {"assumed": tr("assumed"), "measured": tr("measured"), "cached": tr("cached")}
+    return words.get(source, source)
 
 
 def in_force_texts(ready: Ready) -> tuple[str, ...]:
@@ -142,7 +147,7 @@ def in_force_texts(ready: Ready) -> tuple[str, ...]:
         device = tr("{size}, simulated").format(size=bytes_text(effective.simulated_vram_bytes))
     costs = ready.planning.costs
     fit = tr("costs {source}, fit error {error} on the CPU")
-    fit = fit.format(source=costs.source, error=percent_text(costs.cpu_expert.fit_error))
+    fit = fit.format(source=source_text(costs.source), error=percent_text(costs.cpu_expert.fit_error))
     return budget, _context_text(ready), _in_force(precision), threads, _disk_text(ready), _in_force(device), fit
 
 
@@ -179,4 +184,4 @@ def offers_disk(remedy: str) -> bool:
 
 def in_window(remedy: str) -> str:
     """A remedy that names a setting where the engine names a flag of the command line."""
-    return remedy.replace(DISK_FLAG, DISK_SETTING)
+    return remedy.replace(DISK_FLAG, tr("in Settings"))

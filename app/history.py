@@ -23,6 +23,7 @@ from app.conversation_data import add_messages, clean_text, details_of, read_det
 from app.history_schema import INDEXES, SCHEMA_VERSION, bring_up_to_date, version_in_header
 from engine.errors import RooftopError
 from engine.messages import ErrorReport
+from engine.sentences import say
 
 BUSY_TIMEOUT_S = 5.0
 SNIPPET_WORDS = 14
@@ -337,7 +338,8 @@ def _sentences(path: Path | None) -> Iterator[None]:
         # Of SQLite's errors, only "malformed" and "not a database" come as a plain DatabaseError.
         if type(error) is sqlite3.DatabaseError:
             raise DamagedHistoryError(
-                f"The file of your chats, {path}, is damaged ({error}).", "Restart Rooftop."
+                say("The file of your chats, {path}, is damaged ({reason}).", path=str(path), reason=str(error)),
+                say("Restart Rooftop."),
             ) from error
         raise _cannot(path, str(error)) from error
     except OSError as error:
@@ -346,16 +348,23 @@ def _sentences(path: Path | None) -> Iterator[None]:
 
 def _cannot(path: Path | None, why: str) -> HistoryError:
     return HistoryError(
-        f"Your chats cannot be saved in {path.parent if path else 'memory'} ({why}).",
-        "Check the folder's permissions and the free space on its drive.",
+        say(
+            "Your chats cannot be saved in {folder} ({reason}).",
+            folder=str(path.parent) if path else say("memory"),
+            reason=why,
+        ),
+        say("Check the folder's permissions and the free space on its drive."),
     )
 
 
 def _refuse_newer(path: Path | None, version: int) -> None:
     if version > SCHEMA_VERSION:
         raise NewerHistoryError(
-            f"Your chats in {path} were written by a newer version of Rooftop and are left untouched.",
-            "Update Rooftop to see them; chats of this session are not kept.",
+            say(
+                "Your chats in {path} were written by a newer version of Rooftop and are left untouched.",
+                path=str(path),
+            ),
+            say("Update Rooftop to see them; chats of this session are not kept."),
         )
 
 
@@ -368,7 +377,7 @@ def _message(key: str, parent: str, role: Any, text: str, state: Any, details: s
     message = Message(role, text, state, key=key, parent=parent, created_s=created_s)
     read_details(message, _json_object(details))
     if message.state == "partial":
-        fail_reply(message, ErrorReport(BROKE_OFF, "Broke off: Rooftop was closed.", "Write the reply anew."))
+        fail_reply(message, ErrorReport(BROKE_OFF, say("Broke off: Rooftop was closed."), say("Write the reply anew.")))
     return message
 
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from app.history import DamagedHistoryError, History
+from engine.sentences import say
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +45,18 @@ def open_history(path: Path) -> tuple[History, str]:
     history = History(path)
     found = len(history.entries())
     log.warning("%d rows recovered, %d chats", count, found)
-    kept = f"what could be read of it, {found} chats, is in the list" if found else "nothing of it could be read"
-    return history, f"The file of your chats was damaged; {kept}, and the damaged file is kept as {aside.name}."
+    if not found:
+        words = say(
+            "The file of your chats was damaged; nothing of it could be read, and the damaged file is kept as {name}.",
+            name=aside.name,
+        )
+        return history, words
+    return history, say(
+        "The file of your chats was damaged; what could be read of it, {number} chats, is in the list, "
+        "and the damaged file is kept as {name}.",
+        number=found,
+        name=aside.name,
+    )
 
 
 def backup_path(path: Path) -> Path:

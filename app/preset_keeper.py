@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Signal
 
+from app.language import error_text
 from app.preset_files import load_presets, save_presets
 from app.presets import ChatOptions, PresetBook
 from app.settings import SettingsError
@@ -56,7 +57,7 @@ class PresetKeeper(QObject):
             save_presets(self._book, self._path)
         except SettingsError as error:
             log.warning("%s", error)
-            self.problem.emit(str(error))
+            self.problem.emit(error_text(error))
         else:
             self.problem.emit("")
 

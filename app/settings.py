@@ -24,6 +24,7 @@ from engine.config import (
 )
 from engine.errors import ConfigurationError, RooftopError
 from engine.messages import Overflow
+from engine.sentences import Sentence, say
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 APP_NAME = "rooftop"
 GUIDE_MODEL = "guide"
 MAX_FILE_BYTES = 1 << 20
+RESTORE = say("Restore the default.")
 MAX_TEXT = 1 << 16
 MAX_BYTES = 1 << 50
 THEME_MODES = ("system", "light", "dark")
@@ -122,9 +124,9 @@ class Settings:
         for name in ("model", "panel_folded", "window_geometry", "splitter_state"):
             value = getattr(self, name)
             if not isinstance(value, str) or len(value) > MAX_TEXT or "\0" in value:
-                raise ConfigurationError(f"The setting {name} is not a usable text.", "Restore the default.")
+                raise ConfigurationError(say("The setting {name} is not a usable text.", name=name), RESTORE)
         if not self.model:
-            raise ConfigurationError("The setting model is empty.", "Open a model.")
+            raise ConfigurationError(say("The setting model is empty."), say("Open a model."))
         _require_policy(self.overflow)
         _require_whole("vram_budget_bytes", self.vram_budget_bytes, 0, MAX_BYTES, optional=True)
         _require_whole("context_tokens", self.context_tokens, MIN_CONTEXT_TOKENS, MAX_CONTEXT_TOKENS)
@@ -134,15 +136,18 @@ class Settings:
         _require_whole("gpu_index", self.gpu_index, 0, 255, optional=True)
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
-                words = name.replace("_", " ")
+                value = repr(getattr(self, name))
                 raise ConfigurationError(
-                    f"The {words} {getattr(self, name)!r} does not exist.", f"Choose one of {', '.join(choices)}."
+                    say("The {setting} {value} does not exist.", setting=name.replace("_", " "), value=value),
+                    say("Choose one of {names}.", names=", ".join(choices)),
                 )
         for name in SWITCHES:
             if not isinstance(getattr(self, name), bool):
-                raise ConfigurationError(f"The setting {name} is neither true nor false.", "Restore the default.")
+                raise ConfigurationError(say("The setting {name} is neither true nor false.", name=name), RESTORE)
         if isinstance(self.zoom, bool) or not isinstance(self.zoom, int | float) or not 0.5 <= self.zoom <= 3.0:
-            raise ConfigurationError(f"The text size {self.zoom!r} is outside 0.5 to 3.", "Reset the text size.")
+            raise ConfigurationError(
+                say("The text size {size} is outside 0.5 to 3.", size=repr(self.zoom)), say("Reset the text size.")
+            )
 
 
 def default_settings_path() -> Path:
@@ -187,16 +192,16 @@ def load_settings(path: Path) -> tuple[Settings, str]:
     try:
         return _read(path)
     except FileNotFoundError:
-        problem = ""
+        problem = Sentence()
     except OSError as error:
-        problem = f"The settings could not be read ({error.strerror or error})"
+        problem = say("The settings could not be read ({reason})", reason=error.strerror or str(error))
     except ValueError:
-        problem = "The settings file was damaged"
+        problem = say("The settings file was damaged")
     try:
         settings, _ = _read(backup_path(path))
     except (OSError, ValueError):
-        return Settings(), f"{problem}, so the defaults are in use." if problem else ""
-    return settings, f"{problem}, so the last good settings are in use." if problem else ""
+        return Settings(), say("{problem}, so the defaults are in use.", problem=problem) if problem else ""
+    return settings, say("{problem}, so the last good settings are in use.", problem=problem) if problem else ""
 
 
 def save_settings(settings: Settings, path: Path) -> None:
@@ -209,8 +214,12 @@ def save_settings(settings: Settings, path: Path) -> None:
         write_object(path, {"version": 1, **dataclasses.asdict(settings)}, _is_sound)
     except OSError as error:
         raise SettingsError(
-            f"The settings could not be saved in {path.parent} ({error.strerror or error}).",
-            "Check the folder's permissions and the free space on its drive.",
+            say(
+                "The settings could not be saved in {folder} ({reason}).",
+                folder=str(path.parent),
+                reason=error.strerror or str(error),
+            ),
+            say("Check the folder's permissions and the free space on its drive."),
         ) from error
 
 
@@ -231,7 +240,8 @@ def _from_values(values: dict[str, Any]) -> tuple[Settings, str]:
                 refused.append(field.name.replace("_", " "))
     if not refused:
         return settings, ""
-    return settings, f"The default is in use for a setting that could not be read: {', '.join(refused)}."
+    words = say("The default is in use for a setting that could not be read: {names}.", names=", ".join(refused))
+    return settings, words
 
 
 def _is_sound(path: Path) -> bool:
@@ -245,9 +255,18 @@ def _require_whole(name: str, value: object, low: int, high: int, *, optional: b
     if optional and value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ConfigurationError(f"The setting {name} is {value!r}, outside {low} to {high}.", "Restore the default.")
+        raise ConfigurationError(
+            say(
+                "The setting {name} is {value}, outside {low} to {high}.",
+                name=name,
+                value=repr(value),
+                low=low,
+                high=high,
+            ),
+            RESTORE,
+        )
 
 
 def _require_policy(overflow: object) -> None:
     if overflow not in get_args(Overflow):
-        raise ConfigurationError(f"The overflow policy {overflow!r} does not exist.", "Restore the default.")
+        raise ConfigurationError(say("The overflow policy {name} does not exist.", name=repr(overflow)), RESTORE)

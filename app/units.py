@@ -6,17 +6,15 @@ Qt is imported when a text is made: the terminal chat shares the words of this p
 from __future__ import annotations
 
 import math
-import re
 from typing import TYPE_CHECKING
 
-from app.language import tr
-from engine.experts.explain import human_bytes, human_speed
+from app.language import tr, translated
+from engine.experts.explain import human_bytes, human_percent, human_seconds, human_speed
 
 if TYPE_CHECKING:
     from engine.experts.explain import Rounding
 
 DASH = "\N{EN DASH}"
-_DECIMAL_POINT = re.compile(r"(?<=\d)\.(?=\d)")
 
 
 def number_text(value: float, decimals: int = 0) -> str:
@@ -28,14 +26,22 @@ def number_text(value: float, decimals: int = 0) -> str:
 
 def bytes_text(size_bytes: int, rounding: Rounding = "nearest") -> str:
     """A size, e.g. "5.2 GiB"; rounded as `human_bytes` says."""
-    if size_bytes < 1024:
-        return tr("%n bytes", size_bytes)
-    return _localised(human_bytes(size_bytes, rounding))
+    return translated(human_bytes(size_bytes, rounding))
 
 
 def speed_text(tokens_per_s: float) -> str:
     """A predicted speed to two digits, e.g. "0.37 tokens/s"."""
-    return tr("{number} tokens/s").format(number=_localised(human_speed(tokens_per_s).split()[0]))
+    return translated(human_speed(tokens_per_s))
+
+
+def brief_text(seconds: float) -> str:
+    """A time as short as an expert takes, e.g. "42 us"; as `human_seconds` says."""
+    return translated(human_seconds(seconds))
+
+
+def share_text(share: float) -> str:
+    """A share of 1 as the live panel says it, e.g. "12 %"."""
+    return translated(human_percent(share))
 
 
 def rate_text(tokens_per_s: float) -> str:
@@ -59,10 +65,3 @@ def seconds_text(seconds: float) -> str:
 def percent_text(share: float) -> str:
     """A share of 1, e.g. "12%", in German "12 %"."""
     return tr("{number}%").format(number=number_text(share * 100))
-
-
-def _localised(text: str) -> str:
-    """The engine's number with the user's decimal point."""
-    from PySide6.QtCore import QLocale
-
-    return _DECIMAL_POINT.sub(QLocale().decimalPoint(), text)

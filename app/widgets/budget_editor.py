@@ -13,7 +13,7 @@ from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtWidgets import QHBoxLayout, QSlider, QVBoxLayout, QWidget
 
 from app.engine_words import in_window
-from app.language import tr
+from app.language import tr, translated
 from app.theme import SPACE_S, SPACE_XS
 from app.units import bytes_text, number_text
 from app.widgets.form_parts import GIB, CheckBox, SizeSpin
@@ -64,7 +64,8 @@ class PreviewContext:
 def preview_text(plan: PlacementPlan, now: PlacementPlan, total_experts: int) -> str:
     """What a plan would mean, compared with the one in force."""
     if not plan.fits:
-        reasons = f"{' '.join(plan.reasons)} {in_window(plan.remedy)}".strip()
+        sentences = [*map(translated, plan.reasons), in_window(translated(plan.remedy))]
+        reasons = " ".join(filter(None, sentences))
         return tr("Does not fit. {reasons}").format(reasons=reasons)
     values = {
         "experts": plan.resident_experts,

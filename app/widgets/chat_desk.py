@@ -12,7 +12,7 @@ from app.chat_session import ChatSession
 from app.chats import Chats
 from app.conversation import Conversation
 from app.history import Found
-from app.language import tr
+from app.language import error_text, tr
 from app.widgets.banner import Action
 from app.widgets.main_window import MainWindow
 
@@ -139,7 +139,7 @@ class ChatDesk(QObject):
         try:
             write_file(path, text)
         except ChatFileError as error:
-            self._window.chat.banners.show_banner("export", str(error))
+            self._window.chat.banners.show_banner("export", error_text(error))
         else:
             self._window.chat.toast.show_text(tr("Saved as {name}").format(name=path.name))
 
@@ -151,7 +151,7 @@ class ChatDesk(QObject):
             try:
                 found += chats_from_file(path)
             except ChatFileError as error:
-                problems.append(str(error))
+                problems.append(error_text(error))
         self._chats.add(found)
         if problems:
             self._window.chat.banners.show_banner("import", " ".join(problems))

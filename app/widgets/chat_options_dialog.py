@@ -21,7 +21,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from app.language import tr
+from app.language import error_text, tr
 from app.presets import MAX_NAME_CHARS, ChatOptions, Preset, PresetBook, new_key
 from app.theme import SPACE_L, SPACE_M, SPACE_S
 from app.widgets.form_parts import CheckBox
@@ -202,7 +202,7 @@ class ChatOptionsDialog(QDialog):
             preset = Preset(new_key(), name, self.editor.system_prompt, self.editor.sampling)
             self._book = self._book.with_preset(preset)
         except RooftopError as error:
-            self.status.setText(str(error))
+            self.status.setText(error_text(error))
             return
         self.presets_changed.emit(self._book)
         self._fill(ChatOptions(preset.key))

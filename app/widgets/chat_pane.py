@@ -14,11 +14,11 @@ from app.attachments import MAX_ATTACHMENTS
 from app.context_use import ContextCounter
 from app.engine_client import EngineState
 from app.engine_words import in_window, offers_disk
-from app.language import tr
+from app.language import error_text, tr
 from app.theme import SPACE_M, SPACE_S
 from app.units import number_text
 from app.widgets.banner import Action, BannerArea
-from app.widgets.composer import HINT, Composer, ComposerMode
+from app.widgets.composer import Composer, ComposerMode
 from app.widgets.find_bar import FindBar
 from app.widgets.loading_bar import LoadingBar
 from app.widgets.toast import Toast
@@ -303,10 +303,10 @@ class ChatPane(QWidget):
         elif self._client.state in (EngineState.FAILED, EngineState.STOPPED):
             self.composer.set_mode(ComposerMode.SEND, tr("No model is loaded: open one with Ctrl+O"))
         else:
-            self.composer.set_mode(ComposerMode.SEND, HINT)
+            self.composer.set_mode(ComposerMode.SEND)
 
     def _failed(self, error: ErrorReport, what: str) -> None:
-        sentence = f"{error.message} {in_window(error.remedy)}".strip()
+        sentence = in_window(error_text(error))
         restart = Action(tr("Restart engine"), self._client.restart)
         other = Action(tr("Open another model"), self.open_model_requested.emit)
         settings = Action(tr("Settings"), self.settings_requested.emit)

@@ -69,8 +69,8 @@ class CodeBlock(QFrame):
     def show_code(self, code: str, language: str) -> None:
         """Show code; growing code keeps what is there."""
         self._language = language
-        self._label.setText(language or "code")
-        self._view.setAccessibleName(f"Code, {language}" if language else "Code")
+        self._label.setText(language or tr("code"))
+        self._view.setAccessibleName(tr("Code, {language}").format(language=language) if language else tr("Code"))
         self._view.show_code(code, language)
 
     @property

@@ -26,10 +26,8 @@ if TYPE_CHECKING:
 MAX_LINES = 8
 BUTTON_PX = 36
 COLUMN_WIDTH = 784
-PLACEHOLDER = "Ask something"
 MAX_PASTED_CHARS = 20_000
 PASTED_NAME = "pasted.txt"
-HINT = "Enter sends, Shift+Enter starts a new line"
 
 
 class ComposerMode(Enum):
@@ -89,7 +87,7 @@ class Composer(QWidget):
         self._button.setFixedSize(BUTTON_PX, BUTTON_PX)
         self._button.setIconSize(QSize(20, 20))
         self._button.clicked.connect(self._button_clicked)
-        self._hint = QLabel(HINT)
+        self._hint = QLabel()
         self._hint.setObjectName("dim")
         self._hint.setTextFormat(Qt.TextFormat.PlainText)
         self._hint.setWordWrap(True)
@@ -144,8 +142,8 @@ class Composer(QWidget):
         self._edit.clear()
         self.set_attachments(())
 
-    def set_mode(self, mode: ComposerMode, hint: str = HINT) -> None:
-        """Say what the button does, and why, in the line below."""
+    def set_mode(self, mode: ComposerMode, hint: str = "") -> None:
+        """Say what the button does, and why, in the line below; without a reason, which keys send."""
         self._mode = mode
         self._show_hint(hint)
         self._edit.setReadOnly(mode is ComposerMode.QUEUED)
@@ -160,7 +158,7 @@ class Composer(QWidget):
         """What sends; with Ctrl+Enter, Enter alone starts a new line."""
         self._edit.ctrl_sends = key == "ctrl_enter"
         if self._mode is ComposerMode.SEND:
-            self._show_hint(HINT)
+            self._show_hint("")
         self._update_button()
 
     def escape(self) -> None:
@@ -204,8 +202,11 @@ class Composer(QWidget):
         self._column.addLayout(below)
 
     def _show_hint(self, hint: str) -> None:
-        other = self._edit.ctrl_sends and hint == HINT
-        self._hint.setText(tr("Ctrl+Enter sends, Enter starts a new line") if other else hint)
+        if self._edit.ctrl_sends:
+            keys = tr("Ctrl+Enter sends, Enter starts a new line")
+        else:
+            keys = tr("Enter sends, Shift+Enter starts a new line")
+        self._hint.setText(hint or keys)
 
     def _submit(self) -> None:
         if self._mode is ComposerMode.QUEUED or not (self.draft.strip() or self._files):
@@ -232,9 +233,9 @@ class Composer(QWidget):
 
     def _update_button(self) -> None:
         names = {
-            ComposerMode.SEND: ("send", tr("Send (Ctrl+Enter)") if self._edit.ctrl_sends else "Send (Enter)"),
-            ComposerMode.STOP: ("stop", "Stop the reply (Esc)"),
-            ComposerMode.QUEUED: ("queued", "Waiting for the model; take the message back (Esc)"),
+            ComposerMode.SEND: ("send", tr("Send (Ctrl+Enter)") if self._edit.ctrl_sends else tr("Send (Enter)")),
+            ComposerMode.STOP: ("stop", tr("Stop the reply (Esc)")),
+            ComposerMode.QUEUED: ("queued", tr("Waiting for the model; take the message back (Esc)")),
         }
         drawing, text = names[self._mode]
         enabled = self._mode is not ComposerMode.SEND or bool(self.draft.strip() or self._files)
@@ -267,7 +268,7 @@ class _DraftEdit(QPlainTextEdit):
         self.ctrl_sends = False
         self.setObjectName("draft")
         self.setAccessibleName(tr("Message"))
-        self.setPlaceholderText(PLACEHOLDER)
+        self.setPlaceholderText(tr("Ask something"))
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setTabChangesFocus(True)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)

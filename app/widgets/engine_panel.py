@@ -22,6 +22,7 @@ from app.language import tr
 from app.panel_export import PanelState
 from app.reply_history import ReplyHistory
 from app.theme import SPACE_L, SPACE_M
+from app.units import number_text
 from app.widgets.expert_map import ExpertMap
 from app.widgets.figures import Figures
 from app.widgets.layer_lens import LayerLens
@@ -320,9 +321,13 @@ class EnginePanel(QWidget):
     def _show_experts_count(self, resident: int) -> None:
         if self._ready is not None:
             total = self._ready.model.total_experts
-            where = "on the simulated GPU" if self._ready.simulated else "on the GPU"
-            text = f"{resident} of {total} {where}" if self._ready.plan.device != "cpu" else f"all {total} on the CPU"
-            self.experts_heading.set_value(text)
+            if self._ready.plan.device == "cpu":
+                words = tr("all {total} on the CPU")
+            elif self._ready.simulated:
+                words = tr("{number} of {total} on the simulated GPU")
+            else:
+                words = tr("{number} of {total} on the GPU")
+            self.experts_heading.set_value(words.format(number=number_text(resident), total=number_text(total)))
 
     def _tell_expert(self, text: str) -> None:
         self.expert_words.setText(text or _point_at_expert())

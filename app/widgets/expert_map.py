@@ -141,10 +141,10 @@ class ExpertMap(QTableView):
             self._describe()
 
     def _summarise(self, resident: int, total: int) -> None:
-        text = (
-            f"{self._state.layers} layers with {self._state.experts} experts each; "
-            f"{resident} of {total} experts live on the GPU. Arrow keys move from expert to expert."
-        )
+        text = tr(
+            "{layers} layers with {experts} experts each; {resident} of {total} experts live on the GPU. "
+            "Arrow keys move from expert to expert."
+        ).format(layers=self._state.layers, experts=self._state.experts, resident=resident, total=total)
         if text != self.accessibleDescription():
             self.setAccessibleDescription(text)
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersistentModelIndex, Qt
 
+from app.language import tr, translated
+from app.units import number_text
 from app.widgets.map_image import CPU, GPU, STREAM, find_places, find_use
 from engine.experts.explain import explain_run
 
@@ -72,24 +74,29 @@ class ExpertState:
         return "\n".join(line for line in lines if line)
 
     def _where(self, layer: int, expert: int) -> str:
-        name = f"Layer {layer}, expert {expert}"
         place = int(self.places[layer, expert])
         if place == GPU:
-            return f"{name} lives on the GPU."
-        if place == STREAM:
-            return f"{name} lives in RAM; its weights were just streamed to the GPU."
-        return f"{name} lives in RAM and runs on the CPU."
+            words = tr("Layer {layer}, expert {expert} lives on the GPU.")
+        elif place == STREAM:
+            words = tr("Layer {layer}, expert {expert} lives in RAM; its weights were just streamed to the GPU.")
+        else:
+            words = tr("Layer {layer}, expert {expert} lives in RAM and runs on the CPU.")
+        return words.format(layer=layer, expert=expert)
 
     def _used(self, layer: int, expert: int) -> str:
         if layer >= len(self._popularity) or expert >= len(self._popularity[layer]):
             return ""
         percent = 100 * self._popularity[layer][expert]
-        share = f"It gets {percent:.{0 if percent >= 10 else 1}f} % of its layer's visits"
-        if not self._traces:
-            return f"{share}; the model has not run yet."
         use = float(self.use[layer, expert])
-        when = "used just now" if use >= 0.95 else "used a few tokens ago" if use >= 0.05 else "not used lately"
-        return f"{share}; {when}."
+        if not self._traces:
+            words = tr("It gets {share} % of its layer's visits; the model has not run yet.")
+        elif use >= 0.95:
+            words = tr("It gets {share} % of its layer's visits; used just now.")
+        elif use >= 0.05:
+            words = tr("It gets {share} % of its layer's visits; used a few tokens ago.")
+        else:
+            words = tr("It gets {share} % of its layer's visits; not used lately.")
+        return words.format(share=number_text(percent, 0 if percent >= 10 else 1))
 
     def _why(self, layer: int, expert: int) -> str:
         trace = self._traces.get(layer)
@@ -97,8 +104,8 @@ class ExpertState:
         if trace is None:
             return ""
         if run is None:
-            return "No token of this pass went to it."
-        return f"In this pass: {explain_run(run, trace, has_gpu=self._has_gpu)}"
+            return tr("No token of this pass went to it.")
+        return tr("In this pass: {why}").format(why=translated(explain_run(run, trace, has_gpu=self._has_gpu)))
 
     @staticmethod
     def _run(trace: LayerTrace | None, expert: int) -> ExpertRun | None:
@@ -131,7 +138,8 @@ class ExpertTable(QAbstractTableModel):
         """Names of layers and experts."""
         if role != Qt.ItemDataRole.DisplayRole:
             return None
-        return f"Layer {section}" if orientation == Qt.Orientation.Vertical else f"Expert {section}"
+        words = tr("Layer {number}") if orientation == Qt.Orientation.Vertical else tr("Expert {number}")
+        return words.format(number=section)
 
     def reset(self) -> None:
         """The shape changed."""

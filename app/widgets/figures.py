@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QGridLayout, QWidget
 
+from app.engine_words import source_text
 from app.language import tr
 from app.theme import SPACE_M, SPACE_S
+from app.units import bytes_text, number_text, share_text
 from app.widgets.layer_strip import prediction_error
 from app.widgets.panel_parts import NumberTile
-from engine.experts.explain import human_bytes
 
 if TYPE_CHECKING:
     from engine.messages import CostModel, Ready, Snapshot
@@ -24,8 +25,8 @@ class Figures(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.speed, self.hit_rate = NumberTile("Speed"), NumberTile("Hit rate")
-        self.streamed, self.costs = NumberTile("Streamed experts"), NumberTile("Cost model")
+        self.speed, self.hit_rate = NumberTile(tr("Speed")), NumberTile(tr("Hit rate"))
+        self.streamed, self.costs = NumberTile(tr("Streamed experts")), NumberTile(tr("Cost model"))
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setHorizontalSpacing(SPACE_M)
@@ -43,19 +44,20 @@ class Figures(QWidget):
     def show_ready(self, ready: Ready) -> None:
         """A model is loaded and has not run."""
         self.show_idle()
-        self.hit_rate.show_value("", "hit rate, this reply")
-        self.streamed.show_value("", "experts streamed")
+        self.hit_rate.show_value("", tr("hit rate, this reply"))
+        self.streamed.show_value("", tr("experts streamed"))
         self.costs.show_value(*_costs_words(ready.planning.costs, None))
 
     def show_idle(self) -> None:
         """Nothing is being written; the reply's counts stay."""
-        self.speed.show_value("", "tokens/s")
+        self.speed.show_value("", tr("tokens/s"))
 
     def show_reply(self, ready: Ready, snapshot: Snapshot) -> None:
         """What the engine says about this reply so far."""
         speed = _speed_text(snapshot.tokens_per_s)
-        self.speed.show_value(speed, "tokens/s", "Decode speed over the last second, measured.")
-        self._show_traffic(ready, snapshot, "hit rate, this reply", "experts streamed", "in this reply")
+        self.speed.show_value(speed, tr("tokens/s"), tr("Decode speed over the last second, measured."))
+        names = tr("hit rate, this reply"), tr("experts streamed"), tr("in this reply")
+        self._show_traffic(ready, snapshot, *names)
         self.costs.show_value(*_costs_words(ready.planning.costs, prediction_error(snapshot.layers)))
 
     def show_token(self, ready: Ready, snapshot: Snapshot) -> None:
@@ -71,16 +73,16 @@ class Figures(QWidget):
             self.hit_rate.show_value("", hits)
             self.streamed.show_value("", streams)
             return
-        rate = f"{100 * snapshot.hits / snapshot.visits:.0f} %"
-        tip = f"{snapshot.hits} of {snapshot.visits} visits found their expert in VRAM, measured {when}."
-        self.hit_rate.show_value(rate, hits, tip)
-        size = f", {human_bytes(snapshot.streamed_bytes)}" if snapshot.streamed else ""
-        tip = f"Experts whose weights were copied to the GPU {when}, and their bytes."
-        self.streamed.show_value(str(snapshot.streamed), f"{streams}{size}", tip)
+        tip = tr("{hits} of {visits} visits found their expert in VRAM, measured {when}.")
+        tip = tip.format(hits=number_text(snapshot.hits), visits=number_text(snapshot.visits), when=when)
+        self.hit_rate.show_value(share_text(snapshot.hits / snapshot.visits), hits, tip)
+        size = f", {bytes_text(snapshot.streamed_bytes)}" if snapshot.streamed else ""
+        tip = tr("Experts whose weights were copied to the GPU {when}, and their bytes.").format(when=when)
+        self.streamed.show_value(number_text(snapshot.streamed), f"{streams}{size}", tip)
 
 
 def _speed_text(tokens_per_s: float) -> str:
-    return f"{tokens_per_s:.1f}" if tokens_per_s > 0 else ""
+    return number_text(tokens_per_s, 1) if tokens_per_s > 0 else ""
 
 
 def _costs_words(costs: CostModel, error: float | None) -> tuple[str, str, str]:
@@ -88,8 +90,12 @@ def _costs_words(costs: CostModel, error: float | None) -> tuple[str, str, str]:
     curves = [curve for curve in (costs.cpu_expert, costs.gpu_expert, costs.weight_copy) if curve is not None]
     fit = max(curve.fit_error for curve in curves)
     known = costs.source != "assumed"
-    value = f"{100 * fit:.0f} %" if known else ""
-    tip = f"What an expert costs on each side: {costs.source}. "
-    tip += f"The worst curve misses its measurements by {100 * fit:.0f} % (median). " if known else ""
-    tip += f"Times predicted for the last pass were off by {100 * error:.0f} %." if error is not None else ""
-    return value, f"fit error, costs {costs.source}" if known else f"costs {costs.source}", tip.strip()
+    source = source_text(costs.source)
+    tips = [tr("What an expert costs on each side: {source}.").format(source=source)]
+    if known:
+        worst = tr("The worst curve misses its measurements by {share} (median).")
+        tips.append(worst.format(share=share_text(fit)))
+    if error is not None:
+        tips.append(tr("Times predicted for the last pass were off by {share}.").format(share=share_text(error)))
+    caption = tr("fit error, costs {source}") if known else tr("costs {source}")
+    return share_text(fit) if known else "", caption.format(source=source), " ".join(tips)

@@ -23,9 +23,9 @@ from PySide6.QtWidgets import (
 
 from app.language import tr
 from app.theme import FONT_SMALL, SPACE_XS, current_theme
+from app.units import brief_text, share_text
 from app.widgets.layer_columns import LayerColumns
 from app.widgets.layer_table import Index, LayerTable, measured_s
-from engine.experts.explain import human_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +43,7 @@ def side_of(trace: LayerTrace) -> str:
     """Which side worked: "CPU", "GPU", "both", or a dash for none."""
     cpu = trace.measured_cpu_s > 0.0 or any(run.place == "cpu" for run in trace.runs)
     gpu = trace.measured_gpu_s > 0.0 or any(run.place != "cpu" for run in trace.runs)
-    return {(True, True): "both", (True, False): "CPU", (False, True): "GPU"}.get((cpu, gpu), NO_VALUE)
+    return {(True, True): tr("both"), (True, False): "CPU", (False, True): "GPU"}.get((cpu, gpu), NO_VALUE)
 
 
 def totals_text(traces: Sequence[LayerTrace], gpu_name: str) -> str:
@@ -56,11 +56,10 @@ def totals_text(traces: Sequence[LayerTrace], gpu_name: str) -> str:
     cpu_s = sum(trace.measured_cpu_s for trace in traces)
     gpu_s = sum(trace.measured_gpu_s for trace in traces)
     if cpu_s + gpu_s <= 0.0:
-        return "No pass has been measured yet."
-    gpu = round(100 * gpu_s / (cpu_s + gpu_s))
-    sides = f"CPU {100 - gpu} %, {gpu_name} {gpu} %" if gpu_name else "CPU 100 %"
-    tokens = max(trace.tokens for trace in traces)
-    return f"{sides} of this pass: {tokens} token{'s' if tokens != 1 else ''}"
+        return tr("No pass has been measured yet.")
+    gpu = round(100 * gpu_s / (cpu_s + gpu_s)) / 100
+    sides = f"CPU {share_text(1.0 - gpu)}, {gpu_name} {share_text(gpu)}" if gpu_name else f"CPU {share_text(1.0)}"
+    return tr("{sides} of this pass: %n tokens", max(trace.tokens for trace in traces)).format(sides=sides)
 
 
 def prediction_error(traces: Sequence[LayerTrace]) -> float | None:
@@ -186,7 +185,7 @@ class LayerList(QListView):
         painter.setFont(font)
         metrics = QFontMetricsF(font)
         gutter = metrics.horizontalAdvance("00") + 8
-        right = metrics.horizontalAdvance("both 99.9 ms") + 8
+        right = metrics.horizontalAdvance(f"{tr('both')} {brief_text(0.0999)}") + 8
         bars = QRectF(gutter, 0, max(20.0, self.viewport().width() - gutter - right), self.row_height())
         cursor = self.currentIndex().row() if self.hasFocus() else -1
         for row in range(self.table.count):
@@ -233,7 +232,7 @@ class LayerList(QListView):
         side = side_of(trace) if trace is not None else NO_VALUE
         painter.drawText(words, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, side)
         if trace is not None and measured_s(trace) > 0.0:
-            time = human_seconds(measured_s(trace))
+            time = brief_text(measured_s(trace))
             painter.drawText(words, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, time)
 
     def _paint_lane(self, painter: QPainter, lane: QRectF, took_s: float, predicted_s: float, colour: str) -> None:
@@ -301,7 +300,7 @@ class LayerStrip(QWidget):
     def show_ready(self, ready: Ready) -> None:
         """Take a newly loaded or re-planned model."""
         has_gpu = ready.plan.device != "cpu"
-        self._gpu_name = ("simulated GPU" if ready.simulated else "GPU") if has_gpu else ""
+        self._gpu_name = (tr("simulated GPU") if ready.simulated else "GPU") if has_gpu else ""
         if ready.model.layers != self.rows.table.count:
             self.compact.setChecked(ready.model.layers >= COMPACT_FROM_LAYERS)
         self.rows.set_layers(ready.model.layers, has_gpu=has_gpu)
@@ -331,4 +330,6 @@ class LayerStrip(QWidget):
         if totals != self._totals.text():
             self._totals.setText(totals)
             for view in (self.rows, self.columns):
-                view.setAccessibleDescription(f"{totals}. Arrow keys move from layer to layer.")
+                view.setAccessibleDescription(
+                    tr("{totals}. Arrow keys move from layer to layer.").format(totals=totals)
+                )

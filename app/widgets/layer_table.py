@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QAbstractListModel, QModelIndex, QObject, QPersistentModelIndex, QSize, Qt
 
+from app.language import tr, translated
 from engine.experts.explain import explain_layer
 
 if TYPE_CHECKING:
@@ -61,7 +62,9 @@ class LayerTable(QAbstractListModel):
     def describe(self, layer: int) -> str:
         """What one layer did and why."""
         trace = self.traces.get(layer)
-        return explain_layer(trace, has_gpu=self.has_gpu) if trace is not None else f"Layer {layer}: not run yet."
+        if trace is None:
+            return tr("Layer {layer}: not run yet.").format(layer=layer)
+        return translated(explain_layer(trace, has_gpu=self.has_gpu))
 
     def set_layers(self, count: int, *, has_gpu: bool) -> None:
         """Take a newly loaded or re-planned model."""

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtWidgets import QLabel, QVBoxLayout, QWidget
 
-from app.language import tr
+from app.language import tr, translated
 from app.theme import SPACE_XS
 from app.widgets.panel_parts import DimLabel
-from engine.experts.limits import Limit, limit_now, more_vram
+from engine.experts.limits import NOTHING_RAN, Limit, limit_now, more_vram
+from engine.sentences import Sentence
 
 if TYPE_CHECKING:
     from engine.experts.limits import Gain
@@ -30,7 +31,7 @@ class LimitLine(QWidget):
         self._ready: Ready | None = None
         self._gain: Gain | None = None
         self._told_s = self._token_s = 0.0
-        self.limit = Limit("unknown", "")
+        self.limit = Limit("unknown", Sentence())
         self._caption = DimLabel(tr("What limits the speed now"), self)
         self._words = QLabel(self)
         self._words.setWordWrap(True)
@@ -53,7 +54,7 @@ class LimitLine(QWidget):
         """A model is loaded and has not run, or there is none."""
         self._ready, self._told_s, self._token_s = ready, 0.0, 0.0
         self._gain = more_vram(ready.planning, ready.effective, ready.plan) if ready is not None else None
-        self._tell(Limit("unknown", tr("Nothing has run yet.") if ready is not None else ""))
+        self._tell(Limit("unknown", NOTHING_RAN if ready is not None else Sentence()))
 
     def show_pass(self, snapshot: Snapshot, *, at_once: bool = False) -> None:
         """Say what the latest pass waited for.
@@ -76,6 +77,6 @@ class LimitLine(QWidget):
 
     def _tell(self, limit: Limit) -> None:
         self.limit = limit
-        self._words.setText(limit.sentence)
-        self._advice.setText(limit.advice)
+        self._words.setText(translated(limit.sentence))
+        self._advice.setText(translated(limit.advice))
         self.setAccessibleDescription(self.text)

@@ -24,15 +24,15 @@ class MapLegend(QWidget):
         parent: Owner.
     """
 
-    _PLACES = ((GPU, "on the GPU"), (STREAM, "just streamed"), (CPU, "on the CPU"))
-
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._painter = MapPainter()
         self.setAccessibleName(tr("Legend of the expert map"))
         self.setAccessibleDescription(
-            "Solid blue: on the GPU. Hatched orange: just streamed to the GPU. Hollow grey: on the CPU. "
-            "The more a cell stands out, the more recently it was used."
+            tr(
+                "Solid blue: on the GPU. Hatched orange: just streamed to the GPU. Hollow grey: on the CPU. "
+                "The more a cell stands out, the more recently it was used."
+            )
         )
         self.setToolTip(tr("The more a cell stands out, the more recently its expert was used."))
 
@@ -55,7 +55,7 @@ class MapLegend(QWidget):
         font.setPointSizeF(font.pointSizeF() * FONT_SMALL)
         painter.setFont(font)
         x = 0.0
-        for place, words in self._PLACES:
+        for place, words in ((GPU, tr("on the GPU")), (STREAM, tr("just streamed")), (CPU, tr("on the CPU"))):
             x = self._paint_entry(painter, x, place, words, theme)
         self._paint_ramp(painter, theme)
         painter.end()
@@ -74,13 +74,14 @@ class MapLegend(QWidget):
 
     def _paint_ramp(self, painter: QPainter, theme: Theme) -> None:
         line = self._line_height()
-        left = painter.fontMetrics().horizontalAdvance("idle") + 6
+        idle = tr("idle")
+        left = painter.fontMetrics().horizontalAdvance(idle) + 6
         painter.setPen(QColor(theme.text_dim))
-        painter.drawText(QRectF(0, line, left, line), Qt.AlignmentFlag.AlignVCenter, "idle")
+        painter.drawText(QRectF(0, line, left, line), Qt.AlignmentFlag.AlignVCenter, idle)
         steps, width = 8, 9
         for place in (GPU, CPU):
             for step in range(steps):
                 box = QRectF(left + step * width, line + (3 if place == GPU else line / 2), width, line / 2 - 3)
                 painter.fillRect(box, ramp_color(theme, place, step / (steps - 1)))
         right = left + steps * width + 6
-        painter.drawText(QRectF(right, line, 200, line), Qt.AlignmentFlag.AlignVCenter, "used just now")
+        painter.drawText(QRectF(right, line, 200, line), Qt.AlignmentFlag.AlignVCenter, tr("used just now"))

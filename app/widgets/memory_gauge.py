@@ -24,9 +24,10 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import QToolTip, QWidget
 
+from app.language import tr
 from app.theme import FONT_SMALL, current_theme
+from app.units import bytes_text, share_text
 from app.widgets.memory_content import GaugeContent, GaugePart
-from engine.experts.explain import human_bytes
 
 if TYPE_CHECKING:
     from app.theme import Theme
@@ -50,7 +51,7 @@ class MemoryGauge(QWidget):
         self._title = title
         self._content: GaugeContent | None = None
         self._spots: list[tuple[QRectF, GaugePart]] = []
-        self.setAccessibleName(f"{title} gauge")
+        self.setAccessibleName(tr("{memory} gauge").format(memory=title))
         self.set_content(None)
 
     @property
@@ -73,12 +74,13 @@ class MemoryGauge(QWidget):
     def _describe(self) -> str:
         content = self._content
         if content is None:
-            return f"{self._title}: unknown."
+            return tr("{memory}: unknown.").format(memory=self._title)
         used = sum(part.size_bytes for part in content.held)
-        words = [f"{part.label} {human_bytes(part.size_bytes)}" for part in content.legend]
+        words = [f"{part.label} {bytes_text(part.size_bytes)}" for part in content.legend]
         if content.budget_bytes is not None:
-            words.append(f"budget {human_bytes(content.budget_bytes)}")
-        return f"{human_bytes(used)} of {human_bytes(content.total_bytes)} used: {', '.join(words)}."
+            words.append(tr("budget {size}").format(size=bytes_text(content.budget_bytes)))
+        sentence = tr("{used} of {total} used: {parts}.")
+        return sentence.format(used=bytes_text(used), total=bytes_text(content.total_bytes), parts=", ".join(words))
 
     # ---- layout ----
 
@@ -149,8 +151,12 @@ class MemoryGauge(QWidget):
     def _tip(self, part: GaugePart) -> str:
         content = self._content
         total = content.total_bytes if content is not None and part is not content.elsewhere else 0
-        share = f" ({100 * part.size_bytes / total:.0f} % of {human_bytes(total)})" if total else ""
-        return f"{part.label}: {human_bytes(part.size_bytes)}{share}. {part.meaning}"
+        share = ""
+        if total:
+            share = tr(" ({share} of {total})").format(
+                share=share_text(part.size_bytes / total), total=bytes_text(total)
+            )
+        return f"{part.label}: {bytes_text(part.size_bytes)}{share}. {part.meaning}"
 
     # ---- painting ----
 
@@ -191,7 +197,7 @@ class MemoryGauge(QWidget):
         offset = painter.fontMetrics().horizontalAdvance(self._title + "  ")
         painter.setFont(self._small_font())
         painter.setPen(QColor(theme.text_dim))
-        size = human_bytes(self._content.total_bytes) if self._content is not None else ""
+        size = bytes_text(self._content.total_bytes) if self._content is not None else ""
         advance = painter.fontMetrics().horizontalAdvance
         if offset + advance(f"{size}  {self.headline}") <= box.width():
             painter.drawText(box.adjusted(offset, 0, 0, 0), Qt.AlignmentFlag.AlignLeft | middle, size)
@@ -204,13 +210,14 @@ class MemoryGauge(QWidget):
         if content is None:
             return NO_VALUE
         if content.budget_bytes is None:
-            return f"{human_bytes(sum(part.size_bytes for part in content.held))} used"
+            return tr("{size} used").format(size=bytes_text(sum(part.size_bytes for part in content.held)))
         own = sum(part.size_bytes for part in content.own)
-        return f"model {human_bytes(own)} of budget {human_bytes(content.budget_bytes)}"
+        words = tr("model {size} of budget {budget}")
+        return words.format(size=bytes_text(own), budget=bytes_text(content.budget_bytes))
 
 
 def _legend_text(part: GaugePart) -> str:
-    return f"{part.label} {human_bytes(part.size_bytes)}"
+    return f"{part.label} {bytes_text(part.size_bytes)}"
 
 
 def _segments(content: GaugeContent, bar: QRectF) -> list[tuple[QRectF, GaugePart]]:
@@ -272,7 +279,7 @@ def _paint_legend_entry(painter: QPainter, box: QRectF, part: GaugePart, theme: 
         painter.setPen(QColor(theme.border))
         painter.drawRect(swatch)
     text_box = box.adjusted(_SWATCH + 6, 0, 0, 0)
-    value = human_bytes(part.size_bytes)
+    value = bytes_text(part.size_bytes)
     painter.setPen(QColor(theme.text_dim))
     painter.drawText(text_box, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, f"{part.label} ")
     offset = painter.fontMetrics().horizontalAdvance(f"{part.label} ")

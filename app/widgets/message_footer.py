@@ -8,10 +8,10 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QWidget
 
 from app.conversation import BROKE_OFF
-from app.language import tr
+from app.language import error_text, tr
 from app.theme import SPACE_XS
 from app.thoughts import split_thoughts
-from app.units import rate_text, seconds_text
+from app.units import number_text, rate_text, seconds_text
 
 if TYPE_CHECKING:
     from app.conversation import Message
@@ -47,7 +47,7 @@ def status_text(message: Message) -> str:
     if message.state == "partial":
         if split_thoughts(message.text).thinking:
             return ""
-        return "Writing…" if message.text else "Thinking…"
+        return tr("Writing…") if message.text else tr("Thinking…")
     if message.state == "failed" and message.error is not None:
         return _error_text(message.error)
     return "  ·  ".join([*_ending(message), *_numbers(message)])
@@ -57,11 +57,11 @@ def _ending(message: Message) -> list[str]:
     """How a reply ended, and what it was written without."""
     parts = []
     if message.state == "stopped":
-        parts.append("Stopped")
+        parts.append(tr("Stopped"))
     elif message.reason == "length":
-        parts.append("Reached the reply limit")
+        parts.append(tr("Reached the reply limit"))
     elif message.reason == "context":
-        parts.append("The context is full: start a new chat with Ctrl+N")
+        parts.append(tr("The context is full: start a new chat with Ctrl+N"))
     if message.left_out:
         parts.append(tr("Written without %n older messages, which no longer fit", message.left_out))
     return parts
@@ -73,13 +73,14 @@ def _numbers(message: Message) -> list[str]:
     if message.timings is not None and message.usage is not None and message.usage.completion_tokens > 0:
         if message.timings.decode_tokens_per_s > 0:
             parts.append(rate_text(message.timings.decode_tokens_per_s))
-        parts.append(f"first token after {seconds_text(message.timings.ttft_s)}")
+        parts.append(tr("first token after {time}").format(time=seconds_text(message.timings.ttft_s)))
         if message.usage.cached_tokens:
-            parts.append(f"{message.usage.cached_tokens:,} prompt tokens cached")
+            cached = number_text(message.usage.cached_tokens)
+            parts.append(tr("{number} prompt tokens cached").format(number=cached))
     return parts
 
 
 def _error_text(error: ErrorReport) -> str:
     if error.code == "engine-stopped":
-        return "Broke off: the engine stopped"
-    return tr("Broke off: Rooftop was closed") if error.code == BROKE_OFF else f"{error.message} {error.remedy}"
+        return tr("Broke off: the engine stopped")
+    return tr("Broke off: Rooftop was closed") if error.code == BROKE_OFF else error_text(error)

@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QS
 from app.engine_words import device_words, facts, phase_text
 from app.language import tr
 from app.theme import FONT_LARGE, FONT_SMALL, SPACE_S, SPACE_XS, current_theme
-from engine.experts.explain import human_bytes
+from app.units import bytes_text, share_text
 
 if TYPE_CHECKING:
     from app.telemetry import MachineSample
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 NO_VALUE = "\N{EN DASH}"
 _TIP_CHARS = 64  # Qt breaks no lines of a plain tool tip
-NO_GPU_FOUND = "No NVIDIA GPU found"
-NO_GPU_TEXT = f"{NO_GPU_FOUND}: every expert runs on the CPU."
 
 
 def scaled_font(font: QFont, factor: float) -> QFont:
@@ -120,7 +118,7 @@ class NumberTile(QWidget):
             return
         self.value, self.caption = value, caption
         self.setToolTip(tip)
-        self.setAccessibleName(f"{self._name}: {'no value' if value == NO_VALUE else value}, {caption}")
+        self.setAccessibleName(f"{self._name}: {tr('no value') if value == NO_VALUE else value}, {caption}")
         if self._fitting_height() != self.height():
             self.updateGeometry()
         self.update()
@@ -215,7 +213,7 @@ class DeviceLine(QWidget):
         self._detail.setVisible(bool(self._detail.text()))
         self._show_facts(ready)
         self._badge.setVisible(ready is not None and ready.simulated)
-        offered = name == NO_GPU_TEXT
+        offered = name == no_gpu_text()
         self.simulate.setVisible(offered)
         self._facts.setContentsMargins(0, 0, 0, SPACE_XS if offered else 0)
         self.setAccessibleDescription(self.text)
@@ -228,28 +226,33 @@ class DeviceLine(QWidget):
         self._facts.setVisible(bool(line))
 
 
+def no_gpu_text() -> str:
+    """What the device line says where there is no GPU and none was wanted."""
+    return tr("No NVIDIA GPU found: every expert runs on the CPU.")
+
+
 def _device_words(ready: Ready | None, machine: MachineSample | None) -> tuple[str, str]:
     found = machine.gpu_name if machine is not None else None
     if ready is None:
-        return (found or (f"{NO_GPU_FOUND}." if machine is not None else "Looking for a GPU"), "")
+        return (found or (tr("No NVIDIA GPU found.") if machine is not None else tr("Looking for a GPU")), "")
     if ready.simulated:
-        return (
-            device_words(ready),
-            f"{human_bytes(ready.effective.simulated_vram_bytes)}; speeds are not a real GPU's",
-        )
+        size = bytes_text(ready.effective.simulated_vram_bytes)
+        return (device_words(ready), tr("{size}; speeds are not a real GPU's").format(size=size))
     if ready.plan.device == "cuda":
         return (device_words(ready), "")
     if found is not None:
-        return ("Every expert runs on the CPU, as chosen.", f"{found} is not used")
-    return (NO_GPU_TEXT, "")
+        return (tr("Every expert runs on the CPU, as chosen."), tr("{gpu} is not used").format(gpu=found))
+    return (no_gpu_text(), "")
 
 
 def _load_words(ready: Ready | None, machine: MachineSample | None) -> str:
     if machine is None:
         return ""
-    words = f"CPU {machine.cpu_percent:.0f} %"
+    words = f"CPU {share_text(machine.cpu_percent / 100)}"
     real = ready is None or ready.plan.device == "cuda"
-    return f"GPU {machine.gpu_percent:.0f} %, {words}" if machine.gpu_percent is not None and real else words
+    return (
+        f"GPU {share_text(machine.gpu_percent / 100)}, {words}" if machine.gpu_percent is not None and real else words
+    )
 
 
 class LoadingLine(QWidget):
@@ -278,7 +281,8 @@ class LoadingLine(QWidget):
         """Show the phase and its bytes; a moving bar where the size is unknown."""
         words = phase_text(loading.phase)
         if loading.total_bytes > 0:
-            words += f": {human_bytes(loading.done_bytes)} of {human_bytes(loading.total_bytes)}"
+            done, total = bytes_text(loading.done_bytes), bytes_text(loading.total_bytes)
+            words = tr("{what}: {done} of {total}").format(what=words, done=done, total=total)
             self._bar.setRange(0, 1000)
             self._bar.setValue(round(1000 * min(1.0, loading.done_bytes / loading.total_bytes)))
         else:

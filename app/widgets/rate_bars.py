@@ -9,7 +9,7 @@ from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt
 from PySide6.QtGui import QColor, QFont, QFontMetricsF, QHelpEvent, QPainter, QPaintEvent
 from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
-from app.language import tr
+from app.language import tr, translated
 from app.theme import FONT_SMALL, current_theme
 from engine.experts.limits import human_rate
 
@@ -41,9 +41,11 @@ class RateRow:
     @property
     def words(self) -> str:
         """Both numbers."""
-        measured = _NO_VALUE if self.measured is None else human_rate(self.measured)
+        measured = _NO_VALUE if self.measured is None else translated(human_rate(self.measured))
         return (
-            measured if self.best is None else tr("{rate} / {best}").format(rate=measured, best=human_rate(self.best))
+            measured
+            if self.best is None
+            else tr("{rate} / {best}").format(rate=measured, best=translated(human_rate(self.best)))
         )
 
 

@@ -23,9 +23,10 @@ from PySide6.QtWidgets import (
 )
 
 from app.icons import icon
-from app.language import tr
+from app.language import error_text, tr
 from app.presets import MAX_PROMPT_CHARS
 from app.theme import MONO_FAMILIES, SPACE_M, SPACE_S, SPACE_XS, current_theme
+from app.units import number_text
 from app.widgets.form_parts import plain_spin
 from app.widgets.panel_parts import DimLabel
 from engine.config import MAX_CONTEXT_TOKENS, SamplingParams
@@ -202,11 +203,11 @@ class SamplingEditor(QWidget):
     def problem(self) -> str:
         """Why the fields cannot be used, "" where they can."""
         if len(self.system_prompt) > MAX_PROMPT_CHARS:
-            return tr("The system prompt is longer than {most} characters.").format(most=f"{MAX_PROMPT_CHARS:,}")
+            return tr("The system prompt is longer than {most} characters.").format(most=number_text(MAX_PROMPT_CHARS))
         try:
             self.sampling  # noqa: B018 - reading it checks it
         except ConfigurationError as error:
-            return str(error)
+            return error_text(error)
         return ""
 
     def show_values(self, system_prompt: str, sampling: SamplingParams) -> None:

@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QSl
 
 from app.language import tr
 from app.theme import SPACE_S, SPACE_XS, current_theme
-from engine.experts.explain import human_seconds
+from app.units import brief_text
 
 if TYPE_CHECKING:
     from PySide6.QtCore import QEvent
@@ -135,9 +135,9 @@ class Scrubber(QWidget):
         record = view.record
         parts = [tr("Token {number} of {total}").format(number=record.position + 1, total=self.slider.maximum() + 1)]
         if record.position > 0:
-            parts.append(human_seconds(record.seconds))
+            parts.append(brief_text(record.seconds))
         else:
-            parts.append(tr("after {time}, from the prompt").format(time=human_seconds(record.seconds)))
+            parts.append(tr("after {time}, from the prompt").format(time=brief_text(record.seconds)))
         self._title.setText(" \N{MIDDLE DOT} ".join(parts))
         token = visible(record.text) or tr("(no text)")
         before, after = visible(view.before)[-_SHOWN_BEFORE:], visible(view.after)[:_SHOWN_AFTER]

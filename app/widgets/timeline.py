@@ -17,7 +17,7 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from app.language import tr
 from app.theme import FONT_SMALL, current_theme
-from app.units import bytes_text, rate_text
+from app.units import bytes_text, rate_text, share_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +72,7 @@ class Timeline(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.speed = Track("speed", "accent", rate_text)
-        self.hits = Track("hits", "kv", lambda share: f"{100 * share:.0f} %", top=1.0)
+        self.hits = Track("hits", "kv", share_text, top=1.0)
         self.memory = Track("memory", "gpu", lambda size: bytes_text(round(size)))
         self.memory_name = "VRAM"
         self._now_s = 0.0

@@ -273,6 +273,16 @@
         </message>
         <message>
             <location filename="../../app/engine_client.py" />
+            <source>The engine did not stop when asked and was ended.</source>
+            <translation>Die Engine hielt auf Anfrage nicht an und wurde beendet.</translation>
+        </message>
+        <message>
+            <location filename="../../app/engine_client.py" />
+            <source>Restart it.</source>
+            <translation>Starten Sie sie neu.</translation>
+        </message>
+        <message>
+            <location filename="../../app/engine_client.py" />
             <source>The GPU stopped working: the model was loaded again and runs on the CPU.</source>
             <translation>Die GPU fiel aus: Das Modell wurde neu geladen und läuft auf der CPU.</translation>
         </message>
@@ -374,6 +384,21 @@
         </message>
         <message>
             <location filename="../../app/engine_words.py" />
+            <source>assumed</source>
+            <translation>angenommen</translation>
+        </message>
+        <message>
+            <location filename="../../app/engine_words.py" />
+            <source>measured</source>
+            <translation>gemessen</translation>
+        </message>
+        <message>
+            <location filename="../../app/engine_words.py" />
+            <source>cached</source>
+            <translation>gemerkt</translation>
+        </message>
+        <message>
+            <location filename="../../app/engine_words.py" />
             <source>{precision}, {size} of memory</source>
             <translation>{precision}, {size} Speicher</translation>
         </message>
@@ -416,6 +441,66 @@
             <location filename="../../app/engine_words.py" />
             <source>{size} on disk, predicted {speed}</source>
             <translation>{size} auf dem Laufwerk, vorhergesagt {speed}</translation>
+        </message>
+        <message>
+            <location filename="../../app/engine_words.py" />
+            <source>in Settings</source>
+            <translation>in den Einstellungen</translation>
+        </message>
+        <message>
+            <location filename="../../app/history.py" />
+            <source>The file of your chats, {path}, is damaged ({reason}).</source>
+            <translation>Die Datei Ihrer Chats, {path}, ist beschädigt ({reason}).</translation>
+        </message>
+        <message>
+            <location filename="../../app/history.py" />
+            <source>Restart Rooftop.</source>
+            <translation>Starten Sie Rooftop neu.</translation>
+        </message>
+        <message>
+            <location filename="../../app/history.py" />
+            <source>Your chats cannot be saved in {folder} ({reason}).</source>
+            <translation>Ihre Chats lassen sich nicht in {folder} speichern ({reason}).</translation>
+        </message>
+        <message>
+            <location filename="../../app/history.py" />
+            <source>memory</source>
+            <translation>Arbeitsspeicher</translation>
+        </message>
+        <message>
+            <location filename="../../app/history.py" />
+            <source>Check the folder's permissions and the free space on its drive.</source>
+            <translation>Prüfen Sie die Zugriffsrechte des Ordners und den freien Platz auf seinem Laufwerk.</translation>
+        </message>
+        <message>
+            <location filename="../../app/history.py" />
+            <source>Your chats in {path} were written by a newer version of Rooftop and are left untouched.</source>
+            <translation>Ihre Chats in {path} stammen von einer neueren Fassung von Rooftop und bleiben unberührt.</translation>
+        </message>
+        <message>
+            <location filename="../../app/history.py" />
+            <source>Update Rooftop to see them; chats of this session are not kept.</source>
+            <translation>Aktualisieren Sie Rooftop, um sie zu sehen; die Chats dieser Sitzung werden nicht behalten.</translation>
+        </message>
+        <message>
+            <location filename="../../app/history.py" />
+            <source>Broke off: Rooftop was closed.</source>
+            <translation>Abgebrochen: Rooftop wurde geschlossen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/history.py" />
+            <source>Write the reply anew.</source>
+            <translation>Lassen Sie die Antwort neu schreiben.</translation>
+        </message>
+        <message>
+            <location filename="../../app/history_rescue.py" />
+            <source>The file of your chats was damaged; nothing of it could be read, and the damaged file is kept as {name}.</source>
+            <translation>Die Datei Ihrer Chats war beschädigt; nichts davon ließ sich lesen, und die beschädigte Datei bleibt als {name} erhalten.</translation>
+        </message>
+        <message>
+            <location filename="../../app/history_rescue.py" />
+            <source>The file of your chats was damaged; what could be read of it, {number} chats, is in the list, and the damaged file is kept as {name}.</source>
+            <translation>Die Datei Ihrer Chats war beschädigt; was sich lesen ließ, {number} Chats, steht in der Liste, und die beschädigte Datei bleibt als {name} erhalten.</translation>
         </message>
         <message>
             <location filename="../../app/in_force.py" />
@@ -491,11 +576,6 @@
             <location filename="../../app/preset_files.py" />
             <source>{name} could not be saved in {folder} ({reason}).</source>
             <translation>{name} ließ sich nicht in {folder} speichern ({reason}).</translation>
-        </message>
-        <message>
-            <location filename="../../app/preset_files.py" />
-            <source>Check the folder's permissions and the free space on its drive.</source>
-            <translation>Prüfen Sie die Zugriffsrechte des Ordners und den freien Platz auf seinem Laufwerk.</translation>
         </message>
         <message numerus="yes">
             <location filename="../../app/preset_files.py" />
@@ -606,6 +686,91 @@
             <translation>Kürzen Sie ihn.</translation>
         </message>
         <message>
+            <location filename="../../app/settings.py" />
+            <source>Restore the default.</source>
+            <translation>Stellen Sie die Voreinstellung wieder her.</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>The setting {name} is not a usable text.</source>
+            <translation>Die Einstellung {name} ist kein brauchbarer Text.</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>The setting model is empty.</source>
+            <translation>Die Einstellung model ist leer.</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>Open a model.</source>
+            <translation>Öffnen Sie ein Modell.</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>The {setting} {value} does not exist.</source>
+            <translation>Die Einstellung {setting} kennt {value} nicht.</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>Choose one of {names}.</source>
+            <translation>Wählen Sie eines von {names}.</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>The setting {name} is neither true nor false.</source>
+            <translation>Die Einstellung {name} ist weder wahr noch falsch.</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>The text size {size} is outside 0.5 to 3.</source>
+            <translation>Die Schriftgröße {size} liegt nicht zwischen 0,5 und 3.</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>Reset the text size.</source>
+            <translation>Setzen Sie die Schriftgröße zurück.</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>The settings could not be read ({reason})</source>
+            <translation>Die Einstellungen ließen sich nicht lesen ({reason})</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>The settings file was damaged</source>
+            <translation>Die Datei der Einstellungen war beschädigt</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>{problem}, so the defaults are in use.</source>
+            <translation>{problem}, deshalb gelten die Voreinstellungen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>{problem}, so the last good settings are in use.</source>
+            <translation>{problem}, deshalb gelten die letzten brauchbaren Einstellungen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>The settings could not be saved in {folder} ({reason}).</source>
+            <translation>Die Einstellungen ließen sich nicht in {folder} speichern ({reason}).</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>The default is in use for a setting that could not be read: {names}.</source>
+            <translation>Für eine Einstellung, die sich nicht lesen ließ, gilt die Voreinstellung: {names}.</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>The setting {name} is {value}, outside {low} to {high}.</source>
+            <translation>Die Einstellung {name} ist {value}, nicht {low} bis {high}.</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>The overflow policy {name} does not exist.</source>
+            <translation>Die Einstellung für vollen Kontext kennt {name} nicht.</translation>
+        </message>
+        <message>
             <location filename="../../app/single_instance.py" />
             <source>Rooftop is already running (process {pid}) but does not answer.</source>
             <translation>Rooftop läuft bereits (Prozess {pid}), antwortet aber nicht.</translation>
@@ -684,14 +849,6 @@
             <location filename="../../app/tray.py" />
             <source>This desktop has no tray, or none that programs can use.</source>
             <translation>Diese Arbeitsumgebung hat keinen Infobereich oder keinen, den Programme nutzen können.</translation>
-        </message>
-        <message numerus="yes">
-            <location filename="../../app/units.py" />
-            <source>%n bytes</source>
-            <translation>
-                <numerusform>%n Byte</numerusform>
-                <numerusform>%n Byte</numerusform>
-            </translation>
         </message>
         <message>
             <location filename="../../app/units.py" />
@@ -1178,6 +1335,16 @@
         </message>
         <message>
             <location filename="../../app/widgets/code_block.py" />
+            <source>code</source>
+            <translation>Code</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/code_block.py" />
+            <source>Code, {language}</source>
+            <translation>Code, {language}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/code_block.py" />
             <source>Copied</source>
             <translation>Kopiert</translation>
         </message>
@@ -1193,13 +1360,38 @@
         </message>
         <message>
             <location filename="../../app/widgets/composer.py" />
+            <source>Enter sends, Shift+Enter starts a new line</source>
+            <translation>Enter sendet, Umschalt+Enter beginnt eine neue Zeile</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/composer.py" />
             <source>Send (Ctrl+Enter)</source>
             <translation>Senden (Strg+Enter)</translation>
         </message>
         <message>
             <location filename="../../app/widgets/composer.py" />
+            <source>Send (Enter)</source>
+            <translation>Senden (Enter)</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/composer.py" />
+            <source>Stop the reply (Esc)</source>
+            <translation>Antwort anhalten (Esc)</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/composer.py" />
+            <source>Waiting for the model; take the message back (Esc)</source>
+            <translation>Das Modell lädt noch; Nachricht zurücknehmen (Esc)</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/composer.py" />
             <source>Message</source>
             <translation>Nachricht</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/composer.py" />
+            <source>Ask something</source>
+            <translation>Fragen Sie etwas</translation>
         </message>
         <message>
             <location filename="../../app/widgets/context_meter.py" />
@@ -1360,6 +1552,21 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/engine_panel.py" />
+            <source>all {total} on the CPU</source>
+            <translation>alle {total} auf der CPU</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/engine_panel.py" />
+            <source>{number} of {total} on the simulated GPU</source>
+            <translation>{number} von {total} auf der simulierten GPU</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/engine_panel.py" />
+            <source>{number} of {total} on the GPU</source>
+            <translation>{number} von {total} auf der GPU</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/engine_panel.py" />
             <source>Point at a cell, or move with the arrow keys, to see where that expert is and why.</source>
             <translation>Auf eine Zelle zeigen oder mit den Pfeiltasten wandern, um zu sehen, wo der Experte liegt und warum.</translation>
         </message>
@@ -1382,6 +1589,111 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/expert_map.py" />
             <source>No model is loaded.</source>
             <translation>Kein Modell ist geladen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/expert_map.py" />
+            <source>{layers} layers with {experts} experts each; {resident} of {total} experts live on the GPU. Arrow keys move from expert to expert.</source>
+            <translation>{layers} Schichten mit je {experts} Experten; {resident} von {total} Experten liegen auf der GPU. Pfeiltasten wandern von Experte zu Experte.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/expert_table.py" />
+            <source>Layer {layer}, expert {expert} lives on the GPU.</source>
+            <translation>Schicht {layer}, Experte {expert} liegt auf der GPU.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/expert_table.py" />
+            <source>Layer {layer}, expert {expert} lives in RAM; its weights were just streamed to the GPU.</source>
+            <translation>Schicht {layer}, Experte {expert} liegt im RAM; seine Gewichte wurden gerade zur GPU übertragen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/expert_table.py" />
+            <source>Layer {layer}, expert {expert} lives in RAM and runs on the CPU.</source>
+            <translation>Schicht {layer}, Experte {expert} liegt im RAM und läuft auf der CPU.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/expert_table.py" />
+            <source>It gets {share} % of its layer's visits; the model has not run yet.</source>
+            <translation>Auf ihn fallen {share} % der Besuche seiner Schicht; das Modell ist noch nicht gelaufen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/expert_table.py" />
+            <source>It gets {share} % of its layer's visits; used just now.</source>
+            <translation>Auf ihn fallen {share} % der Besuche seiner Schicht; gerade eben benutzt.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/expert_table.py" />
+            <source>It gets {share} % of its layer's visits; used a few tokens ago.</source>
+            <translation>Auf ihn fallen {share} % der Besuche seiner Schicht; vor einigen Token benutzt.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/expert_table.py" />
+            <source>It gets {share} % of its layer's visits; not used lately.</source>
+            <translation>Auf ihn fallen {share} % der Besuche seiner Schicht; länger nicht benutzt.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/expert_table.py" />
+            <source>No token of this pass went to it.</source>
+            <translation>Kein Token dieses Durchlaufs ging an ihn.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/expert_table.py" />
+            <source>In this pass: {why}</source>
+            <translation>In diesem Durchlauf: {why}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/expert_table.py" />
+            <source>Layer {number}</source>
+            <translation>Schicht {number}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/expert_table.py" />
+            <source>Expert {number}</source>
+            <translation>Experte {number}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>Speed</source>
+            <translation>Geschwindigkeit</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>Hit rate</source>
+            <translation>Trefferquote</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>Streamed experts</source>
+            <translation>Übertragene Experten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>Cost model</source>
+            <translation>Kostenmodell</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>hit rate, this reply</source>
+            <translation>Trefferquote, diese Antwort</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>experts streamed</source>
+            <translation>Experten übertragen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>tokens/s</source>
+            <translation>Token/s</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>Decode speed over the last second, measured.</source>
+            <translation>Geschwindigkeit der letzten Sekunde beim Antworten, gemessen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>in this reply</source>
+            <translation>in dieser Antwort</translation>
         </message>
         <message>
             <location filename="../../app/widgets/figures.py" />
@@ -1407,6 +1719,41 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/figures.py" />
             <source>for this token</source>
             <translation>für dieses Token</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>{hits} of {visits} visits found their expert in VRAM, measured {when}.</source>
+            <translation>{hits} von {visits} Besuchen fanden ihren Experten im Grafikspeicher, gemessen {when}.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>Experts whose weights were copied to the GPU {when}, and their bytes.</source>
+            <translation>Experten, deren Gewichte {when} zur GPU kopiert wurden, und ihre Bytes.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>What an expert costs on each side: {source}.</source>
+            <translation>Was ein Experte auf jeder Seite kostet: {source}.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>The worst curve misses its measurements by {share} (median).</source>
+            <translation>Die schlechteste Kurve liegt {share} neben ihren Messungen (Median).</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>Times predicted for the last pass were off by {share}.</source>
+            <translation>Die für den letzten Durchlauf vorhergesagten Zeiten lagen {share} daneben.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>fit error, costs {source}</source>
+            <translation>Abweichung, Kosten {source}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>costs {source}</source>
+            <translation>Kosten {source}</translation>
         </message>
         <message>
             <location filename="../../app/widgets/find_bar.py" />
@@ -1455,11 +1802,6 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/layer_lens.py" />
-            <source>Layer {number}</source>
-            <translation>Schicht {number}</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/layer_lens.py" />
             <source>Layer {number}, enlarged</source>
             <translation>Schicht {number}, vergrößert</translation>
         </message>
@@ -1470,6 +1812,24 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/layer_strip.py" />
+            <source>both</source>
+            <translation>beide</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/layer_strip.py" />
+            <source>No pass has been measured yet.</source>
+            <translation>Noch kein Durchlauf wurde gemessen.</translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/layer_strip.py" />
+            <source>{sides} of this pass: %n tokens</source>
+            <translation>
+                <numerusform>{sides} dieses Durchlaufs: %n Token</numerusform>
+                <numerusform>{sides} dieses Durchlaufs: %n Token</numerusform>
+            </translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/layer_strip.py" />
             <source>Layer strip</source>
             <translation>Schichten</translation>
         </message>
@@ -1477,6 +1837,11 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/layer_strip.py" />
             <source>Share of CPU and GPU</source>
             <translation>Anteil von CPU und GPU</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/layer_strip.py" />
+            <source>simulated GPU</source>
+            <translation>simulierte GPU</translation>
         </message>
         <message>
             <location filename="../../app/widgets/layer_strip.py" />
@@ -1494,14 +1859,19 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <translation>Zeigt die Schichten in der anderen Form.</translation>
         </message>
         <message>
-            <location filename="../../app/widgets/limit_line.py" />
-            <source>What limits the speed now</source>
-            <translation>Was die Geschwindigkeit gerade begrenzt</translation>
+            <location filename="../../app/widgets/layer_strip.py" />
+            <source>{totals}. Arrow keys move from layer to layer.</source>
+            <translation>{totals}. Pfeiltasten wandern von Schicht zu Schicht.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/layer_table.py" />
+            <source>Layer {layer}: not run yet.</source>
+            <translation>Schicht {layer}: noch nicht gelaufen.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/limit_line.py" />
-            <source>Nothing has run yet.</source>
-            <translation>Noch ist nichts gelaufen.</translation>
+            <source>What limits the speed now</source>
+            <translation>Was die Geschwindigkeit gerade begrenzt</translation>
         </message>
         <message>
             <location filename="../../app/widgets/loading_bar.py" />
@@ -1555,8 +1925,38 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/map_legend.py" />
+            <source>Solid blue: on the GPU. Hatched orange: just streamed to the GPU. Hollow grey: on the CPU. The more a cell stands out, the more recently it was used.</source>
+            <translation>Volles Blau: auf der GPU. Schraffiertes Orange: gerade zur GPU übertragen. Hohles Grau: auf der CPU. Je stärker eine Zelle hervortritt, desto kürzlicher wurde sie benutzt.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/map_legend.py" />
             <source>The more a cell stands out, the more recently its expert was used.</source>
             <translation>Je stärker eine Zelle hervortritt, desto kürzlicher wurde ihr Experte benutzt.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/map_legend.py" />
+            <source>on the GPU</source>
+            <translation>auf der GPU</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/map_legend.py" />
+            <source>just streamed</source>
+            <translation>gerade übertragen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/map_legend.py" />
+            <source>on the CPU</source>
+            <translation>auf der CPU</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/map_legend.py" />
+            <source>idle</source>
+            <translation>ungenutzt</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/map_legend.py" />
+            <source>used just now</source>
+            <translation>gerade benutzt</translation>
         </message>
         <message>
             <location filename="../../app/widgets/markdown_view.py" />
@@ -1644,6 +2044,41 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <translation>Werden bei Gebrauch aus einer Datei gelesen. Das System behält die letzten in freiem Speicher.</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/memory_gauge.py" />
+            <source>{memory} gauge</source>
+            <translation>Anzeige für {memory}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/memory_gauge.py" />
+            <source>{memory}: unknown.</source>
+            <translation>{memory}: unbekannt.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/memory_gauge.py" />
+            <source>budget {size}</source>
+            <translation>Budget {size}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/memory_gauge.py" />
+            <source>{used} of {total} used: {parts}.</source>
+            <translation>{used} von {total} belegt: {parts}.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/memory_gauge.py" />
+            <source> ({share} of {total})</source>
+            <translation> ({share} von {total})</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/memory_gauge.py" />
+            <source>{size} used</source>
+            <translation>{size} belegt</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/memory_gauge.py" />
+            <source>model {size} of budget {budget}</source>
+            <translation>Modell {size} von Budget {budget}</translation>
+        </message>
+        <message>
             <location filename="../../app/widgets/message_actions.py" />
             <source>Previous version</source>
             <translation>Vorige Fassung</translation>
@@ -1703,6 +2138,31 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <source>Edit your message</source>
             <translation>Ihre Nachricht bearbeiten</translation>
         </message>
+        <message>
+            <location filename="../../app/widgets/message_footer.py" />
+            <source>Writing…</source>
+            <translation>Schreibt…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_footer.py" />
+            <source>Thinking…</source>
+            <translation>Denkt nach…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_footer.py" />
+            <source>Stopped</source>
+            <translation>Angehalten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_footer.py" />
+            <source>Reached the reply limit</source>
+            <translation>Längengrenze der Antwort erreicht</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_footer.py" />
+            <source>The context is full: start a new chat with Ctrl+N</source>
+            <translation>Der Kontext ist voll: Beginnen Sie mit Strg+N einen neuen Chat</translation>
+        </message>
         <message numerus="yes">
             <location filename="../../app/widgets/message_footer.py" />
             <source>Written without %n older messages, which no longer fit</source>
@@ -1710,6 +2170,21 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
                 <numerusform>Geschrieben ohne %n ältere Nachricht, die nicht mehr hineinpasst</numerusform>
                 <numerusform>Geschrieben ohne %n ältere Nachrichten, die nicht mehr hineinpassen</numerusform>
             </translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_footer.py" />
+            <source>first token after {time}</source>
+            <translation>erstes Token nach {time}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_footer.py" />
+            <source>{number} prompt tokens cached</source>
+            <translation>{number} Token der Eingabe gemerkt</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_footer.py" />
+            <source>Broke off: the engine stopped</source>
+            <translation>Abgebrochen: Die Engine hat aufgehört</translation>
         </message>
         <message>
             <location filename="../../app/widgets/message_footer.py" />
@@ -1778,6 +2253,11 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_parts.py" />
+            <source>no value</source>
+            <translation>kein Wert</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_parts.py" />
             <source>simulated</source>
             <translation>simuliert</translation>
         </message>
@@ -1807,14 +2287,44 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <translation>Gerät</translation>
         </message>
         <message>
-            <location filename="../../app/widgets/rate_bars.py" />
-            <source>{rate} / {best}</source>
-            <translation>{rate} / {best}</translation>
+            <location filename="../../app/widgets/panel_parts.py" />
+            <source>No NVIDIA GPU found: every expert runs on the CPU.</source>
+            <translation>Keine NVIDIA-GPU gefunden: Jeder Experte läuft auf der CPU.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_parts.py" />
+            <source>No NVIDIA GPU found.</source>
+            <translation>Keine NVIDIA-GPU gefunden.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_parts.py" />
+            <source>Looking for a GPU</source>
+            <translation>Eine GPU wird gesucht</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_parts.py" />
+            <source>{size}; speeds are not a real GPU's</source>
+            <translation>{size}; nicht so schnell wie eine echte GPU</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_parts.py" />
+            <source>Every expert runs on the CPU, as chosen.</source>
+            <translation>Jeder Experte läuft auf der CPU, wie gewählt.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_parts.py" />
+            <source>{gpu} is not used</source>
+            <translation>{gpu} wird nicht verwendet</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_parts.py" />
+            <source>{what}: {done} of {total}</source>
+            <translation>{what}: {done} von {total}</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
-            <source>simulated GPU</source>
-            <translation>simulierte GPU</translation>
+            <source>{rate} / {best}</source>
+            <translation>{rate} / {best}</translation>
         </message>
         <message>
             <location filename="../../app/widgets/rate_bars.py" />
@@ -2711,11 +3221,6 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/thoughts_view.py" />
-            <source>Thinking…</source>
-            <translation>Denkt nach…</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/thoughts_view.py" />
             <source>Thought for {time}</source>
             <translation>{time} nachgedacht</translation>
         </message>
@@ -2761,11 +3266,6 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/timeline.py" />
             <source>{minutes} min ago</source>
             <translation>vor {minutes} min</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/top_bar.py" />
-            <source>Speed</source>
-            <translation>Geschwindigkeit</translation>
         </message>
         <message>
             <location filename="../../app/widgets/top_bar.py" />
@@ -3934,11 +4434,6 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../engine/constraint.py" />
-            <source>Write the reply anew.</source>
-            <translation>Lassen Sie die Antwort neu schreiben.</translation>
-        </message>
-        <message>
-            <location filename="../../engine/constraint.py" />
             <source>The {name} cannot be used: {reason}.</source>
             <translation>{name} nicht verwendbar: {reason}.</translation>
         </message>
@@ -4091,6 +4586,14 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../engine/experts/executor.py" />
             <source>It is switched off in the settings.</source>
             <translation>In den Einstellungen ist es ausgeschaltet.</translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../engine/experts/explain.py" />
+            <source>%n bytes</source>
+            <translation>
+                <numerusform>%n Byte</numerusform>
+                <numerusform>%n Byte</numerusform>
+            </translation>
         </message>
         <message numerus="yes">
             <location filename="../../engine/experts/explain.py" />
@@ -4260,6 +4763,11 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../engine/experts/forecast.py" />
             <source>Decode waits most for experts on the GPU, their copies included ({time} of {total} per token).</source>
             <translation>Das Antworten wartet am meisten auf Experten auf der GPU samt ihren Kopien ({time} von {total} je Token).</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/limits.py" />
+            <source>Nothing has run yet.</source>
+            <translation>Noch ist nichts gelaufen.</translation>
         </message>
         <message>
             <location filename="../../engine/experts/limits.py" />
@@ -5051,11 +5559,6 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../engine/setting_limits.py" />
             <source>{name} is {value}.</source>
             <translation>{name} ist {value}.</translation>
-        </message>
-        <message>
-            <location filename="../../engine/setting_limits.py" />
-            <source>Choose one of {names}.</source>
-            <translation>Wählen Sie eines von {names}.</translation>
         </message>
         <message>
             <location filename="../../engine/sizes.py" />

@@ -36,14 +36,6 @@
             </translation>
         </message>
         <message numerus="yes">
-            <location filename="../../app/units.py" />
-            <source>%n bytes</source>
-            <translation>
-                <numerusform>%n byte</numerusform>
-                <numerusform>%n bytes</numerusform>
-            </translation>
-        </message>
-        <message numerus="yes">
             <location filename="../../app/widgets/budget_editor.py" />
             <source>%n experts move in.</source>
             <translation>
@@ -92,6 +84,14 @@
             </translation>
         </message>
         <message numerus="yes">
+            <location filename="../../app/widgets/layer_strip.py" />
+            <source>{sides} of this pass: %n tokens</source>
+            <translation type="unfinished">
+                <numerusform />
+                <numerusform />
+            </translation>
+        </message>
+        <message numerus="yes">
             <location filename="../../app/widgets/message_footer.py" />
             <source>Written without %n older messages, which no longer fit</source>
             <translation>
@@ -113,6 +113,14 @@
             <translation>
                 <numerusform>Thought for %n word</numerusform>
                 <numerusform>Thought for %n words</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../engine/experts/explain.py" />
+            <source>%n bytes</source>
+            <translation>
+                <numerusform>%n byte</numerusform>
+                <numerusform>%n bytes</numerusform>
             </translation>
         </message>
         <message numerus="yes">

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from PySide6.QtCore import QCoreApplication, QLocale, QTranslator
-from PySide6.QtGui import QAction
-from PySide6.QtWidgets import (
-    QAbstractButton,
-    QApplication,
-    QDialogButtonBox,
-    QLabel,
-    QMenu,
-    QPlainTextEdit,
-    QWidget,
-)
+from PySide6.QtWidgets import QApplication, QDialog, QDialogButtonBox, QMenu
 from pytestqt.qtbot import QtBot
 
+import app
 from app.application import Application
 from app.engine_client import EngineState
-from app.language import TRANSLATIONS, install_language, language_for, tr
+from app.language import error_text, install_language, language_for, tr, translated
 from app.units import bytes_text, number_text
-from resources.translations.update import read_translations
+from app.widgets.about_dialog import AboutDialog
+from engine.errors import DoesNotFitError, PromptTooLongError
+from engine.experts.explain import explain_layer, human_seconds, make_way_words
+from engine.experts.limits import limit_now
+from engine.experts.placement import make_plan
+from engine.messages import ErrorReport, Failed
+from engine.sentences import Number, join, say, say_count
+from tests.app.fake_host import GIB, FakeHost
+from tests.app.snapshots import Shape, Step, make_ready, make_snapshot
+from tests.app.spoken import english_among, said_in
+from tests.words import unmarked_in
 
 
 @pytest.fixture
@@ -59,29 +64,124 @@ def test_german_is_spoken_throughout(german: str, qtbot: QtBot) -> None:
     assert bytes_text(int(5.2 * 2**30)) == "5,2 GiB"
 
 
-def said_in(window: QWidget) -> set[str]:
-    """Every text that a window shows or tells a screen reader."""
-    texts = set()
-    for widget in [window, *window.findChildren(QWidget)]:
-        texts |= {widget.accessibleName(), widget.toolTip(), widget.windowTitle()}
-        for kind, name in ((QLabel, "text"), (QAbstractButton, "text"), (QPlainTextEdit, "placeholderText")):
-            if isinstance(widget, kind):
-                texts.add(getattr(widget, name)())
-    return texts | {action.text() for action in window.findChildren(QAction)}
-
-
-def test_no_text_is_left_in_english(german: str, make_rooftop: Callable[..., Application], qtbot: QtBot) -> None:
-    """A text that was translated once, when its module was imported, would stay as it was."""
-    rooftop = make_rooftop()
-    qtbot.waitUntil(lambda: rooftop.client.state is EngineState.READY)
+def finish_reply(rooftop: Application, qtbot: QtBot) -> None:
     rooftop.session.submit("Hallo")
     qtbot.waitUntil(lambda: not rooftop.session.busy)
+
+
+def said_by_dialogs(rooftop: Application) -> set[str]:
+    """What the dialogs say, one after the other."""
+    said = set()
     rooftop.window.about_requested.emit()
-    translated = read_translations(TRANSLATIONS / "rooftop_de.ts")
-    english = {source for source, forms in translated.items() if source not in forms and "{" not in source}
+    about = rooftop.window.findChild(AboutDialog)
+    assert about is not None
+    about.open_licences()
+    rooftop.open_settings()
+    rooftop.open_chat_options()
+    for dialog in rooftop.window.findChildren(QDialog):
+        said |= said_in(dialog)
+        dialog.close()
+    (entry,) = rooftop.chats.entries
+    said |= said_in(rooftop.window.sidebar.menu_for(entry))
+    return said
+
+
+@pytest.mark.parametrize("simulated", [False, True])
+def test_no_text_is_left_in_english(
+    simulated: bool, german: str, host: FakeHost, make_rooftop: Callable[..., Application], qtbot: QtBot
+) -> None:
+    """Neither one that was translated once, when its module was imported, nor one that the engine said."""
+    host.simulated = simulated
+    rooftop = make_rooftop()
     said = said_in(rooftop.window)
-    assert len(said) > 50
-    assert said & english == set()
+    qtbot.waitUntil(lambda: rooftop.client.state is EngineState.READY)
+    said |= said_in(rooftop.window)
+    finish_reply(rooftop, qtbot)
+    host.tell(make_way_words(GIB, -3))
+    host.next_reply = [
+        Failed(ErrorReport.of(PromptTooLongError(say("The prompt is empty."), say("Write a message first."))))
+    ]
+    finish_reply(rooftop, qtbot)
+    qtbot.waitUntil(lambda: "3 Experten sind in den RAM umgezogen." in str(said_in(rooftop.window)))
+    said |= said_in(rooftop.window) | said_by_dialogs(rooftop)
+    assert len(said) > 400
+    assert english_among(said) == {}
+
+
+def test_what_cannot_be_loaded_is_said_in_german(
+    german: str, host: FakeHost, make_rooftop: Callable[..., Application], qtbot: QtBot
+) -> None:
+    ready = make_ready("mixtral", "cpu")
+    small = replace(ready.planning.hardware, ram_total_bytes=16 * GIB, ram_available_bytes=8 * GIB)
+    plan = make_plan(replace(ready.planning, hardware=small), ready.effective)
+    assert not plan.fits
+    error = DoesNotFitError(join(plan.reasons), plan.remedy)
+    host.load_error = pickle.loads(pickle.dumps(ErrorReport.of(error)))  # noqa: S301 - as it comes through the pipe
+    rooftop = make_rooftop()
+    qtbot.waitUntil(lambda: rooftop.client.state is EngineState.FAILED)
+    said = said_in(rooftop.window)
+    assert any("Das Modell braucht" in text and "8 GiB RAM" not in text for text in said)
+    assert english_among(said) == {}
+
+
+@pytest.mark.parametrize("shape", ["guide", "mixtral"])
+def test_reasons_are_german_with_german_numbers(shape: Shape, german: str) -> None:
+    for device in ("cuda", "simulated", "cpu"):
+        ready = make_ready(shape, device)
+        snapshot = make_snapshot(ready, Step(3))
+        has_gpu = device != "cpu"
+        said = {translated(reason) for reason in ready.plan.reasons}
+        said |= {translated(explain_layer(trace, has_gpu=has_gpu)) for trace in snapshot.layers}
+        limit = limit_now(ready.planning, ready.plan, snapshot.layers, 0.2)
+        said |= {translated(limit.sentence), translated(limit.advice)}
+        assert english_among(said) == {}
+        assert not re.search(r"\d\.\d(?!\d\d)", " ".join(said)), "a decimal point"
+
+
+def test_english_is_found() -> None:
+    found = english_among({"Expert 3 on GPU: its weights live there (1 token, 2 ms).", "Einstellungen", "Alle Chats"})
+    assert list(found) == ["Expert 3 on GPU: its weights live there (1 token, 2 ms)."]
+
+
+def test_what_the_engine_says_is_translated_with_its_parts(german: str) -> None:
+    tokens = say_count("1 token", "%n tokens", 12345)
+    sentence = say("Layer {layer}, {tokens}: {places}.", layer=7, tokens=tokens, places=say("no experts"))
+    assert translated(sentence) == "Schicht 7, 12345 Token: keine Experten."
+    assert sentence == "Layer 7, 12345 tokens: no experts."
+    assert translated(human_seconds(0.0011)) == "1,1 ms"
+    assert translated(say("{number} tokens/s", number=Number("1,234.5"))) == "1.234,5 Token/s"
+    assert translated(join([say("There is no GPU."), "a{b}.gguf"])) == "Es gibt keine GPU. a{b}.gguf"
+    assert translated("no sentence") == "no sentence"
+    assert translated(say("")) == ""
+
+
+def test_an_error_is_told_with_its_remedy(german: str) -> None:
+    error = PromptTooLongError(say("The prompt is empty."), say("Write a message first."))
+    assert error_text(error) == "Die Eingabe ist leer. Schreiben Sie zuerst eine Nachricht."
+    assert str(error) == "The prompt is empty. Write a message first."
+
+
+# Keys of `memory_content` and `NoPreview`, names, a style sheet, and what the guide is asked and a preset says.
+NO_SENTENCES = {
+    "KV cache", "Other programs", "Experts on disk", "no GPU", "no model", "after a reload", "Rooftop guide",
+    "CPU", "GPU",
+    "QAbstractSpinBox::up-button, QAbstractSpinBox::down-button { width: 0; border: none; }QLineEdit { border: none; "
+    "padding: 0; background: transparent; }",
+    "What is an expert?", "What does the map show?", "How do I get Mixtral?", "Why is an expert on the CPU?",
+    "You are a careful programmer. Answer with complete, working code and a short explanation. "
+    "Say so where you are not sure",
+}  # fmt: skip
+# Words for the terminal; SQL; HTML.
+NOT_FOR_THE_WINDOW = (
+    "bench", "terminal.py", "__main__.py", "display.py", "stylesheet.py", "history", "markdown.py", "math_markdown.py",
+    "widgets/scrubber.py",
+)  # fmt: skip
+
+
+def test_no_words_bypass_the_marker() -> None:
+    root = Path(app.__file__).parent
+    found = unmarked_in(root, NOT_FOR_THE_WINDOW, NO_SENTENCES)
+    assert found == [], "tr() makes a text of the window that can be translated"
 
 
 @pytest.mark.parametrize("language", ["en", "de"])

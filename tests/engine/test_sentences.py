@@ -6,8 +6,6 @@ import ast
 import copy
 import json
 import pickle
-import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +13,7 @@ import pytest
 import engine
 from engine.errors import ConfigurationError
 from engine.sentences import Number, Sentence, join, said_by, say, say_count
-
-ENGINE = Path(engine.__file__).parent
+from tests.words import unmarked, unmarked_in
 
 
 def test_a_sentence_is_its_english_text() -> None:
@@ -59,60 +56,37 @@ def test_what_an_error_says_stays_a_sentence() -> None:
     assert said_by(OSError("no space")) == "no space"
 
 
-# ---- nothing reaches a user but as a sentence -------------------------------------------------------------------------
+# ---- nothing reaches a user but as a sentence -----------------------------------------------------------------------
 
-# Whose words are for the terminal, for scripts or for a log.
+# Whose words are for the terminal or for scripts.
 NOT_FOR_THE_WINDOW = ("__main__.py", "bench/", "template_sandbox.py", "tokenizer.py", "gguf_pre_tokenizers.py")
-# Marks of what torch and Linux say, names of what is kept, and the help of a command line's options.
+# Marks of what torch and Linux say, names of what is kept, a type, and the help of a command line's options.
 NO_SENTENCES = {
-    "CUDA error", "CUDA driver error", "cuDNN error", "out of memory", "model name", "rooftop engine", "no GPU", "int | float | bool | str | list[str] | array[Any]", "may not be sent",
-    "cores,", "threads |", "layers,", "active", "torch", "handed", "int4", "kernels", "experts on disk", "or",
-    "end the reply there", "for the most likely token", "draw from this share of the probability",
+    "CUDA error", "CUDA driver error", "cuDNN error", "out of memory", "model name", "rooftop engine",
+    "may not be sent",     "cores", "threads |", "layers", "active", "torch", "handed", "int4",
+    "kernels", "experts on disk", "or", "no GPU",
+    "int | float | bool | str | list[str] | array[Any]",
+    "end the reply there", "0 for the most likely token", "draw from this share of the probability",
     "draw from the N most likely; 0 for all", "draw from those this likely beside the best", "1 for none",
     "fix the draw", "end before this text; may be given again", "reply in JSON that this schema allows",
-    "reply as this Lark grammar allows", "0 for the most likely token",
+    "reply as this Lark grammar allows",
 }  # fmt: skip
-# Errors that are never shown: mistakes of ours, and reasons to try another way.
-INTERNAL = {
-    "ValueError", "TypeError", "AssertionError", "LookupError", "AttributeError", "HandOffError", "UnpicklingError",
-}  # fmt: skip
-SILENT_CALLS = INTERNAL | {"say", "say_count", "debug", "info", "warning", "exception", "compile"}
-WORDS = re.compile(r"[a-zA-Z]{2,}[,:;]? [a-z]{2,}|(^| )[a-z]{2,}( |,$)| [a-z]{2,}\.$|^[a-zA-Z]{2,} $")
-
-
-def spoken(node: ast.AST) -> Iterator[ast.Constant]:
-    """Texts with words in them that no marker holds."""
-    if isinstance(node, ast.Call):
-        function = node.func
-        name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-        if name in SILENT_CALLS:
-            for keyword in node.keywords:  # values may be words too
-                yield from spoken(keyword.value)
-            return
-    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) or isinstance(node, ast.Assert):
-        return
-    if isinstance(node, ast.Constant):
-        if isinstance(node.value, str) and WORDS.search(node.value):
-            yield node
-        return
-    for child in ast.iter_child_nodes(node):
-        yield from spoken(child)
 
 
 def test_no_words_bypass_the_marker() -> None:
-    found = []
-    for path in sorted(ENGINE.rglob("*.py")):
-        name = path.relative_to(ENGINE).as_posix()
-        if name.startswith(NOT_FOR_THE_WINDOW):
-            continue
-        for node in spoken(ast.parse(path.read_text(encoding="utf-8"))):
-            if str(node.value).strip(" ,.;:()'") not in NO_SENTENCES:
-                found.append(f"engine/{name}:{node.lineno}: {node.value!r}")
-    assert found == [], "say() makes a sentence that can be translated"
+    root = Path(engine.__file__).parent
+    assert unmarked_in(root, NOT_FOR_THE_WINDOW, NO_SENTENCES) == [], "say() makes a sentence that can be translated"
 
 
 @pytest.mark.parametrize(
     "line", ['raise E(f"{name} is wrong.", "Mend it.")', 'x = "is " + what', 'say("{a}", a="not a text")']
 )
 def test_words_that_bypass_it_are_found(line: str) -> None:
-    assert list(spoken(ast.parse(line)))
+    assert list(unmarked(ast.parse(line)))
+
+
+@pytest.mark.parametrize(
+    "line", ['raise E(say("{name} is wrong.", name=name))', 'raise ValueError("not a text")', 'log.info("it is so")']
+)
+def test_words_that_do_not_are_not(line: str) -> None:
+    assert not list(unmarked(ast.parse(line)))

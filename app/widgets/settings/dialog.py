@@ -26,7 +26,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from app.language import tr
+from app.language import tr, translated
 from app.presets import PresetBook
 from app.settings import Settings, to_engine_config
 from app.theme import FONT_BASE_PT, SPACE_L, SPACE_S
@@ -229,7 +229,7 @@ class SettingsDialog(QDialog):
         self._waiting = False
         self._settings = settings
         self._edited()
-        self.status.setText(tr("Not applied. {reason}").format(reason=error.message))
+        self.status.setText(tr("Not applied. {reason}").format(reason=translated(error.message)))
 
     def _refresh(self) -> None:
         pending = self.pending

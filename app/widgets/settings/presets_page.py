@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtWidgets import QComboBox, QFileDialog, QLineEdit, QPushButton, QVBoxLayout
 
-from app.language import tr
+from app.language import error_text, tr
 from app.preset_files import SUFFIX, export_preset, import_preset
 from app.presets import MAX_NAME_CHARS, Preset, PresetBook
 from app.widgets.panel_parts import DimLabel
@@ -129,7 +129,7 @@ class PresetsPage(SettingsPage):
         try:
             self.book = change()
         except RooftopError as error:
-            self._problem = str(error)
+            self._problem = error_text(error)
         else:
             self._problem = ""
 
@@ -162,7 +162,7 @@ class PresetsPage(SettingsPage):
         try:
             preset = import_preset(Path(name))
         except RooftopError as error:
-            self.message.setText(str(error))
+            self.message.setText(error_text(error))
         else:
             self._add(replace(preset, name=self.book.free_name(preset.name)))
 
@@ -175,7 +175,7 @@ class PresetsPage(SettingsPage):
         try:
             export_preset(self.chosen, Path(name))
         except RooftopError as error:
-            self.message.setText(str(error))
+            self.message.setText(error_text(error))
         else:
             self.message.setText(tr("Exported to {name}.").format(name=name))
 

@@ -15,7 +15,7 @@ from pytestqt.qtbot import QtBot
 from app.telemetry import MachineSample
 from app.theme import ThemeManager
 from app.widgets.engine_panel import EnginePanel
-from app.widgets.panel_parts import NO_GPU_FOUND, NO_GPU_TEXT, NO_VALUE
+from app.widgets.panel_parts import NO_VALUE, no_gpu_text
 from engine.messages import Loading, Timings
 from tests.app.snapshots import GIB, GPU_NAME, Device, Shape, Step, make_passes, make_ready, make_snapshot
 
@@ -84,7 +84,7 @@ def test_a_simulated_gpu_is_always_labelled(panel: EnginePanel) -> None:
 
 def test_no_gpu_says_so_and_offers_the_simulated_one(qtbot: QtBot, panel: EnginePanel) -> None:
     load(panel, "guide", "cpu")
-    assert panel.device.text.startswith(NO_GPU_TEXT)
+    assert panel.device.text.startswith(no_gpu_text())
     assert not panel.vram.isVisibleTo(panel)
     assert panel.experts_heading.value == "all 48 on the CPU"
     assert (panel.hit_rate.value, panel.streamed.value) == (NO_VALUE, NO_VALUE)
@@ -152,7 +152,7 @@ def test_empty_values_are_dashes_and_never_nan(panel: EnginePanel, device: Devic
 def test_without_a_model_it_says_what_it_is_for(panel: EnginePanel) -> None:
     assert "No model is loaded." in all_words(panel)
     panel.show_machine(NO_GPU)
-    assert panel.device.text.startswith(f"{NO_GPU_FOUND}. ")
+    assert panel.device.text.startswith("No NVIDIA GPU found. ")
     load(panel)
     assert "No model is loaded." not in all_words(panel)
     panel.clear()
