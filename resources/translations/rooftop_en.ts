@@ -86,9 +86,9 @@
         <message numerus="yes">
             <location filename="../../app/widgets/layer_strip.py" />
             <source>{sides} of this pass: %n tokens</source>
-            <translation type="unfinished">
-                <numerusform />
-                <numerusform />
+            <translation>
+                <numerusform>{sides} of this pass: %n token</numerusform>
+                <numerusform>{sides} of this pass: %n tokens</numerusform>
             </translation>
         </message>
         <message numerus="yes">
