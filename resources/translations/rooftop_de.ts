@@ -1538,7 +1538,7 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/engine_panel.py" />
             <source>last pass / one expert alone</source>
-            <translation>letzter Durchlauf / ein Experte allein</translation>
+            <translation>zuletzt / ein Experte allein</translation>
         </message>
         <message>
             <location filename="../../app/widgets/engine_panel.py" />
@@ -1841,7 +1841,7 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/layer_strip.py" />
             <source>simulated GPU</source>
-            <translation>simulierte GPU</translation>
+            <translation>GPU (simuliert)</translation>
         </message>
         <message>
             <location filename="../../app/widgets/layer_strip.py" />
@@ -2304,7 +2304,7 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/panel_parts.py" />
             <source>{size}; speeds are not a real GPU's</source>
-            <translation>{size}; nicht so schnell wie eine echte GPU</translation>
+            <translation>{size}; Tempo errechnet, nicht echt</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_parts.py" />
@@ -4847,12 +4847,12 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../engine/experts/limits.py" />
             <source>{size} more {vram} would change little, by prediction.</source>
-            <translation>{size} mehr {vram} würden nach der Vorhersage wenig ändern.</translation>
+            <translation>{size} mehr {vram} würden laut Vorhersage wenig ändern.</translation>
         </message>
         <message>
             <location filename="../../engine/experts/limits.py" />
             <source>{size} more {vram} would give +{share}, by prediction.</source>
-            <translation>{size} mehr {vram} brächten nach der Vorhersage +{share}.</translation>
+            <translation>{size} mehr {vram}: vorhergesagt +{share}.</translation>
         </message>
         <message>
             <location filename="../../engine/experts/limits.py" />
