@@ -1,6 +1,6 @@
 """Brings the translations up to date with the source: `python -m resources.translations.update`.
 
-Collects every `tr("...")` of `app` and every `say("...")` of `engine` into the `.ts` files, keeps what is translated,
+Collects every `tr("...")` and `say("...")` of `app` and `engine` into the `.ts` files, keeps what is translated,
 drops what nobody says any more, and makes the `.qm` files that the window loads. Qt's own lupdate finds `tr` too, but
 knows neither our one context nor our plurals. Exit code 1 when a text waits for its translation.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import io
 import json
 import pickle
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 
 import engine
 from engine.errors import ConfigurationError
+from engine.messages import ErrorReport, Failed
+from engine.pipe import read_message, write_message
 from engine.sentences import Number, Sentence, join, said_by, say, say_count
 from tests.words import unmarked, unmarked_in
 
@@ -48,6 +51,20 @@ def test_all_of_it_survives_the_pipe_and_copies() -> None:
         inner = dict(other.values)["size"]
         assert isinstance(inner, Sentence)
         assert isinstance(dict(inner.values)["number"], Number)
+
+
+def test_a_report_crosses_the_pipe_as_data() -> None:
+    number = say("{number} {unit}", number=Number("1.5"), unit="GiB")
+    error = ConfigurationError(say("{size} is too much.", size=number), say("Take less."))
+    pipe = io.BytesIO()
+    write_message(pipe, Failed(ErrorReport.of(error)))
+    pipe.seek(0)
+    event = read_message(pipe)
+    assert isinstance(event, Failed)
+    assert event == Failed(ErrorReport.of(error))
+    message = event.error.message
+    assert isinstance(message, Sentence)
+    assert message.values == (("size", number),)
 
 
 def test_what_an_error_says_stays_a_sentence() -> None:
