@@ -54,15 +54,17 @@ def error_text(error: RooftopError | ErrorReport) -> str:
 
 
 def _value_text(value: Value) -> str:
-    """A value of a sentence, as the language writes it."""
+    """A value of a sentence, as the language writes it; a number may be larger than any that Qt knows."""
     from PySide6.QtCore import QLocale
 
     if isinstance(value, Sentence):
         return translated(value)
+    if isinstance(value, int):
+        value = Number(f"{value:,}")
+    if not isinstance(value, Number):
+        return value
     locale = QLocale()
-    if isinstance(value, Number):
-        return value.translate({ord("."): locale.decimalPoint(), ord(","): locale.groupSeparator()})
-    return locale.toString(value) if isinstance(value, int) else value
+    return value.translate({ord("."): locale.decimalPoint(), ord(","): locale.groupSeparator()})
 
 
 def language_for(choice: Language, preferred: list[str]) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from jinja2.exceptions import TemplateError
 
 from engine.errors import CheckpointError, ConfigurationError
-from engine.sentences import Number, say
+from engine.sentences import Number, Sentence, said_by, say
 from engine.template_sandbox import BoundedEnvironment, RefusedError, weight_of
 
 MAX_TEMPLATE_CHARS = 256 << 10
@@ -138,5 +138,8 @@ def _broken(reason: str) -> CheckpointError:
 
 
 def _one_line(error: BaseException) -> str:
+    said = said_by(error)
+    if isinstance(said, Sentence):
+        return said
     text = " ".join(str(error).split())[:300].rstrip(".")
     return text or type(error).__name__

@@ -30,6 +30,8 @@ from jinja2.runtime import Context, markup_join, str_join
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
+from engine.sentences import say
+
 MAX_OUTPUT_CHARS = 16 << 20
 
 _BASE_WEIGHT = 1 << 20
@@ -168,13 +170,13 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     def allow(self, weight: int) -> None:
         """Refuse what would weigh more than one value may."""
         if weight > self.limit:
-            raise LimitError(f"it makes a value of more than {self.limit} characters")
+            raise LimitError(say("it makes a value of more than {limit} characters", limit=self.limit))
 
     def check(self, value: Any) -> Any:  # noqa: ANN401
         """The value, once its weight is known to be within both limits."""
         self._left -= weight_of(value, self.limit)
         if self._left < 0:
-            raise LimitError(f"it makes more than {self.limit * _TOTAL_WEIGHTS} characters of values")
+            raise LimitError(say("it makes more than {limit} characters of values", limit=self.limit * _TOTAL_WEIGHTS))
         return value
 
     def join_parts(self, markup: bool, parts: tuple[Any, ...]) -> str:
@@ -190,7 +192,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         for part in parts:
             chars += len(part)
             if chars > min(self.limit, MAX_OUTPUT_CHARS):
-                raise LimitError(f"it prints more than {min(self.limit, MAX_OUTPUT_CHARS)} characters")
+                raise LimitError(say("it prints more than {limit} characters", limit=min(self.limit, MAX_OUTPUT_CHARS)))
             printed.append(part)
         return str(self.check("".join(printed)))
 
@@ -221,7 +223,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         """Refuse methods outside the lists and results that are too large; returns the arguments to use."""
         if isinstance(owner, str):
             if name not in _STR_METHODS.split():
-                raise SecurityError(f"it calls str.{name}")
+                raise SecurityError(say("it calls str.{name}", name=name))
             if name == "join" and args:
                 args = (self._allow_join(args[0], owner), *args[1:])
             elif name == "replace" and len(args) >= 2:
@@ -231,7 +233,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             elif name in ("center", "ljust", "rjust", "zfill") and args and isinstance(args[0], int):
                 self.allow(args[0])
         elif not self._is_harmless(owner, name):
-            raise SecurityError(f"it calls {type(owner).__name__}.{name}")
+            raise SecurityError(say("it calls {kind}.{name}", kind=type(owner).__name__, name=name))
         return args
 
     def _is_harmless(self, owner: object, name: str) -> bool:
@@ -250,7 +252,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     def _allow_format(self, pattern: str, values: object, mark: str) -> None:
         """Only widths written out, of three digits; each field may print all the values."""
         if "*" in pattern or re.search(r"\d{4}|\{[^{}]*\{", pattern):
-            raise SecurityError("it uses a format with computed or large widths")
+            raise SecurityError(say("it uses a format with computed or large widths"))
         self.allow(len(pattern) + pattern.count(mark) * (_MAX_FIELD_CHARS + weight_of(values, self.limit)))
 
     def _allow_replace(self, text: str, old: str, new: str) -> None:
@@ -319,30 +321,30 @@ def _refuse(message: object) -> Never:
 
 def _strftime_now(form: str) -> str:
     if len(form) > _MAX_DATE_FORMAT_CHARS:
-        raise LimitError(f"it uses a date format of more than {_MAX_DATE_FORMAT_CHARS} characters")
+        raise LimitError(say("it uses a date format of more than {limit} characters", limit=_MAX_DATE_FORMAT_CHARS))
     return datetime.now().strftime(form)
 
 
 def _sum(iterable: Any, attribute: object = None, start: Any = 0) -> Any:  # noqa: ANN401, ARG001
     if not isinstance(start, (int, float)):
-        raise SecurityError("it sums values that are not numbers")
+        raise SecurityError(say("it sums values that are not numbers"))
     return iterable
 
 
 def _round(value: Any, precision: int = 0, method: str = "common") -> Any:  # noqa: ANN401, ARG001
     if abs(int(precision)) > _MAX_ROUND_DIGITS:
-        raise LimitError(f"it rounds to {precision} digits")
+        raise LimitError(say("it rounds to {precision} digits", precision=precision))
     return value
 
 
 def _check_name(name: object) -> None:
     if isinstance(name, str) and name.startswith("_"):
-        raise SecurityError(f"it stores the underscore name {name!r}")
+        raise SecurityError(say("it stores the underscore name {name}", name=repr(name)))
 
 
 def _allow_bits(bits: int) -> None:
     if bits > _MAX_INT_BITS:
-        raise LimitError(f"it makes an integer of {bits} bits")
+        raise LimitError(say("it makes an integer of {bits} bits", bits=bits))
 
 
 def weight_of(value: object, limit: int) -> int:
@@ -366,7 +368,7 @@ def weight_of(value: object, limit: int) -> int:
                 stack.extend(item)
                 stack.extend(item.values() if isinstance(item, Mapping) else ())
         elif isinstance(item, Namespace) and item is not value:
-            raise SecurityError("it stores a namespace inside another value")
+            raise SecurityError(say("it stores a namespace inside another value"))
         if total > limit:
-            raise LimitError(f"it makes a value of more than {limit} characters")
+            raise LimitError(say("it makes a value of more than {limit} characters", limit=limit))
     return total

@@ -29,7 +29,7 @@ def unmarked(node: ast.AST) -> Iterator[ast.Constant]:
     if docstring or isinstance(node, ast.Assert):
         return
     if isinstance(node, ast.Constant):
-        if isinstance(node.value, str) and WORDS.search(node.value):
+        if isinstance(node.value, str) and WORDS.search(node.value) and "{%" not in node.value:  # no Jinja template
             yield node
         return
     for child in ast.iter_child_nodes(node):

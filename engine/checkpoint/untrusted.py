@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from engine.errors import CheckpointError
-from engine.sentences import say
+from engine.sentences import Sentence, said_by, say
 
 DOWNLOAD_AGAIN = say("Download this file again.")
 MAX_QUOTE_CHARS = 80
@@ -149,7 +149,7 @@ def parse_json_object(content: bytes | bytearray, source: str, max_values: int =
     try:
         parsed = json.loads(content.decode("utf-8"), object_pairs_hook=_distinct, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        reason = say("it nests too deeply") if isinstance(error, RecursionError) else _short(str(error))
+        reason = say("it nests too deeply") if isinstance(error, RecursionError) else _short(error)
         raise CheckpointError(
             say("{source} is not valid JSON: {reason}.", source=source, reason=reason), DOWNLOAD_AGAIN
         ) from None
@@ -197,15 +197,18 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         seen: set[str] = set()
         repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {quote(repeated)} appears twice")
+        raise ValueError(say("the key {key} appears twice", key=quote(repeated)))
     return result
 
 
 def _refuse_constant(constant: str) -> NoReturn:
     """NaN and Infinity are not JSON."""
-    raise ValueError(f"{constant} is not a JSON number")
+    raise ValueError(say("{value} is not a JSON number", value=constant))
 
 
-def _short(text: str) -> str:
-    """An exception's own words, bounded."""
-    return text if len(text) <= 2 * MAX_QUOTE_CHARS else f"{text[: 2 * MAX_QUOTE_CHARS]}..."
+def _short(error: Exception) -> str:
+    """An exception's own words, bounded; what we said ourselves is."""
+    said = said_by(error)
+    if isinstance(said, Sentence) or len(said) <= 2 * MAX_QUOTE_CHARS:
+        return said
+    return f"{said[: 2 * MAX_QUOTE_CHARS]}..."

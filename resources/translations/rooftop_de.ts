@@ -4378,6 +4378,16 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <translation>Verwenden Sie diesen Download nicht; beziehen Sie das Modell vom Herausgeber.</translation>
         </message>
         <message>
+            <location filename="../../engine/checkpoint/untrusted.py" />
+            <source>the key {key} appears twice</source>
+            <translation>der Schlüssel {key} kommt zweimal vor</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/untrusted.py" />
+            <source>{value} is not a JSON number</source>
+            <translation>{value} ist keine JSON-Zahl</translation>
+        </message>
+        <message>
             <location filename="../../engine/config.py" />
             <source>seed is {seed}.</source>
             <translation>seed ist {seed}.</translation>
@@ -5579,6 +5589,66 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../engine/sizes.py" />
             <source>Write a smaller size, such as 8GiB.</source>
             <translation>Schreiben Sie eine kleinere Größe, etwa 8GiB.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/template_sandbox.py" />
+            <source>it makes a value of more than {limit} characters</source>
+            <translation>sie erzeugt einen Wert mit mehr als {limit} Zeichen</translation>
+        </message>
+        <message>
+            <location filename="../../engine/template_sandbox.py" />
+            <source>it makes more than {limit} characters of values</source>
+            <translation>sie erzeugt Werte mit mehr als {limit} Zeichen</translation>
+        </message>
+        <message>
+            <location filename="../../engine/template_sandbox.py" />
+            <source>it prints more than {limit} characters</source>
+            <translation>sie gibt mehr als {limit} Zeichen aus</translation>
+        </message>
+        <message>
+            <location filename="../../engine/template_sandbox.py" />
+            <source>it calls str.{name}</source>
+            <translation>sie ruft str.{name} auf</translation>
+        </message>
+        <message>
+            <location filename="../../engine/template_sandbox.py" />
+            <source>it calls {kind}.{name}</source>
+            <translation>sie ruft {kind}.{name} auf</translation>
+        </message>
+        <message>
+            <location filename="../../engine/template_sandbox.py" />
+            <source>it uses a format with computed or large widths</source>
+            <translation>sie verwendet ein Format mit berechneten oder großen Breiten</translation>
+        </message>
+        <message>
+            <location filename="../../engine/template_sandbox.py" />
+            <source>it uses a date format of more than {limit} characters</source>
+            <translation>sie verwendet ein Datumsformat mit mehr als {limit} Zeichen</translation>
+        </message>
+        <message>
+            <location filename="../../engine/template_sandbox.py" />
+            <source>it sums values that are not numbers</source>
+            <translation>sie addiert Werte, die keine Zahlen sind</translation>
+        </message>
+        <message>
+            <location filename="../../engine/template_sandbox.py" />
+            <source>it rounds to {precision} digits</source>
+            <translation>sie rundet auf {precision} Stellen</translation>
+        </message>
+        <message>
+            <location filename="../../engine/template_sandbox.py" />
+            <source>it stores the underscore name {name}</source>
+            <translation>sie speichert den Namen {name} mit Unterstrich</translation>
+        </message>
+        <message>
+            <location filename="../../engine/template_sandbox.py" />
+            <source>it makes an integer of {bits} bits</source>
+            <translation>sie erzeugt eine ganze Zahl mit {bits} Bits</translation>
+        </message>
+        <message>
+            <location filename="../../engine/template_sandbox.py" />
+            <source>it stores a namespace inside another value</source>
+            <translation>sie speichert einen Namensraum in einem anderen Wert</translation>
         </message>
         <message>
             <location filename="../../engine/tokenizer.py" />

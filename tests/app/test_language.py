@@ -151,6 +151,7 @@ def test_what_the_engine_says_is_translated_with_its_parts(german: str) -> None:
     assert translated(human_seconds(0.0011)) == "1,1 ms"
     assert translated(say("{number} tokens/s", number=Number("1,234.5"))) == "1.234,5 Token/s"
     assert translated(join([say("There is no GPU."), "a{b}.gguf"])) == "Es gibt keine GPU. a{b}.gguf"
+    assert translated(say("{text} is not a size.", text=1 << 70)) == "1.180.591.620.717.411.303.424 ist keine Größe."
     assert translated("no sentence") == "no sentence"
     assert translated(say("")) == ""
 
