@@ -241,13 +241,15 @@ def _tell_unexpected(kind: type[BaseException], error: BaseException, traceback:
     log.critical("An unexpected error", exc_info=(kind, error, traceback))
     from PySide6.QtWidgets import QApplication, QMessageBox
 
+    from app.language import tr
+
     app = QApplication.instance()
     if app is None or app.property("rooftop_telling"):
         return
     app.setProperty("rooftop_telling", True)  # noqa: FBT003 - Qt's own signature
     box = QMessageBox(QApplication.activeWindow())
     box.setWindowTitle("Rooftop")
-    box.setText("Something went wrong inside Rooftop. Your chat is still here, and the log has the details.")
+    box.setText(tr("Something went wrong inside Rooftop. Your chat is still here, and the log has the details."))
 
     def close() -> None:
         """Hold the box until it is closed; without a parent nothing else does."""

@@ -4,6 +4,11 @@
     <context>
         <name>Rooftop</name>
         <message>
+            <location filename="../../app/__main__.py" />
+            <source>Something went wrong inside Rooftop. Your chat is still here, and the log has the details.</source>
+            <translation>In Rooftop ist etwas schiefgegangen. Ihr Chat ist noch da, und das Protokoll sagt Näheres.</translation>
+        </message>
+        <message>
             <location filename="../../app/announcer.py" />
             <source>Stopped: {text}</source>
             <translation>Angehalten: {text}</translation>
