@@ -15,6 +15,7 @@ from engine.devices.pending import KnownSpan, Span
 from engine.kernels.gpu_plans import LayerTable, runs_tokens
 from engine.kernels.torch_expert import ExpertWeights, expert_forward
 from engine.quant.formats import FORMATS
+from engine.sentences import say
 from engine.uploads import TimedUpload, Upload, VirtualClock
 
 
@@ -25,7 +26,7 @@ class SimulatedDevice(Device):
         clock: Its virtual time.
     """
 
-    kind, name, has_gpu, simulated = "simulated", "Simulated GPU", True, True
+    kind, name, has_gpu, simulated = "simulated", say("Simulated GPU"), True, True
 
     def __init__(self, config: EngineConfig, budget_bytes: int) -> None:
         """Take the simulated speeds from the settings."""
