@@ -3648,6 +3648,36 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <translation>Laden Sie das Modell neu vom Herausgeber herunter.</translation>
         </message>
         <message>
+            <location filename="../../engine/checkpoint/compatible.py" />
+            <source>Choose a model of a family that is known to run, or its GGUF file.</source>
+            <translation>Wählen Sie ein Modell einer Familie, die bekanntlich läuft, oder seine GGUF-Datei.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/compatible.py" />
+            <source>Download {config} again from the model's publisher.</source>
+            <translation>Laden Sie {config} neu vom Herausgeber des Modells herunter.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/compatible.py" />
+            <source>The architecture {named} keeps its experts in a way that is not supported yet.</source>
+            <translation>Die Architektur {named} hält ihre Experten auf eine Weise, die noch nicht unterstützt wird.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/compatible.py" />
+            <source>The first expert of layer {layer} is missing or has no width.</source>
+            <translation>Der erste Experte von Schicht {layer} fehlt oder hat keine Breite.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/compatible.py" />
+            <source>Expert {expert} of layer {layer} is missing or has another shape than the others.</source>
+            <translation>Experte {expert} von Schicht {layer} fehlt oder hat eine andere Form als die anderen.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/compatible.py" />
+            <source>Layers have different numbers of experts.</source>
+            <translation>Schichten haben verschieden viele Experten.</translation>
+        </message>
+        <message>
             <location filename="../../engine/checkpoint/families.py" />
             <source>Choose a {names} or {last}; those are the architectures supported today.</source>
             <translation>Wählen Sie {names} oder {last}; diese Architekturen werden heute unterstützt.</translation>
@@ -4066,11 +4096,6 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../engine/checkpoint/int4.py" />
             <source>{config}'s quantization_config</source>
             <translation>quantization_config in {config}</translation>
-        </message>
-        <message>
-            <location filename="../../engine/checkpoint/int4.py" />
-            <source>Download {config} again from the model's publisher.</source>
-            <translation>Laden Sie {config} neu vom Herausgeber des Modells herunter.</translation>
         </message>
         <message>
             <location filename="../../engine/checkpoint/int4.py" />
@@ -4949,6 +4974,11 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../engine/experts/placement.py" />
+            <source>The model runs in transformers' own decoder, with its experts run from here: right, but slower around them, and the KV cache has the model's own precision.</source>
+            <translation>Das Modell läuft im Decoder von transformers, seine Experten von hier aus: richtig, aber langsamer um sie herum, und der KV-Cache hat die Genauigkeit des Modells selbst.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
             <source>The context is cut from {asked} to {possible} tokens, the model's own limit.</source>
             <translation>Der Kontext ist von {asked} auf {possible} Token gekürzt, die Grenze des Modells selbst.</translation>
         </message>
@@ -5344,6 +5374,21 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../engine/loading.py" />
             <source>Close other programs that use the GPU, or shorten the context.</source>
             <translation>Schließen Sie andere Programme, die die GPU verwenden, oder verkürzen Sie den Kontext.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/model/compatible_weights.py" />
+            <source>layer {number}</source>
+            <translation>Schicht {number}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/model/compatible_weights.py" />
+            <source>The architecture {family} is not supported: its experts cannot be run from here.</source>
+            <translation>Die Architektur {family} wird nicht unterstützt: Ihre Experten lassen sich nicht von hier aus betreiben.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/model/compatible_weights.py" />
+            <source>config.json and the weights do not fit together at {name}.</source>
+            <translation>config.json und die Gewichte passen bei {name} nicht zusammen.</translation>
         </message>
         <message>
             <location filename="../../engine/model/gpu_steps.py" />
