@@ -21,10 +21,10 @@ from app.engine_client import EngineState
 from app.language import error_text, install_language, language_for, tr, translated
 from app.units import bytes_text, number_text
 from app.widgets.about_dialog import AboutDialog
-from engine.errors import DoesNotFitError, PromptTooLongError
+from engine.errors import ConfigurationError, DoesNotFitError, PromptTooLongError
 from engine.experts.explain import explain_layer, human_seconds, make_way_words
 from engine.experts.limits import limit_now
-from engine.experts.placement import make_plan
+from engine.experts.placement import check_fits, make_plan
 from engine.messages import ErrorReport, Failed
 from engine.sentences import Number, join, say, say_count
 from tests.app.fake_host import GIB, FakeHost
@@ -97,13 +97,18 @@ def test_no_text_is_left_in_english(
     qtbot.waitUntil(lambda: rooftop.client.state is EngineState.READY)
     said |= said_in(rooftop.window)
     finish_reply(rooftop, qtbot)
+    qtbot.waitUntil(
+        lambda: any("gemessen." in text and "Schicht 0, 1 Token" in text for text in said_in(rooftop.window))
+    )
+    said |= said_in(rooftop.window)
     host.tell(make_way_words(GIB, -3))
     host.next_reply = [
-        Failed(ErrorReport.of(PromptTooLongError(say("The prompt is empty."), say("Write a message first."))))
+        Failed(ErrorReport.of(ConfigurationError(say("The prompt is empty."), say("Give one of them."))))
     ]
     finish_reply(rooftop, qtbot)
     qtbot.waitUntil(lambda: "3 Experten sind in den RAM umgezogen." in str(said_in(rooftop.window)))
     said |= said_in(rooftop.window) | said_by_dialogs(rooftop)
+    assert any("Die Eingabe ist leer." in text for text in said)
     assert len(said) > 400
     assert english_among(said) == {}
 
@@ -114,9 +119,10 @@ def test_what_cannot_be_loaded_is_said_in_german(
     ready = make_ready("mixtral", "cpu")
     small = replace(ready.planning.hardware, ram_total_bytes=16 * GIB, ram_available_bytes=8 * GIB)
     plan = make_plan(replace(ready.planning, hardware=small), ready.effective)
-    assert not plan.fits
-    error = DoesNotFitError(join(plan.reasons), plan.remedy)
-    host.load_error = pickle.loads(pickle.dumps(ErrorReport.of(error)))  # noqa: S301 - as it comes through the pipe
+    with pytest.raises(DoesNotFitError) as refused:
+        check_fits(plan)
+    report = ErrorReport.of(refused.value)
+    host.load_error = pickle.loads(pickle.dumps(report))  # noqa: S301 - as it comes through the pipe
     rooftop = make_rooftop()
     qtbot.waitUntil(lambda: rooftop.client.state is EngineState.FAILED)
     said = said_in(rooftop.window)
