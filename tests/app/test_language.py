@@ -109,6 +109,9 @@ def test_no_text_is_left_in_english(
     qtbot.waitUntil(lambda: "3 Experten sind in den RAM umgezogen." in str(said_in(rooftop.window)))
     said |= said_in(rooftop.window) | said_by_dialogs(rooftop)
     assert any("Die Eingabe ist leer." in text for text in said)
+    error = rooftop.session.conversation.messages[-1].error
+    assert error is not None
+    assert (error.message, error.remedy) == ("Die Eingabe ist leer.", "Geben Sie eines von beiden an."), "as it is kept"
     assert len(said) > 400
     assert english_among(said) == {}
 
