@@ -3613,44 +3613,14 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <translation>Laden Sie {config} neu herunter, von derselben Stelle wie die Gewichte.</translation>
         </message>
         <message>
-            <location filename="../../engine/checkpoint/checkpoint.py" />
-            <source>Tensor {entry} in {file} has shape {shape}, {config} asks for {wanted}.</source>
-            <translation>Der Tensor {entry} in {file} hat die Form {shape}, {config} verlangt {wanted}.</translation>
-        </message>
-        <message>
-            <location filename="../../engine/checkpoint/checkpoint.py" />
-            <source>Download {config} and this file again, from the same place.</source>
-            <translation>Laden Sie {config} und diese Datei neu herunter, von derselben Stelle.</translation>
-        </message>
-        <message>
-            <location filename="../../engine/checkpoint/checkpoint.py" />
-            <source>Tensor {entry} in {file} is stored as {format}, not one of {names}.</source>
-            <translation>Der Tensor {entry} in {file} ist als {format} gespeichert, nicht als eines von {names}.</translation>
-        </message>
-        <message>
-            <location filename="../../engine/checkpoint/checkpoint.py" />
-            <source>Choose the original bfloat16 version of the model.</source>
-            <translation>Wählen Sie die ursprüngliche bfloat16-Fassung des Modells.</translation>
-        </message>
-        <message>
-            <location filename="../../engine/checkpoint/checkpoint.py" />
-            <source>all {number} files of {index}</source>
-            <translation>allen {number} Dateien von {index}</translation>
-        </message>
-        <message>
-            <location filename="../../engine/checkpoint/checkpoint.py" />
-            <source>Tensor {name} is missing from {where}.</source>
-            <translation>Der Tensor {name} fehlt in {where}.</translation>
-        </message>
-        <message>
-            <location filename="../../engine/checkpoint/checkpoint.py" />
-            <source>Download the model again from its publisher.</source>
-            <translation>Laden Sie das Modell neu vom Herausgeber herunter.</translation>
-        </message>
-        <message>
             <location filename="../../engine/checkpoint/compatible.py" />
             <source>Choose a model of a family that is known to run, or its GGUF file.</source>
             <translation>Wählen Sie ein Modell einer Familie, die bekanntlich läuft, oder seine GGUF-Datei.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/compatible.py" />
+            <source>Download the model again from its publisher.</source>
+            <translation>Laden Sie das Modell neu vom Herausgeber herunter.</translation>
         </message>
         <message>
             <location filename="../../engine/checkpoint/compatible.py" />
@@ -3676,6 +3646,21 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../engine/checkpoint/compatible.py" />
             <source>Layers have different numbers of experts.</source>
             <translation>Schichten haben verschieden viele Experten.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/compatible.py" />
+            <source>Tensor {entry} in {file} is stored as {format}, not one of {names}.</source>
+            <translation>Der Tensor {entry} in {file} ist als {format} gespeichert, nicht als eines von {names}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/compatible.py" />
+            <source>Choose the original bfloat16 version of the model.</source>
+            <translation>Wählen Sie die ursprüngliche bfloat16-Fassung des Modells.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/families.py" />
+            <source>not a list of {number} times {one} or {other}</source>
+            <translation>keine Liste mit {number}-mal {one} oder {other}</translation>
         </message>
         <message>
             <location filename="../../engine/checkpoint/families.py" />
@@ -4113,6 +4098,11 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <translation>Der Tensor {entry} in {file} ist {format} {shape}, {config} verlangt {kind} {size}.</translation>
         </message>
         <message>
+            <location filename="../../engine/checkpoint/int4.py" />
+            <source>Download {config} and this file again, from the same place.</source>
+            <translation>Laden Sie {config} und diese Datei neu herunter, von derselben Stelle.</translation>
+        </message>
+        <message>
             <location filename="../../engine/checkpoint/model_config.py" />
             <source>{config} does not say which architecture the model has.</source>
             <translation>{config} sagt nicht, welche Architektur das Modell hat.</translation>
@@ -4343,6 +4333,31 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <translation>{file} ist beschädigt: Der Tensor {name} {what}.</translation>
         </message>
         <message>
+            <location filename="../../engine/checkpoint/stacked.py" />
+            <source>{config} says that experts of {hidden} by {inside} are in MXFP4, whose blocks hold {block} weights.</source>
+            <translation>Laut {config} sind Experten von {hidden} mal {inside} in MXFP4, dessen Blöcke {block} Gewichte enthalten.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/stacked.py" />
+            <source>Choose the model's GGUF version.</source>
+            <translation>Wählen Sie die GGUF-Fassung des Modells.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/stacked.py" />
+            <source>Tensor {entry} in {file} has shape {shape}, {config} asks for {wanted}.</source>
+            <translation>Der Tensor {entry} in {file} hat die Form {shape}, {config} verlangt {wanted}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/stacked.py" />
+            <source>all {number} files of {index}</source>
+            <translation>allen {number} Dateien von {index}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/stacked.py" />
+            <source>Tensor {name} is missing from {where}.</source>
+            <translation>Der Tensor {name} fehlt in {where}.</translation>
+        </message>
+        <message>
             <location filename="../../engine/checkpoint/untrusted.py" />
             <source>{file} is not a regular file.</source>
             <translation>{file} ist keine gewöhnliche Datei.</translation>
@@ -4416,6 +4431,11 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../engine/checkpoint/untrusted.py" />
             <source>{value} is not a JSON number</source>
             <translation>{value} ist keine JSON-Zahl</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/yarn.py" />
+            <source>which is not supported</source>
+            <translation>was nicht unterstützt wird</translation>
         </message>
         <message>
             <location filename="../../engine/config.py" />
@@ -4986,6 +5006,11 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../engine/experts/placement.py" />
             <source>No GPU is used: all {number} experts run on the CPU.</source>
             <translation>Es wird keine GPU verwendet: Alle {number} Experten laufen auf der CPU.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/placement.py" />
+            <source>Torch runs the GPU's experts, more slowly: our kernels there do not know experts with biases.</source>
+            <translation>Torch rechnet die Experten der GPU, langsamer: Unsere Rechenkerne dort kennen keine Experten mit Bias.</translation>
         </message>
         <message>
             <location filename="../../engine/experts/placement.py" />
