@@ -184,8 +184,7 @@ class ChatDesk(QObject):
             self.export_to(path.with_suffix(ending) if path.suffix in other or not path.suffix else path, chats)
 
     def _ask_import(self) -> None:
-        names, _ = QFileDialog.getOpenFileNames(
-            self._window, tr("Import chats of Rooftop or LM Studio"), filter=tr("Chats (*.json)")
-        )
+        title = tr("Import chats of Rooftop, LM Studio or GPT4All")
+        names, _ = QFileDialog.getOpenFileNames(self._window, title, filter=tr("Chats (*.json *.chat)"))
         if names:
             self.import_from([Path(name) for name in names])
