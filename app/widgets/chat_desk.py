@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QFileDialog, QMessageBox, QWidget
 from app.chat_files import ChatFileError, chats_as_json, chats_as_markdown, chats_from_file, write_file
 from app.chat_session import ChatSession
 from app.chats import Chats
-from app.conversation import Conversation
+from app.conversation import Conversation, Draft
 from app.history import Found
 from app.language import tr
 from app.widgets.banner import Action
@@ -65,7 +65,7 @@ class ChatDesk(QObject):
         window.import_requested.connect(self._ask_import)
         window.activated.connect(chats.refresh)
         composer = window.chat.composer
-        composer.draft_changed.connect(lambda: chats.keep_draft(composer.draft))
+        composer.draft_changed.connect(lambda: chats.keep_draft(Draft(composer.draft, composer.attachments)))
 
     # ---- the list -----------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from PySide6.QtWidgets import QFileDialog, QMessageBox, QVBoxLayout, QWidget
 from app.attachment_reader import AttachmentReader
 from app.attachments import MAX_ATTACHMENTS
 from app.context_use import ContextCounter
+from app.conversation import Draft
 from app.engine_client import EngineState
 from app.engine_words import in_window, offers_disk
 from app.language import tr
@@ -239,7 +240,7 @@ class ChatPane(QWidget):
 
     def _show_chat(self, chat: Conversation) -> None:
         self.transcript.show_messages(chat.messages)
-        self.composer.set_draft(chat.draft)
+        self.composer.show_draft(chat.draft)
         self._update_composer()
 
     def _version_of(self, message: Message) -> tuple[int, int]:
@@ -257,7 +258,8 @@ class ChatPane(QWidget):
         )
 
     def _message_added(self, message: Message) -> None:
-        if message.role == "user" and self.composer.draft.strip() == message.text:
+        written = Draft(self.composer.draft.strip(), self.composer.attachments)
+        if message.role == "user" and written == Draft(message.text, message.attachments):
             self.composer.clear_draft()
         self.banners.dismiss("too-long")
         self.transcript.add_message(message)

@@ -6,7 +6,7 @@ import pytest
 
 import app.chat_files
 from app.chat_files import ChatFileError, chats_as_json, chats_as_markdown, chats_from_file, write_file
-from app.conversation import Attachment, Conversation
+from app.conversation import Attachment, Conversation, Draft
 from app.conversation_data import conversation_data
 from app.presets import ChatOptions
 from tests.app.test_history import make_chat
@@ -27,7 +27,8 @@ def shape(chat: Conversation) -> dict[str, Any]:
 
 def branching() -> Conversation:
     chat = make_chat("One?", "one", "Two?", "two", title="Über alles")
-    chat.pinned, chat.folder, chat.draft, chat.options = True, "Work", "more", '{"a": 1}'
+    chat.pinned, chat.folder, chat.options = True, "Work", '{"a": 1}'
+    chat.draft = Draft("more", (Attachment("b.txt", "y"),))
     old = chat.messages[1]
     chat.begin_reply(beside=old).text = "another one"
     chat.edit_user(chat.messages[0], "Zero? 😀")
