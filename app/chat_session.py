@@ -218,15 +218,20 @@ class ChatSession(QObject):
 
     def choose_version(self, message: Message, step: int) -> None:
         """Show the version before (-1) or after (1) a message in its place."""
-        if self._refuses():
-            return
         versions = self._conversation.versions(message)
         index = versions.index(message) + step
         if 0 <= index < len(versions):
-            place = self._conversation.messages.index(message)
-            self._conversation.choose(versions[index])
-            self.path_changed.emit(place, self._conversation.messages[place:])
-            self._keep(self._conversation, [])
+            self.show_version(versions[index])
+
+    def show_version(self, version: Message) -> None:
+        """Show a message in place of the version that is shown, and what follows it."""
+        path = self._conversation.messages
+        place = next((i for i, message in enumerate(path) if message.parent == version.parent), None)
+        if self._refuses() or version not in self._conversation or place is None:
+            return
+        self._conversation.choose(version)
+        self.path_changed.emit(place, self._conversation.messages[place:])
+        self._keep(self._conversation, [])
 
     def delete_message(self, message: Message) -> None:
         """Take a message and what follows it out of the chat."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QUrl, Signal
+from PySide6.QtCore import Qt, QUrl, Signal
 from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QFileDialog, QMessageBox, QVBoxLayout, QWidget
 
@@ -229,8 +229,19 @@ class ChatPane(QWidget):
             session.delete_message(message)
         elif what == "edit":
             session.edit(message, text)
+        elif what == "compare":
+            self._compare_versions(message)
         else:
             session.choose_version(message, -1 if what == "previous" else 1)
+
+    def _compare_versions(self, message: Message) -> None:
+        from app.widgets.versions_dialog import VersionsDialog
+
+        dialog = VersionsDialog(self._session.conversation.versions(message), message, self.window())
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.chosen.connect(self._session.show_version)
+        dialog.link_clicked.connect(self.open_link)
+        dialog.open()
 
     def _cancel_loading(self) -> None:
         self.loading_bar.show_cancelling()

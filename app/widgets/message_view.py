@@ -43,7 +43,8 @@ class MessageView(QWidget):
     Signals:
         link_clicked(str): The user wants to open an address; nothing has been opened.
         retry_requested(): Write this reply anew.
-        acted(str, str): The user wants to "continue", "delete", "edit" (to this text), "previous" or "next" (version).
+        acted(str, str): The user wants to "continue", "delete", "edit" (to this text), show the "previous" or "next"
+            version, or "compare" them all.
     """
 
     link_clicked = Signal(str)
@@ -243,6 +244,7 @@ class MessageView(QWidget):
         actions.edit_requested.connect(self.edit)
         actions.continue_requested.connect(lambda: self.acted.emit("continue", ""))
         actions.delete_requested.connect(lambda: self.acted.emit("delete", ""))
+        actions.compare_requested.connect(lambda: self.acted.emit("compare", ""))
         actions.version_requested.connect(lambda step: self.acted.emit("previous" if step < 0 else "next", ""))
         return actions
 
