@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from app.text_search import Needle
 
 MAX_MARKS = 500
+OBJECT = "\N{OBJECT REPLACEMENT CHARACTER}"  # stands for an image in a document's text
 LAST_ONE_UNIT = 0xFFFF  # characters beyond take two units of UTF-16
 
 
@@ -110,10 +111,13 @@ def selections(
         cursor.setPosition(start)
         cursor.setPosition(end, QTextCursor.MoveMode.KeepAnchor)
         mark.cursor = cursor
-        is_current = number == current
-        background = theme.accent if is_current else mix(theme.window, theme.warning, 0.4)
+        background, text = mix(theme.window, theme.warning, 0.4), theme.text
+        if number == current:
+            background, text = theme.accent, theme.accent_text
+        if number == current and OBJECT in cursor.selectedText():  # an image keeps the text's colour
+            background, text = mix(theme.window, theme.accent, 0.4), theme.text
         mark.format.setBackground(QColor(background))
-        mark.format.setForeground(QColor(theme.accent_text if is_current else theme.text))
+        mark.format.setForeground(QColor(text))
         marks.append(mark)
     return marks, positions
 

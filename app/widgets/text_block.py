@@ -15,7 +15,7 @@ from app.math_markdown import FORMULA, SCHEME, formula_of, formula_source
 from app.stylesheet import document_css
 from app.theme import LINE_HEIGHT_PERCENT, current_theme
 from app.widgets.formulas import FormulaDrawer, FormulaImage, formula_drawer, formula_image
-from app.widgets.marks import ShownText, selections
+from app.widgets.marks import OBJECT, ShownText, selections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from app.text_search import Needle
 
 MIN_WIDTH = 40
-OBJECT = "\N{OBJECT REPLACEMENT CHARACTER}"
 
 
 class TextBlock(QTextBrowser):

@@ -92,7 +92,7 @@ class VersionsDialog(QDialog):
         copy.setAccessibleName(tr("Copy version {number}").format(number=number))
         copy.clicked.connect(lambda: QGuiApplication.clipboard().setText(version.text))
         use = QPushButton(tr("Use this one"))
-        use.setObjectName("secondary" if is_shown else "primary")
+        use.setObjectName("secondary")
         use.setAccessibleName(tr("Use version {number}").format(number=number))
         use.setEnabled(not is_shown)
         use.clicked.connect(lambda: self._use(version))

@@ -10,7 +10,8 @@ from app.math_svg import draw
 from app.text_search import Needle
 from app.theme import ThemeManager, current_theme
 from app.widgets.formulas import formula_drawer, formula_image
-from app.widgets.text_block import OBJECT, TextBlock
+from app.widgets.marks import OBJECT
+from app.widgets.text_block import TextBlock
 
 
 def make(qtbot: QtBot, source: str, *, drawn: bool = True) -> TextBlock:
