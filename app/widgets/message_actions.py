@@ -110,6 +110,12 @@ class MessageActions(QWidget):
         self._stays = last and reply
         self._show_icons()
 
+    def focus_versions(self) -> None:
+        """Put the focus on the way to the version before, or to the one after the first."""
+        way = self._previous if self._previous.isEnabled() else self._next
+        if way.isVisible():
+            way.setFocus(Qt.FocusReason.OtherFocusReason)
+
     def set_near(self, near: bool) -> None:
         """The pointer came to the message, or left it."""
         self._shown = near

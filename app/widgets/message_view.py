@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QRect, Qt, Signal
 from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QApplication, QHBoxLayout, QVBoxLayout, QWidget
 
 from app.language import tr
 from app.text_search import Needle, searchable, thought_blocks
@@ -105,6 +105,17 @@ class MessageView(QWidget):
         while (item := self._layout.takeAt(0)) is not None:
             _discard(item)
         self.setFixedHeight(height)
+
+    @property
+    def has_keyboard(self) -> bool:
+        """Whether the focus is on one of the buttons."""
+        focus = QApplication.focusWidget()
+        return self._actions is not None and focus is not None and self._actions.isAncestorOf(focus)
+
+    def focus_versions(self) -> None:
+        """Put the focus on the way to the other versions: the keyboard stays where it chose this one."""
+        if self._actions is not None:
+            self._actions.focus_versions()
 
     def append(self, _text: str) -> None:
         """The message got more text while it is being written."""
