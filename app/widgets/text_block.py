@@ -252,7 +252,8 @@ class TextBlock(QTextBrowser):
         if refit and self._html is not None:
             self.show_html(self._html)
             return
-        self.document().setTextWidth(width)
+        if self.document().textWidth() != width:  # setting it lays everything out anew, also where it is the same
+            self.document().setTextWidth(width)
         self.setFixedHeight(max(1, math.ceil(self.document().size().height())))
 
 
