@@ -93,17 +93,22 @@ def _simulated_bytes(text: str | None) -> int | None:
 def _run_terminal(options: argparse.Namespace, gpu_bytes: int | None) -> int:
     from dataclasses import replace
 
+    from app.preset_files import default_presets_path, load_presets
+    from app.presets import ChatOptions
     from app.settings import GUIDE_MODEL, default_settings_path, load_settings, to_engine_config
     from app.terminal import main as chat
 
     settings, notice = load_settings(default_settings_path())
-    if notice:
-        _say(notice, DONE)
+    presets, other_notice = load_presets(default_presets_path())
+    for sentence in filter(None, (notice, other_notice)):
+        _say(sentence, DONE)
     if gpu_bytes is not None:
         settings = replace(settings, simulate_gpu_bytes=gpu_bytes)
     if options.experts_on_disk:
         settings = replace(settings, experts_on_disk=True)
-    return chat(options.model or GUIDE_MODEL, options.in_process, to_engine_config(settings))
+    model = options.model or GUIDE_MODEL
+    preset = presets.preset_for(ChatOptions(), _absolute(model))
+    return chat(model, options.in_process, to_engine_config(settings), preset)
 
 
 def _run_window(options: argparse.Namespace, gpu_bytes: int | None, log_path: Path | None) -> int:

@@ -1,4 +1,4 @@
-"""Chats as files: out as JSON with all branches or as Markdown of what is shown, in from our JSON and LM Studio's.
+"""Chats as files: out as JSON with all branches or as Markdown of what is shown, in from our JSON and others' files.
 
 A file that comes in is somebody else's data: its size, its depth and the type of every value are checked.
 """
@@ -14,7 +14,9 @@ from typing import Any
 
 from app.conversation import Conversation, Message
 from app.conversation_data import clean_text, conversation_data, conversation_from
+from app.gpt4all_chats import MAGIC, chat_from_gpt4all
 from app.language import tr
+from app.presets import MAX_PROMPT_CHARS, ChatOptions
 from engine.errors import InputError
 
 FORMAT, FORMAT_VERSION = "rooftop-chats", 1
@@ -69,14 +71,16 @@ def write_file(path: Path, text: str) -> None:
 
 
 def chats_from_file(path: Path) -> list[Conversation]:
-    """The chats of a file of ours or of LM Studio's, as new ones.
+    """The chats of a file of ours, of LM Studio's or GPT4All's, as new ones.
 
     Raises:
         ChatFileError: It cannot be read, or holds no chats.
     """
-    data = _read_json(path)
+    content = _read(path)
     try:
-        return [_as_copy(chat) for chat in _chats(data, path)]
+        if content.startswith(MAGIC):
+            return [chat_from_gpt4all(content)]
+        return [_as_copy(chat) for chat in _chats(_parsed(content, path), path)]
     except ValueError as error:
         raise _refused(path, tr("it holds {what}").format(what=error)) from error
 
@@ -94,7 +98,7 @@ def _chats(data: Any, path: Path) -> list[Conversation]:  # noqa: ANN401 - whate
         return [conversation_from(entry) for entry in entries]
     if isinstance(data.get("messages"), list):
         return [_from_lm_studio(data, path)]
-    raise ValueError(tr("no chats of Rooftop or LM Studio"))
+    raise ValueError(tr("no chats of Rooftop, LM Studio or GPT4All"))
 
 
 def _as_copy(chat: Conversation) -> Conversation:
@@ -115,6 +119,7 @@ def _from_lm_studio(data: Mapping[str, Any], path: Path) -> Conversation:
     created = data.get("createdAt")
     if isinstance(created, int | float) and not isinstance(created, bool) and 0 < created < 1e14:
         chat.created_s = created / 1000
+    chat.options = ChatOptions(system_prompt=_lm_studio_prompt(data)).to_json()
     parent = ""
     for number, turn in enumerate(data["messages"]):
         versions = turn.get("versions") if isinstance(turn, dict) else None
@@ -133,6 +138,21 @@ def _from_lm_studio(data: Mapping[str, Any], path: Path) -> Conversation:
     if not chat.messages:
         raise ValueError(tr("no messages"))
     return chat
+
+
+def _lm_studio_prompt(data: Mapping[str, Any]) -> str | None:
+    """The chat's own system prompt; None where it has none."""
+    config = data.get("perChatPredictionConfig")
+    fields = config.get("fields") if isinstance(config, dict) else None
+    found = [
+        field.get("value")
+        for field in (fields if isinstance(fields, list) else [])
+        if isinstance(field, dict) and field.get("key") == "llm.prediction.systemPrompt"
+    ]
+    for prompt in (*found, data.get("systemPrompt")):
+        if isinstance(prompt, str) and prompt.strip():
+            return clean_text(prompt)[:MAX_PROMPT_CHARS]
+    return None
 
 
 def _lm_studio_version(version: object) -> Message | None:
@@ -157,7 +177,7 @@ def _lm_studio_text(content: object) -> str:
     return "".join(text for text in texts if isinstance(text, str))
 
 
-def _read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON holds
+def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
@@ -165,6 +185,10 @@ def _read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON holds
         raise _refused(path, str(error.strerror or error)) from error
     if len(content) > MAX_FILE_BYTES:
         raise _refused(path, tr("it is larger than {limit} MiB").format(limit=MAX_FILE_BYTES >> 20))
+    return content
+
+
+def _parsed(content: bytes, path: Path) -> Any:  # noqa: ANN401 - whatever JSON holds
     try:
         return json.loads(content)
     except RecursionError as error:
@@ -176,5 +200,5 @@ def _read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON holds
 def _refused(path: Path, why: str) -> ChatFileError:
     return ChatFileError(
         tr("{name} cannot be imported: {why}.").format(name=path.name, why=why),
-        tr("Choose a file that Rooftop or LM Studio exported."),
+        tr("Choose a file that Rooftop, LM Studio or GPT4All wrote."),
     )

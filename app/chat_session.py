@@ -14,6 +14,7 @@ from PySide6.QtCore import QObject, QTimer, Signal
 from app.conversation import (
     Attachment,
     Conversation,
+    Draft,
     Message,
     Removed,
     can_continue,
@@ -77,8 +78,7 @@ class ChatSession(QObject):
         self._reply_chat: Conversation | None = None
         self._asked = False
         self._ending: tuple[Conversation, Message] | None = None
-        self._queued = ""
-        self._queued_attachments: tuple[Attachment, ...] = ()
+        self._queued = Draft()
         self._retry_when_ready = False
         self._options: ReplyOptions = lambda _chat: ("", SamplingParams())
         self._save: Save = lambda _chat, _messages, done: done()
@@ -115,8 +115,8 @@ class ChatSession(QObject):
         return self._reply is not None and self._reply_chat is self._conversation
 
     @property
-    def queued(self) -> str:
-        """The message that waits for the model, "" for none."""
+    def queued(self) -> Draft:
+        """The message that waits for the model; an empty one for none."""
         return self._queued
 
     def set_reply_options(self, options: ReplyOptions) -> None:
@@ -143,21 +143,20 @@ class ChatSession(QObject):
         Returns:
             Whether it is in the chat now; a draft that waits, or that cannot be sent, stays with the user.
         """
-        text = text.strip()
-        if not (text or attachments) or self.writing_here:
+        draft = Draft(text.strip(), attachments)
+        if not draft or self.writing_here:
             return False
         if self.busy or not self._client.model_ready:
             if self.busy or self._client.state in WAITING_STATES:
-                self._queued_attachments = attachments
-                self._set_queued(text or attachments[0].name)
+                self._set_queued(draft)
             return False
-        self.message_added.emit(self._conversation.add_user(text, attachments))
+        self.message_added.emit(self._conversation.add_user(draft.text, draft.attachments))
         self._ask()
         return True
 
     def withdraw(self) -> None:
         """Take a waiting message back."""
-        self._set_queued("")
+        self._set_queued(Draft())
 
     def stop(self) -> None:
         """Stop the reply, wherever it is written; for the user it ends now."""
@@ -219,15 +218,20 @@ class ChatSession(QObject):
 
     def choose_version(self, message: Message, step: int) -> None:
         """Show the version before (-1) or after (1) a message in its place."""
-        if self._refuses():
-            return
         versions = self._conversation.versions(message)
         index = versions.index(message) + step
         if 0 <= index < len(versions):
-            place = self._conversation.messages.index(message)
-            self._conversation.choose(versions[index])
-            self.path_changed.emit(place, self._conversation.messages[place:])
-            self._keep(self._conversation, [])
+            self.show_version(versions[index])
+
+    def show_version(self, version: Message) -> None:
+        """Show a message in place of the version that is shown, and what follows it."""
+        path = self._conversation.messages
+        place = next((i for i, message in enumerate(path) if message.parent == version.parent), None)
+        if self._refuses() or version not in self._conversation or place is None:
+            return
+        self._conversation.choose(version)
+        self.path_changed.emit(place, self._conversation.messages[place:])
+        self._keep(self._conversation, [])
 
     def delete_message(self, message: Message) -> None:
         """Take a message and what follows it out of the chat."""
@@ -252,7 +256,7 @@ class ChatSession(QObject):
     def show_chat(self, chat: Conversation) -> None:
         """Show another chat; a reply that is being written goes on in its own."""
         self._retry_when_ready = False
-        self._set_queued("")
+        self._set_queued(Draft())
         self._conversation = chat
         self.chat_shown.emit(chat)
 
@@ -336,9 +340,9 @@ class ChatSession(QObject):
         if retry:
             self.regenerate()
         elif self._queued:
-            text, attachments = self._queued, self._queued_attachments
-            self._set_queued("")
-            self.submit("" if attachments and text == attachments[0].name else text, attachments)
+            draft = self._queued
+            self._set_queued(Draft())
+            self.submit(draft.text, draft.attachments)
 
     def _on_left_out(self, event: LeftOut) -> None:
         if self._reply is not None:
@@ -370,7 +374,7 @@ class ChatSession(QObject):
     def _on_failed(self, error: ErrorReport, what: str) -> None:
         if what in {"load", "engine"}:
             self._retry_when_ready = False
-            self._set_queued("")
+            self._set_queued(Draft())
         if what == "reply" and self._ending is not None:
             self._ending = None
         elif what in {"reply", "engine"}:
@@ -379,7 +383,7 @@ class ChatSession(QObject):
                 fail_reply(self._reply, error)
                 self._end_reply(self._reply_chat, self._reply)
 
-    def _set_queued(self, text: str) -> None:
-        if text != self._queued:
-            self._queued = text
-            self.queued_changed.emit(bool(text))
+    def _set_queued(self, draft: Draft) -> None:
+        if draft != self._queued:
+            self._queued = draft
+            self.queued_changed.emit(bool(draft))

@@ -16,7 +16,7 @@ from typing import TypeVar
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from app.chat_session import ChatSession, Done
-from app.conversation import Conversation, Message
+from app.conversation import Conversation, Draft, Message
 from app.history import ChatEntry, History, HistoryError, NewerHistoryError, entry_of, name_of, rows_of
 from app.history_rescue import back_up_if_old, backup_path, open_history
 from app.history_thread import HistoryThread
@@ -175,11 +175,11 @@ class Chats(QObject):
 
         self._thread.run(lambda history: history.write(rows), saved)
 
-    def keep_draft(self, text: str) -> None:
+    def keep_draft(self, draft: Draft) -> None:
         """The user writes in the shown chat."""
         chat = self._session.conversation
-        if text != chat.draft:
-            chat.draft = text
+        if draft != chat.draft:
+            chat.draft = draft
             self._draft_timer.start()
 
     def _save_draft(self) -> None:

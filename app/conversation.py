@@ -33,6 +33,28 @@ class Attachment:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What the user has written and not sent; false where that is nothing.
+
+    Attributes:
+        text: The words.
+        attachments: The files that are to go along.
+    """
+
+    text: str = ""
+    attachments: tuple[Attachment, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether there is something to send."""
+        return bool(self.text.strip() or self.attachments)
+
+    @property
+    def name(self) -> str:
+        """What to call it in a list: its first words, or else its first file."""
+        return title_from(self.text) or next((file.name for file in self.attachments), "")
+
+
 def _new_key() -> str:
     return uuid.uuid4().hex
 
@@ -104,7 +126,7 @@ class Conversation:
     title: str = ""
     pinned: bool = False
     folder: str = ""
-    draft: str = ""
+    draft: Draft = Draft()
     options: str = ""
     created_s: float = field(default_factory=time.time)
     updated_s: float = field(default_factory=time.time)
@@ -141,11 +163,11 @@ class Conversation:
 
     @property
     def shown_title(self) -> str:
-        """The title, or else the beginning of the first message; "" while there is none."""
+        """The title, or else what the first message begins with; "" while there is none."""
         if self.title:
             return self.title
         first = self._shown_after("")
-        return title_from(first.text) if first is not None else ""
+        return Draft(first.text, first.attachments).name if first is not None else ""
 
     def __contains__(self, message: Message) -> bool:
         """Whether a message is in any of the branches."""

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, get_args
 
-from app.conversation import Attachment, Conversation, Message, MessageState
+from app.conversation import Attachment, Conversation, Draft, Message, MessageState
 from engine.messages import ErrorReport, FinishReason, Timings, Usage
 
 MAX_SHORT_TEXT = 1000
@@ -30,12 +30,21 @@ def details_of(message: Message) -> dict[str, Any]:
         if value is not None:
             details[name] = dataclasses.asdict(value)
     if message.attachments:
-        details["attachments"] = [
-            {"name": clean_text(file.name), "text": clean_text(file.text)} for file in message.attachments
-        ]
+        details["attachments"] = files_data(message.attachments)
     if message.left_out:
         details["left_out"] = message.left_out
     return details
+
+
+def files_data(files: Iterable[Attachment]) -> list[dict[str, str]]:
+    """Attached files as JSON can hold them."""
+    return [{"name": clean_text(file.name), "text": clean_text(file.text)} for file in files]
+
+
+def files_from(data: object) -> tuple[Attachment, ...]:
+    """Attached files from data of any origin; what is unsound is left out."""
+    found = (_record(Attachment, file) for file in (data if isinstance(data, list) else []))
+    return tuple(file for file in found if file is not None)
 
 
 def message_data(message: Message) -> dict[str, Any]:
@@ -58,7 +67,8 @@ def conversation_data(conversation: Conversation) -> dict[str, Any]:
         "title": clean_text(conversation.title),
         "pinned": conversation.pinned,
         "folder": clean_text(conversation.folder),
-        "draft": clean_text(conversation.draft),
+        "draft": clean_text(conversation.draft.text),
+        "draft_files": files_data(conversation.draft.attachments),
         "options": clean_text(conversation.options),
         "created_s": conversation.created_s,
         "updated_s": conversation.updated_s,
@@ -96,10 +106,7 @@ def read_details(message: Message, data: Mapping[str, Any]) -> None:
     left_out = data.get("left_out")
     if isinstance(left_out, int) and 0 < left_out < MAX_LEFT_OUT:
         message.left_out = left_out
-    files = data.get("attachments")
-    if isinstance(files, list):
-        found = (_record(Attachment, file) for file in files)
-        message.attachments = tuple(file for file in found if file is not None)
+    message.attachments = files_from(data.get("attachments"))
 
 
 def conversation_from(data: Mapping[str, Any]) -> Conversation:
@@ -115,9 +122,10 @@ def conversation_from(data: Mapping[str, Any]) -> Conversation:
     chat.key = _text(data.get("key"), chat.key) or chat.key
     for name in ("title", "folder"):
         setattr(chat, name, _text(data.get(name), ""))
-    for name in ("draft", "options"):
-        value = data.get(name)
-        setattr(chat, name, clean_text(value) if isinstance(value, str) else "")
+    draft, options = (
+        clean_text(value) if isinstance(value, str) else "" for value in (data.get("draft"), data.get("options"))
+    )
+    chat.draft, chat.options = Draft(draft, files_from(data.get("draft_files"))), options
     chat.pinned = data.get("pinned") is True
     add_messages(chat, [message_from(entry) for entry in entries])
     chat.created_s = _number(data.get("created_s"), chat.created_s)

@@ -18,8 +18,8 @@ from typing import Any
 
 import platformdirs
 
-from app.conversation import BROKE_OFF, Conversation, Message, fail_reply, title_from
-from app.conversation_data import add_messages, clean_text, details_of, read_details
+from app.conversation import BROKE_OFF, Attachment, Conversation, Draft, Message, fail_reply
+from app.conversation_data import add_messages, clean_text, details_of, files_data, files_from, read_details
 from app.history_schema import INDEXES, SCHEMA_VERSION, bring_up_to_date, version_in_header
 from engine.errors import RooftopError
 from engine.messages import ErrorReport
@@ -83,18 +83,19 @@ class Rows:
 
     chat: tuple[object, ...]
     messages: tuple[tuple[object, ...], ...]
+    draft_files: tuple[Attachment, ...]
 
 
 def rows_of(chat: Conversation, messages: Iterable[Message]) -> Rows:
     """A chat's own data and some of its messages, as they are now."""
-    texts = (name_of(chat), *(clean_text(t) for t in (chat.title, chat.folder, chat.draft, chat.options)))
+    texts = (name_of(chat), *(clean_text(t) for t in (chat.title, chat.folder, chat.draft.text, chat.options)))
     own = (chat.key, *texts, chat.pinned, json.dumps(chat.chosen), chat.created_s, chat.updated_s)
-    return Rows(own, tuple(_row(chat.key, message) for message in messages))
+    return Rows(own, tuple(_row(chat.key, message) for message in messages), chat.draft.attachments)
 
 
 def name_of(chat: Conversation) -> str:
     """The name in the list: the title, or what was asked first, or what is about to be; "" for an empty chat."""
-    return clean_text(chat.shown_title or title_from(chat.draft))
+    return clean_text(chat.shown_title or chat.draft.name)
 
 
 def default_history_path() -> Path:
@@ -173,6 +174,7 @@ class History:
                 "state = excluded.state, details = excluded.details, parent = excluded.parent",
                 rows.messages,
             )
+            _write_draft_files(connection, str(rows.chat[0]), rows.draft_files)
 
     def remove_messages(self, keys: Iterable[str]) -> None:
         """Take messages out for good."""
@@ -255,7 +257,9 @@ class History:
         if not rows:
             return None
         title, pinned, folder, draft, options, chosen, created_s, updated_s = rows[0]
-        chat = Conversation(key, title, bool(pinned), folder, draft, options, created_s)
+        files = self._rows("SELECT files FROM draft_files WHERE chat = ?", (key,))
+        unsent = Draft(draft, files_from(_json(files[0][0])) if files else ())
+        chat = Conversation(key, title, bool(pinned), folder, unsent, options, created_s)
         found = self._rows(
             "SELECT key, parent, role, text, state, details, created_s FROM messages WHERE chat = ? "
             "ORDER BY created_s, id",
@@ -368,6 +372,18 @@ def _refuse_newer(path: Path | None, version: int) -> None:
         )
 
 
+def _write_draft_files(connection: sqlite3.Connection, chat: str, files: tuple[Attachment, ...]) -> None:
+    """Keep the files of a draft; those that are there already are not written again."""
+    if not files:
+        connection.execute("DELETE FROM draft_files WHERE chat = ?", (chat,))
+        return
+    connection.execute(
+        "INSERT INTO draft_files VALUES (?, ?) ON CONFLICT (chat) DO UPDATE SET files = excluded.files "
+        "WHERE files IS NOT excluded.files",
+        (chat, json.dumps(files_data(files))),
+    )
+
+
 def _row(chat: str, message: Message) -> tuple[object, ...]:
     text, details = clean_text(message.text), json.dumps(details_of(message))
     return message.key, chat, message.parent, message.role, text, message.state, details, message.created_s
@@ -383,11 +399,16 @@ def _message(key: str, parent: str, role: Any, text: str, state: Any, details: s
 
 def _json_object(text: str) -> dict[str, Any]:
     """A JSON object; anything else is an empty one."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
+    value = _json(text)
     return value if isinstance(value, dict) else {}
+
+
+def _json(text: str) -> object:
+    """What a text says in JSON; None where it does not."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _words(query: str) -> list[str]:

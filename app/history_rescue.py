@@ -19,6 +19,7 @@ _COLUMNS = {
     "chats": "key, name, title, pinned, folder, draft, options, chosen, created_s, updated_s, deleted",
     "messages": "key, chat, parent, role, text, state, details, created_s",
     "notes": "name, value",
+    "draft_files": "chat, files",
 }
 
 

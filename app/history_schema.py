@@ -1,7 +1,7 @@
 """The tables of the file of all chats, and how an older file gets them.
 
-Two tables, chats and messages, with a full-text index of each that triggers keep. `user_version` is the schema's
-number.
+Chats and messages have a full-text index each, which triggers keep. The files of a draft lie apart from its chat, which
+is written every second while a reply grows. `user_version` is the schema's number.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 INDEXES = ("chat_words", "message_words")
 IMPLAUSIBLE_VERSION = 10_000  # damage, not a number that we ever gave
 
@@ -43,6 +43,11 @@ _MIGRATIONS = (
     CREATE TRIGGER message_changed AFTER UPDATE OF text ON messages WHEN old.text IS NOT new.text BEGIN
         INSERT INTO message_words (message_words, rowid, text) VALUES ('delete', old.id, old.text);
         INSERT INTO message_words (rowid, text) VALUES (new.id, new.text); END;
+    """,
+    """
+    CREATE TABLE draft_files (chat TEXT PRIMARY KEY, files TEXT NOT NULL);
+    CREATE TRIGGER draft_gone AFTER DELETE ON chats BEGIN
+        DELETE FROM draft_files WHERE chat = old.key; END;
     """,
 )
 

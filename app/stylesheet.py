@@ -106,8 +106,8 @@ QFrame#bubble QTextEdit { background: transparent; }
 QTextBrowser { background: transparent; border: none; selection-background-color: $accent;
     selection-color: $accent_text; }
 QFrame#codeBlock { background: $surface_alt; border: 1px solid $border; border-radius: 9px; }
-QFrame#codeBlock QPlainTextEdit { background: transparent; border: none; selection-background-color: $accent;
-    selection-color: $accent_text; }
+QFrame#codeBlock QPlainTextEdit { background: transparent; border: none; padding: 0;
+    selection-background-color: $accent; selection-color: $accent_text; }
 QFrame#composer { background: $surface; border: 1px solid $border; border-radius: 23px; }
 QFrame#composer[focused="true"] { border: 1px solid $accent; }
 QPlainTextEdit#draft { background: transparent; border: none; selection-background-color: $accent;

@@ -18,7 +18,9 @@ from types import FrameType
 import platformdirs
 
 from app.engine_words import phase_text
-from engine.config import EngineConfig, SamplingParams
+from app.language import tr
+from app.presets import DEFAULT_KEY, Preset
+from engine.config import EngineConfig
 from engine.experts.explain import explain_layer
 from engine.host import EngineHost, start_host
 from engine.messages import (
@@ -54,13 +56,14 @@ _POLL_S = 0.1
 _CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 
 
-def main(model: str, in_process: bool, config: EngineConfig) -> int:
+def main(model: str, in_process: bool, config: EngineConfig, preset: Preset) -> int:
     """Chat until the input ends.
 
     Args:
         model: What to load.
         in_process: Run the engine inside this process.
         config: How to run it.
+        preset: What every reply is written with.
 
     Returns:
         The exit code: 0 done, 2 the model or the settings cannot be used, 1 the engine failed.
@@ -69,7 +72,7 @@ def main(model: str, in_process: bool, config: EngineConfig) -> int:
     log = platformdirs.user_log_path("rooftop", appauthor=False) / "engine.log"
     host = start_host(in_process=in_process, log_path=log)
     try:
-        return TerminalChat(host).run(model, config)
+        return TerminalChat(host, preset).run(model, config)
     except KeyboardInterrupt:
         _note("")
         return FAILED
@@ -97,11 +100,13 @@ class TerminalChat:
 
     Args:
         host: The started engine.
+        preset: What every reply is written with.
     """
 
-    def __init__(self, host: EngineHost) -> None:
+    def __init__(self, host: EngineHost, preset: Preset) -> None:
         """See the class."""
         self._host = host
+        self._preset = preset
         self._messages: list[ChatMessage] = []
         self._ready: Ready | None = None
         self._snapshot: Snapshot | None = None
@@ -153,12 +158,16 @@ class TerminalChat:
             f"{self._ready.model.name} on {self._ready.device_name}: {self._ready.plan.resident_experts} of "
             f"{self._ready.model.total_experts} experts in VRAM. /help lists the commands."
         )
+        if self._preset.key != DEFAULT_KEY:
+            _note(tr("Replies follow the preset {name}.").format(name=self._preset.name))
         return True
 
     def _reply(self, text: str) -> bool:
         """Answer one message; False when the engine is gone."""
         asked = [*self._messages, ChatMessage("user", text)]
-        self._host.send(Generate(tuple(asked), SamplingParams()))
+        prompt = self._preset.system_prompt.strip()
+        system = [ChatMessage("system", prompt)] if prompt else []
+        self._host.send(Generate((*system, *asked), self._preset.sampling))
         answer = ""
         with closing(self._events()) as events:
             for event in events:

@@ -111,7 +111,7 @@ class _Chip(QFrame):
         self._open.setIconSize(QSize(14, 14))
         self._open.setToolTip(tr("Show what the model reads of it"))
         self._open.clicked.connect(self._show_text)
-        self._remove = QToolButton()
+        self._remove = QToolButton(self)  # shown without a parent it would be a window of its own for a moment
         self._remove.setObjectName("chipRemove")
         self._remove.setIconSize(QSize(12, 12))
         self._remove.setVisible(removable)

@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QFileDialog, QMessageBox, QWidget
 from app.chat_files import ChatFileError, chats_as_json, chats_as_markdown, chats_from_file, write_file
 from app.chat_session import ChatSession
 from app.chats import Chats
-from app.conversation import Conversation
+from app.conversation import Conversation, Draft
 from app.history import Found
 from app.language import error_text, tr
 from app.widgets.banner import Action
@@ -65,7 +65,7 @@ class ChatDesk(QObject):
         window.import_requested.connect(self._ask_import)
         window.activated.connect(chats.refresh)
         composer = window.chat.composer
-        composer.draft_changed.connect(lambda: chats.keep_draft(composer.draft))
+        composer.draft_changed.connect(lambda: chats.keep_draft(Draft(composer.draft, composer.attachments)))
 
     # ---- the list -----------------------------------------------------------------------------------------------
 
@@ -184,8 +184,7 @@ class ChatDesk(QObject):
             self.export_to(path.with_suffix(ending) if path.suffix in other or not path.suffix else path, chats)
 
     def _ask_import(self) -> None:
-        names, _ = QFileDialog.getOpenFileNames(
-            self._window, tr("Import chats of Rooftop or LM Studio"), filter=tr("Chats (*.json)")
-        )
+        title = tr("Import chats of Rooftop, LM Studio or GPT4All")
+        names, _ = QFileDialog.getOpenFileNames(self._window, title, filter=tr("Chats (*.json *.chat)"))
         if names:
             self.import_from([Path(name) for name in names])

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QUrl, Signal
+from PySide6.QtCore import Qt, QUrl, Signal
 from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QFileDialog, QMessageBox, QVBoxLayout, QWidget
 
 from app.attachment_reader import AttachmentReader
 from app.attachments import MAX_ATTACHMENTS
 from app.context_use import ContextCounter
+from app.conversation import Draft
 from app.engine_client import EngineState
 from app.engine_words import in_window, offers_disk
 from app.language import error_text, tr
@@ -228,8 +229,19 @@ class ChatPane(QWidget):
             session.delete_message(message)
         elif what == "edit":
             session.edit(message, text)
+        elif what == "compare":
+            self._compare_versions(message)
         else:
             session.choose_version(message, -1 if what == "previous" else 1)
+
+    def _compare_versions(self, message: Message) -> None:
+        from app.widgets.versions_dialog import VersionsDialog
+
+        dialog = VersionsDialog(self._session.conversation.versions(message), message, self.window())
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.chosen.connect(self._session.show_version)
+        dialog.link_clicked.connect(self.open_link)
+        dialog.open()
 
     def _cancel_loading(self) -> None:
         self.loading_bar.show_cancelling()
@@ -239,7 +251,7 @@ class ChatPane(QWidget):
 
     def _show_chat(self, chat: Conversation) -> None:
         self.transcript.show_messages(chat.messages)
-        self.composer.set_draft(chat.draft)
+        self.composer.show_draft(chat.draft)
         self._update_composer()
 
     def _version_of(self, message: Message) -> tuple[int, int]:
@@ -257,7 +269,8 @@ class ChatPane(QWidget):
         )
 
     def _message_added(self, message: Message) -> None:
-        if message.role == "user" and self.composer.draft.strip() == message.text:
+        written = Draft(self.composer.draft.strip(), self.composer.attachments)
+        if message.role == "user" and written == Draft(message.text, message.attachments):
             self.composer.clear_draft()
         self.banners.dismiss("too-long")
         self.transcript.add_message(message)

@@ -21,7 +21,7 @@ from PySide6.QtWidgets import (
 from app.highlight import CODE_COLOURS, Span, highlight_lines
 from app.language import tr
 from app.theme import SPACE_M, SPACE_S, SPACE_XS, current_theme, mono_font
-from app.widgets.marks import selections
+from app.widgets.marks import ShownText, selections
 
 if TYPE_CHECKING:
     from PySide6.QtGui import QTextDocument, QWheelEvent
@@ -132,9 +132,13 @@ class _CodeView(QPlainTextEdit):
 
     def show_marks(self, needle: Needle, current: int | None) -> int:
         """Mark the matches, one of them as the current one; returns how many there are."""
-        marks, self._matches = selections(self.document(), needle, self.toPlainText(), current)
+        marks, self._matches = selections(self.document(), needle, ShownText(self.toPlainText()), current)
         self.setExtraSelections(marks)
         return len(self._matches)
+
+    def search_text(self) -> str:
+        """The code."""
+        return self.toPlainText()
 
     def match_rect(self, ordinal: int) -> QRect:
         """Where a match begins."""

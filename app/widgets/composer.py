@@ -10,6 +10,7 @@ from PySide6.QtCore import QEvent, QSize, Qt, Signal
 from PySide6.QtGui import QGuiApplication, QKeySequence
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPlainTextEdit, QPushButton, QVBoxLayout, QWidget
 
+from app.conversation import Attachment, Draft
 from app.icons import icon
 from app.language import tr
 from app.theme import SPACE_M, SPACE_S, SPACE_XL, SPACE_XS, current_theme
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from PySide6.QtCore import QMimeData
     from PySide6.QtGui import QFocusEvent, QKeyEvent, QResizeEvent
 
-    from app.conversation import Attachment
     from app.settings import SendKey
 
 MAX_LINES = 8
@@ -137,10 +137,16 @@ class Composer(QWidget):
         self._edit.setPlainText(text)
         self._edit.moveCursor(self._edit.textCursor().MoveOperation.End)
 
+    def show_draft(self, draft: Draft) -> None:
+        """Put text and files of a draft in place of what is there."""
+        self._files = draft.attachments
+        self.chips.show_attachments(draft.attachments)
+        self.set_draft(draft.text)
+        self._changed()
+
     def clear_draft(self) -> None:
         """The draft has been sent."""
-        self._edit.clear()
-        self.set_attachments(())
+        self.show_draft(Draft())
 
     def set_mode(self, mode: ComposerMode, hint: str = "") -> None:
         """Say what the button does, and why, in the line below; without a reason, which keys send."""
@@ -227,7 +233,6 @@ class Composer(QWidget):
     def _attach_pasted(self, text: str) -> None:
         """A text too long for the field becomes a file."""
         from app.attachments import MAX_TEXT_CHARS
-        from app.conversation import Attachment
 
         self.add_attachment(Attachment(PASTED_NAME, text[:MAX_TEXT_CHARS]))
 

@@ -35,6 +35,7 @@ class MessageActions(QWidget):
         retry_requested(): Write the reply anew.
         continue_requested(): Let the reply go on.
         delete_requested(): Take the message out of the chat.
+        compare_requested(): Show all versions beside each other.
         version_requested(int): Show the version before (-1) or after (1) this one.
     """
 
@@ -43,6 +44,7 @@ class MessageActions(QWidget):
     retry_requested = Signal()
     continue_requested = Signal()
     delete_requested = Signal()
+    compare_requested = Signal()
     version_requested = Signal(int)
 
     def __init__(self, message: Message, parent: QWidget) -> None:
@@ -56,6 +58,8 @@ class MessageActions(QWidget):
         self._count = QLabel()
         self._count.setObjectName("dim")
         self._next = self._make("next", tr("Next version"), lambda: self.version_requested.emit(1))
+        self._compare = self._make("compare", tr("Show versions side by side"), self.compare_requested.emit)
+        self._versions = 1
         self._continue = self._make("continue", tr("Continue this reply"), self.continue_requested.emit)
         self._retry = self._make("retry", tr("Write this reply anew"), self.retry_requested.emit)
         self._copy = self._make("copy", tr("Copy this message") if own else tr("Copy this reply"), self._copied)
@@ -69,6 +73,7 @@ class MessageActions(QWidget):
         layout.addWidget(self._previous)
         layout.addWidget(self._count)
         layout.addWidget(self._next)
+        layout.addWidget(self._compare)
         for button in (self._continue, self._retry, self._edit, self._copy, self._delete):
             layout.addWidget(button)
         self.set_versions(1, 1)
@@ -78,6 +83,7 @@ class MessageActions(QWidget):
         """This is one of several versions; a single one needs no arrows."""
         for widget in (self._previous, self._count, self._next):
             widget.setVisible(count > 1)
+        self._versions = count
         self._count.setText(f"{number} / {count}")
         self._count.setAccessibleName(tr("Version {number} of {count}").format(number=number, count=count))
         self._previous.setEnabled(number > 1)
@@ -98,10 +104,17 @@ class MessageActions(QWidget):
         with_text = Qt.ToolButtonStyle.ToolButtonTextBesideIcon
         self._retry.setToolButtonStyle(with_text if failed else Qt.ToolButtonStyle.ToolButtonIconOnly)
         self._continue.setVisible(last and change and can_continue(message))
+        self._compare.setVisible(self._versions > 1 and change)
         self._edit.setVisible(not reply and change)
         self._delete.setVisible(change)
         self._stays = last and reply
         self._show_icons()
+
+    def focus_versions(self) -> None:
+        """Put the focus on the way to the version before, or to the one after the first."""
+        way = self._previous if self._previous.isEnabled() else self._next
+        if way.isVisible():
+            way.setFocus(Qt.FocusReason.OtherFocusReason)
 
     def set_near(self, near: bool) -> None:
         """The pointer came to the message, or left it."""
@@ -153,5 +166,5 @@ class MessageActions(QWidget):
         self._icons_visible = visible
         colour = current_theme().text_dim
         for button, drawing in self._icons.items():
-            always = button in (self._previous, self._next)
+            always = button in (self._previous, self._next, self._compare)
             button.setIcon(icon(drawing, colour) if visible or always else QIcon())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QRect, Qt, Signal
 from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QApplication, QHBoxLayout, QVBoxLayout, QWidget
 
 from app.language import tr
 from app.text_search import Needle, searchable, thought_blocks
@@ -43,7 +43,8 @@ class MessageView(QWidget):
     Signals:
         link_clicked(str): The user wants to open an address; nothing has been opened.
         retry_requested(): Write this reply anew.
-        acted(str, str): The user wants to "continue", "delete", "edit" (to this text), "previous" or "next" (version).
+        acted(str, str): The user wants to "continue", "delete", "edit" (to this text), show the "previous" or "next"
+            version, or "compare" them all.
     """
 
     link_clicked = Signal(str)
@@ -104,6 +105,17 @@ class MessageView(QWidget):
         while (item := self._layout.takeAt(0)) is not None:
             _discard(item)
         self.setFixedHeight(height)
+
+    @property
+    def has_keyboard(self) -> bool:
+        """Whether the focus is on one of the buttons."""
+        focus = QApplication.focusWidget()
+        return self._actions is not None and focus is not None and self._actions.isAncestorOf(focus)
+
+    def focus_versions(self) -> None:
+        """Put the focus on the way to the other versions: the keyboard stays where it chose this one."""
+        if self._actions is not None:
+            self._actions.focus_versions()
 
     def append(self, _text: str) -> None:
         """The message got more text while it is being written."""
@@ -243,6 +255,7 @@ class MessageView(QWidget):
         actions.edit_requested.connect(self.edit)
         actions.continue_requested.connect(lambda: self.acted.emit("continue", ""))
         actions.delete_requested.connect(lambda: self.acted.emit("delete", ""))
+        actions.compare_requested.connect(lambda: self.acted.emit("compare", ""))
         actions.version_requested.connect(lambda step: self.acted.emit("previous" if step < 0 else "next", ""))
         return actions
 
@@ -303,7 +316,7 @@ class MessageView(QWidget):
             return None
         blocks, first = self._marked_blocks(), self._current_match
         for block in blocks:
-            count = len(self._needle.spans(block.toPlainText()))
+            count = len(self._needle.spans(block.search_text()))
             if first < count:
                 assert isinstance(block, QWidget), "what hides a match was unfolded"
                 return QRect(block.mapTo(self, block.match_rect(first).topLeft()), block.match_rect(first).size())

@@ -15,7 +15,7 @@ from app.math_markdown import FORMULA, SCHEME, formula_of, formula_source
 from app.stylesheet import document_css
 from app.theme import LINE_HEIGHT_PERCENT, current_theme
 from app.widgets.formulas import FormulaDrawer, FormulaImage, formula_drawer, formula_image
-from app.widgets.marks import selections
+from app.widgets.marks import OBJECT, ShownText, selections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from app.text_search import Needle
 
 MIN_WIDTH = 40
-OBJECT = "\N{OBJECT REPLACEMENT CHARACTER}"
 
 
 class TextBlock(QTextBrowser):
@@ -64,6 +63,9 @@ class TextBlock(QTextBrowser):
         self._apply_css()
         self.setHtml(self._with_formulas(html))
         self._align_formulas()
+        described = self.search_text() if self._images else ""  # what a screen reader cannot see in an image
+        if described != self.accessibleDescription():
+            self.setAccessibleDescription(described)
         self._fit(force=True)
         if self._marks is not None:
             self.show_marks(*self._marks)
@@ -135,9 +137,17 @@ class TextBlock(QTextBrowser):
     def show_marks(self, needle: Needle, current: int | None) -> int:
         """Mark the matches, one of them as the current one; returns how many there are."""
         self._marks = None if needle.empty else (needle, current)
-        marks, self._matches = selections(self.document(), needle, self.toPlainText(), current)
+        marks, self._matches = selections(self.document(), needle, self._shown_text(), current)
         self.setExtraSelections(marks)
         return len(self._matches)
+
+    def search_text(self) -> str:
+        """The text, formulas as their source."""
+        return self._shown_text().text
+
+    def _shown_text(self) -> ShownText:
+        images = {place: _source(image) for place, image in self._image_fragments()} if self._images else {}
+        return ShownText(self.toPlainText(), images)
 
     def match_rect(self, ordinal: int) -> QRect:
         """Where a match begins."""
@@ -195,6 +205,7 @@ class TextBlock(QTextBrowser):
             fragment_format.setWidth(image.width)
             fragment_format.setHeight(image.height)
             alignment = QTextCharFormat.VerticalAlignment
+            fragment_format.setToolTip(_source(fragment_format))
             fragment_format.setVerticalAlignment(alignment.AlignMiddle if image.centred else alignment.AlignBaseline)
             cursor = QTextCursor(self.document())
             cursor.setPosition(start)
@@ -225,8 +236,7 @@ class TextBlock(QTextBrowser):
             cursor.setPosition(place, QTextCursor.MoveMode.KeepAnchor)
             parts.append(cursor.selection().toPlainText())
             if image is not None and place < end:
-                latex, display = formula_of(image.name())
-                parts.append(formula_source(latex, display=display))
+                parts.append(_source(image))
             position = place + 1
         return "".join(parts)
 
@@ -242,5 +252,12 @@ class TextBlock(QTextBrowser):
         if refit and self._html is not None:
             self.show_html(self._html)
             return
-        self.document().setTextWidth(width)
+        if self.document().textWidth() != width:  # setting it lays everything out anew, also where it is the same
+            self.document().setTextWidth(width)
         self.setFixedHeight(max(1, math.ceil(self.document().size().height())))
+
+
+def _source(image: QTextImageFormat) -> str:
+    """What the image of a formula stands for."""
+    latex, display = formula_of(image.name())
+    return formula_source(latex, display=display)

@@ -58,6 +58,7 @@ class Transcript(QWidget):
         self._following = True
         self._needle = Needle("")
         self._match: Match | None = None
+        self._takes_keyboard: MessageView | None = None
         self._stack = QStackedLayout(self)
         self._empty = EmptyState(self)
         self._empty.question_chosen.connect(self.question_chosen)
@@ -130,12 +131,14 @@ class Transcript(QWidget):
     def show_from(self, index: int, messages: list[Message]) -> None:
         """Replace the messages from a place on; what is above stays where it is."""
         gone, self._views = self._views[index:], self._views[:index]
+        keyboard_here = bool(gone) and gone[0].has_keyboard
         for view in gone:
             self._column.removeWidget(view)
             view.hide()
             view.deleteLater()
         for message in messages:
             self._add_view(message)
+        self._takes_keyboard = self._views[index] if keyboard_here and messages else None
         if self._views:
             self._update_retry()
             self._build_timer.start()
@@ -269,6 +272,9 @@ class Transcript(QWidget):
             self.jump_to_latest()
         elif anchor is not None:
             bar.setValue(anchor.y() - offset)
+        heir, self._takes_keyboard = self._takes_keyboard, None
+        if heir is not None and heir.built:
+            QTimer.singleShot(0, heir, heir.focus_versions)  # Qt shows what is new in its next round
 
     def _unbuild_far(self) -> None:
         """Give up the widgets of messages far from the screen, so that memory stays bounded in any chat."""

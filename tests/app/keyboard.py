@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QKeySequence
+from PySide6.QtGui import QContextMenuEvent, QKeySequence
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QApplication, QWidget
 
@@ -24,6 +24,14 @@ def press(keys: str) -> None:
 def write(text: str) -> None:
     """Type a text."""
     QTest.keyClicks(_target(), text)
+
+
+def context_menu() -> None:
+    """Press the menu key; window systems make an event of its own of it, at the cursor."""
+    widget = focused()
+    place = widget.inputMethodQuery(Qt.InputMethodQuery.ImCursorRectangle).center()
+    event = QContextMenuEvent(QContextMenuEvent.Reason.Keyboard, place, widget.mapToGlobal(place))
+    QApplication.sendEvent(widget, event)
 
 
 def focused() -> QWidget:

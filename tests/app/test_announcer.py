@@ -47,6 +47,19 @@ def test_notices_are_read(rooftop: Application) -> None:
     assert heard == ["Another program took 3 GiB."]
 
 
+def test_formulas_are_read_as_their_source_and_thoughts_are_not_read() -> None:
+    text = "<think>Hm.</think>So $x_1$ is\n\n- **one**\n- two\n\n$$\\frac{1}{2}$$"
+    assert spoken_reply(Message("assistant", text)).split() == [
+        "Reply:",
+        "So",
+        "$x_1$",
+        "is",
+        "one",
+        "two",
+        r"$$\frac{1}{2}$$",
+    ]
+
+
 def test_a_failed_reply_says_why() -> None:
     error = ErrorReport("engine-stopped", "The engine stopped.", "Restart it.")
     assert spoken_reply(Message("assistant", "Half a", "failed", error=error)) == "Half a The engine stopped."

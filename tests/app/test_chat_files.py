@@ -6,8 +6,9 @@ import pytest
 
 import app.chat_files
 from app.chat_files import ChatFileError, chats_as_json, chats_as_markdown, chats_from_file, write_file
-from app.conversation import Attachment, Conversation
+from app.conversation import Attachment, Conversation, Draft
 from app.conversation_data import conversation_data
+from app.presets import ChatOptions
 from tests.app.test_history import make_chat
 
 
@@ -26,7 +27,8 @@ def shape(chat: Conversation) -> dict[str, Any]:
 
 def branching() -> Conversation:
     chat = make_chat("One?", "one", "Two?", "two", title="Über alles")
-    chat.pinned, chat.folder, chat.draft, chat.options = True, "Work", "more", '{"a": 1}'
+    chat.pinned, chat.folder, chat.options = True, "Work", '{"a": 1}'
+    chat.draft = Draft("more", (Attachment("b.txt", "y"),))
     old = chat.messages[1]
     chat.begin_reply(beside=old).text = "another one"
     chat.edit_user(chat.messages[0], "Zero? 😀")
@@ -117,6 +119,36 @@ def test_a_chat_of_lm_studio(tmp_path: Path) -> None:
     assert (chat.title, chat.created_s) == ("Foxes", 1_700_000_000)
     assert [(m.role, m.text) for m in chat.messages] == [("user", "Hi"), ("assistant", "Hello"), ("user", "And?")]
     assert [m.text for m in chat.versions(chat.messages[1])] == ["Hello", "<think>\nHm\n</think>\n\nSecond"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "prompt"),
+    [
+        ({}, None),
+        ({"systemPrompt": " "}, None),
+        ({"systemPrompt": "Be brief."}, "Be brief."),
+        (
+            {
+                "systemPrompt": "Be brief.",
+                "perChatPredictionConfig": {
+                    "fields": [
+                        {"key": "llm.prediction.temperature", "value": 0.7},
+                        {"key": "llm.prediction.systemPrompt", "value": "Be a fox."},
+                    ]
+                },
+            },
+            "Be a fox.",
+        ),
+        ({"systemPrompt": 3, "perChatPredictionConfig": {"fields": [3, {"key": "llm.prediction.systemPrompt"}]}}, None),
+    ],
+)
+def test_the_system_prompt_of_lm_studio_comes_along(
+    tmp_path: Path, extra: dict[str, object], prompt: str | None
+) -> None:
+    path = tmp_path / "1.conversation.json"
+    path.write_text(json.dumps({**LM_STUDIO, **extra}))
+    (chat,) = chats_from_file(path)
+    assert ChatOptions.from_json(chat.options).system_prompt == prompt
 
 
 @pytest.mark.parametrize(

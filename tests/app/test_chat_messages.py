@@ -78,8 +78,7 @@ def test_a_stopped_reply_goes_on_in_the_same_message(
     button(view, "Continue").click()
     qtbot.waitUntil(lambda: not rooftop.session.busy)
     assert texts(rooftop) == ["Count", begun + "and on."]
-    request = host.requests[-1]
-    assert isinstance(request, Generate)
+    request = [one for one in host.requests if isinstance(one, Generate)][-1]
     assert request.continue_reply
     assert request.messages[-1].content == begun
     view = rooftop.chat.transcript.views[-1]
@@ -136,4 +135,4 @@ def test_the_system_prompt_and_the_sampling_come_from_outside(
     request = [r for r in host.requests if isinstance(r, Generate)][-1]
     assert (request.messages[0].role, request.messages[0].content) == ("system", "Be brief.")
     assert request.sampling.max_tokens == 7
-    assert asked == ['{"preset": "x"}']
+    assert set(asked) == {'{"preset": "x"}'}

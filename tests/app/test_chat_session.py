@@ -2,6 +2,7 @@ import pytest
 from pytestqt.qtbot import QtBot
 
 from app.chat_session import ChatSession
+from app.conversation import Draft
 from app.engine_client import EngineClient, EngineState
 from engine.config import EngineConfig
 from engine.messages import ErrorReport, Failed, Generate
@@ -26,7 +27,7 @@ def load(client: EngineClient, qtbot: QtBot) -> None:
 def test_without_a_model_nothing_is_sent(session: ChatSession) -> None:
     assert not session.submit("Hi")
     assert session.conversation.messages == []
-    assert session.queued == ""
+    assert not session.queued
 
 
 def test_blank_messages_and_messages_in_between_are_refused(
@@ -82,9 +83,9 @@ def test_a_new_chat_while_a_reply_is_written(
     assert session.busy
     assert not session.writing_here
     assert not session.submit("Mine")
-    assert session.queued == "Mine"
+    assert session.queued == Draft("Mine")
     host.release()
-    qtbot.waitUntil(lambda: session.queued == "" and not session.busy)
+    qtbot.waitUntil(lambda: not session.queued and not session.busy)
     assert [message.text for message in first.messages] == ["Count", host.reply]
     assert [message.text for message in session.conversation.messages] == ["Mine", host.reply]
 
@@ -95,10 +96,10 @@ def test_a_load_that_fails_gives_a_waiting_message_back(
     host.hold_load = True
     client.load("guide", EngineConfig())
     assert not session.submit("Early")
-    assert session.queued == "Early"
+    assert session.queued == Draft("Early")
     host.die()
     qtbot.waitUntil(lambda: client.state is EngineState.FAILED)
-    assert session.queued == ""
+    assert not session.queued
     assert session.conversation.messages == []
 
 

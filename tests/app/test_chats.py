@@ -13,6 +13,7 @@ from pytestqt.qtbot import QtBot
 
 from app.application import Application
 from app.chats import LAST_CHAT, MOST_CRASHES, RESTORING
+from app.conversation import Attachment
 from app.engine_client import EngineState
 from app.history import History
 from app.history_schema import SCHEMA_VERSION
@@ -108,6 +109,36 @@ def test_a_draft_belongs_to_its_chat(start: Callable[[], Application], qtbot: Qt
     rooftop.chat.composer.clear_draft()
     rooftop.chats.open(first)
     assert [entry.key for entry in rooftop.chats.entries] == [first]
+
+
+def test_files_of_a_draft_stay_with_its_chat(
+    start: Callable[[], Application], qtbot: QtBot, chats_path: Path, host: FakeHost
+) -> None:
+    rooftop = start()
+    composer = rooftop.chat.composer
+    files: tuple[Attachment, ...] = (Attachment("notes.txt", "quagmire"),)
+    composer.set_attachments(files)
+    key = rooftop.session.conversation.key
+    rooftop.window.new_chat_requested.emit()
+    assert not composer.attachments
+    assert composer.chips.texts == []
+    assert [entry.name for entry in rooftop.chats.entries] == ["notes.txt"]
+    rooftop.chats.open(key)
+    assert composer.attachments == files
+    rooftop.window.close()
+    rooftop = start()
+    qtbot.waitUntil(lambda: rooftop.session.conversation.key == key)
+    assert rooftop.chat.composer.attachments == files
+    rooftop.chat.composer._submit()
+    qtbot.waitUntil(lambda: not rooftop.session.busy)
+    assert not rooftop.chat.composer.attachments
+    request = [one for one in host.requests if isinstance(one, Generate)][-1]
+    assert "quagmire" in request.messages[-1].content
+    assert [entry.name for entry in rooftop.chats.entries] == ["notes.txt"], "the file names the chat that it began"
+    rooftop.window.close()
+    connection = sqlite3.connect(chats_path)
+    assert connection.execute("SELECT * FROM draft_files").fetchall() == []
+    connection.close()
 
 
 def test_a_chat_that_ends_the_app_is_not_opened_for_ever(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.conversation import BROKE_OFF, Attachment, Conversation, finish_reply
+from app.conversation import BROKE_OFF, Attachment, Conversation, Draft, finish_reply
 from app.history import (
     MATCH_END,
     MATCH_START,
@@ -17,7 +17,7 @@ from app.history import (
     NewerHistoryError,
     entry_of,
 )
-from app.history_schema import SCHEMA_VERSION
+from app.history_schema import _MIGRATIONS, SCHEMA_VERSION
 from engine.messages import ErrorReport, Finished, Timings, Usage
 
 FINISHED = Finished("stop", Usage(10, 4, 6), Timings(0.2, 100.0, 20.0))
@@ -60,7 +60,8 @@ def dump(chat: Conversation) -> list[tuple[object, ...]]:
 
 def test_a_chat_comes_back_whole(path: Path) -> None:
     chat = make_chat("Hi", "Hello", "And?", "So.", title="Mine")
-    chat.pinned, chat.folder, chat.draft, chat.options = True, "Work", "more", '{"preset": "x"}'
+    chat.pinned, chat.folder, chat.options = True, "Work", '{"preset": "x"}'
+    chat.draft = Draft("more", (Attachment("a.txt", "x"),))
     chat.add_user("With a file", (Attachment("a.txt", "text"),))
     failed = chat.begin_reply()
     failed.state, failed.error = "failed", ErrorReport("x", "It broke.", "Retry.")
@@ -206,6 +207,26 @@ def test_search_marks_what_it_found_in_names_and_texts(path: Path) -> None:
     chat.title = "Other"
     save(history, chat)
     assert history.search("life") == []
+    history.close()
+
+
+def test_a_file_of_the_first_schema_is_brought_up_to_date(path: Path) -> None:
+    path.parent.mkdir()
+    connection = sqlite3.connect(path)
+    connection.executescript(_MIGRATIONS[0] + "PRAGMA user_version = 1;")
+    connection.execute("INSERT INTO chats VALUES (1, 'k', 'Old', 'Old', 0, '', 'half a', '', '{}', 1, 2, 0)")
+    connection.commit()
+    connection.close()
+    history = History(path)
+    chat = history.load("k")
+    assert chat is not None
+    assert (chat.title, chat.draft) == ("Old", Draft("half a"))
+    chat.draft = Draft("half a", (Attachment("a.txt", "x"),))
+    history.save(chat, [])
+    assert load(history, chat).draft == chat.draft
+    history.set_deleted(["k"], deleted=True)
+    history.purge()
+    assert history._connection.execute("SELECT count(*) FROM draft_files").fetchone() == (0,)
     history.close()
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
 
 import pytest
 from PySide6.QtWidgets import (
     QAbstractButton,
     QAbstractScrollArea,
     QApplication,
-    QComboBox,
     QDialog,
     QLabel,
     QLineEdit,
@@ -22,12 +21,9 @@ from pytestqt.qtbot import QtBot
 from app.application import Application
 from app.widgets.about_dialog import AboutDialog, LicencesDialog
 from app.widgets.focus_order import takes_tab
-from app.widgets.settings.dialog import SettingsDialog
-from app.widgets.shortcuts_dialog import ShortcutsDialog
 from tests.app.fake_host import FakeHost
-from tests.app.keyboard import focused, name_of, press, tab_ring, tab_to, tab_to_name, write
-
-Kind = TypeVar("Kind", bound=QDialog)
+from tests.app.keyboard import focused, name_of, press, tab_ring, write
+from tests.app.keyboard_scenes import Session, change_settings, keep_order, leave, look_around, read, talk
 
 
 @pytest.fixture
@@ -35,126 +31,18 @@ def active(rooftop: Application, qtbot: QtBot) -> Application:
     """The window with the keyboard."""
     rooftop.window.activateWindow()
     qtbot.waitUntil(rooftop.window.isActiveWindow)
-    assert in_message_field(rooftop)
+    assert QApplication.focusWidget() is rooftop.chat.composer.findChild(QPlainTextEdit)
     return rooftop
 
 
-def in_message_field(rooftop: Application) -> bool:
-    return QApplication.focusWidget() is rooftop.chat.composer.findChild(QPlainTextEdit)
-
-
-def texts(rooftop: Application) -> list[str]:
-    return [message.text for message in rooftop.session.conversation.messages]
-
-
-def opened(rooftop: Application, kind: type[Kind], qtbot: QtBot) -> Kind:
-    dialog = next(found for found in rooftop.window.findChildren(kind) if found.isVisible())
-    qtbot.waitUntil(dialog.isActiveWindow)
-    return dialog
-
-
-def back_in_the_window(rooftop: Application, qtbot: QtBot) -> None:
-    """Do what a window manager does when a dialog closes; then the message field has the focus again."""
-    rooftop.window.activateWindow()
-    qtbot.waitUntil(lambda: in_message_field(rooftop))
-
-
-def test_a_session_by_keyboard_alone(active: Application, qtbot: QtBot, host: FakeHost) -> None:
-    def answered() -> bool:
-        return not active.session.busy
-
-    # Ask, and read the answer.
-    write("What is an expert?")
-    press("Return")
-    qtbot.waitUntil(answered)
-    assert texts(active) == ["What is an expert?", host.reply]
-
-    # A longer question in two lines, stopped half-way.
-    host.hold_reply, host.reply = True, "one two three four five six seven eight nine ten"
-    write("Count,")
-    press("Shift+Return")
-    write("slowly.")
-    press("Return")
-    qtbot.waitUntil(lambda: bool(texts(active)[-1]))
-    press("Esc")
-    assert active.session.conversation.messages[-1].state == "stopped"
-    assert texts(active)[2] == "Count,\nslowly."
-    qtbot.waitUntil(lambda: active.client.model_ready)
-
-    # Have it written anew.
-    host.hold_reply, host.reply = False, "One, two."
-    tab_to_name("Write this reply anew")
-    press("Space")
-    qtbot.waitUntil(lambda: answered() and texts(active)[-1] == "One, two.")
-    press("Ctrl+L")
-    assert in_message_field(active)
-
-    # Scroll, hide the panel and bring it back, larger text.
-    press("PgUp")
-    press("PgDown")
-    panel = active.window.panel
-    assert panel is not None
-    toggle = active.window.menus.panel.shortcut().toString()
-    press(toggle)
-    assert not panel.isVisible()
-    press(toggle)
-    assert panel.isVisible()
-    press("Ctrl++")
-    assert active.themes.zoom == 1.1
-    press("Ctrl+0")
-
-    # The dark theme from the menu.
-    press("Alt+V")
-    press("T")
-    press("D")
-    assert active.themes.theme.name == "dark"
-
-    # The list of shortcuts, and back.
-    press("F1")
-    opened(active, ShortcutsDialog, qtbot)
-    press("Esc")
-    back_in_the_window(active, qtbot)
-
-    # The settings: another theme, applied by Return.
-    press("Ctrl+,")
-    settings = opened(active, SettingsDialog, qtbot)
-    theme = tab_to(lambda widget: isinstance(widget, QComboBox) and widget.findText("Light") >= 0)
-    assert isinstance(theme, QComboBox)
-    press("L")
-    assert theme.currentText() == "Light"
-    press("Return")
-    qtbot.waitUntil(lambda: not settings.isVisible())
-    assert active.themes.theme.name == "light"
-    back_in_the_window(active, qtbot)
-
-    # About, and the licence of something in it.
-    press("Alt+H")
-    press("A")
-    about = opened(active, AboutDialog, qtbot)
-    tab_to_name("Licences")
-    press("Space")
-    licences = next(found for found in about.findChildren(LicencesDialog))
-    qtbot.waitUntil(licences.isActiveWindow)
-    tab_to(lambda widget: widget is licences.list)
-    press("Down")
-    assert "Inter" in licences.text.toPlainText()
-    press("Esc")
-    about.activateWindow()
-    qtbot.waitUntil(about.isActiveWindow)
-    press("Esc")
-    back_in_the_window(active, qtbot)
-
-    # A new chat, begun with one of the questions that are offered.
-    press("Ctrl+N")
-    assert texts(active) == []
-    tab_to_name("Ask: What is an expert?")
-    press("Space")
-    qtbot.waitUntil(lambda: len(texts(active)) == 2 and answered())
-
-    # And home.
-    with qtbot.waitSignal(active.ended):
-        press("Ctrl+Q")
-    assert host.stopped == 1
+def test_a_session_by_keyboard_alone(active: Application, qtbot: QtBot, host: FakeHost, tmp_path: Path) -> None:
+    user = Session(active, qtbot, host)
+    talk(user)
+    read(user, tmp_path)
+    keep_order(user)
+    look_around(user)
+    change_settings(user)
+    leave(user)
 
 
 def with_chat(active: Application, qtbot: QtBot, host: FakeHost) -> None:

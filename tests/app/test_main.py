@@ -8,6 +8,8 @@ from PySide6.QtWidgets import QApplication, QMessageBox
 from pytestqt.qtbot import QtBot
 
 from app import __main__ as command
+from app.preset_files import save_presets
+from app.presets import Preset, PresetBook
 from engine.config import EngineConfig
 
 
@@ -53,17 +55,24 @@ def test_a_model_from_the_command_line_is_found_from_any_folder(
 def test_the_terminal_gets_the_model_and_the_settings(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard: list[tuple[str, bool]] = []
+    heard: list[tuple[str, bool, str]] = []
 
-    def chat(model: str, in_process: bool, config: EngineConfig) -> int:
-        heard.append((model, config.experts_on_disk))
+    def chat(model: str, in_process: bool, config: EngineConfig, preset: Preset) -> int:
+        heard.append((model, config.experts_on_disk, preset.key))
         return 0
+
+    model = tmp_path / "x.gguf"
+    model.touch()
+    monkeypatch.chdir(tmp_path)
+    save_presets(PresetBook().with_model(str(model), "precise"), tmp_path / "presets.json")
+    monkeypatch.setattr("app.preset_files.default_presets_path", lambda: tmp_path / "presets.json")
 
     monkeypatch.setattr("app.terminal.main", chat)
     monkeypatch.setattr("app.settings.default_settings_path", lambda: tmp_path / "settings.json")
     monkeypatch.setattr(command, "_start_logging", lambda: None)
     assert command.main(["chat", "--model", "x.gguf", *arguments]) == 0
-    assert heard == [("x.gguf", bool(arguments))]
+    assert command.main(["chat"]) == 0
+    assert heard == [("x.gguf", bool(arguments), "precise"), ("guide", False, "balanced")]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="ends the first by a signal")

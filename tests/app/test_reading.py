@@ -238,17 +238,19 @@ def test_files_are_pasted_and_a_long_text_becomes_one(rooftop: Application, qtbo
     assert [len(file.text) for file in rooftop.chat.composer.attachments] == [5, 50_000]
 
 
+@pytest.mark.parametrize("text", ["", "What is this?", "a.txt"])
 def test_files_wait_with_their_message_for_the_model(
-    make_rooftop: Callable[..., Application], qtbot: QtBot, host: FakeHost
+    make_rooftop: Callable[..., Application], qtbot: QtBot, host: FakeHost, text: str
 ) -> None:
     host.hold_load = True
     rooftop = make_rooftop()
     rooftop.chat.composer.set_attachments((Attachment("a.txt", "a"),))
+    rooftop.chat.composer.set_draft(text)
     rooftop.chat.composer._submit()
     assert rooftop.session.queued
     host.release()
     qtbot.waitUntil(lambda: any(isinstance(request, Generate) for request in host.requests))
-    assert generated(host).messages[-1].content == "File: a.txt\n```\na\n```"
+    assert generated(host).messages[-1].content == f"File: a.txt\n```\na\n```\n\n{text}".strip()
 
 
 # ---- the context ----------------------------------------------------------------------------------------------------
@@ -328,7 +330,7 @@ def test_ten_megabytes_in_one_line_are_laid_out_in_part(qtbot: QtBot, rooftop: A
     rooftop.chat.transcript.show_messages([Message(role, text)])  # type: ignore[arg-type]
     view: MessageView = rooftop.chat.transcript.views[0]
     qtbot.waitUntil(lambda: view.built)
-    shown = sum(len(block.toPlainText()) for block in view._marked_blocks())
+    shown = sum(len(block.search_text()) for block in view._marked_blocks())
     assert shown <= max(MAX_SHOWN_CHARS, MAX_BUBBLE_CHARS) + 1000  # and the breaks between pieces
     more = view.findChild(ShowAllButton)
     assert more is not None

@@ -16,8 +16,10 @@ import psutil
 import pytest
 
 import app.terminal
-from engine.config import EngineConfig
+from app.presets import Preset
+from engine.config import EngineConfig, SamplingParams
 from engine.host import EngineHost, ProcessHost
+from engine.messages import Generate, Request
 from tests.engine.test_worker import FAKE_COMMAND
 
 PATIENCE_S = 20.0
@@ -26,10 +28,12 @@ AS_PROCESS = (
     "from engine.config import EngineConfig\n"
     "from tests.app.test_terminal import start_fake\n"
     "app.terminal.start_host = start_fake\n"
-    "sys.exit(app.terminal.main('fake', False, EngineConfig()))\n"
+    "from app.presets import Preset\n"
+    "sys.exit(app.terminal.main('fake', False, EngineConfig(), Preset('balanced', 'Balanced')))\n"
 )
 
 Chat = Callable[..., int]
+PLAIN = Preset("balanced", "Balanced")
 
 
 def start_fake(*, in_process: bool, log_path: Path) -> EngineHost:
@@ -42,9 +46,9 @@ def start_fake(*, in_process: bool, log_path: Path) -> EngineHost:
 def chat(monkeypatch: pytest.MonkeyPatch) -> Iterator[Chat]:
     monkeypatch.setattr(app.terminal, "start_host", start_fake)
 
-    def run(*lines: str, model: str = "fake") -> int:
+    def run(*lines: str, model: str = "fake", preset: Preset = PLAIN) -> int:
         monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
-        return app.terminal.main(model, in_process=False, config=EngineConfig())
+        return app.terminal.main(model, in_process=False, config=EngineConfig(), preset=preset)
 
     yield run
     assert not psutil.Process().children()
@@ -59,6 +63,28 @@ def test_every_line_of_a_pipe_is_answered(chat: Chat, capsys: pytest.CaptureFixt
         "[3 tokens, 20.0 tokens/s]",
         "[3 tokens, 20.0 tokens/s]",
     ]
+
+
+def test_replies_follow_the_preset(
+    chat: Chat, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Generate] = []
+    send = ProcessHost.send
+
+    def spy(host: ProcessHost, request: Request) -> None:
+        if isinstance(request, Generate):
+            sent.append(request)
+        send(host, request)
+
+    monkeypatch.setattr(ProcessHost, "send", spy)
+    preset = Preset("code", "Code", "Be brief.\n", SamplingParams(temperature=0.1))
+    assert chat("one", "/new", "two", preset=preset) == 0
+    assert "Replies follow the preset Code." in capsys.readouterr().err
+    assert [[(m.role, m.content) for m in request.messages] for request in sent] == [
+        [("system", "Be brief."), ("user", "one")],
+        [("system", "Be brief."), ("user", "two")],
+    ]
+    assert [request.sampling.temperature for request in sent] == [0.1, 0.1]
 
 
 def test_map_why_and_the_other_commands(chat: Chat, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,11 +5,13 @@ from PySide6.QtGui import QColor, QGuiApplication, QImage, QTextCursor
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
-from app.markdown import split_blocks
+from app.markdown import plain_blocks, split_blocks
 from app.math_svg import draw
+from app.text_search import Needle
 from app.theme import ThemeManager, current_theme
 from app.widgets.formulas import formula_drawer, formula_image
-from app.widgets.text_block import OBJECT, TextBlock
+from app.widgets.marks import OBJECT
+from app.widgets.text_block import TextBlock
 
 
 def make(qtbot: QtBot, source: str, *, drawn: bool = True) -> TextBlock:
@@ -48,6 +50,33 @@ def test_a_selection_is_copied_with_its_sources(qtbot: QtBot, themes: ThemeManag
     block.copy()
     assert QGuiApplication.clipboard().text() == "$a^2$"
     QGuiApplication.clipboard().setText("")  # made in Python, it must not outlive Python
+
+
+def test_a_formula_is_described_and_found_by_its_source(qtbot: QtBot, themes: ThemeManager) -> None:
+    source = "😀 Let $a^2$ and\n\n$$\\frac{b}{c} < 1$$ be"
+    block = make(qtbot, source)
+    qtbot.waitUntil(lambda: block.toPlainText().count(OBJECT) == 2)
+    (text,) = plain_blocks(source)
+    assert "$a^2$" in text
+    assert r"$$\frac{b}{c} < 1$$" in text
+    assert block.search_text().split() == block.accessibleDescription().split() == text.split()
+    tips = [image.toolTip() for _, image in block._image_fragments()]
+    assert tips == ["$a^2$", r"$$\frac{b}{c} < 1$$"]
+
+    def marked(words: str) -> list[str]:
+        assert block.show_marks(Needle(words), 0) == Needle(words).count([text])
+        return [selection.cursor.selectedText() for selection in block.extraSelections()]
+
+    assert marked("a^2") == [OBJECT]
+    assert marked("let $a^") == [f"Let {OBJECT}"]
+    assert marked("2$ and") == [f"{OBJECT} and"]
+    assert marked("$") == [OBJECT] * 6
+    assert marked("frac") == [OBJECT]
+    assert marked("be") == ["be"]
+    assert marked("😀") == ["😀"]
+    assert block.match_rect(0).left() < 30
+    block.show_html("<p>none</p>")
+    assert block.accessibleDescription() == ""
 
 
 def lowest_ink(image: QImage, left: int, right: int) -> int:
