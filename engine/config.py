@@ -46,6 +46,21 @@ MAX_CONTEXT_TOKENS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
+class DenseBlocks:
+    """Matrices outside the experts that are stored in one block format.
+
+    Attributes:
+        format: Its name in `engine.quant.formats`.
+        weights: Of all of them.
+        packed_bytes: Of all of them, packed.
+    """
+
+    format: str
+    weights: int
+    packed_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class LongRope:
     """A rotary embedding stretched for long contexts (LongRoPE): each pair of a head's numbers by a factor of its own.
 
@@ -167,6 +182,9 @@ class ModelConfig:
         quantization: What a quantised file calls its mix of formats, e.g. "Q4_K_M"; None for plain floats.
         expert_formats: Per layer the formats of gate, up and down; empty where all are `dtype`.
         dense_packed_bytes: Bytes of the packed weights outside the experts; None where all are `dtype`.
+        dense_blocks: What of these is multiplied and stored in blocks, by format: all matrices but an embedding that is
+            not lm_head too.
+        embedding_format: Block format of the embedding; None where it is a float.
         traits: What it computes beyond that.
         compatibility: What is known where transformers' decoder runs it; None where this engine's own do.
     """
@@ -193,6 +211,8 @@ class ModelConfig:
     quantization: str | None = None
     expert_formats: tuple[ExpertFormats, ...] = ()
     dense_packed_bytes: int | None = None
+    dense_blocks: tuple[DenseBlocks, ...] = ()
+    embedding_format: str | None = None
     traits: Traits = Traits()
     compatibility: Compatibility | None = None
 
@@ -276,6 +296,17 @@ class ModelConfig:
     def dense_bytes(self) -> int:
         """Bytes of the weights outside the experts where they are held in `dtype`, as torch does."""
         return self.dense_parameters * self.dtype_bytes
+
+    @property
+    def looked_up_weights(self) -> int:
+        """Those of an embedding of which no product is taken: lm_head is another matrix."""
+        return 0 if self.tie_word_embeddings else self.vocab_size * self.hidden_size
+
+    @property
+    def embedding_bytes(self) -> int:
+        """Bytes of the embedding, packed."""
+        name = self.embedding_format or DTYPE_FORMATS[self.dtype]
+        return FORMATS[name].packed_bytes(self.vocab_size, self.hidden_size)
 
     def kv_format(self, precision: KvPrecision) -> str:
         """Format of the KV cache, a name in `engine.quant.formats`; as Q8_0 its rows are `KVCache`'s own."""

@@ -18,7 +18,7 @@ from engine.errors import CheckpointError
 from engine.experts.store import ExpertStore
 from engine.hardware import probe_hardware
 from engine.model import weight_reader
-from engine.model.weights import DenseWeights, checkpoint_bytes, load_dense, load_experts
+from engine.model.weights import DenseWeights, checkpoint_bytes, floats_of, load_dense, load_experts
 from engine.quant.formats import FORMATS, TILE_ROWS
 from tests.checkpoints import read_raw_safetensors, write_mixtral, write_qwen3_moe, write_raw_safetensors
 from tests.gguf_files import Shape, gguf_model, write_gguf
@@ -66,8 +66,8 @@ def test_every_weight_is_the_files(tmp_path: Path, dtype: Any, tied: bool) -> No
         assert sum(read) == checkpoint_bytes(checkpoint) == checkpoint.total_bytes
     assert device.allocated == {"dense": model.dense_bytes}
     attention = [oracle[f"model.layers.1.self_attn.{part}_proj.weight"] for part in "qkv"]
-    assert torch.equal(dense.layers[1].qkv.float(), torch.cat(attention))
-    assert torch.equal(dense.head.float(), oracle["lm_head.weight"])
+    assert torch.equal(floats_of(dense.layers[1].qkv).float(), torch.cat(attention))
+    assert torch.equal(floats_of(dense.head).float(), oracle["lm_head.weight"])
     assert (dense.head is dense.embedding) == tied
     weights = store.weights(1, 3)
     gate, up = oracle["model.layers.1.mlp.experts.gate_up_proj"][3].chunk(2)
@@ -121,8 +121,8 @@ def test_blocks_keep_their_bits_in_experts_and_become_floats_elsewhere(
         embedding = meant(checkpoint, tensor_names.EMBEDDING)
         expert = [meant(checkpoint, tensor_names.expert_tensor(1, 3, part)) for part in ("w1", "w3", "w2")]
     assert device.allocated == {"dense": model.dense_bytes}
-    assert torch.equal(dense.layers[1].qkv, torch.cat(attention).bfloat16())
-    assert torch.equal(dense.embedding, embedding.bfloat16())
+    assert torch.equal(floats_of(dense.layers[1].qkv), torch.cat(attention).bfloat16())
+    assert torch.equal(floats_of(dense.embedding), embedding.bfloat16())
     weights = store.weights(1, 3)
     assert tuple(part.format.name for part in (weights.gate, weights.up, weights.down)) == formats
     for part, floats in zip((weights.gate, weights.up, weights.down), expert, strict=True):
@@ -170,7 +170,7 @@ def test_floats_of_other_types_become_the_models(tmp_path: Path) -> None:
         dense, store = load_all(checkpoint, CpuDevice(probe_hardware()))
         expected_dense, expected_store = load_all(plain, CpuDevice(probe_hardware()))
         assert checkpoint_bytes(checkpoint) > checkpoint_bytes(plain)
-    assert torch.equal(dense.layers[0].qkv, expected_dense.layers[0].qkv)
+    assert torch.equal(floats_of(dense.layers[0].qkv), floats_of(expected_dense.layers[0].qkv))
     assert torch.equal(store.layer(1), expected_store.layer(1))
 
 
