@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.config import ModelConfig
+from engine.config import DenseBlocks, ModelConfig
 from engine.devices import CpuDevice, CudaDevice
 from engine.devices.gpu_experts import GpuExperts
 from engine.devices.step_tools import StepTools
@@ -24,6 +24,7 @@ from tests.engine.shapes import TINY
 MODEL = replace(
     TINY, hidden_size=256, intermediate_size=256, layers=3, heads=4, kv_heads=2, head_dim=24,
     expert_formats=(("Q4_K", "Q6_K", "Q8_0"), ("F32", "F32", "F32"), ("Q4_K", "Q6_K", "Q8_0")),
+    dense_blocks=(DenseBlocks("Q4_K", 0, 0), DenseBlocks("Q8_0", 0, 0)), embedding_format="Q4_K",
 )  # fmt: skip
 
 
@@ -56,7 +57,17 @@ def test_steps_that_are_right_pass_with_the_models_mixes(
     device, tools = a_device(monkeypatch, launcher)
     launcher.launched.clear()
     assert find_step_mismatch(MODEL, "auto", device, tools) == ""
-    assert {"prepare", "gate_up_8", "down_8", "attend", "combine", "route", "join_norm"} <= set(launcher.launched)
+    assert {
+        "linear_8",
+        "unpack_tiles",
+        "prepare",
+        "gate_up_8",
+        "down_8",
+        "attend",
+        "combine",
+        "route",
+        "join_norm",
+    } <= set(launcher.launched)
     assert device.allocated_bytes == 0
 
 

@@ -13,14 +13,20 @@ import torch
 from engine.checkpoint import tensor_names
 from engine.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from engine.config import DTYPE_FORMATS, ExpertFormats
-from engine.devices import CpuDevice
+from engine.devices import CpuDevice, CudaDevice
+from engine.devices.gpu_experts import GpuExperts
+from engine.devices.gpu_products import GpuMatrix
 from engine.errors import CheckpointError
+from engine.experts.footprint import held_dense_bytes, host_dense_bytes
 from engine.experts.store import ExpertStore
 from engine.hardware import probe_hardware
+from engine.kernels.gpu_kernels import GpuKernels
 from engine.model import weight_reader
-from engine.model.weights import DenseWeights, checkpoint_bytes, floats_of, load_dense, load_experts
+from engine.model.weights import DenseWeights, checkpoint_bytes, floats_of, linear, load_dense, load_experts
 from engine.quant.formats import FORMATS, TILE_ROWS
 from tests.checkpoints import read_raw_safetensors, write_mixtral, write_qwen3_moe, write_raw_safetensors
+from tests.engine.devices.fake_cuda import install
+from tests.engine.kernels.cuda_emulation.launcher import EmulatedLauncher
 from tests.gguf_files import Shape, gguf_model, write_gguf
 from tests.oracle import open_oracle
 from tests.quantised import dequantise
@@ -101,6 +107,40 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path: Path) -> None
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
         with pytest.raises(CheckpointError, match="truncated"):
             load_all(checkpoint, device)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("name", ["Q4_K", "F32"])
+def test_on_a_gpu_with_our_kernels_blocks_stay_blocks_and_a_look_up_stays_in_ram(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: EmulatedLauncher, name: str, tied: bool
+) -> None:
+    install(monkeypatch)
+    device = CudaDevice(1 << 30)
+    device._experts = GpuExperts(GpuKernels(launcher))
+    shape = Shape(vocab_size=33, tied=tied)
+    path = write_gguf(tmp_path / "m.gguf", "llama", shape=shape, formats=[("Q8_0",) * 3], dense_format=name)
+    read: list[int] = []
+    with open_checkpoint(path) as checkpoint:
+        model = checkpoint.config
+        dense = load_dense(checkpoint, device, read.append)
+        load_experts(checkpoint, ExpertStore(model, CpuDevice(probe_hardware())), read.append)
+        assert sum(read) == checkpoint_bytes(checkpoint)
+        expected = load_dense(checkpoint, CpuDevice(probe_hardware()), lambda _: None)
+    assert device.allocated == {"dense": held_dense_bytes(model, "cuda", "torch")}
+    assert dense.host_bytes == host_dense_bytes(model, "cuda")
+    assert (dense.host_bytes == 0) == tied
+    tokens = [32, 0, 17]
+    assert torch.equal(dense.embed(tokens), expected.embed(tokens))
+    for held, floats in (
+        (dense.layers[1].qkv, expected.layers[1].qkv),
+        (dense.layers[0].output, expected.layers[0].output),
+        (dense.head, expected.head),
+    ):
+        assert isinstance(held, GpuMatrix) == (name == "Q4_K")
+        hidden = torch.randn(20, floats_of(floats).shape[1]).bfloat16()
+        torch.testing.assert_close(linear(hidden, held), linear(hidden, floats))
+    if isinstance(dense.layers[1].qkv, GpuMatrix):
+        assert len(dense.layers[1].qkv.parts) == 1, "neighbours in the same format are one matrix"
 
 
 @pytest.mark.parametrize("name", SCALES)
