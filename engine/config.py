@@ -7,6 +7,7 @@ Knows nothing about files, devices or torch. Validation happens where a value en
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, get_args
 
 from engine.errors import ConfigurationError
@@ -155,6 +156,13 @@ class Compatibility:
     kv_numbers: int
 
 
+@cache
+def _expert_bytes(formats: ExpertFormats, wide: int, narrow: int) -> int:
+    """Bytes of an expert in some formats; a plan asks for them many times."""
+    gate, up, down = (FORMATS[name] for name in formats)
+    return gate.packed_bytes(narrow, wide) + up.packed_bytes(narrow, wide) + down.packed_bytes(wide, narrow)
+
+
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
     """The shape of a Mixture-of-Experts decoder, in the terms of its config.json.
@@ -247,12 +255,8 @@ class ModelConfig:
 
     def layer_expert_bytes(self, layer: int) -> int:
         """Bytes of one expert of a layer: gate, up and down, packed, and its biases."""
-        wide, narrow = self.hidden_size, self.intermediate_size
-        gate, up, down = (FORMATS[name] for name in self.formats(layer))
-        biases = FORMATS["F32"].packed_bytes(1, self.expert_biases)
-        return (
-            gate.packed_bytes(narrow, wide) + up.packed_bytes(narrow, wide) + down.packed_bytes(wide, narrow) + biases
-        )
+        matrices = _expert_bytes(self.formats(layer), self.hidden_size, self.intermediate_size)
+        return matrices + FORMATS["F32"].packed_bytes(1, self.expert_biases)
 
     @property
     def expert_bytes(self) -> int:
