@@ -7,6 +7,7 @@ Knows nothing about files, devices or torch. Validation happens where a value en
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, get_args
 
 from engine.errors import ConfigurationError
@@ -43,6 +44,21 @@ DEVICE_FIELDS = (
 )
 MIN_CONTEXT_TOKENS = 16
 MAX_CONTEXT_TOKENS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class DenseBlocks:
+    """Matrices outside the experts that are stored in one block format.
+
+    Attributes:
+        format: Its name in `engine.quant.formats`.
+        weights: Of all of them.
+        packed_bytes: Of all of them, packed.
+    """
+
+    format: str
+    weights: int
+    packed_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +156,13 @@ class Compatibility:
     kv_numbers: int
 
 
+@cache
+def _expert_bytes(formats: ExpertFormats, wide: int, narrow: int) -> int:
+    """Bytes of an expert in some formats; a plan asks for them many times."""
+    gate, up, down = (FORMATS[name] for name in formats)
+    return gate.packed_bytes(narrow, wide) + up.packed_bytes(narrow, wide) + down.packed_bytes(wide, narrow)
+
+
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
     """The shape of a Mixture-of-Experts decoder, in the terms of its config.json.
@@ -167,6 +190,9 @@ class ModelConfig:
         quantization: What a quantised file calls its mix of formats, e.g. "Q4_K_M"; None for plain floats.
         expert_formats: Per layer the formats of gate, up and down; empty where all are `dtype`.
         dense_packed_bytes: Bytes of the packed weights outside the experts; None where all are `dtype`.
+        dense_blocks: What of these is multiplied and stored in blocks, by format: all matrices but an embedding that is
+            not lm_head too.
+        embedding_format: Block format of the embedding; None where it is a float.
         traits: What it computes beyond that.
         compatibility: What is known where transformers' decoder runs it; None where this engine's own do.
     """
@@ -193,6 +219,8 @@ class ModelConfig:
     quantization: str | None = None
     expert_formats: tuple[ExpertFormats, ...] = ()
     dense_packed_bytes: int | None = None
+    dense_blocks: tuple[DenseBlocks, ...] = ()
+    embedding_format: str | None = None
     traits: Traits = Traits()
     compatibility: Compatibility | None = None
 
@@ -227,12 +255,8 @@ class ModelConfig:
 
     def layer_expert_bytes(self, layer: int) -> int:
         """Bytes of one expert of a layer: gate, up and down, packed, and its biases."""
-        wide, narrow = self.hidden_size, self.intermediate_size
-        gate, up, down = (FORMATS[name] for name in self.formats(layer))
-        biases = FORMATS["F32"].packed_bytes(1, self.expert_biases)
-        return (
-            gate.packed_bytes(narrow, wide) + up.packed_bytes(narrow, wide) + down.packed_bytes(wide, narrow) + biases
-        )
+        matrices = _expert_bytes(self.formats(layer), self.hidden_size, self.intermediate_size)
+        return matrices + FORMATS["F32"].packed_bytes(1, self.expert_biases)
 
     @property
     def expert_bytes(self) -> int:
@@ -276,6 +300,17 @@ class ModelConfig:
     def dense_bytes(self) -> int:
         """Bytes of the weights outside the experts where they are held in `dtype`, as torch does."""
         return self.dense_parameters * self.dtype_bytes
+
+    @property
+    def looked_up_weights(self) -> int:
+        """Those of an embedding of which no product is taken: lm_head is another matrix."""
+        return 0 if self.tie_word_embeddings else self.vocab_size * self.hidden_size
+
+    @property
+    def embedding_bytes(self) -> int:
+        """Bytes of the embedding, packed."""
+        name = self.embedding_format or DTYPE_FORMATS[self.dtype]
+        return FORMATS[name].packed_bytes(self.vocab_size, self.hidden_size)
 
     def kv_format(self, precision: KvPrecision) -> str:
         """Format of the KV cache, a name in `engine.quant.formats`; as Q8_0 its rows are `KVCache`'s own."""

@@ -108,6 +108,7 @@ class Engine:
         on_event(Loading("checking", 0, 0))
         self._path, self._config = path, config
         self._hardware, self._kernels, self._gpu_note = probe_hardware(config.gpu_index), planned_kernels(config), ""
+        self._gpu_kernels = True
         self._check_gpu()
         with open_checkpoint(path) as checkpoint:
             self.model: ModelConfig = checkpoint.config
@@ -120,8 +121,9 @@ class Engine:
             plan = self._plan(config, costs)
             check_fits(plan)
             self._loaded: LoadedModel = load_model(
-                checkpoint, plan, config, self._hardware, costs, self._popularity, self._kernels, on_event, cancelled
-            )
+                checkpoint, plan, partial(self._plan_without_kernels, costs), config, self._hardware, costs,
+                self._popularity, self._kernels, on_event, cancelled,
+            )  # fmt: skip
         device, gpu = self._loaded.device, self._hardware.gpu
         self.other_programs: Reader | None = None
         if device.kind == "cuda" and gpu is not None:
@@ -325,6 +327,17 @@ class Engine:
         """The placement for some settings and costs."""
         return make_plan(self._planning_inputs(costs), config)
 
+    def _plan_without_kernels(self, costs: CostModel) -> PlacementPlan:
+        """The placement where the GPU turns out not to run our kernels, so that dense weights are floats.
+
+        Raises:
+            DoesNotFitError: They are too large.
+        """
+        self._gpu_kernels = False
+        plan = self._plan(self._config, costs)
+        check_fits(plan)
+        return plan
+
     def _plan_around(self, held: tuple[tuple[int, ...], ...]) -> PlacementPlan:
         """A plan that moves as few residents as it can; a prompt under way keeps the workspace that it is using."""
         inputs = self._planning_inputs(self._loaded.record.costs)
@@ -338,8 +351,9 @@ class Engine:
     def _planning_inputs(self, costs: CostModel) -> PlanningInputs:
         """What a plan is made from."""
         return PlanningInputs(
-            self.model, self._hardware, costs, self._popularity.shares(), self._kernels, self._gpu_note
-        )
+            self.model, self._hardware, costs, self._popularity.shares(), self._kernels, self._gpu_note,
+            self._gpu_kernels,
+        )  # fmt: skip
 
     def _settle(self, plan: PlacementPlan, because: str = "") -> None:
         """Make `ready` tell what is in force now: the plan, less what the device had no memory for."""

@@ -106,6 +106,7 @@ class LoadedModel:
         record: What the experts did; where a GPU takes part, it is the executor itself.
         decoder: Runs the model, over the KV cache.
         pool: Threads of our own kernels; None where torch computes.
+        host_dense_bytes: Of dense weights that are in RAM beside a GPU.
         step_note: A sentence: why decode steps on the GPU are slower than they could be; "" where there is none.
         chunk_tokens: Prompt tokens per forward pass, which the workspace is for.
         pass_tokens: Tokens of the forward pass under way; 0 between replies.
@@ -121,6 +122,7 @@ class LoadedModel:
     record: ExecutionRecord
     decoder: Decoder | NativeDecoder | CompatibleDecoder
     pool: CpuPool | None
+    host_dense_bytes: int = 0
     step_note: str = ""
     chunk_tokens: int = 1
     pass_tokens: int = 0
@@ -248,6 +250,8 @@ class LoadedModel:
         """
         device, record = self.device, self.record
         gpu_bytes, cpu_bytes = (device.allocated, {}) if device.has_gpu else ({}, device.allocated)
+        if self.host_dense_bytes:
+            cpu_bytes = {"dense": self.host_dense_bytes}
         store_bytes = {} if self.store.on_disk else {"experts": self.store.nbytes}
         return Snapshot(
             resident_by_layer=self.residency.by_layer(),
@@ -291,6 +295,7 @@ class LoadedModel:
 def load_model(
     checkpoint: Checkpoint,
     plan: PlacementPlan,
+    without_kernels: Callable[[], PlacementPlan],
     config: EngineConfig,
     hardware: HardwareProfile,
     costs: CostModel,
@@ -304,6 +309,7 @@ def load_model(
     Args:
         checkpoint: Open and validated.
         plan: A plan that fits.
+        without_kernels: Makes another one that fits, for a GPU where our kernels turn out not to run.
         config: The policy, and the speeds of a simulated GPU.
         hardware: The machine.
         costs: What the executor plans with until something better is measured.
@@ -327,11 +333,13 @@ def load_model(
         device = open_device(plan.device, config, hardware, plan.vram_budget_bytes)
         undo.callback(device.close)
         device.prepare(model, config.cost_cache_dir)
+        if plan.device == "cuda" and device.products is None:
+            plan = without_kernels()
         pool = undo.enter_context(CpuPool(kernels, threads)) if kernels != TORCH_KERNELS else None
         torch.set_num_threads(threads)
         store = ExpertStore(model, device, _disk_folder(config) if config.experts_on_disk else None)
         undo.callback(store.close)
-        # Where everything is on the CPU, our own kernels run the whole decoder; a GPU's dense part is torch's.
+        # Where everything is on the CPU, our own kernels run the whole decoder.
         native = pool is not None and not device.has_gpu
         dense: Dense
         if model.compatibility is not None:
@@ -345,6 +353,7 @@ def load_model(
         load_experts(checkpoint, store, progress.phase("experts"), readers)
         store.pin(_to_pin(model, plan, config, hardware, popularity))
         loaded = _wire(model, device, store, dense, cache, pool, popularity, costs, config.policy)
+        loaded.host_dense_bytes = dense.host_bytes if isinstance(dense, DenseWeights) else 0
         loaded.use_threads(threads)
         loaded.record.adaptive = config.adaptive
         loaded.place(plan)

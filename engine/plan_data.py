@@ -70,9 +70,10 @@ class PlacementPlan:
         device: "cuda", "cpu" or "simulated".
         resident_by_layer: For each layer the experts that live in VRAM, ascending.
         vram_bytes: Term -> bytes: dense, kv, workspace, experts, staging, margin, total; empty without a GPU.
-        host_bytes: Term -> bytes: experts, and on the CPU device dense, kv, workspace too; total. Experts that are kept
-            on disk are the term experts_on_disk instead, which the total leaves out. Beside a GPU that needs it,
-            experts_pinned is the part of them that is page-locked, which the total leaves out too.
+        host_bytes: Term -> bytes: experts, and on the CPU device dense, kv, workspace too; total. Beside a GPU dense is
+            an embedding that is looked up in RAM. Experts that are kept on disk are the term experts_on_disk instead,
+            which the total leaves out. Beside a GPU that needs it, experts_pinned is the part of them that is
+            page-locked, which the total leaves out too.
         vram_budget_bytes: What the plan was allowed to use, 0 without a GPU.
         context_tokens: Tokens that the KV cache holds.
         predicted_decode_tokens_per_s: By the cost model.
@@ -120,6 +121,7 @@ class PlanningInputs:
         popularity: Per layer and expert, the share of the layer's visits (rows sum to 1).
         kernels: What computes on the CPU: "torch", or the instructions that our own library uses, e.g. "avx2".
         gpu_note: A sentence: why the GPU is not used, or not as well as it could be; "" where there is nothing to say.
+        gpu_kernels: Whether an NVIDIA GPU is taken to run our own kernels; only a load finds out.
     """
 
     model: ModelConfig
@@ -128,3 +130,4 @@ class PlanningInputs:
     popularity: tuple[tuple[float, ...], ...]
     kernels: str = TORCH_KERNELS
     gpu_note: str = ""
+    gpu_kernels: bool = True

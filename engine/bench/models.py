@@ -18,6 +18,8 @@ import numpy as np
 from engine.bench.mixes import MIXES, Place, tensor_format
 from engine.bench.random_weights import Bytes, RandomWeights
 from engine.bench.routing import BRANCH_GAIN, ROUTINGS, Floats, Routing, Topics
+from engine.checkpoint import tensor_names
+from engine.checkpoint.dense_formats import with_dense_formats
 from engine.config import ModelConfig
 from engine.quant.formats import FORMATS
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 FIRST_WORD_ID = 3 + 256  # after the special tokens and the bytes
 EMBEDDING, HEAD, ROUTER = "token_embd.weight", "output.weight", "ffn_gate_inp.weight"
+
+_NAMES = {EMBEDDING: tensor_names.EMBEDDING}  # as the engine says it
 
 _ROUTER_GAIN = 4.0  # clear choices, so that rounding does not send a token elsewhere
 _NORM_SPREAD = 0.1
@@ -79,7 +83,7 @@ class Shape:
             [tensor_format(mix, kind, size, self.place(layer)) for kind, size in zip(kinds, columns, strict=True)]
             for layer in range(self.layers)
         ]
-        return ModelConfig(
+        config = ModelConfig(
             name=self.name,
             family={"llama": "mixtral", "qwen3moe": "qwen3_moe"}[self.architecture],
             hidden_size=self.hidden,
@@ -95,6 +99,11 @@ class Shape:
             query_key_norm=self.architecture == "qwen3moe",
             expert_formats=tuple((gate, up, down) for gate, up, down in formats),
         )
+        outside = [tensor for tensor in tensors(self, mix) if "exps" not in tensor.name]
+        if all(FORMATS[tensor.format].is_float for tensor in outside):
+            return config
+        named = ((_NAMES.get(tensor.name, tensor.name), tensor.format, tensor.shape) for tensor in outside)
+        return with_dense_formats(config, named)
 
 
 SHAPES: Mapping[str, Shape] = MappingProxyType(

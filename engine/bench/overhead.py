@@ -26,7 +26,7 @@ from engine.model.decoder import Decoder
 from engine.model.kv_cache import KVCache
 from engine.model.native_decoder import NativeDecoder
 from engine.model.native_weights import NativeLayer, NativeWeights
-from engine.model.weights import DenseWeights, LayerWeights
+from engine.model.weights import DenseWeights, LayerWeights, floats_of
 from engine.quant.formats import FORMATS
 
 CACHED_TOKENS = 128
@@ -126,18 +126,18 @@ def _native_decoder(pool: CpuPool) -> NativeDecoder:
     layers = tuple(
         NativeLayer(
             attention_norm=layer.attention_norm,
-            query=_packed(layer.qkv[:width]),
-            key=_packed(layer.qkv[width : width + kv_rows]),
-            value=_packed(layer.qkv[width + kv_rows :]),
-            output=_packed(layer.output),
+            query=_packed(floats_of(layer.qkv)[:width]),
+            key=_packed(floats_of(layer.qkv)[width : width + kv_rows]),
+            value=_packed(floats_of(layer.qkv)[width + kv_rows :]),
+            output=_packed(floats_of(layer.output)),
             expert_norm=layer.expert_norm,
-            router=_packed(layer.router),
+            router=_packed(floats_of(layer.router)),
             query_norm=None,
             key_norm=None,
         )
         for layer in plain.layers
     )
-    embedding = _packed(plain.embedding)
+    embedding = _packed(floats_of(plain.embedding))
     weights = NativeWeights(embedding, layers, plain.norm, embedding)
     costs = assumed_costs(SHAPE, hardware, EngineConfig(), pool.isa)
     record = CpuRecord(SHAPE, Popularity(SHAPE), costs, "fiddler")

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from engine.checkpoint.dense_formats import with_dense_formats
 from engine.checkpoint.families import BY_GGUF_NAME, CHOOSE_SUPPORTED, FAMILIES, Family
 from engine.checkpoint.fields import (
     MAX_EXPERTS,
@@ -87,13 +88,14 @@ def read_gguf_config(model: GgufModel) -> tuple[ModelConfig, dict[str, TensorEnt
     if all(FORMATS[entry.format].is_float for entry in tensors.values()):
         dtype = next(dtype for dtype, name in DTYPE_FORMATS.items() if name == most_common)
         return replace(config, dtype=dtype), tensors
-    return replace(
+    config = replace(
         config,
         dtype=BLOCK_DTYPE,
         quantization=_mix(model) or most_common,
         expert_formats=expert_formats(config, tensors),
-        dense_packed_bytes=sum(_packed_bytes(entry) for name, entry in tensors.items() if not is_expert(name)),
-    ), tensors
+    )
+    dense = ((name, entry.format, entry.shape) for name, entry in tensors.items() if not is_expert(name))
+    return with_dense_formats(config, dense), tensors
 
 
 def _with_long_rope(model: GgufModel, config: ModelConfig) -> ModelConfig:
@@ -312,11 +314,3 @@ def _mix(model: GgufModel) -> str | None:
     """What the file calls its mix of formats; None where it says nothing, or floats."""
     number = model.metadata.get("general.file_type")
     return _MIXES.get(number & ~_GUESSED_MIX) if type(number) is int else None
-
-
-def _packed_bytes(entry: TensorEntry) -> int:
-    """Bytes of a tensor outside the experts, as it lies in memory; norms are float32 there."""
-    if len(entry.shape) == 1:
-        return FORMATS["F32"].packed_bytes(1, entry.shape[0])
-    rows, columns = entry.shape
-    return FORMATS[entry.format].packed_bytes(rows, columns)

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.checkpoint.dense_formats import with_dense_formats
 from engine.checkpoint.families import Family
 from engine.checkpoint.fields import Fields
 from engine.checkpoint.model_folder import CONFIG
@@ -27,7 +28,7 @@ from engine.checkpoint.tensor_reader import Int4Parts, TensorEntry
 from engine.checkpoint.untrusted import quote
 from engine.config import DTYPE_FORMATS, ModelConfig
 from engine.errors import CheckpointError, UnsupportedModelError
-from engine.quant.formats import FORMATS, WeightFormat
+from engine.quant.formats import FORMATS
 from engine.sentences import say
 
 STORED = FORMATS["Q4_1"]
@@ -113,12 +114,10 @@ def is_rounded(name: str) -> bool:
 
 def with_int4(config: ModelConfig, int4: Int4) -> ModelConfig:
     """The same model with its rounded matrices in Q4_1; everything else as its dtype says."""
-    dense = sum(
-        _dense_bytes(name, shape, FORMATS[DTYPE_FORMATS[config.dtype]]) for name, shape in dense_tensors(config)
-    )
-    formats = ((STORED.name,) * 3,) * config.layers
-    label = f"{int4.method.upper()} int4"
-    return replace(config, quantization=label, expert_formats=formats, dense_packed_bytes=dense)
+    plain, formats = DTYPE_FORMATS[config.dtype], ((STORED.name,) * 3,) * config.layers
+    config = replace(config, quantization=f"{int4.method.upper()} int4", expert_formats=formats)
+    stored = ((name, STORED.name if is_rounded(name) else plain, shape) for name, shape in dense_tensors(config))
+    return with_dense_formats(config, stored)
 
 
 def take_rounded(int4: Int4, stored: dict[str, TensorEntry], name: str, shape: Shape) -> TensorEntry | None:
@@ -224,10 +223,3 @@ def _nibble(words: NDArray[np.uint32], place: int) -> Codes:
     """The 4 bits of each word at a place, the lowest ones first."""
     found: Codes = ((words >> np.uint32(4 * place)) & np.uint32(15)).astype(np.uint8)
     return found
-
-
-def _dense_bytes(name: str, shape: Shape, plain: WeightFormat) -> int:
-    """Bytes of a tensor outside the experts as it lies in memory; norms and biases are float32 there."""
-    if len(shape) == 1:
-        return FORMATS["F32"].packed_bytes(1, shape[0])
-    return (STORED if is_rounded(name) else plain).packed_bytes(*shape)

@@ -25,6 +25,7 @@ import torch
 from engine.config import ModelConfig
 from engine.devices.device import Device
 from engine.devices.gpu_experts import GpuExperts
+from engine.devices.gpu_products import GpuProducts
 from engine.devices.hand_off import EventHandOff, HandOff, choose_hand_off, hand_offs
 from engine.devices.pending import EventSpan, Handed, Span
 from engine.devices.step_tools import Captures, StepTools
@@ -120,11 +121,17 @@ class CudaDevice(Device):
         self._pinned: dict[str, torch.Tensor] = {}
         self._experts: GpuExperts | None = None
 
+    @property
+    def products(self) -> GpuProducts | None:
+        """Where our kernels passed."""
+        return self._experts.products if self._experts is not None else None
+
     def prepare(self, model: ModelConfig, cache_dir: str | None) -> None:
-        """Compile, load and test the kernels of the model's formats; without them torch's operations run experts."""
+        """Compile, load and test the kernels of the model's formats; without them torch's operations do all of it."""
         formats = {model.formats(layer) for layer in range(model.layers)}
         known = [triple for triple in formats if runs_experts(triple, model.hidden_size, model.intermediate_size)]
-        names = sorted({name for triple in formats for name in triple})
+        dense = [blocks.format for blocks in model.dense_blocks] + list(filter(None, [model.embedding_format]))
+        names = sorted({*dense, *(name for triple in formats for name in triple)})
         with ExitStack() as undo:
             folder = Path(cache_dir or undo.enter_context(tempfile.TemporaryDirectory())) / "gpu_kernels"
             try:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from engine.config import ModelConfig
+from engine.devices.gpu_products import GpuProducts
 from engine.devices.pending import Handed, KnownSpan, Span
 from engine.devices.step_tools import StepTools
 from engine.errors import DeviceOutOfMemoryError
@@ -49,8 +50,13 @@ class Device(ABC):
         self.budget_bytes = budget_bytes
         self.allocated: dict[str, int] = {}
 
+    @property
+    def products(self) -> GpuProducts | None:
+        """Multiplies packed matrices in VRAM; None where dense weights are held as floats."""
+        return None
+
     def prepare(self, model: ModelConfig, cache_dir: str | None) -> None:
-        """Make ready what the experts of a model will be run with; `limitation` says what could not be had.
+        """Make ready what a model will be run with; `limitation` says what could not be had.
 
         Args:
             model: Its formats.

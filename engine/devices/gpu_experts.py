@@ -1,20 +1,18 @@
 """Experts on a GPU with our own kernels: few tokens multiply packed weights, many share their unpacking.
 
-Whatever has few tokens (`engine.kernels.gpu_plans.runs_tokens`) is one launch of `GpuKernels.experts`. With more, a
-matrix is unpacked, a slice at a time, into a buffer that the plan's workspace has counted, and torch multiplies.
+Whatever has few tokens (`engine.kernels.gpu_plans.runs_tokens`) is one launch of `GpuKernels.experts`. With more, an
+expert is three products (`engine.devices.gpu_products`).
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import torch
-from torch.nn import functional as F
 
 from engine.config import ExpertFormats
+from engine.devices.gpu_products import GpuProducts
 from engine.kernels.gpu_kernels import GpuKernels
 from engine.kernels.gpu_plans import LayerTable, experts_workspace_bytes, runs_experts, runs_tokens
-from engine.kernels.packed import GPU_SLICE_WEIGHTS, PackedMatrix, slice_rows
+from engine.kernels.packed import PackedMatrix
 from engine.kernels.torch_expert import ExpertWeights, activate, expert_forward, finish
 
 
@@ -23,12 +21,15 @@ class GpuExperts:
 
     Args:
         kernels: For every format that comes, loaded and tested.
+
+    Attributes:
+        products: With single matrices; they share a buffer.
     """
 
     def __init__(self, kernels: GpuKernels) -> None:
         """See the class."""
         self._kernels = kernels
-        self._buffer = torch.empty(0, dtype=torch.uint8)
+        self.products = GpuProducts(kernels)
 
     def runs_at_once(self, table: LayerTable, tokens: int, per_token: int) -> bool:
         """Whether `add_residents` takes such experts and so many tokens with so many experts each."""
@@ -54,7 +55,7 @@ class GpuExperts:
         """
         tokens, per_token = top_experts.shape
         size = experts_workspace_bytes(tokens, per_token, table.hidden_size, table.intermediate_size)
-        buffer = self._room(size, out.device)
+        buffer = self.products.room(size, out.device)
         self._kernels.experts(
             table, hidden.contiguous(), top_experts.contiguous(), top_weights.contiguous(), buffer, out
         )
@@ -81,23 +82,8 @@ class GpuExperts:
         return out.to(hidden.dtype)
 
     def _product(self, hidden: torch.Tensor, matrix: PackedMatrix) -> torch.Tensor:
-        """Multiply: [s, columns] -> [s, rows]; the floats of a slice live until the next one's."""
-        if matrix.values is not None:
-            return matrix.linear(hidden)
-        edges = (*range(0, matrix.rows, slice_rows(matrix.columns, GPU_SLICE_WEIGHTS)), matrix.rows)
-        parts = []
-        for first, end in pairwise(edges):
-            size = (end - first) * matrix.columns * hidden.dtype.itemsize
-            floats = self._room(size, hidden.device)[:size].view(hidden.dtype).view(end - first, matrix.columns)
-            parts.append(F.linear(hidden, self._kernels.unpack(matrix.slice(first, end), floats)))
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
-
-    def _room(self, size_bytes: int, device: torch.device) -> torch.Tensor:
-        """A buffer of at least so many bytes; it is reused in the order of the stream."""
-        if self._buffer.nbytes < size_bytes:
-            self._buffer = torch.empty(0, dtype=torch.uint8)  # given back before there is a larger one
-            self._buffer = torch.empty(size_bytes, dtype=torch.uint8, device=device)
-        return self._buffer
+        """Multiply: [s, columns] -> [s, rows]."""
+        return matrix.linear(hidden) if matrix.values is not None else self.products.linear(hidden, (matrix,))
 
 
 def _alone(weights: ExpertWeights, formats: ExpertFormats) -> LayerTable:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.config import SIMULATED_LAUNCH_S, EngineConfig, ModelConfig
-from engine.experts.footprint import has_blocks, held_dense_bytes
+from engine.experts.footprint import PlannedDevice, has_blocks, read_dense_bytes
 from engine.experts.saved_file import read_saved, write_saved
 from engine.hardware import HardwareProfile
 from engine.messages import TORCH_KERNELS, CostCurve, CostModel
@@ -162,7 +162,7 @@ def assumed_costs(
     if config.device == "simulated":
         return simulated_gpu_costs(model, config, cpu_expert)
     if config.device == "cpu" or hardware.gpu is None:
-        dense_s = _dense_layer_bytes(model, kernels) / ram_bytes_per_s + ASSUMED_CPU_CALL_S
+        dense_s = dense_layer_bytes(model, "cpu", kernels) / ram_bytes_per_s + ASSUMED_CPU_CALL_S
         return CostModel(cpu_expert, None, None, None, dense_s)
     gpu_expert = _roofline(model, ASSUMED_GPU_BYTES_PER_S, ASSUMED_GPU_FLOPS, ASSUMED_GPU_CALL_S)
     return CostModel(
@@ -170,7 +170,7 @@ def assumed_costs(
         gpu_expert=_with_unpacking(model, gpu_expert, ASSUMED_GPU_UNPACKING_WEIGHTS_PER_S),
         weight_copy=CostCurve(0.0, _mean_expert_bytes(model) / ASSUMED_LINK_BYTES_PER_S, ASSUMED_COPY_CALL_S),
         activation_copy=CostCurve(0.0, _activation_bytes(model) / ASSUMED_LINK_BYTES_PER_S, 2 * ASSUMED_COPY_CALL_S),
-        dense_layer_s=_dense_layer_bytes(model) / ASSUMED_GPU_BYTES_PER_S + 10 * ASSUMED_GPU_CALL_S,
+        dense_layer_s=dense_layer_bytes(model, "cuda") / ASSUMED_GPU_BYTES_PER_S + 10 * ASSUMED_GPU_CALL_S,
     )
 
 
@@ -192,7 +192,7 @@ def simulated_gpu_costs(
         gpu_expert=_roofline(model, config.simulated_memory_bytes_per_s, config.simulated_flops, SIMULATED_LAUNCH_S),
         weight_copy=CostCurve(0.0, _mean_expert_bytes(model) / link, SIMULATED_LAUNCH_S),
         activation_copy=CostCurve(0.0, _activation_bytes(model) / link, 2 * SIMULATED_LAUNCH_S),
-        dense_layer_s=_dense_layer_bytes(model) / config.simulated_memory_bytes_per_s,
+        dense_layer_s=dense_layer_bytes(model, "simulated") / config.simulated_memory_bytes_per_s,
         source=source,
     )
 
@@ -219,11 +219,15 @@ def _activation_bytes(model: ModelConfig) -> int:
     return 2 * model.hidden_size * model.dtype_bytes
 
 
-def _dense_layer_bytes(model: ModelConfig, kernels: str = TORCH_KERNELS) -> float:
-    """Bytes outside the experts that one decode layer reads, with its share of lm_head; the embedding is a look-up."""
-    looked_up = 0 if model.tie_word_embeddings else model.vocab_size * model.hidden_size
-    read = 1.0 - looked_up / model.dense_parameters
-    return held_dense_bytes(model, "cpu", kernels) * read / model.layers
+def dense_layer_bytes(model: ModelConfig, device: PlannedDevice, kernels: str = TORCH_KERNELS) -> float:
+    """Bytes outside the experts that one decode layer reads, with its share of lm_head; the embedding is a look-up.
+
+    Args:
+        model: The model's shape.
+        device: Where the dense part lives.
+        kernels: As in `PlanningInputs`.
+    """
+    return read_dense_bytes(model, device, kernels) / model.layers
 
 
 # ---- learning while running -----------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _LEAST_S = 1e-9
+_SAMPLED_LAYERS = 16  # of a prompt: they differ in their experts' popularity alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def forecast(
     hit_shares = _hit_shares(inputs, resident)
     decode = _decode(inputs.model, inputs.costs, config.policy, hit_shares)
     prompt = min(chunk_tokens, PREFILL_TOKENS)
-    prompt_s = prompt_seconds(inputs, config.policy, resident, prompt, prompt, pinned=pinned)
+    prompt_s = prompt_seconds(inputs, config.policy, resident, prompt, prompt, _SAMPLED_LAYERS, pinned)
     hit_rate = float(hit_shares.mean())
     return Forecast(
         1.0 / decode.token_s, prompt / prompt_s, hit_rate, _limit(decode, inputs.costs.gpu_expert is not None)

@@ -11,6 +11,7 @@ from engine.config import SINK_WIDTH, EngineConfig, ModelConfig
 from engine.experts.footprint import (
     PlannedDevice,
     held_dense_bytes,
+    host_dense_bytes,
     launching_bytes,
     step_bytes,
     table_bytes,
@@ -84,13 +85,14 @@ class Needs:
     """Bytes of the parts, before any expert is placed.
 
     Attributes:
-        dense: Weights outside the experts.
+        dense: Weights outside the experts, where the dense part lives.
         kv: The KV cache.
         workspace: Activations, what is unpacked for the moment (weights, keys and values), and the GPU's table of its
             residents and graphs of its decode steps.
         expert: The largest expert, which a slot for streaming holds.
         experts: All experts, each as large as it is.
         on_disk: Whether they are kept in a file instead of RAM.
+        host_dense: Weights outside the experts that stay in RAM beside a GPU.
     """
 
     dense: int
@@ -99,6 +101,7 @@ class Needs:
     expert: int
     experts: int
     on_disk: bool = False
+    host_dense: int = 0
 
     @classmethod
     def of(
@@ -107,6 +110,8 @@ class Needs:
         config: EngineConfig,
         device: PlannedDevice = "cuda",
         kernels: str = TORCH_KERNELS,
+        *,
+        gpu_kernels: bool = True,
     ) -> Needs:
         """Work them out.
 
@@ -115,11 +120,13 @@ class Needs:
             config: Context, prompt chunks, and where the experts are kept.
             device: Where the dense part lives.
             kernels: As in `PlanningInputs`.
+            gpu_kernels: Likewise.
         """
         # One buffer serves both: nothing is unpacked while a launch works.
-        moment = max(unpacking_bytes(model, device, kernels), launching_bytes(model, device))
+        unpacking = unpacking_bytes(model, device, kernels, gpu_kernels=gpu_kernels)
+        moment = max(unpacking, launching_bytes(model, device))
         return cls(
-            dense=held_dense_bytes(model, device, kernels),
+            dense=held_dense_bytes(model, device, kernels, gpu_kernels=gpu_kernels),
             kv=model.kv_bytes_per_token(config.kv_precision) * planned_context_tokens(model, config),
             workspace=workspace_bytes(model, config)
             + table_bytes(model, device)
@@ -129,6 +136,7 @@ class Needs:
             expert=model.expert_bytes,
             experts=model.experts_bytes,
             on_disk=config.experts_on_disk,
+            host_dense=host_dense_bytes(model, device, gpu_kernels=gpu_kernels),
         )
 
     @property
@@ -236,6 +244,8 @@ def host_terms(device: PlannedDevice, needs: Needs, vram_bytes: dict[str, int]) 
     terms = {} if needs.on_disk else {"experts": needs.experts}
     if device == "cpu":
         terms |= {"dense": needs.dense, "kv": needs.kv, "workspace": needs.workspace}
+    elif needs.host_dense:
+        terms["dense"] = needs.host_dense
     if device == "simulated":
         terms["simulated_vram"] = vram_bytes["total"] - vram_bytes["margin"]
     terms["total"] = sum(terms.values())

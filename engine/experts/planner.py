@@ -216,15 +216,10 @@ def _price(counts: Sequence[tuple[int, int]], costs: CostModel) -> list[_Priced]
     """Each expert's seconds on either side; counts repeat a lot, so each size is worked out once."""
     cpu_curve, cpu_correction = costs.cpu_expert, costs.cpu_correction
     gpu_curve, gpu_correction = costs.gpu_expert, costs.gpu_correction
-    known: dict[int, tuple[float, float]] = {}
-    priced: list[_Priced] = []
-    for expert, tokens in counts:
-        price = known.get(tokens)
-        if price is None:
-            gpu_s = predict(gpu_curve, tokens) * gpu_correction if gpu_curve else 0.0
-            price = known[tokens] = (predict(cpu_curve, tokens) * cpu_correction, gpu_s)
-        priced.append((expert, tokens, price[0], price[1]))
-    return priced
+    sizes = {tokens for _, tokens in counts}
+    cpu_s = {tokens: predict(cpu_curve, tokens) * cpu_correction for tokens in sizes}
+    gpu_s = {tokens: predict(gpu_curve, tokens) * gpu_correction if gpu_curve else 0.0 for tokens in sizes}
+    return [(expert, tokens, cpu_s[tokens], gpu_s[tokens]) for expert, tokens in counts]
 
 
 def _activation_seconds(curve: CostCurve | None, tokens: int) -> float:

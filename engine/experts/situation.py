@@ -53,7 +53,8 @@ class Situation:
         model, hardware, device = inputs.model, inputs.hardware, planned_device(config, inputs.hardware)
         if model.compatibility is not None:  # transformers keeps keys and values in the model's own type
             config = replace(config, kv_precision="auto")
-        needs, vram = Needs.of(model, config, device, inputs.kernels), Vram.of(config, hardware)
+        needs = Needs.of(model, config, device, inputs.kernels, gpu_kernels=inputs.gpu_kernels)
+        vram = Vram.of(config, hardware)
         room = needs.resident_room(vram.room) if device != "cpu" and vram.room >= needs.least else 0
         resident = choose_residents(inputs, config.placement, room, held)
         return cls(

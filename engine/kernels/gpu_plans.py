@@ -8,6 +8,7 @@ T tokens, A experts chosen by each, E experts, H hidden size, I intermediate siz
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from ctypes import c_int, c_longlong, c_void_p
 from dataclasses import dataclass
 
@@ -51,7 +52,7 @@ class LinearArguments(ctypes.Structure):
 
     _fields_ = (
         *((name, c_void_p) for name in ("matrix", "activations", "out")),
-        *((name, c_int) for name in ("tokens", "rows", "columns", "type")),
+        *((name, c_int) for name in ("tokens", "rows", "columns", "type", "stride")),
     )
 
 
@@ -198,20 +199,40 @@ def plan_linear(
         workspace: uint8 [linear_workspace_bytes] or more, at a 16-byte boundary.
         out: [s, rows].
     """
-    tokens = hidden.shape[0]
-    assert runs_matrix(matrix), f"no kernels for {matrix}"
+    return plan_linears((matrix,), hidden, workspace, (out,))
+
+
+def plan_linears(
+    matrices: Sequence[PackedMatrix], hidden: torch.Tensor, workspace: torch.Tensor, outs: Sequence[torch.Tensor]
+) -> tuple[Launch, ...]:
+    """The launches of products with the same activations, which are made ready once.
+
+    Args:
+        matrices: [rows, columns] each, all of floats or none.
+        hidden: [s, columns].
+        workspace: uint8 [linear_workspace_bytes] or more, at a 16-byte boundary.
+        outs: [s, rows] of each; rows may lie apart.
+    """
+    tokens, first = hidden.shape[0], matrices[0]
     assert tokens <= MAX_TOKENS, f"{tokens} rows are too many"
-    assert hidden.shape == (tokens, matrix.columns), f"{hidden.shape} does not fit {matrix}"
-    assert out.shape == (tokens, matrix.rows), f"{out.shape} does not fit {matrix}"
     assert hidden.is_contiguous(), "activations lie in order"
-    assert out.is_contiguous(), "results lie in order"
-    program = matrix_program(matrix.format.name)
-    ready, prepared = _prepare(matrix.format.name, program, hidden, workspace)
-    arguments = LinearArguments(
-        matrix.data.data_ptr(), prepared, out.data_ptr(), tokens, matrix.rows, matrix.columns, TYPES[out.dtype]
-    )
+    program = matrix_program(first.format.name)
+    ready, prepared = _prepare(first.format.name, program, hidden, workspace)
     kernel = f"linear_{_SMALL_TOKENS * _eights(tokens)}"
-    return (*ready, Launch(program, kernel, (_strips(matrix.rows), 1), arguments))
+    launches = list(ready)
+    for matrix, out in zip(matrices, outs, strict=True):
+        assert runs_matrix(matrix), f"no kernels for {matrix}"
+        assert matrix.format.is_float == first.format.is_float, f"{matrix} takes other activations than {first}"
+        assert hidden.shape == (tokens, matrix.columns), f"{hidden.shape} does not fit {matrix}"
+        assert out.shape == (tokens, matrix.rows), f"{out.shape} does not fit {matrix}"
+        assert out.stride(1) == 1, "a row of results lies in order"
+        arguments = LinearArguments(
+            matrix.data.data_ptr(), prepared, out.data_ptr(), tokens, matrix.rows, matrix.columns, TYPES[out.dtype],
+            out.stride(0),
+        )  # fmt: skip
+        program = matrix_program(matrix.format.name)
+        launches.append(Launch(program, kernel, (_strips(matrix.rows), 1), arguments))
+    return tuple(launches)
 
 
 def plan_unpack(matrix: PackedMatrix, out: torch.Tensor) -> Launch:

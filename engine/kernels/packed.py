@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from engine.kernels.torch_unpack import unpack
-from engine.quant.formats import WeightFormat
+from engine.quant.formats import TILE_ROWS, WeightFormat
 
 TORCH_FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 # Unpacked at once. On a CPU the floats of a slice are still in its cache when they are multiplied; on a GPU a slice is
@@ -75,6 +75,13 @@ class PackedMatrix:
         edges = (*range(0, self.rows, step), self.rows)
         parts = [F.linear(hidden, self.slice(first, end).dense(hidden.dtype)) for first, end in pairwise(edges)]
         return torch.cat(parts, dim=-1)
+
+    @property
+    def strips(self) -> torch.Tensor:
+        """Strips of a block format, each a matrix of `TILE_ROWS` rows: uint8 [strips, bytes]."""
+        size = TILE_ROWS * self.format.row_bytes(self.columns)
+        count = -(-self.rows // TILE_ROWS)
+        return self.data[: count * size].view(count, size)
 
     def slice(self, first: int, end: int) -> PackedMatrix:
         """Some rows of a block format, without a copy.

@@ -19,7 +19,7 @@ from engine.experts.executor import ExpertExecutor
 from engine.model.gpu_steps import GpuSteps
 from engine.model.kv_cache import KVCache
 from engine.model.rotary import rotation_frequencies
-from engine.model.weights import DenseWeights, LayerWeights
+from engine.model.weights import DenseWeights, LayerWeights, linear
 
 Check = Callable[[], None]
 
@@ -43,7 +43,7 @@ class Decoder:
         self._model, self._weights, self._executor = model, weights, executor
         self.cache = cache
         self.steps: GpuSteps | None = None
-        device = weights.embedding.device
+        device = weights.device
         frequencies, self._rotation_scale = rotation_frequencies(model, 1)
         self._inverse_frequencies = frequencies.to(device)
         # rotate_half is a roll whose first half changes sign: the sign goes into the sine once per pass.
@@ -83,8 +83,7 @@ class Decoder:
             return last
         weights = self._weights
         with torch.inference_mode():
-            hidden = F.embedding(torch.tensor(tokens, device=weights.embedding.device), weights.embedding)
-            hidden = _scaled(hidden, self._model.traits.embedding_scale)
+            hidden = _scaled(weights.embed(tokens), self._model.traits.embedding_scale)
             rotation = self.rotation(start, len(tokens), hidden.dtype)
             masks = self._masks(start, len(tokens))
         for index, layer in enumerate(weights.layers):
@@ -125,7 +124,7 @@ class Decoder:
             self.logits(self.steps.dense_pass()).argmax().item()
             return time.perf_counter() - started
         weights, start = self._weights, min(len(self.cache.tokens), self.cache.capacity - 1)
-        hidden = weights.embedding[:1]
+        hidden = weights.embed([0])
         rotation = self.rotation(start, 1, hidden.dtype)
         for index, layer in enumerate(weights.layers):
             hidden = self.attend(index, layer, hidden, start, rotation, None)
@@ -149,7 +148,7 @@ class Decoder:
             start: Where it begins, behind what is cached.
         """
         assert len(self.cache.tokens) <= start <= self.cache.capacity - tokens, "the caller checks the context's room"
-        layer, hidden = self._weights.layers[0], self._weights.embedding[:1].repeat(tokens, 1)
+        layer, hidden = self._weights.layers[0], self._weights.embed([0]).repeat(tokens, 1)
         hidden[0, 0].item()
         started = time.perf_counter()
         rotation = self.rotation(start, tokens, hidden.dtype)
@@ -160,7 +159,7 @@ class Decoder:
     @torch.inference_mode()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Normed hidden states [T, H] -> logits [T, V] in fp32."""
-        logits = F.linear(hidden, self._weights.head, self._weights.head_bias)
+        logits = linear(hidden, self._weights.head, self._weights.head_bias)
         return _scaled(logits.float(), self._model.traits.logit_scale)
 
     def attend(
@@ -199,7 +198,7 @@ class Decoder:
         else:
             attended = _attend_beside(layer.sinks, queries, keys[None], values[None], mask, scale)
         attended = attended.reshape(model.kv_heads, groups, tokens, model.head_dim).permute(2, 0, 1, 3)
-        added = F.linear(attended.reshape(tokens, model.heads * model.head_dim), layer.output, layer.output_bias)
+        added = linear(attended.reshape(tokens, model.heads * model.head_dim), layer.output, layer.output_bias)
         return hidden + _scaled(added, model.traits.residual_scale)
 
     def route(self, layer: LayerWeights, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -209,7 +208,7 @@ class Decoder:
         """
         active = self._model.experts_per_token
         normed = self._norm(hidden, layer.expert_norm, layer.expert_norm_bias)
-        logits = F.linear(normed, layer.router, layer.router_bias)
+        logits = linear(normed, layer.router, layer.router_bias)
         if self._model.traits.router_jitter is not None:
             return normed, *_sparse_mixer(logits.float(), self._model.traits.router_jitter)
         if not self._model.normalise_top_k:
@@ -220,7 +219,7 @@ class Decoder:
     def _project(self, layer: LayerWeights, normed: torch.Tensor) -> torch.Tensor:
         """Queries, keys and values before rotation: [T, H] -> [T, N + 2K, D]."""
         model, traits = self._model, self._model.traits
-        qkv = F.linear(normed, layer.qkv, layer.qkv_bias)
+        qkv = linear(normed, layer.qkv, layer.qkv_bias)
         if traits.wide_norms:
             q_width, kv_width = model.heads * model.head_dim, model.kv_heads * model.head_dim
             queries, keys, values = qkv.split((q_width, kv_width, kv_width), dim=-1)
@@ -244,9 +243,9 @@ class Decoder:
         """
         shared = layer.shared
         if shared is not None:
-            gate, up = F.linear(normed, shared.gate_up).chunk(2, dim=-1)
-            said = F.linear(F.silu(gate) * up, shared.down)
-            added = added + (said if shared.weight is None else torch.sigmoid(F.linear(normed, shared.weight)) * said)
+            gate, up = linear(normed, shared.gate_up).chunk(2, dim=-1)
+            said = linear(F.silu(gate) * up, shared.down)
+            added = added + (said if shared.weight is None else torch.sigmoid(linear(normed, shared.weight)) * said)
         return hidden + _scaled(added, self._model.traits.residual_scale)
 
     def _norm(self, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -286,7 +285,7 @@ class Decoder:
 
     def _mask(self, start: int, tokens: int, window: int | None) -> torch.Tensor:
         """[G * T, S - first] True where a query may look: causal, within the window."""
-        device = self._weights.embedding.device
+        device = self._weights.device
         queries = torch.arange(start, start + tokens, device=device)[:, None]
         keys = torch.arange(first_key(start, window), start + tokens, device=device)[None, :]
         allowed = keys <= queries

@@ -24,10 +24,11 @@ import torch
 
 from engine.checkpoint.families import FAMILIES
 from engine.config import ModelConfig, Traits
+from engine.devices.gpu_products import views_of
 from engine.devices.step_tools import StepTools, Work, in_order
 from engine.experts.cpu_experts import Check
 from engine.experts.executor import Begun, ExpertExecutor, LayerInput
-from engine.experts.footprint import graph_bytes
+from engine.experts.footprint import graph_bytes, widest_columns
 from engine.kernels.cuda_driver import CudaDriverError
 from engine.kernels.gpu_decoder_plans import (
     HeadNorms,
@@ -40,9 +41,18 @@ from engine.kernels.gpu_decoder_plans import (
     runs_routing,
 )
 from engine.kernels.gpu_launch import Launch, aligned_bytes
-from engine.kernels.gpu_plans import experts_workspace_bytes, plan_experts, runs_experts, runs_tokens
+from engine.kernels.gpu_plans import (
+    experts_workspace_bytes,
+    linear_workspace_bytes,
+    plan_experts,
+    plan_linears,
+    runs_experts,
+    runs_tokens,
+)
+from engine.kernels.packed import PackedMatrix
+from engine.model.embedding import TokenRow, plan_token_row
 from engine.model.kv_cache import KVCache
-from engine.model.weights import DenseWeights, LayerWeights
+from engine.model.weights import DenseWeights, LayerWeights, Matrix
 from engine.sentences import Number, Sentence, say
 
 
@@ -72,7 +82,7 @@ class _Memory:
     """All that a step works in besides weights and cache, for one token.
 
     Attributes:
-        begin: int64 [2]: the token's id and its position.
+        begin: int64 [3]: where the embedding has the token's row, and the token's position.
         begin_host: The same, pinned.
         residual: The residual stream, fp32 [1, H].
         normed: Normed hidden states before attention, and at the end [1, H].
@@ -89,6 +99,7 @@ class _Memory:
         cpu_sum: What the CPU's experts gave, fp32 [1, H], pinned.
         attending: For `attend`.
         expert_work: For `experts`.
+        product_work: For products with packed matrices.
     """
 
     def __init__(self, model: ModelConfig, cache: KVCache, tools: StepTools, dtype: torch.dtype) -> None:
@@ -102,7 +113,7 @@ class _Memory:
             count = torch.Size(shape).numel()
             return tools.pinned(count * of.itemsize).view(of).view(shape).zero_()
 
-        self.begin, self.begin_host = empty(2, of=torch.int64), pinned(torch.int64, 2)
+        self.begin, self.begin_host = empty(3, of=torch.int64), pinned(torch.int64, 3)
         self.residual = empty(1, hidden, of=torch.float32)
         self.normed, self.joined = empty(1, hidden), empty(1, hidden)
         self.qkv = empty(1, (model.heads + 2 * model.kv_heads) * model.head_dim)
@@ -125,6 +136,7 @@ class _Memory:
         size = attend_workspace_bytes(1, model.heads, model.kv_heads, model.head_dim, cache.capacity)
         self.attending = empty(size, of=torch.uint8)
         self.expert_work = empty(experts_workspace_bytes(1, chosen, hidden, model.intermediate_size), of=torch.uint8)
+        self.product_work = empty(linear_workspace_bytes(1, widest_columns(model)), of=torch.uint8)
 
 
 class GpuSteps:
@@ -164,9 +176,10 @@ class GpuSteps:
             for index in range(model.layers)
         ]
         with torch.inference_mode():
-            self._memory = _Memory(model, cache, tools, weights.embedding.dtype)
+            self._memory = _Memory(model, cache, tools, weights.norm.dtype)
             # No cache has that position: what is tried before a graph is captured stores nothing.
-            self._memory.begin_host.copy_(torch.tensor([0, cache.capacity]))
+            self._memory.begin_host[2] = cache.capacity
+            self._row = self._plan_row()
             dense = [self._enter()]
             for index, layer in enumerate(weights.layers):
                 dense[-1] += self._attend_and_route(index, layer)
@@ -227,7 +240,8 @@ class GpuSteps:
         self._hand_off.signal()
         self._hand_off.wait()
         memory = self._memory
-        memory.begin_host[0], memory.begin_host[1] = token, len(self.cache.tokens)
+        self._row.find(token)
+        memory.begin_host[2] = len(self.cache.tokens)
         memory.cpu_sum.zero_()
         self._next, self._zeros = 0, True
         self._executor.land()
@@ -270,12 +284,18 @@ class GpuSteps:
 
     # ---- the launches -------------------------------------------------------------------------------------------
 
+    def _plan_row(self) -> TokenRow:
+        """How the embedding gives a token's row."""
+        memory, pinned = self._memory, self._tools.pinned
+        places = memory.begin_host[:2], memory.begin[:2]
+        return plan_token_row(self._weights.embedding, *places, memory.normed, pinned, self._launching)
+
     def _enter(self) -> list[Work]:
         """The token's embedding becomes the residual stream."""
-        memory, embedding = self._memory, self._weights.embedding
+        memory = self._memory
         return [
             partial(memory.begin.copy_, memory.begin_host, non_blocking=True),
-            partial(torch.index_select, embedding, 0, memory.begin[:1], out=memory.normed),
+            *self._row.works,
             partial(memory.residual.copy_, memory.normed),
             self._join(norm=self._weights.layers[0].attention_norm),
         ]
@@ -289,7 +309,7 @@ class GpuSteps:
     def _attend_and_route(self, index: int, layer: LayerWeights) -> list[Work]:
         """One layer from its norm to the hand-off."""
         model, memory = self._model, self._memory
-        keys, values, position = self.cache.keys[index], self.cache.values[index], memory.begin[1:]
+        keys, values, position = self.cache.keys[index], self.cache.values[index], memory.begin[2:]
         norms = None
         if layer.query_norm is not None and layer.key_norm is not None:
             norms = HeadNorms(layer.query_norm, layer.key_norm, model.rms_norm_eps)
@@ -299,12 +319,12 @@ class GpuSteps:
         )
         hidden = memory.given.hidden
         return [
-            _product(memory.normed, layer.qkv, memory.qkv),
+            *self._product(memory.normed, layer.qkv, memory.qkv),
             self._launching(rotate),
             *map(self._launching, attend),
-            _product(memory.attended.view(1, -1), layer.output, memory.joined),
+            *self._product(memory.attended.view(1, -1), layer.output, memory.joined),
             self._join(memory.joined, norm=layer.expert_norm, out=hidden),
-            _product(hidden, layer.router, memory.logits),
+            *self._product(hidden, layer.router, memory.logits),
             self._launching(plan_route(memory.logits, model.normalise_top_k, memory.experts, memory.given.weights)),
             memory.given.out.zero_,
             partial(memory.handed_host.copy_, memory.handed, non_blocking=True),
@@ -322,6 +342,15 @@ class GpuSteps:
                 plan_experts(table, given.hidden, memory.experts, given.weights, memory.expert_work, given.out),
             )
         )
+
+    def _product(self, rows: torch.Tensor, matrix: Matrix, out: torch.Tensor) -> list[Work]:
+        """Rows [1, C] times a matrix [R, C]: floats by torch, blocks by our kernels."""
+        if isinstance(matrix, torch.Tensor):
+            return [partial(torch.mm, rows, matrix.T, out=out)]
+        views = list(views_of(out, matrix.parts))
+        floats = [partial(torch.mm, rows, part.T, out=view) for part, view in views if isinstance(part, torch.Tensor)]
+        packed, outs = zip(*((part, view) for part, view in views if isinstance(part, PackedMatrix)), strict=True)
+        return [*floats, *map(self._launching, plan_linears(packed, rows, self._memory.product_work, outs))]
 
     def _launching(self, launch: Launch) -> Work:
         return partial(self._tools.kernels.launch, launch)
@@ -348,8 +377,3 @@ class GpuSteps:
             )
             return None
         return graphs
-
-
-def _product(rows: torch.Tensor, weights: torch.Tensor, out: torch.Tensor) -> Work:
-    """Rows [1, C] times a matrix [R, C]."""
-    return partial(torch.mm, rows, weights.T, out=out)

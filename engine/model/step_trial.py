@@ -1,7 +1,8 @@
 """The probe of decode steps at start: whole steps by our kernels and by torch, on a small random model.
 
-Its layers have the real one's heads, types and mixes of formats; every token visits every expert, of which half are in
-VRAM, so that both sides take part and no rounding can choose another expert. Graphs and hand-off are the real ones.
+Its layers have the real one's heads, types and mixes of formats, its dense matrices too; every token visits every
+expert, of which half are in VRAM, so that both sides take part and no rounding can choose another expert. Graphs and
+hand-off are the real ones.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import math
 from contextlib import closing
 from dataclasses import replace
+from itertools import cycle
 
 import numpy as np
 import torch
 
-from engine.config import KvPrecision, ModelConfig
+from engine.config import DTYPE_FORMATS, KvPrecision, ModelConfig
 from engine.devices import Device
+from engine.devices.gpu_products import GpuMatrix, Part
 from engine.devices.step_tools import StepTools
 from engine.errors import DeviceOutOfMemoryError
 from engine.experts.cpu_experts import TorchCpuExperts
@@ -24,20 +27,23 @@ from engine.experts.residency import Residency
 from engine.experts.store import ExpertStore
 from engine.kernels.cuda_driver import CudaDriverError
 from engine.kernels.gpu_kernels import GpuKernelsUnavailableError
-from engine.kernels.gpu_self_test import random_expert
+from engine.kernels.gpu_self_test import random_expert, random_weights
+from engine.kernels.packed import PackedMatrix
 from engine.messages import CostCurve, CostModel
 from engine.model.decoder import Decoder
+from engine.model.embedding import Embedding, LookedUp
 from engine.model.gpu_steps import why_no_steps
 from engine.model.kv_cache import KVCache
-from engine.model.weights import TORCH_DTYPES, DenseWeights, LayerWeights
+from engine.model.weights import TORCH_DTYPES, DenseWeights, LayerWeights, Matrix
+from engine.quant.formats import FORMATS
 from engine.sentences import Number, Sentence, said_by, say
 
 # What may be lost of a result's length, beyond what the type's rounding costs in each layer: activations at the edge of
 # two int8 codes may fall to the other side.
 STEP_ERROR = 2e-2
 
-_HIDDEN, _EXPERTS, _VOCABULARY, _CAPACITY, _LEAST_LAYERS = 256, 4, 16, 8, 2
-_TOKENS = (3, 9, 1, 12)
+_HIDDEN, _EXPERTS, _VOCABULARY, _CAPACITY, _LEAST_LAYERS = 256, 4, 24, 8, 2
+_TOKENS = (3, 19, 1, 12)  # of both strips of the embedding
 _SHIFT = -6  # so that experts say about as much as they were told
 _ANY_COST = CostCurve(0.0, 0.0, 1.0)
 
@@ -163,36 +169,85 @@ def _small(model: ModelConfig) -> ModelConfig:
     mixes = mixes if len(mixes) >= _LEAST_LAYERS else mixes * _LEAST_LAYERS
     return replace(
         model, layers=len(mixes), expert_formats=mixes, hidden_size=_HIDDEN, intermediate_size=_HIDDEN,
-        experts=_EXPERTS, experts_per_token=_EXPERTS, vocab_size=_VOCABULARY, tie_word_embeddings=True,
+        experts=_EXPERTS, experts_per_token=_EXPERTS, vocab_size=_VOCABULARY,
     )  # fmt: skip
 
 
 def _dense(model: ModelConfig, device: Device) -> DenseWeights:
     """Random weights that keep states about as long as they are."""
-    random, dtype = torch.Generator().manual_seed(model.heads), TORCH_DTYPES[model.dtype]
-
-    def matrix(rows: int, columns: int) -> torch.Tensor:
-        values = torch.randn(rows, columns, generator=random) / math.sqrt(columns)
-        return values.to(device.torch_device, dtype)
-
-    def norm(columns: int) -> torch.Tensor:
-        return (torch.rand(columns, generator=random) + 0.5).to(device.torch_device, dtype)
-
+    random = _RandomDense(model, device)
+    matrix, norm = random.matrix, random.norm
     hidden, width, heads = model.hidden_size, model.head_dim, model.heads
     layers = tuple(
         LayerWeights(
             attention_norm=norm(hidden),
-            qkv=matrix((heads + 2 * model.kv_heads) * width, hidden),
-            output=matrix(hidden, heads * width),
+            qkv=matrix(hidden, heads * width, model.kv_heads * width, model.kv_heads * width),
+            output=matrix(heads * width, hidden),
             expert_norm=norm(hidden),
-            router=matrix(model.experts, hidden),
+            router=random.floats(model.experts, hidden),
             query_norm=norm(width) if model.query_key_norm else None,
             key_norm=norm(width) if model.query_key_norm else None,
         )
         for _ in range(model.layers)
     )
-    embedding = matrix(model.vocab_size, hidden) * math.sqrt(hidden)
-    return DenseWeights(embedding, layers, norm(hidden), embedding)
+    return DenseWeights(random.embedding(), layers, norm(hidden), random.floats(model.vocab_size, hidden))
+
+
+class _RandomDense:
+    """Random weights in the formats that a model has outside its experts, one after the other."""
+
+    def __init__(self, model: ModelConfig, device: Device) -> None:
+        self._model, self._device, self._dtype = model, device, TORCH_DTYPES[model.dtype]
+        self._generator = torch.Generator().manual_seed(model.heads)
+        self._random = np.random.default_rng(model.heads)
+        blocks = [blocks.format for blocks in model.dense_blocks] if device.products else []
+        self._formats = cycle(blocks or [DTYPE_FORMATS[model.dtype]])
+
+    def floats(self, rows: int, columns: int) -> torch.Tensor:
+        """A matrix in the model's type."""
+        values = torch.randn(rows, columns, generator=self._generator) / math.sqrt(columns)
+        return values.to(self._device.torch_device, self._dtype)
+
+    def norm(self, columns: int) -> torch.Tensor:
+        """A norm's weights."""
+        values = torch.rand(columns, generator=self._generator) + 0.5
+        return values.to(self._device.torch_device, self._dtype)
+
+    def matrix(self, columns: int, *rows: int) -> Matrix:
+        """Matrices one above the other, each in the next format that has blocks for so many columns."""
+        parts = tuple(self._part(count, columns) for count in rows)
+        floats = [part for part in parts if isinstance(part, torch.Tensor)]
+        if len(floats) == len(parts):
+            return torch.cat(floats)
+        assert self._device.products is not None, "only it multiplies blocks"
+        return GpuMatrix(parts, self._device.products)
+
+    def embedding(self) -> Embedding:
+        """Where the model's own is, and in its format."""
+        model, products = self._model, self._device.products
+        rows, columns, stored = model.vocab_size, model.hidden_size, model.embedding_format
+        floats = self.floats(rows, columns) * math.sqrt(columns)
+        if products is None or (model.tie_word_embeddings and stored is None):
+            return floats
+        data = floats.cpu().view(torch.uint8).flatten()
+        if stored is not None:
+            data = random_weights(FORMATS[stored], rows, columns, self._random)
+        matrix = PackedMatrix(data, FORMATS[stored or DTYPE_FORMATS[model.dtype]], rows, columns)
+        if model.tie_word_embeddings:
+            matrix = self._on_device(matrix)
+        return LookedUp(matrix, products, floats.device, self._dtype, in_ram=not model.tie_word_embeddings)
+
+    def _part(self, rows: int, columns: int) -> Part:
+        """One matrix."""
+        stored = FORMATS[next(self._formats)]
+        if stored.is_float or columns % stored.block_columns:
+            return self.floats(rows, columns)
+        data = random_weights(stored, rows, columns, self._random, _SHIFT)
+        return self._on_device(PackedMatrix(data, stored, rows, columns))
+
+    def _on_device(self, matrix: PackedMatrix) -> PackedMatrix:
+        """The same in the device's memory."""
+        return PackedMatrix(matrix.data.to(self._device.torch_device), matrix.format, matrix.rows, matrix.columns)
 
 
 def _error(found: torch.Tensor, expected: torch.Tensor) -> float:

@@ -88,6 +88,22 @@ class WeightReader:
             self._unpack(name, stored, target)
         self._progress(entry.nbytes)
 
+    def place(self, name: str, target: PackedMatrix) -> None:
+        """Fill a matrix in a block format with a tensor of that format; it is there when this returns.
+
+        Args:
+            name: The engine's name of the tensor.
+            target: On any device, of the tensor's shape.
+
+        Raises:
+            CheckpointError: The file is truncated, unreadable or holds NaN.
+        """
+        packed = np.empty(target.data.nbytes, dtype=np.uint8)
+        staged = PackedMatrix(torch.from_numpy(packed), target.format, target.rows, target.columns)
+        size_bytes = self._pack(name, staged)
+        target.data.copy_(staged.data)
+        self._progress(size_bytes)
+
     def pack(self, name: str, target: PackedMatrix) -> None:
         """Have a packed matrix filled with a tensor of the same format; floats become the matrix's type.
 

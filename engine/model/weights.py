@@ -1,21 +1,53 @@
-"""Dense weights as torch's decoder takes them, floats on the device; and every expert, packed into the host arena."""
+"""Dense weights as the decoder takes them, and every expert, packed into the host arena.
+
+Matrices are floats on the device; where it multiplies packed ones, those that are stored in blocks stay so, and an
+embedding that is only looked up stays in RAM.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional as F
 
 from engine.checkpoint import tensor_names
 from engine.checkpoint.checkpoint import Checkpoint
-from engine.config import ModelConfig
+from engine.config import DTYPE_FORMATS, ModelConfig
 from engine.devices import Device
+from engine.devices.gpu_products import GpuMatrix, GpuProducts, Part
+from engine.experts.arena import Arena
 from engine.experts.store import ExpertStore
+from engine.kernels.packed import SLICE_ROWS, PackedMatrix
+from engine.model.embedding import Embedding, LookedUp, embed
 from engine.model.weight_reader import Progress, WeightReader
+from engine.quant.formats import FORMATS, WeightFormat
 
 BIASED: tuple[tensor_names.ExpertPart, ...] = ("w1", "w3", "w2")  # in the order of an expert's run
 TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+Matrix = torch.Tensor | GpuMatrix  # [rows, columns]
+
+
+def linear(hidden: torch.Tensor, matrix: Matrix, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """Multiply: [s, columns] -> [s, rows], in the type of `hidden`.
+
+    Args:
+        hidden: On the matrix's device.
+        matrix: [rows, columns].
+        bias: [rows].
+    """
+    if isinstance(matrix, torch.Tensor):
+        return F.linear(hidden, matrix, bias)
+    product = matrix.linear(hidden)
+    return product if bias is None else product + bias
+
+
+def floats_of(matrix: Matrix | Embedding) -> torch.Tensor:
+    """A matrix that is held as floats on the device."""
+    assert isinstance(matrix, torch.Tensor), f"{matrix} is held otherwise"
+    return matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +60,9 @@ class SharedExpert:
         weight: What decides on its weight [1, H]; None where that is 1.
     """
 
-    gate_up: torch.Tensor
-    down: torch.Tensor
-    weight: torch.Tensor | None
+    gate_up: Matrix
+    down: Matrix
+    weight: Matrix | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +87,10 @@ class LayerWeights:
     """
 
     attention_norm: torch.Tensor
-    qkv: torch.Tensor
-    output: torch.Tensor
+    qkv: Matrix
+    output: Matrix
     expert_norm: torch.Tensor
-    router: torch.Tensor
+    router: Matrix
     query_norm: torch.Tensor | None = None
     key_norm: torch.Tensor | None = None
     qkv_bias: torch.Tensor | None = None
@@ -83,12 +115,26 @@ class DenseWeights:
         head_bias: [V]; None where there is none.
     """
 
-    embedding: torch.Tensor
+    embedding: Embedding
     layers: tuple[LayerWeights, ...]
     norm: torch.Tensor
-    head: torch.Tensor
+    head: Matrix
     norm_bias: torch.Tensor | None = None
     head_bias: torch.Tensor | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the decoder is."""
+        return self.norm.device
+
+    @property
+    def host_bytes(self) -> int:
+        """Bytes of them that are in RAM beside a device with memory of its own."""
+        return self.embedding.host_bytes if isinstance(self.embedding, LookedUp) else 0
+
+    def embed(self, tokens: list[int]) -> torch.Tensor:
+        """The embedding's rows of some tokens: [T, H]."""
+        return embed(self.embedding, tokens)
 
 
 def load_dense(checkpoint: Checkpoint, device: Device, progress: Progress) -> DenseWeights:
@@ -105,58 +151,134 @@ def load_dense(checkpoint: Checkpoint, device: Device, progress: Progress) -> De
     """
     model = checkpoint.config
     with WeightReader(checkpoint, progress) as reader:
-
-        def place(*names: str) -> torch.Tensor:
-            """Read tensors one above the other into one tensor on the device."""
-            shapes = [checkpoint.tensors[name].shape for name in names]
-            rows = sum(shape[0] for shape in shapes)
-            target = device.allocate((rows, *shapes[0][1:]), TORCH_DTYPES[model.dtype], "dense")
-            first = 0
-            for name, shape in zip(names, shapes, strict=True):
-                reader.read(name, target[first : first + shape[0]])
-                first += shape[0]
-            return target
-
-        embedding = place(tensor_names.EMBEDDING)
-        layers = tuple(_load_layer(model, layer, place) for layer in range(model.layers))
-        norm = place(tensor_names.FINAL_NORM)
-        head = embedding if model.tie_word_embeddings else place(tensor_names.HEAD)
-        norm_bias = place(tensor_names.FINAL_NORM_BIAS) if model.traits.layer_norm else None
-        head_bias = place(tensor_names.HEAD_BIAS) if model.traits.head_bias else None
+        loader = _Loader(checkpoint, device, reader)
+        embedding, head = _load_ends(model, loader, device.products)
+        layers = tuple(_load_layer(model, layer, loader) for layer in range(model.layers))
+        norm = loader.floats(tensor_names.FINAL_NORM)
+        norm_bias = loader.floats(tensor_names.FINAL_NORM_BIAS) if model.traits.layer_norm else None
+        head_bias = loader.floats(tensor_names.HEAD_BIAS) if model.traits.head_bias else None
     return DenseWeights(embedding, layers, norm, head, norm_bias, head_bias)
 
 
-def _load_layer(model: ModelConfig, layer: int, place: Callable[..., torch.Tensor]) -> LayerWeights:
+def _load_ends(model: ModelConfig, loader: _Loader, products: GpuProducts | None) -> tuple[Embedding, Matrix]:
+    """Embedding and head."""
+    if products is None:
+        floats = loader.floats(tensor_names.EMBEDDING)
+        return floats, floats if model.tie_word_embeddings else loader.floats(tensor_names.HEAD)
+    if not model.tie_word_embeddings:
+        return loader.in_ram(tensor_names.EMBEDDING, products), loader.matrix(tensor_names.HEAD)
+    head = loader.matrix(tensor_names.EMBEDDING)
+    if isinstance(head, torch.Tensor):
+        return head, head
+    (matrix,) = head.parts
+    assert isinstance(matrix, PackedMatrix), "a matrix of one part is in blocks"
+    return LookedUp(matrix, products, loader.torch_device, loader.dtype, in_ram=False), head
+
+
+def _load_layer(model: ModelConfig, layer: int, loader: _Loader) -> LayerWeights:
     """Dense weights of one layer."""
     traits = model.traits
     projections: tuple[tensor_names.AttentionPart, ...] = ("q", "k", "v")
     return LayerWeights(
-        attention_norm=place(tensor_names.attention_norm(layer)),
-        qkv=place(*(tensor_names.attention(layer, part) for part in projections)),
-        output=place(tensor_names.attention(layer, "o")),
-        expert_norm=place(tensor_names.expert_norm(layer)),
-        router=place(tensor_names.router(layer)),
-        query_norm=place(tensor_names.query_norm(layer)) if model.query_key_norm else None,
-        key_norm=place(tensor_names.key_norm(layer)) if model.query_key_norm else None,
-        qkv_bias=place(*(tensor_names.attention_bias(layer, part) for part in projections))
+        attention_norm=loader.floats(tensor_names.attention_norm(layer)),
+        qkv=loader.matrix(*(tensor_names.attention(layer, part) for part in projections)),
+        output=loader.matrix(tensor_names.attention(layer, "o")),
+        expert_norm=loader.floats(tensor_names.expert_norm(layer)),
+        router=loader.matrix(tensor_names.router(layer)),
+        query_norm=loader.floats(tensor_names.query_norm(layer)) if model.query_key_norm else None,
+        key_norm=loader.floats(tensor_names.key_norm(layer)) if model.query_key_norm else None,
+        qkv_bias=loader.floats(*(tensor_names.attention_bias(layer, part) for part in projections))
         if traits.qkv_bias
         else None,
-        output_bias=place(tensor_names.attention_bias(layer, "o")) if traits.output_bias else None,
-        shared=_load_shared(model, layer, place) if traits.shared_size else None,
-        attention_norm_bias=place(tensor_names.attention_norm_bias(layer)) if traits.layer_norm else None,
-        expert_norm_bias=place(tensor_names.expert_norm_bias(layer)) if traits.layer_norm else None,
-        router_bias=place(tensor_names.router_bias(layer)) if traits.router_bias else None,
-        sinks=place(tensor_names.sinks(layer)) if traits.sinks else None,
+        output_bias=loader.floats(tensor_names.attention_bias(layer, "o")) if traits.output_bias else None,
+        shared=_load_shared(model, layer, loader) if traits.shared_size else None,
+        attention_norm_bias=loader.floats(tensor_names.attention_norm_bias(layer)) if traits.layer_norm else None,
+        expert_norm_bias=loader.floats(tensor_names.expert_norm_bias(layer)) if traits.layer_norm else None,
+        router_bias=loader.floats(tensor_names.router_bias(layer)) if traits.router_bias else None,
+        sinks=loader.floats(tensor_names.sinks(layer)) if traits.sinks else None,
     )
 
 
-def _load_shared(model: ModelConfig, layer: int, place: Callable[..., torch.Tensor]) -> SharedExpert:
+def _load_shared(model: ModelConfig, layer: int, loader: _Loader) -> SharedExpert:
     """The expert of one layer that every token visits."""
     return SharedExpert(
-        gate_up=place(tensor_names.shared_expert(layer, "w1"), tensor_names.shared_expert(layer, "w3")),
-        down=place(tensor_names.shared_expert(layer, "w2")),
-        weight=place(tensor_names.shared_gate(layer)) if model.traits.shared_gated else None,
+        gate_up=loader.matrix(tensor_names.shared_expert(layer, "w1"), tensor_names.shared_expert(layer, "w3")),
+        down=loader.matrix(tensor_names.shared_expert(layer, "w2")),
+        weight=loader.matrix(tensor_names.shared_gate(layer)) if model.traits.shared_gated else None,
     )
+
+
+class _Loader:
+    """Allocates tensors and has them filled."""
+
+    def __init__(self, checkpoint: Checkpoint, device: Device, reader: WeightReader) -> None:
+        self._checkpoint, self._device, self._reader = checkpoint, device, reader
+        self.dtype, self.torch_device = TORCH_DTYPES[checkpoint.config.dtype], device.torch_device
+
+    def floats(self, *names: str) -> torch.Tensor:
+        """Tensors one above the other in one tensor on the device."""
+        shapes = [self._checkpoint.tensors[name].shape for name in names]
+        rows = sum(shape[0] for shape in shapes)
+        target = self._device.allocate((rows, *shapes[0][1:]), self.dtype, "dense")
+        first = 0
+        for name, shape in zip(names, shapes, strict=True):
+            self._reader.read(name, target[first : first + shape[0]])
+            first += shape[0]
+        return target
+
+    def matrix(self, *names: str) -> Matrix:
+        """Matrices one above the other on the device: in blocks where they are stored so and it multiplies them."""
+        products = self._device.products
+        if products is None or all(self._format(name).is_float for name in names):
+            return self.floats(*names)
+        return GpuMatrix(tuple(self._part(run) for run in self._runs(names)), products)
+
+    def in_ram(self, name: str, products: GpuProducts) -> LookedUp:
+        """An embedding in RAM, as it is stored; floats in the model's type."""
+        entry, stored = self._checkpoint.tensors[name], self._format(name)
+        held = FORMATS[DTYPE_FORMATS[self._checkpoint.config.dtype]] if stored.is_float else stored
+        rows, columns = entry.shape
+        matrix = PackedMatrix(Arena(held.packed_bytes(rows, columns)).data, held, rows, columns)
+        if matrix.values is None:
+            self._reader.place(name, matrix)
+        else:
+            self._reader.read(name, matrix.values)
+        return LookedUp(matrix, products, self.torch_device, self.dtype, in_ram=True)
+
+    def _runs(self, names: Sequence[str]) -> list[list[str]]:
+        """Neighbours that are one matrix in memory: blocks of the same format, whose rows are whole slices."""
+        runs: list[list[str]] = []
+        for name in names:
+            before = runs[-1][-1] if runs else None
+            if before is not None and self._joins(before, name):
+                runs[-1].append(name)
+            else:
+                runs.append([name])
+        return runs
+
+    def _joins(self, before: str, name: str) -> bool:
+        """Whether a matrix can lie directly below another one."""
+        stored = self._format(name)
+        whole = self._checkpoint.tensors[before].shape[0] % SLICE_ROWS == 0
+        return whole and not stored.is_float and stored == self._format(before)
+
+    def _part(self, names: Sequence[str]) -> Part:
+        """Neighbours as one matrix on the device."""
+        stored = self._format(names[0])
+        if stored.is_float:
+            return self.floats(*names)
+        shapes = [self._checkpoint.tensors[name].shape for name in names]
+        rows, columns = sum(shape[0] for shape in shapes), shapes[0][1]
+        data = self._device.allocate((stored.packed_bytes(rows, columns),), torch.uint8, "dense")
+        matrix, first = PackedMatrix(data, stored, rows, columns), 0
+        for name, shape in zip(names, shapes, strict=True):
+            self._reader.place(name, matrix.slice(first, first + shape[0]))
+            first += shape[0]
+        return matrix
+
+    def _format(self, name: str) -> WeightFormat:
+        """What a tensor is stored in."""
+        return FORMATS[self._checkpoint.tensors[name].format]
 
 
 def load_experts(checkpoint: Checkpoint, store: ExpertStore, progress: Progress, threads: int = 1) -> None:

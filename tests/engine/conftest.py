@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.engine.kernels.cuda_emulation.launcher import EmulatedLauncher, build
 
@@ -20,5 +22,8 @@ def emulation(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def launcher(emulation: Path) -> EmulatedLauncher:
-    return EmulatedLauncher(emulation)
+def launcher(emulation: Path) -> Iterator[EmulatedLauncher]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # nothing here is large enough for more, which would wait for each other
+    yield EmulatedLauncher(emulation)
+    torch.set_num_threads(threads)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.config import ModelConfig
-from engine.experts.footprint import PlannedDevice, held_dense_bytes
+from engine.experts.footprint import PlannedDevice, read_dense_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,14 @@ class Visits:
     streamed: int
 
     def traffic(
-        self, model: ModelConfig, layers: int, device: PlannedDevice, kernels: str, context_tokens: float
+        self,
+        model: ModelConfig,
+        layers: int,
+        device: PlannedDevice,
+        kernels: str,
+        context_tokens: float,
+        *,
+        gpu_kernels: bool = True,
     ) -> Traffic:
         """What they moved per token.
 
@@ -84,10 +91,10 @@ class Visits:
             device: Where the dense part is.
             kernels: As in `PlanningInputs`.
             context_tokens: Mean length of the sequence meanwhile.
+            gpu_kernels: As in `PlanningInputs`.
         """
         expert = model.experts_bytes / model.total_experts / max(1, self.tokens)
-        looked_up = 0 if model.tie_word_embeddings else model.vocab_size * model.hidden_size
-        dense = held_dense_bytes(model, device, kernels) * (1 - looked_up / model.dense_parameters)
+        dense = read_dense_bytes(model, device, kernels, gpu_kernels=gpu_kernels)
         return Traffic(
             dense=(dense + model.kv_bytes_per_token("auto") * context_tokens) * layers / model.layers,
             hits=self.hits * expert,

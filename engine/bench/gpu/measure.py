@@ -210,7 +210,10 @@ class Bench:
         together = Visits(*(sum(getattr(v, name) for v in visits) for name in ("tokens", "all", "hits", "streamed")))
         context = scenario.prompt_tokens + scenario.new_tokens / 2
         device: PlannedDevice = "simulated" if ready.simulated else "cuda"
-        traffic = together.traffic(self._course.costed, layers, device, ready.planning.kernels, context)
+        planning = ready.planning
+        traffic = together.traffic(
+            self._course.costed, layers, device, planning.kernels, context, gpu_kernels=planning.gpu_kernels
+        )
         dense_s = self._engine.loaded.record.costs.dense_layer_s * layers
         predicted_s, experts_s = dense_s + watched.predicted_s, watched.measured_s
         ends = [(reply.first, reply.last) for reply in replies if reply.first and reply.last]

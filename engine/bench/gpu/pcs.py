@@ -88,14 +88,14 @@ def simulated(pc: Pc, config: EngineConfig, model: ModelConfig, stands_for: Mode
 def costs(pc: Pc, model: ModelConfig) -> CostModel:
     """What a model costs on a PC."""
     cpu = CostCurve(
-        _expert_bytes(model) / pc.ram_bytes_per_s, 2 * model.expert_parameters / pc.cpu_operations_per_s, _CPU_CALL_S
+        _expert_bytes(model) / pc.ram_bytes_per_s, 2 * model.expert_parameters / pc.cpu_operations_per_s, 0.0
     )
     config = EngineConfig(
         simulated_link_bytes_per_s=pc.link_bytes_per_s,
         simulated_memory_bytes_per_s=pc.vram_bytes_per_s,
         simulated_flops=pc.gpu_flops,
     )
-    return simulated_gpu_costs(model, config, cpu)
+    return replace(simulated_gpu_costs(model, config, cpu), cpu_call_s=_CPU_CALL_S)
 
 
 @contextlib.contextmanager
@@ -139,6 +139,7 @@ class _VirtualCpu(CpuExperts):
         """See `CpuExperts`."""
         if self._costs.activation_copy is not None:
             self.activations_s += predict(self._costs.activation_copy, hidden.shape[0])
+        self._now_s += self._costs.cpu_call_s
         for expert in experts:
             first, end = routing.spans[expert]
             self._now_s += predict(self._costs.cpu_expert, end - first)

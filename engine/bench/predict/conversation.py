@@ -17,7 +17,7 @@ from engine.bench.gpu.pcs import Pc, costs
 from engine.bench.predict.bound import prompt_bound_seconds
 from engine.bench.predict.stream import Chosen, Counts, Stream
 from engine.config import EngineConfig, ModelConfig
-from engine.experts.cost_model import predict
+from engine.experts.cost_model import dense_layer_bytes, predict
 from engine.experts.forecast import dense_chunk_seconds
 from engine.experts.placement import check_fits, make_plan
 from engine.experts.planner import layer_seconds
@@ -52,24 +52,20 @@ class Decoded:
     bound_s: float
 
 
-def planning_inputs(model: ModelConfig, pc: Pc, profile: Chosen, dense_bytes: int | None = None) -> PlanningInputs:
+def planning_inputs(model: ModelConfig, pc: Pc, profile: Chosen) -> PlanningInputs:
     """What a plan for a PC is made from, with the popularity that some tokens showed.
 
     Args:
         model: Its shape and formats.
         pc: The PC.
         profile: The tokens' experts [T, L, A].
-        dense_bytes: What dense weights shall take, in VRAM and to be read, other than the engine holds them today.
     """
     popularity = Popularity(model)
     for layer, row in enumerate(Counts.of(profile, model.experts).by_layer):
         popularity.observe(layer, row)
-    prices, spared = costs(pc, model), 0
-    if dense_bytes is not None:
-        spared = model.dense_bytes - dense_bytes
-        prices = replace(prices, dense_layer_s=prices.dense_layer_s * dense_bytes / model.dense_bytes)
-    gpu = GpuProfile(pc.name, pc.vram_bytes + spared, 0)
-    hardware = HardwareProfile(pc.name, CORES, RAM_BYTES, RAM_BYTES, gpu)
+    dense_layer_s = dense_layer_bytes(model, "cuda", KERNELS) / pc.vram_bytes_per_s
+    prices = replace(costs(pc, model), dense_layer_s=dense_layer_s)
+    hardware = HardwareProfile(pc.name, CORES, RAM_BYTES, RAM_BYTES, GpuProfile(pc.name, pc.vram_bytes, 0))
     return PlanningInputs(model, hardware, prices, popularity.shares(), KERNELS)
 
 

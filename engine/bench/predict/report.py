@@ -12,9 +12,9 @@ from typing import Any
 from engine.bench.gpu.pcs import PCS, Pc
 from engine.bench.models import SIZES, Shape
 from engine.bench.predict.conversation import Conversation, Decoded, converse, planning_inputs, together
-from engine.bench.predict.rival import Rival, Setting, file_dense_bytes
+from engine.bench.predict.rival import Rival, Setting
 from engine.bench.predict.stream import Chosen, Stream
-from engine.config import EngineConfig, ModelConfig
+from engine.config import EngineConfig
 from engine.errors import ConfigurationError, DoesNotFitError
 from engine.messages import PlanningInputs
 
@@ -32,13 +32,12 @@ _ASSUMPTIONS = f"""
 - **These are predictions, not measurements.** No GPU has run them. They come from the engine's own planner (what lives
   in VRAM, how many prompt tokens a pass takes, which side runs which expert) and its own replacement policy, with costs
   worked out from the bandwidths above.
-- An expert takes max(bytes / bandwidth, operations / rate) and a call: 20 us on the GPU, 10 us on the CPU; a copy takes
-  bytes / link + 20 us. With up to 16 tokens the residents of a layer are one call. The CPU's kernels are taken to read
-  at RAM speed; where they were measured, they reach 72 to 89 % of it.
-- Dense layers take their bytes / VRAM speed (in 16 bits, as the engine holds them on a GPU), or their arithmetic;
+- An expert takes max(bytes / bandwidth, operations / rate), on the GPU with a call of 20 us; all of a layer's experts
+  on the CPU are one call of 10 us; a copy takes bytes / link + 20 us. With up to 16 tokens the residents of a layer are
+  one call. The CPU's kernels are taken to read at RAM speed; where they were measured, they reach 72 to 89 % of it.
+- Dense layers take their bytes / VRAM speed (packed as in the file, the embedding in RAM), or their arithmetic;
   launches of a decode layer's dense part are not charged. Keys and values are read from VRAM. An upload delays the
   CPU's experts by its bytes / RAM speed.
-- *dense as in the file*: the same if dense weights were held and read in the formats of the file.
 - Routing is synthetic (`engine/bench/routing.py`: Zipf, topics, noise): Mixtral's is hardly better than chance,
   as published. Popularity is profiled on {PROFILE_TOKENS:,} other tokens. Context: {CONFIG.context_tokens:,} tokens;
   {len(_SEEDS)} replies of {REPLY_TOKENS} tokens to prompts of {PROMPT_TOKENS}.
@@ -84,44 +83,32 @@ def predictions(on_note: Callable[[str], None], shapes: tuple[Shape, ...] = SIZE
     """
     cells = []
     for shape in shapes:
-        stream, model = Stream(shape), shape.config(MIX)
+        stream, model = Stream(shape), replace(shape, routing=None).config(MIX)
         profile = stream.draw(PROFILE_TOKENS, _PROFILE_SEED)
         prompts = {tokens: stream.draw(tokens, _PROMPT_SEED) for tokens in PROMPTS_TOKENS}
         for pc in PCS.values():
             on_note(f"{shape.name} on {pc.name}")
             inputs = planning_inputs(model, pc, profile)
-            smaller = planning_inputs(model, pc, profile, file_dense_bytes(shape, MIX))
             try:
-                cells.append(_cell(shape, stream, inputs, smaller, pc, prompts))
+                cells.append(_cell(stream, inputs, pc, prompts))
             except DoesNotFitError as error:
                 cells.append({"model": shape.name, "pc": pc.name, "refused": str(error)})
     return {"predicted": True, "mix": MIX, "pcs": [asdict(pc) for pc in PCS.values()], "cells": cells}
 
 
-def _cell(
-    shape: Shape,
-    stream: Stream,
-    inputs: PlanningInputs,
-    smaller: PlanningInputs,
-    pc: Pc,
-    prompts: dict[int, Chosen],
-) -> dict[str, Any]:
-    """One model on one PC; `smaller` is the same with smaller dense weights."""
+def _cell(stream: Stream, inputs: PlanningInputs, pc: Pc, prompts: dict[int, Chosen]) -> dict[str, Any]:
+    """One model on one PC."""
     policies = {}
-    for name, adaptive, priced in (
-        ("adaptive", True, inputs),
-        ("static", False, inputs),
-        ("dense_as_in_the_file", True, smaller),
-    ):
+    for name, adaptive in (("adaptive", True), ("static", False)):
         config = replace(CONFIG, adaptive=adaptive)
         policies[name] = _decode_figures(
-            together(converse(stream, priced, pc, config, PROMPT_TOKENS, REPLY_TOKENS, _SEEDS))
+            together(converse(stream, inputs, pc, config, PROMPT_TOKENS, REPLY_TOKENS, _SEEDS))
         )
     plan = Conversation(inputs, pc, CONFIG).plan
-    rivals = _rivals(shape, inputs.model, pc, inputs, prompts)
+    rivals = _rivals(pc, inputs, prompts)
     ours = policies["adaptive"]["tokens_per_s"]
     return {
-        "model": shape.name,
+        "model": inputs.model.name,
         "pc": pc.name,
         "resident_experts": plan.resident_experts,
         "total_experts": inputs.model.total_experts,
@@ -131,9 +118,6 @@ def _cell(
         "prompts": {str(tokens): _prompt_figures(inputs, pc, chosen) for tokens, chosen in prompts.items()},
         "llama_cpp": rivals,
         "decode_by_best_split": ours / rivals["n_cpu_moe"]["tokens_per_s"],
-        "decode_by_best_split_dense_as_in_the_file": (
-            policies["dense_as_in_the_file"]["tokens_per_s"] / rivals["n_cpu_moe"]["tokens_per_s"]
-        ),
         "decode_by_default": ours / rivals["default"]["tokens_per_s"],
     }
 
@@ -152,11 +136,9 @@ def _prompt_figures(inputs: PlanningInputs, pc: Pc, chosen: Chosen) -> dict[str,
     return {"tokens_per_s": len(chosen) / seconds, "seconds": seconds, "by_bound": seconds / bound_s}
 
 
-def _rivals(
-    shape: Shape, model: ModelConfig, pc: Pc, inputs: PlanningInputs, prompts: dict[int, Chosen]
-) -> dict[str, Any]:
+def _rivals(pc: Pc, inputs: PlanningInputs, prompts: dict[int, Chosen]) -> dict[str, Any]:
     """llama.cpp's best split, and its default."""
-    rival = Rival(shape, MIX, model, pc, inputs.costs, CONFIG)
+    rival = Rival(inputs.model, pc, inputs.costs, CONFIG)
     found = {}
     for name, whole_layers in (("n_cpu_moe", False), ("default", True)):
         settings = list(rival.settings(whole_layers=whole_layers))
@@ -202,9 +184,9 @@ def _decode_lines(cells: list[dict[str, Any]]) -> Iterator[str]:
     yield from ("", f"## Decode, {MIX}", "")
     yield (
         "| model, PC | experts in VRAM | tokens/s | hits | of bound (goal 80 %) | static residents | "
-        "llama.cpp, best split | ours / best split | llama.cpp, default | ours / default | dense as in the file |"
+        "llama.cpp, best split | ours / best split | llama.cpp, default | ours / default |"
     )
-    yield "|---|---|---|---|---|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
     for cell in cells:
         ours, static, rivals = cell["decode"]["adaptive"], cell["decode"]["static"], cell["llama_cpp"]
         goal = GOALS_DECODE.get(cell["model"])
@@ -215,9 +197,7 @@ def _decode_lines(cells: list[dict[str, Any]]) -> Iterator[str]:
             f"| {static['tokens_per_s']:.1f}, {static['hit_rate']:.0%} hits "
             f"| {rivals['n_cpu_moe']['tokens_per_s']:.1f} (`{rivals['n_cpu_moe']['setting']}`) "
             f"| {cell['decode_by_best_split']:.2f}x{goal_words} "
-            f"| {rivals['default']['tokens_per_s']:.1f} | {cell['decode_by_default']:.2f}x "
-            f"| {cell['decode']['dense_as_in_the_file']['tokens_per_s']:.1f}, "
-            f"{cell['decode_by_best_split_dense_as_in_the_file']:.2f}x best split |"
+            f"| {rivals['default']['tokens_per_s']:.1f} | {cell['decode_by_default']:.2f}x |"
         )
 
 

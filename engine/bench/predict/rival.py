@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from engine.bench.gpu.pcs import Pc
-from engine.bench.models import Shape, model_bytes
+from engine.bench.predict.conversation import KERNELS
 from engine.bench.predict.stream import Chosen, Counts
 from engine.config import EngineConfig, ModelConfig
 from engine.experts.cost_model import predict
+from engine.experts.footprint import read_dense_bytes
 from engine.experts.forecast import dense_chunk_seconds
 from engine.experts.memory import Vram, workspace_bytes
 from engine.messages import CostCurve, CostModel
@@ -45,31 +46,17 @@ class Setting:
         return f"{layers} --ubatch-size {self.batch_tokens}"
 
 
-def file_dense_bytes(shape: Shape, mix: str) -> int:
-    """Bytes of a real file outside its experts.
-
-    Args:
-        shape: The model.
-        mix: Its formats.
-    """
-    return model_bytes(replace(shape, routing=None), mix) - shape.config(mix).experts_bytes
-
-
 @dataclass(frozen=True, slots=True)
 class Rival:
     """llama.cpp on a PC.
 
     Attributes:
-        shape: The model.
-        mix: Its formats.
-        model: The same as the engine sees it.
+        model: Its shape and formats.
         pc: The PC.
         costs: What an expert costs on it.
         config: Context of the KV cache.
     """
 
-    shape: Shape
-    mix: str
     model: ModelConfig
     pc: Pc
     costs: CostModel
@@ -97,7 +84,7 @@ class Rival:
         assert self.costs.gpu_expert is not None, "a PC has a GPU"
         gpu_layer_s = (around + expert) / pc.vram_bytes_per_s + self.costs.gpu_expert.overhead_s
         cpu_layer_s = (around / (pc.ram_bytes_per_s if setting.whole_layers else pc.vram_bytes_per_s)) + (
-            model.experts_per_token * predict(self._cpu, 1) + self._round_trip(1)
+            model.experts_per_token * predict(self._cpu, 1) + self.costs.cpu_call_s + self._round_trip(1)
         )
         return (model.layers - setting.cpu_layers) * gpu_layer_s + setting.cpu_layers * cpu_layer_s
 
@@ -124,7 +111,7 @@ class Rival:
         here_s = gpu.overhead_s + sum(predict(gpu, visits) - gpu.overhead_s for _, visits in row)
         if not in_ram:
             return here_s
-        cpu_s = sum(predict(self._cpu, visits) for _, visits in row) + self._round_trip(tokens)
+        cpu_s = sum(predict(self._cpu, visits) for _, visits in row) + self.costs.cpu_call_s + self._round_trip(tokens)
         return min(cpu_s, len(row) * copy.per_unit_s + here_s)
 
     @property
@@ -137,8 +124,7 @@ class Rival:
     @property
     def _dense_bytes(self) -> float:
         """Of the file, without the embedding, which is looked up in RAM."""
-        looked_up = 0.0 if self.model.tie_word_embeddings else self.model.vocab_size * self.model.hidden_size
-        return file_dense_bytes(self.shape, self.mix) * (1 - looked_up / self.model.dense_parameters)
+        return read_dense_bytes(self.model, "cuda", KERNELS)
 
     def _vram_bytes(self, setting: Setting) -> float:
         """What it takes of VRAM."""

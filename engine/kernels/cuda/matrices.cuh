@@ -5,8 +5,8 @@
 struct LinearArguments {    // struct Linear in gpu_plans.py
   const Byte* matrix;
   const Byte* activations;  // [tokens, columns], prepared
-  void* out;                // [tokens, rows] of `type`
-  int tokens, rows, columns, type;
+  void* out;                // [tokens, rows] of `type`, `stride` numbers from one row to the next
+  int tokens, rows, columns, type, stride;
 };
 
 template <class F, int kEights>
@@ -36,7 +36,7 @@ __device__ inline void linear(const LinearArguments& a) {
   const int feature = strip * kTileRows + row;
   if (token >= a.tokens || feature >= a.rows) return;
   const float sum = partials.added(0, F::kFloat ? 1 : kWarps, token, row);
-  store_as(a.out, static_cast<long long>(token) * a.rows + feature, a.type, sum);
+  store_as(a.out, static_cast<long long>(token) * a.stride + feature, a.type, sum);
 }
 
 struct UnpackArguments {  // struct Unpack in gpu_plans.py

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine.config import ExpertFormats
-from engine.devices import gpu_experts
+from engine.devices import gpu_products
 from engine.devices.gpu_experts import GpuExperts
 from engine.experts.footprint import unpacking_bytes
 from engine.kernels.gpu_kernels import GpuKernels
@@ -59,7 +59,7 @@ def test_many_tokens_share_the_unpacking(
     expected = expert_forward(hidden, weights)
     torch.testing.assert_close(experts.run(hidden, weights), expected)
     assert launcher.launched == ["unpack_tiles"] * 3
-    monkeypatch.setattr(gpu_experts, "GPU_SLICE_WEIGHTS", 64 * HIDDEN)
+    monkeypatch.setattr(gpu_products, "GPU_SLICE_WEIGHTS", 64 * HIDDEN)
     torch.testing.assert_close(experts.run(hidden, weights), expected, atol=1e-4, rtol=1e-4)
     assert launcher.launched[3:] == ["unpack_tiles"] * 12
 
@@ -83,10 +83,14 @@ def test_plain_floats_are_multiplied_as_they_lie(experts: GpuExperts, launcher: 
 def test_torch_runs_experts_with_biases(
     experts: GpuExperts, launcher: EmulatedLauncher, formats: ExpertFormats, tokens: int
 ) -> None:
-    """Our kernels do not know them, and must not leave them out."""
+    """The kernels of whole experts do not know them, and must not leave them out; those of single matrices may help."""
     weights, hidden = biased(an_expert(formats)), torch.randn(tokens, HIDDEN)
-    expected = biased_reference(hidden, weights).float()
-    torch.testing.assert_close(experts.run(hidden, weights), expected, atol=1e-3, rtol=1e-3)
+    expected, found = biased_reference(hidden, weights).float(), experts.run(hidden, weights)
+    if formats == Q4_K and tokens == 1:
+        assert loss(found, expected) < INT8
+        assert launcher.launched == ["prepare", "linear_8"] * 3
+    else:
+        torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
     assert not {"gate_up_8", "down_8"} & set(launcher.launched)
     table = LayerTable(torch.zeros(4, dtype=torch.long), formats, HIDDEN, INTERMEDIATE, biased=True)
     assert not experts.runs_at_once(table, 1, 2)
@@ -94,7 +98,7 @@ def test_torch_runs_experts_with_biases(
 
 def test_unpacking_takes_no_more_than_the_plan_has_counted(experts: GpuExperts) -> None:
     experts.run(torch.randn(20, HIDDEN).bfloat16(), an_expert(Q4_K))
-    assert experts._buffer.nbytes == HIDDEN * INTERMEDIATE * 2
+    assert experts.products._buffer.nbytes == HIDDEN * INTERMEDIATE * 2
     large = slice_rows(MIXTRAL.hidden_size, GPU_SLICE_WEIGHTS) * MIXTRAL.hidden_size
     packed = replace(MIXTRAL, expert_formats=(Q4_K,) * MIXTRAL.layers)
     assert 2 * large <= unpacking_bytes(packed, "cuda", "torch")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import strategies as st
 
-from engine.config import ModelConfig
+from engine.config import DenseBlocks, ModelConfig
 from engine.hardware import GpuProfile, HardwareProfile
 from engine.messages import CostCurve, CostModel, PlanningInputs
 
@@ -29,6 +29,8 @@ QWEN = ModelConfig(
 _BETTER_DOWN, _PLAIN = ("Q4_K", "Q4_K", "Q6_K"), ("Q4_K", "Q4_K", "Q4_K")
 QWEN_Q4_K_M = replace(
     QWEN, quantization="Q4_K_M", expert_formats=(_BETTER_DOWN, _PLAIN) * 24, dense_packed_bytes=1 << 30,
+    dense_blocks=(DenseBlocks("Q4_K", 880_803_840, 495_452_160), DenseBlocks("Q6_K", 336_330_752, 275_896_320)),
+    embedding_format="Q4_K",
 )  # fmt: skip
 
 RTX_24 = GpuProfile("RTX 4090", 24 * GIB, 1 * GIB)

@@ -122,8 +122,13 @@ def test_vram_of_each_device() -> None:
 def test_host_terms() -> None:
     needs = Needs.of(TINY, EngineConfig())
     experts = TINY.total_experts * TINY.expert_bytes
-    assert host_terms("cuda", needs, needs.terms(TINY.expert_bytes, 5)) == {"experts": experts, "total": experts}
+    in_ram = {"experts": experts, "dense": TINY.embedding_bytes, "total": experts + TINY.embedding_bytes}
+    assert host_terms("cuda", needs, needs.terms(TINY.expert_bytes, 5)) == in_ram
+    tied = Needs.of(replace(TINY, tie_word_embeddings=True), EngineConfig())
+    for without in (tied, Needs.of(TINY, EngineConfig(), gpu_kernels=False)):
+        assert host_terms("cuda", without, {}) == {"experts": experts, "total": experts}
     assert host_terms("cpu", needs, {})["total"] == needs.everything
+    needs = Needs.of(TINY, EngineConfig(), "simulated")
     simulated = host_terms("simulated", needs, needs.terms(TINY.expert_bytes, 5))
     assert simulated["simulated_vram"] == needs.terms(TINY.expert_bytes, 0)["total"]
     assert simulated["total"] == experts + simulated["simulated_vram"]
@@ -132,7 +137,8 @@ def test_host_terms() -> None:
 def test_host_terms_with_experts_on_disk() -> None:
     needs = Needs.of(TINY, EngineConfig(experts_on_disk=True))
     experts = TINY.total_experts * TINY.expert_bytes
-    assert host_terms("cuda", needs, needs.terms(TINY.expert_bytes, 5)) == {"experts_on_disk": experts, "total": 0}
+    terms = host_terms("cuda", needs, needs.terms(TINY.expert_bytes, 5))
+    assert terms == {"experts_on_disk": experts, "dense": TINY.embedding_bytes, "total": TINY.embedding_bytes}
     on_cpu = host_terms("cpu", needs, {})
     assert on_cpu["total"] == needs.fixed
     assert on_cpu["experts_on_disk"] == experts

@@ -271,7 +271,7 @@ def test_auto_without_a_gpu_is_the_cpu() -> None:
         (
             GpuProfile("", 24 * GIB, 0),
             EngineConfig(vram_budget_bytes=GIB),
-            "Raise the VRAM budget to at least 5.4 GiB.",
+            "Raise the VRAM budget to at least 5.1 GiB.",
         ),
         (GpuProfile("", 6 * GIB, 0), EngineConfig(context_tokens=32768), r"Shorten the context to \d+ tokens."),
         (GpuProfile("", 8 * GIB, 6 * GIB), EngineConfig(), "Close other programs that use the GPU: they hold 6.0 GiB."),
@@ -317,7 +317,7 @@ def test_a_model_beyond_all_ram() -> None:
     assert not plan.fits
     assert plan.remedy.startswith("Choose a smaller model")
     assert plan.remedy.endswith("tokens/s.")
-    assert plan.needed_bytes == 64 * 8 * MIXTRAL.expert_bytes
+    assert plan.needed_bytes == 64 * 8 * MIXTRAL.expert_bytes + MIXTRAL.embedding_bytes
 
 
 def test_a_model_beyond_all_ram_fits_on_disk_and_says_how_slow_it_is() -> None:
@@ -325,7 +325,9 @@ def test_a_model_beyond_all_ram_fits_on_disk_and_says_how_slow_it_is() -> None:
     refused = make_plan(planning(huge), EngineConfig())
     plan = make_plan(planning(huge), EngineConfig(experts_on_disk=True))
     assert plan.fits
-    assert plan.host_bytes == {"experts_on_disk": 64 * 8 * MIXTRAL.expert_bytes, "total": 0}
+    embedding = MIXTRAL.embedding_bytes
+    on_disk = 64 * 8 * MIXTRAL.expert_bytes
+    assert plan.host_bytes == {"experts_on_disk": on_disk, "dense": embedding, "total": embedding}
     assert 0 < plan.predicted_decode_tokens_per_s < 1
     assert f"about {plan.predicted_decode_tokens_per_s:.2g} tokens/s" in refused.remedy
     sentence = plan.reasons[-1]
@@ -342,9 +344,10 @@ def test_a_model_beyond_all_ram_fits_on_disk_and_says_how_slow_it_is() -> None:
         ("cpu", "torch", QWEN_Q4_K_M.dense_bytes),
         ("cpu", "avx2", 1 << 30),
         ("simulated", "avx2", QWEN_Q4_K_M.dense_bytes),
+        ("cuda", "torch", 771_348_480 + 2 * (48 * (2 + 128) + 1) * 2048),
     ],
 )
-def test_our_kernels_hold_dense_weights_packed_on_the_cpu(device: DeviceName, kernels: str, dense: int) -> None:
+def test_our_kernels_hold_dense_weights_packed(device: DeviceName, kernels: str, dense: int) -> None:
     config = EngineConfig(device=device, simulated_vram_bytes=16 * GIB)
     plan = make_plan(replace(planning(QWEN_Q4_K_M), kernels=kernels), config)
     terms = plan.host_bytes if device == "cpu" else plan.vram_bytes
@@ -357,7 +360,7 @@ def test_experts_of_a_mix_take_their_own_bytes_so_that_more_of_them_fit() -> Non
     plan = make_plan(planning(QWEN_Q4_K_M), config)
     room = plan.vram_budget_bytes - plan.vram_bytes["total"] + plan.vram_bytes["experts"]
     assert room - plan.vram_bytes["experts"] < QWEN_Q4_K_M.expert_bytes
-    assert (plan.resident_experts, room // QWEN_Q4_K_M.expert_bytes) == (1373, 1283)
+    assert (plan.resident_experts, room // QWEN_Q4_K_M.expert_bytes) == (2161, 2019)
     sizes = [QWEN_Q4_K_M.layer_expert_bytes(layer) for layer in (0, 1)]
     assert sizes[1] < sizes[0]
     assert any(" to " in reason and "live in VRAM" in reason for reason in plan.reasons)
@@ -436,7 +439,8 @@ def test_what_is_not_page_locked_is_said_and_slows_prompts_down(limit: int | Non
     inputs, config = planning(MIXTRAL), EngineConfig(vram_budget_bytes=12 * GIB)
     usual, plan = make_plan(inputs, config), make_plan(inputs, replace(config, pinned_budget_bytes=limit))
     assert usual.host_bytes["experts_pinned"] == usual.host_bytes["experts"]
-    assert plan.host_bytes["experts"] == usual.host_bytes["experts"] == plan.host_bytes["total"]
+    assert plan.host_bytes["experts"] == usual.host_bytes["experts"]
+    assert plan.host_bytes["total"] == plan.host_bytes["experts"] + MIXTRAL.embedding_bytes
     said = [reason for reason in plan.reasons if "page-locked" in reason]
     if limit is None:
         assert plan == usual

@@ -19,7 +19,7 @@ from engine.kernels.gpu_decoder_plans import (
 from engine.kernels.gpu_kernels import GpuKernels, GpuKernelsUnavailableError
 from engine.kernels.gpu_launch import Launch
 from engine.model.decoder import Decoder
-from engine.model.weights import LayerWeights
+from engine.model.weights import LayerWeights, linear
 from tests.engine.kernels.cuda_emulation.launcher import EmulatedLauncher
 from tests.engine.kernels.decoder_layers import (
     BF16,
@@ -165,7 +165,7 @@ class TestRoute:
         model = a_model(1, 1, 8, experts=experts, experts_per_token=per_token, normalise_top_k=normalise)
         decoder, layer = a_decoder(model)
         normed, expected, chosen = decoder.route(layer, a_random(tokens, 64))
-        ids, weights = self.routed(launcher, F.linear(normed, layer.router), per_token, normalise)
+        ids, weights = self.routed(launcher, linear(normed, layer.router), per_token, normalise)
         assert torch.equal(ids.long(), chosen)
         assert error(weights, expected) <= EXACT
 
@@ -215,10 +215,10 @@ class TestLayer:
         position = torch.tensor([start])
         kernels.join_norm(residual, [], layer.attention_norm, EPSILON, normed)
         kernels.rotate_store(
-            F.linear(normed, layer.qkv), norms_of(layer), decoder._inverse_frequencies, position, queries, keys, values
+            linear(normed, layer.qkv), norms_of(layer), decoder._inverse_frequencies, position, queries, keys, values
         )
         out = kernels.attend(queries, keys, values, position, window, workspace, torch.empty_like(queries))
-        kernels.join_norm(residual, [F.linear(out.flatten(1), layer.output)], layer.expert_norm, EPSILON, normed)
+        kernels.join_norm(residual, [linear(out.flatten(1), layer.output)], layer.expert_norm, EPSILON, normed)
 
         mask = decoder._mask(start, tokens, window) if tokens > 1 else None
         expected = decoder.attend(0, layer, hidden, start, decoder.rotation(start, tokens, FP32), mask)

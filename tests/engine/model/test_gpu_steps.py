@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine.config import ModelConfig, Traits
+from engine.config import DenseBlocks, ModelConfig, Traits
 from engine.devices import CudaDevice, device_faults
 from engine.devices.gpu_experts import GpuExperts
 from engine.devices.step_tools import StepTools, Work
@@ -34,6 +34,7 @@ MODEL = replace(
     experts_per_token=2, vocab_size=16, tie_word_embeddings=True,
 )  # fmt: skip
 TOKENS = (3, 9, 1, 12)
+PACKED = tuple(DenseBlocks(name, 0, 0) for name in ("Q8_0", "Q4_1", "Q5_0"))
 CLOSE: dict[str, Any] = {"atol": 1e-4, "rtol": 1e-4}
 
 
@@ -127,8 +128,11 @@ def test_steps_equal_torch(make: Callable[..., Rig], dtype: Any, head_dim: int, 
             "expert_formats": (("Q4_K", "Q6_K", "Q6_K"), ("F16", "F16", "Q4_0")),
         },
         {"intermediate_size": 32, "expert_formats": (("F32", "Q8_0", "Q8_0"), ("Q8_0", "Q8_0", "Q4_0"))},
+        {"dense_blocks": PACKED, "embedding_format": "Q8_0", "tie_word_embeddings": False},
+        {"dense_blocks": PACKED, "embedding_format": "Q4_0"},
+        {"tie_word_embeddings": False},
     ],
-    ids=["qwen", "window", "mix", "no kernels for a layer"],
+    ids=["qwen", "window", "mix", "no kernels for a layer", "packed", "packed, tied", "floats in RAM"],
 )
 def test_every_kind_of_layer(make: Callable[..., Rig], fields: dict[str, Any]) -> None:
     rig = make(replace(MODEL, **fields))

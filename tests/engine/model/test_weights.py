@@ -13,14 +13,20 @@ import torch
 from engine.checkpoint import tensor_names
 from engine.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from engine.config import DTYPE_FORMATS, ExpertFormats
-from engine.devices import CpuDevice
+from engine.devices import CpuDevice, CudaDevice
+from engine.devices.gpu_experts import GpuExperts
+from engine.devices.gpu_products import GpuMatrix
 from engine.errors import CheckpointError
+from engine.experts.footprint import held_dense_bytes, host_dense_bytes
 from engine.experts.store import ExpertStore
 from engine.hardware import probe_hardware
+from engine.kernels.gpu_kernels import GpuKernels
 from engine.model import weight_reader
-from engine.model.weights import DenseWeights, checkpoint_bytes, load_dense, load_experts
+from engine.model.weights import DenseWeights, checkpoint_bytes, floats_of, linear, load_dense, load_experts
 from engine.quant.formats import FORMATS, TILE_ROWS
 from tests.checkpoints import read_raw_safetensors, write_mixtral, write_qwen3_moe, write_raw_safetensors
+from tests.engine.devices.fake_cuda import install
+from tests.engine.kernels.cuda_emulation.launcher import EmulatedLauncher
 from tests.gguf_files import Shape, gguf_model, write_gguf
 from tests.oracle import open_oracle
 from tests.quantised import dequantise
@@ -66,8 +72,8 @@ def test_every_weight_is_the_files(tmp_path: Path, dtype: Any, tied: bool) -> No
         assert sum(read) == checkpoint_bytes(checkpoint) == checkpoint.total_bytes
     assert device.allocated == {"dense": model.dense_bytes}
     attention = [oracle[f"model.layers.1.self_attn.{part}_proj.weight"] for part in "qkv"]
-    assert torch.equal(dense.layers[1].qkv.float(), torch.cat(attention))
-    assert torch.equal(dense.head.float(), oracle["lm_head.weight"])
+    assert torch.equal(floats_of(dense.layers[1].qkv).float(), torch.cat(attention))
+    assert torch.equal(floats_of(dense.head).float(), oracle["lm_head.weight"])
     assert (dense.head is dense.embedding) == tied
     weights = store.weights(1, 3)
     gate, up = oracle["model.layers.1.mlp.experts.gate_up_proj"][3].chunk(2)
@@ -103,6 +109,40 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path: Path) -> None
             load_all(checkpoint, device)
 
 
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("name", ["Q4_K", "F32"])
+def test_on_a_gpu_with_our_kernels_blocks_stay_blocks_and_a_look_up_stays_in_ram(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: EmulatedLauncher, name: str, tied: bool
+) -> None:
+    install(monkeypatch)
+    device = CudaDevice(1 << 30)
+    device._experts = GpuExperts(GpuKernels(launcher))
+    shape = Shape(vocab_size=33, tied=tied)
+    path = write_gguf(tmp_path / "m.gguf", "llama", shape=shape, formats=[("Q8_0",) * 3], dense_format=name)
+    read: list[int] = []
+    with open_checkpoint(path) as checkpoint:
+        model = checkpoint.config
+        dense = load_dense(checkpoint, device, read.append)
+        load_experts(checkpoint, ExpertStore(model, CpuDevice(probe_hardware())), read.append)
+        assert sum(read) == checkpoint_bytes(checkpoint)
+        expected = load_dense(checkpoint, CpuDevice(probe_hardware()), lambda _: None)
+    assert device.allocated == {"dense": held_dense_bytes(model, "cuda", "torch")}
+    assert dense.host_bytes == host_dense_bytes(model, "cuda")
+    assert (dense.host_bytes == 0) == tied
+    tokens = [32, 0, 17]
+    assert torch.equal(dense.embed(tokens), expected.embed(tokens))
+    for held, floats in (
+        (dense.layers[1].qkv, expected.layers[1].qkv),
+        (dense.layers[0].output, expected.layers[0].output),
+        (dense.head, expected.head),
+    ):
+        assert isinstance(held, GpuMatrix) == (name == "Q4_K")
+        hidden = torch.randn(20, floats_of(floats).shape[1]).bfloat16()
+        torch.testing.assert_close(linear(hidden, held), linear(hidden, floats))
+    if isinstance(dense.layers[1].qkv, GpuMatrix):
+        assert len(dense.layers[1].qkv.parts) == 1, "neighbours in the same format are one matrix"
+
+
 @pytest.mark.parametrize("name", SCALES)
 def test_blocks_keep_their_bits_in_experts_and_become_floats_elsewhere(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
@@ -121,8 +161,8 @@ def test_blocks_keep_their_bits_in_experts_and_become_floats_elsewhere(
         embedding = meant(checkpoint, tensor_names.EMBEDDING)
         expert = [meant(checkpoint, tensor_names.expert_tensor(1, 3, part)) for part in ("w1", "w3", "w2")]
     assert device.allocated == {"dense": model.dense_bytes}
-    assert torch.equal(dense.layers[1].qkv, torch.cat(attention).bfloat16())
-    assert torch.equal(dense.embedding, embedding.bfloat16())
+    assert torch.equal(floats_of(dense.layers[1].qkv), torch.cat(attention).bfloat16())
+    assert torch.equal(floats_of(dense.embedding), embedding.bfloat16())
     weights = store.weights(1, 3)
     assert tuple(part.format.name for part in (weights.gate, weights.up, weights.down)) == formats
     for part, floats in zip((weights.gate, weights.up, weights.down), expert, strict=True):
@@ -170,7 +210,7 @@ def test_floats_of_other_types_become_the_models(tmp_path: Path) -> None:
         dense, store = load_all(checkpoint, CpuDevice(probe_hardware()))
         expected_dense, expected_store = load_all(plain, CpuDevice(probe_hardware()))
         assert checkpoint_bytes(checkpoint) > checkpoint_bytes(plain)
-    assert torch.equal(dense.layers[0].qkv, expected_dense.layers[0].qkv)
+    assert torch.equal(floats_of(dense.layers[0].qkv), floats_of(expected_dense.layers[0].qkv))
     assert torch.equal(store.layer(1), expected_store.layer(1))
 
 

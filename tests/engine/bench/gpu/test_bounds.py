@@ -8,6 +8,7 @@ import pytest
 
 from engine.bench.gpu.bounds import Speeds, Traffic, Visits
 from engine.bench.models import SIZES
+from engine.experts.footprint import held_dense_bytes
 
 SPEEDS = Speeds(vram=400e9, ram=40e9, link=20e9)
 
@@ -26,13 +27,16 @@ def test_the_longest_of_the_sides_counts_after_the_dense_part(
 def test_traffic_is_worked_out_from_visits() -> None:
     model = SIZES["full"][0].config("Q4_K_M")
     visits = Visits(tokens=10, all=10 * 64, hits=320, streamed=80)
-    traffic = visits.traffic(model, 32, "cuda", "torch", context_tokens=1000)
+    traffic = visits.traffic(model, 32, "cuda", "torch", context_tokens=1000, gpu_kernels=False)
     expert = model.experts_bytes / 256
     assert traffic.hits == pytest.approx(32 * expert)
     assert traffic.streamed == pytest.approx(8 * expert)
     assert traffic.cpu == pytest.approx(24 * expert)
     embedding = 2 * model.vocab_size * model.hidden_size
-    assert traffic.dense == pytest.approx(model.dense_bytes - embedding + 1000 * model.kv_bytes_per_token("auto"))
+    cached = 1000 * model.kv_bytes_per_token("auto")
+    assert traffic.dense == pytest.approx(model.dense_bytes - embedding + cached)
+    packed = visits.traffic(model, 32, "cuda", "torch", context_tokens=1000)
+    assert packed.dense == held_dense_bytes(model, "cuda", "torch") + cached
 
 
 def test_some_of_the_layers_move_their_share() -> None:

@@ -72,11 +72,11 @@ def test_the_bound_by_hand(streams: dict[str, Stream]) -> None:
     )
 
 
-def test_smaller_dense_weights_make_room_for_experts(streams: dict[str, Stream]) -> None:
+def test_dense_weights_in_blocks_make_room_for_experts(streams: dict[str, Stream]) -> None:
     stream, model = streams[MIXTRAL.name], MIXTRAL.config("Q4_K_M")
     profile = stream.draw(64, 0)
-    usual = Conversation(planning_inputs(model, PC, profile), PC, CONFIG).plan
-    smaller = Conversation(planning_inputs(model, PC, profile, model.dense_bytes // 4), PC, CONFIG).plan
+    usual = Conversation(planning_inputs(replace(model, dense_blocks=()), PC, profile), PC, CONFIG).plan
+    smaller = Conversation(planning_inputs(model, PC, profile), PC, CONFIG).plan
     assert smaller.resident_experts > usual.resident_experts
     assert smaller.predicted_decode_tokens_per_s > usual.predicted_decode_tokens_per_s
 

@@ -1,4 +1,5 @@
 // Runs the kernels of engine/kernels/cuda as fibers; `emulate` is called from Python with what the driver would get.
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <initializer_list>
@@ -51,10 +52,13 @@ struct Meeting {
   int arrived = 0, generation = 0;
 };
 
+// Made once, and used for one block after the other: a system call for each switch would take most of the time.
 struct Fiber {
-  ucontext_t context;
+  ucontext_t beginning;
+  jmp_buf place;
   std::vector<char> stack = std::vector<char>(kStackBytes);
-  bool ended = false;
+  bool begun = false;  // else it is to be made
+  bool ended = true;
   const int* watched = nullptr;  // waits until this is no longer `seen`
   int seen = 0, exchanges = 0;
 };
@@ -66,7 +70,7 @@ struct Range {
 };
 
 Fiber fibers[kThreads];
-ucontext_t scheduler;
+jmp_buf scheduler;
 Meeting block_meeting, warp_meetings[kWarps];
 unsigned slots[kWarps][2][32][3];
 int operations[kWarps][2];
@@ -88,9 +92,13 @@ void fault(const char* what, const void* address) {
   }
 }
 
+void leave(Fiber& fiber) {
+  if (_setjmp(fiber.place) == 0) _longjmp(scheduler, 1);
+}
+
 void give_up() {  // a fiber that cannot go on never returns
-  fibers[thread.x].ended = true;
-  swapcontext(&fibers[thread.x].context, &scheduler);
+  fibers[thread.x].ended = true, fibers[thread.x].begun = false;
+  _longjmp(scheduler, 1);
 }
 
 void check(const void* address, size_t bytes, bool writes) {
@@ -110,7 +118,7 @@ void meet(Meeting& meeting, int members) {
     return;
   }
   fiber.watched = &meeting.generation, fiber.seen = meeting.generation;
-  swapcontext(&fiber.context, &scheduler);
+  leave(fiber);
 }
 
 void wait_for_block() { meet(block_meeting, kThreads); }
@@ -126,25 +134,34 @@ const unsigned (*exchange(int operation, unsigned a, unsigned b, unsigned c))[3]
 }
 
 void run_fiber() {
-  running(running_arguments);
-  fibers[thread.x].ended = true;
+  for (;;) {
+    running(running_arguments);
+    fibers[thread.x].ended = true;
+    leave(fibers[thread.x]);
+  }
 }
 
-void start(int index) {
-  Fiber& fiber = fibers[index];
-  getcontext(&fiber.context);
-  fiber.context.uc_stack.ss_sp = fiber.stack.data();
-  fiber.context.uc_stack.ss_size = fiber.stack.size();
-  fiber.context.uc_link = &scheduler;
+void start(Fiber& fiber) {
+  if (!fiber.ended) fiber.begun = false;  // the block before left it waiting
   fiber.ended = false, fiber.watched = nullptr, fiber.exchanges = 0;
-  makecontext(&fiber.context, run_fiber, 0);
+}
+
+void go_on(Fiber& fiber) {
+  if (_setjmp(scheduler) != 0) return;
+  if (fiber.begun) _longjmp(fiber.place, 1);
+  fiber.begun = true;
+  getcontext(&fiber.beginning);
+  fiber.beginning.uc_stack.ss_sp = fiber.stack.data();
+  fiber.beginning.uc_stack.ss_size = fiber.stack.size();
+  makecontext(&fiber.beginning, run_fiber, 0);
+  setcontext(&fiber.beginning);
 }
 
 // Threads take turns in order, or against it: results must not depend on that.
 void run_block(bool backwards) {
   block_meeting = Meeting();
   for (Meeting& meeting : warp_meetings) meeting = Meeting();
-  for (int i = 0; i < kThreads; i++) start(i);
+  for (Fiber& fiber : fibers) start(fiber);
   for (bool progress = true; progress;) {
     progress = false;
     for (int turn = 0; turn < kThreads; turn++) {
@@ -152,7 +169,7 @@ void run_block(bool backwards) {
       Fiber& fiber = fibers[index];
       if (fiber.ended || (fiber.watched != nullptr && *fiber.watched == fiber.seen)) continue;
       fiber.watched = nullptr, thread.x = static_cast<unsigned>(index), progress = true;
-      swapcontext(&scheduler, &fiber.context);
+      go_on(fiber);
     }
   }
   for (int i = 0; i < kThreads; i++)
