@@ -51,7 +51,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class Digest(Protocol):
     """A running checksum."""
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | memoryview, /) -> None:
         """Take in some bytes."""
 
     def hexdigest(self) -> str:
@@ -78,6 +78,7 @@ class Parts:
         self._closed = False
         self._journal = Journal(folder)
         self._writers: dict[int, FileIO] = {}
+        self._buffer = memoryview(bytearray(blocks.block_bytes))
         self._reader: tuple[int, FileIO] | None = None
         self._etags: dict[int, str] = {}
 
@@ -157,15 +158,19 @@ class Parts:
             self._blocks.set(run.file, block, Block.STORED)
         return True
 
-    def read(self, index: int, block: int) -> bytes | None:
-        """A block's bytes from the disk; None, and missing again, where they are not those that were written."""
+    def read(self, index: int, block: int) -> memoryview | None:
+        """A block's bytes from the disk, until the next call.
+
+        Returns:
+            None, and missing again, where they are not those that were written.
+        """
         start, stop = self._blocks.span(index, block)
         try:
             if self._reader is None or self._reader[0] != index:
                 self._close_reader()
                 self._reader = (index, FileIO(self._part(index), "rb"))
             self._reader[1].seek(start)
-            data = self._reader[1].read(stop - start) or b""
+            data = self._buffer[: self._reader[1].readinto(self._buffer[: stop - start])]
         except OSError as error:
             raise storage_error(error, self._part(index)) from error
         if self._blocks.state(index, block) is not Block.KEPT:

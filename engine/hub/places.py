@@ -12,6 +12,8 @@ from pathlib import Path
 
 import platformdirs
 
+from engine.checkpoint.gguf_model import stem
+from engine.checkpoint.model_folder import GGUF_SUFFIX
 from engine.checkpoint.untrusted import quote
 from engine.errors import CheckpointError
 from engine.hub.names import COMMIT
@@ -82,7 +84,8 @@ def find_downloaded(
     """
     ours = _ours(repo_id, models or default_models_folder())
     if title:
-        return next((path for name, path in ours.items() if name.casefold() == title.casefold()), None)
+        wanted = title.casefold()
+        return next((path for name, path in ours.items() if name.casefold() == wanted), _cached(repo_id, cache, wanted))
     if len(ours) > 1:
         raise CheckpointError(
             say(
@@ -111,8 +114,8 @@ def _ours(repo_id: str, models: Path) -> dict[str, Path]:
     return found
 
 
-def _cached(repo_id: str, cache: Path | None) -> Path | None:
-    """The snapshot of the main branch in the Hugging Face cache, where it has one."""
+def _cached(repo_id: str, cache: Path | None, title: str = "") -> Path | None:
+    """The snapshot of the main branch in the Hugging Face cache, or the GGUF file in it whose name ends in a title."""
     if cache is None:
         from huggingface_hub.constants import HF_HUB_CACHE
 
@@ -121,7 +124,12 @@ def _cached(repo_id: str, cache: Path | None) -> Path | None:
     try:
         commit = (folder / "refs" / "main").read_text(encoding="ascii").strip()
         snapshot = folder / "snapshots" / commit
-        return snapshot if COMMIT.fullmatch(commit) and snapshot.is_dir() else None
+        if not COMMIT.fullmatch(commit) or not snapshot.is_dir():
+            return None
+        if not title:
+            return snapshot
+        files = sorted(snapshot.rglob(f"*{GGUF_SUFFIX}"))
+        return next((path for path in files if stem(path.name).casefold().endswith(title)), None)
     except (OSError, ValueError):
         return None
 

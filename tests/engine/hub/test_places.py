@@ -44,7 +44,7 @@ def test_a_download_is_found_by_its_name(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"are here: safetensors, Q4_0\. Give .* acme/m:safetensors"):
         find_downloaded("acme/m", models=tmp_path)
     assert find_downloaded("acme/m", "q4_0", models=tmp_path) == only
-    assert find_downloaded("acme/m", "Q8_0", models=tmp_path) is None
+    assert find_downloaded("acme/m", "Q8_0", models=tmp_path, cache=tmp_path) is None
     assert find_downloaded("acme/m", "safetensors", models=tmp_path) == tmp_path / "acme" / "m"
     assert model_path(tmp_path, choice("x")) == tmp_path / "m.gguf"
 
@@ -57,6 +57,11 @@ def test_the_hugging_face_cache_is_looked_into(tmp_path: Path) -> None:
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("a" * 40)
     assert find_downloaded("acme/m", models=tmp_path / "none", cache=tmp_path) == snapshot
+    (snapshot / "m.Q8_0-00001-of-00002.gguf").touch()
+    (snapshot / "m.Q8_0-00002-of-00002.gguf").touch()
+    file = find_downloaded("acme/m", "q8_0", models=tmp_path / "none", cache=tmp_path)
+    assert file == snapshot / "m.Q8_0-00001-of-00002.gguf"
+    assert find_downloaded("acme/m", "q4_0", models=tmp_path / "none", cache=tmp_path) is None
     for damaged in ("../../..", "\xff", "b" * 40, ""):
         (repository / "refs" / "main").write_bytes(damaged.encode("latin-1"))
         assert find_downloaded("acme/m", models=tmp_path / "none", cache=tmp_path) is None
