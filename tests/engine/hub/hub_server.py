@@ -278,10 +278,10 @@ class _StorageHandler(_Handler):
         with suppress(OSError):
             for position in range(0, min(stop, len(body)), size):
                 piece = body[position : min(position + size, stop)]
-                self.wfile.write(piece)
-                with self.hub.progressed:
+                with self.hub.progressed:  # before it goes out: who has it all may look at once
                     self.hub.sent[path] += len(piece)
                     self.hub.progressed.notify_all()
+                self.wfile.write(piece)
                 if self.hub.bytes_per_s:
                     time.sleep(len(piece) / self.hub.bytes_per_s)  # the speed of a line, not a wait for something
             if fault.silent:
