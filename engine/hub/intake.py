@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from engine.hub.blocks import Block
 
 if TYPE_CHECKING:
+    from engine.hub.answer import Body
     from engine.hub.blocks import Blocks, Run
     from engine.hub.parts import Parts
     from engine.hub.progress import Meter
-    from engine.hub.source import Body
 
 
 class Intake:

@@ -15,57 +15,24 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from urllib.parse import quote as quote_url
 
 import httpx2
 
 from engine.checkpoint.untrusted import quote
 from engine.errors import DamagedDownloadError, HubUnreachableError
+from engine.hub.answer import SILENCE_S, Body, TryAgain
 from engine.hub.api import refusal
 from engine.hub.repository import Choice, RemoteFile
 from engine.sentences import say
 
 CONNECT_TIMEOUT_S = 15.0
-SILENCE_S = 20.0
 MAX_REDIRECTS = 6
 MAX_RETRY_AFTER_S = 600.0
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _REDIRECTS = (301, 302, 303, 307, 308)
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
-
-
-class TryAgain(Exception):  # noqa: N818 - no error yet: the same request may succeed
-    """An answer that may be different next time.
-
-    Args:
-        reason: What happened, in a few words.
-        after_s: How long the server asks to wait; None where it does not say.
-        silent: Nothing came for a long time.
-    """
-
-    def __init__(self, reason: str, after_s: float | None = None, *, silent: bool = False) -> None:
-        """See the class."""
-        super().__init__(reason)
-        self.reason = reason
-        self.after_s = after_s
-        self.silent = silent
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """An answer whose bytes can be read.
-
-    Attributes:
-        start: Which byte of the file comes first: the one that was asked for, or 0 from a server without ranges.
-        etag: What the server calls this version; "" where it does not, or only loosely.
-        chunks: The bytes; raises `TryAgain` when they stop early.
-    """
-
-    start: int
-    etag: str
-    chunks: Iterator[bytes]
 
 
 class Source:

@@ -21,19 +21,20 @@ import filelock
 
 from engine.checkpoint.untrusted import quote
 from engine.errors import DamagedDownloadError, HubError, HubUnreachableError, OperationCancelledError, RooftopError
+from engine.hub.answer import SILENCE_S, Body, TryAgain
 from engine.hub.api import Hub
 from engine.hub.blocks import CONNECTIONS, MAX_CONNECTIONS, Block, Blocks, Run, block_bytes_for
 from engine.hub.intake import Intake
 from engine.hub.parts import Parts, checked_room
 from engine.hub.places import key_of, model_path, target_of, unfinished_folder
 from engine.hub.progress import Meter, TransferProgress
-from engine.hub.source import SILENCE_S, Body, Source, TryAgain
 from engine.sentences import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from engine.hub.repository import Choice
+    from engine.hub.source import Source
 
 REPORT_EVERY_S = 0.1
 FLUSH_EVERY_S = 0.5
@@ -182,6 +183,8 @@ class Transfer:
         self._on_progress(self.meter.progress())
 
     def _connect(self) -> Source:
+        from engine.hub.source import Source
+
         endpoint = Hub(endpoint=self._endpoint).endpoint
         source = Source(self.choice, endpoint, self._token(), self._patience.silence_s, self._connections)
         with self._lock:
