@@ -80,7 +80,7 @@ NOT_FOR_THE_WINDOW = ("__main__.py", "bench/", "hub/command.py", "template_sandb
 # Marks of what torch and Linux say, names of what is kept, a type, and the help of a command line's options.
 NO_SENTENCES = {
     "CUDA error", "CUDA driver error", "cuDNN error", "out of memory", "model name", "rooftop engine",
-    "may not be sent",     "cores", "threads |", "layers", "active", "torch", "handed", "int4",
+    "may not be sent", "cores", "threads |", "layers", "active", "torch", "handed", "int4",
     "kernels", "experts on disk", "or", "no GPU",
     "int | float | bool | str | list[str] | array[Any]",
     "end the reply there", "0 for the most likely token", "draw from this share of the probability",

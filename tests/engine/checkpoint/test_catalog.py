@@ -9,6 +9,9 @@ import pytest
 
 from engine.checkpoint.catalog import guide_path, resolve_model
 from engine.errors import CheckpointError
+from engine.hub import places
+from engine.hub.record import MANIFEST, write_choice
+from engine.hub.repository import Choice, RemoteFile
 
 
 def test_a_folder_is_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,6 +27,18 @@ def test_a_folder_is_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_gguf_file_is_itself(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").touch()
     assert resolve_model(str(tmp_path / "m.gguf")) == tmp_path / "m.gguf"
+
+
+def test_a_name_on_the_hub_is_its_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "default_models_folder", lambda: tmp_path)
+    choice = Choice("Q4_0", "GGUF", (RemoteFile("m.gguf", 1, None, ""),), 1, "org/name", "0" * 40)
+    folder = places.target_of(tmp_path, choice)
+    folder.mkdir(parents=True)
+    write_choice(folder / MANIFEST, choice)
+    for name in ("org/name", "org/name:Q4_0"):
+        assert resolve_model(name) == folder / "m.gguf"
+    with pytest.raises(CheckpointError, match="engine download --repo org/name --file Q8_0"):
+        resolve_model("org/name:Q8_0")
 
 
 def test_remedies_name_both_kinds_of_models() -> None:
@@ -52,7 +67,8 @@ def test_an_installation_without_resources(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mistralai/Mixtral-8x7B-Instruct-v0.1", "downloading from the hub is not built in yet"),
+        ("mistralai/Mixtral-8x7B-Instruct-v0.1", "no such model was downloaded.*engine download --repo mistralai/"),
+        ("acme/model:Q4_K_M", r"no such model was downloaded.*--file Q4_K_M"),
         ("/no/such/folder", "There is no folder or file '/no/such/folder'"),
         ("", "not a path to a model"),
         ("  ", "not a path to a model"),
