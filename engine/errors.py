@@ -7,11 +7,18 @@
     |   +-- ConfigurationError     a setting or argument outside its limits
     |   +-- DoesNotFitError        refused by arithmetic: needs X bytes, Y available
     |   +-- PromptTooLongError     more prompt tokens than the context holds
+    |   +-- UnsafeRepositoryError  a repository on the hub whose files cannot be taken as they are named
     +-- OperationCancelledError    the user stopped a load or a measurement (exit code 1)
     +-- EngineFailure              something broke while running (exit code 1)
         +-- DeviceOutOfMemoryError an allocation passed the device's budget
         +-- GpuLostError           the GPU broke off its work, and this process cannot use it any more
         +-- EngineStoppedError     the engine process ended without being asked to
+    +-- HubError                   the hub did not give what was asked, or it could not be kept (exit code 1)
+        +-- HubUnreachableError    no answer, or none that helps, after several tries
+        +-- NotOnHubError          no such repository or file, or not any more
+        +-- GatedModelError        only for accounts that the publisher has let in
+        +-- DamagedDownloadError   what arrives is not what the hub promises
+        +-- DiskFullError          no room for it on the drive
 
 A message names the offending value and its limit; a remedy is one sentence in the imperative.
 """
@@ -89,6 +96,12 @@ class PromptTooLongError(InputError):
     code = "prompt-too-long"
 
 
+class UnsafeRepositoryError(InputError):
+    """A repository on the hub whose files cannot be taken as they are named."""
+
+    code = "unsafe-repository"
+
+
 class EngineFailure(RooftopError):  # noqa: N818 - the kind of failure, as InputError is the kind of input
     """Something broke while running."""
 
@@ -117,3 +130,39 @@ class OperationCancelledError(RooftopError):
     """A load or measurement that the user stopped."""
 
     code = "cancelled"
+
+
+class HubError(RooftopError):
+    """The hub did not give what was asked, or it could not be kept."""
+
+    code = "hub"
+
+
+class HubUnreachableError(HubError):
+    """No answer, or none that helps, after several tries."""
+
+    code = "hub-unreachable"
+
+
+class NotOnHubError(HubError):
+    """No such repository or file, or not any more."""
+
+    code = "not-on-hub"
+
+
+class GatedModelError(HubError):
+    """Only for accounts that the publisher has let in."""
+
+    code = "gated"
+
+
+class DamagedDownloadError(HubError):
+    """What arrives is not what the hub promises."""
+
+    code = "damaged-download"
+
+
+class DiskFullError(HubError):
+    """No room for it on the drive."""
+
+    code = "disk-full"

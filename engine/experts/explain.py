@@ -6,34 +6,14 @@ Knows the traces and nothing else; every sentence is true of the numbers that th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Literal
 
 from engine.messages import ExpertRun, LayerTrace
 from engine.sentences import Number, Sentence, join, say, say_count
-
-Rounding = Literal["nearest", "up", "down"]
+from engine.sizes import Rounding as Rounding  # noqa: PLC0414 - handed on: sizes belong to these words
+from engine.sizes import human_bytes as human_bytes  # noqa: PLC0414
+from engine.sizes import measure
 
 MAX_SENTENCES = 12
-
-_BYTE_UNITS = ("KiB", "MiB", "GiB", "TiB")
-_ROUND: dict[Rounding, Callable[[float], int]] = {"nearest": round, "up": math.ceil, "down": math.floor}
-
-
-def human_bytes(size_bytes: int, rounding: Rounding = "nearest") -> Sentence:
-    """A size in words, e.g. "5.2 GiB", "512 MiB", "900 bytes".
-
-    Args:
-        size_bytes: At least 0.
-        rounding: "up" for what is needed, "down" for what is available: then the words are as true as the numbers.
-    """
-    if size_bytes < 1024:
-        return say_count("1 byte", "%n bytes", size_bytes)
-    power = min(len(_BYTE_UNITS), (size_bytes.bit_length() - 1) // 10)
-    tenths = size_bytes * 10 / 1024**power
-    step = 1 if tenths < 1000 else 10
-    rounded = _ROUND[rounding](tenths / step) * step
-    return _measure(f"{rounded // 10}{f'.{rounded % 10}' if rounded < 1000 else ''}", _BYTE_UNITS[power - 1])
 
 
 def human_seconds(seconds: float) -> Sentence:
@@ -42,7 +22,7 @@ def human_seconds(seconds: float) -> Sentence:
         value = seconds * scale
         if value >= 0.9995 or unit == "us":
             break
-    return _measure(f"{value:.0f}" if value >= 99.5 or value == 0.0 else f"{value:.1f}", unit)
+    return measure(f"{value:.0f}" if value >= 99.5 or value == 0.0 else f"{value:.1f}", unit)
 
 
 def human_speed(tokens_per_s: float) -> Sentence:
@@ -53,7 +33,7 @@ def human_speed(tokens_per_s: float) -> Sentence:
 
 def human_percent(share: float) -> Sentence:
     """A share of 1 in words, e.g. "12 %"."""
-    return _measure(f"{100 * share:.0f}", "%")
+    return measure(f"{100 * share:.0f}", "%")
 
 
 def human_tokens(count: int) -> Sentence:
@@ -201,8 +181,3 @@ def _sides(trace: LayerTrace) -> list[Sentence]:
         for name, predicted_s, measured_s in sides
         if predicted_s > 0.0 or measured_s > 0.0
     ]
-
-
-def _measure(number: str, unit: str) -> Sentence:
-    """A number with a unit that is the same in every language."""
-    return say("{number} {unit}", number=Number(number), unit=unit)

@@ -1,0 +1,215 @@
+"""Questions to the hub, through huggingface_hub: what a repository holds, and which repositories there are.
+
+Everything that comes back is checked here and becomes our own types; everything that goes wrong becomes one of our
+errors. `HF_ENDPOINT` is honoured, as huggingface_hub reads it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+from engine.checkpoint.untrusted import quote
+from engine.errors import (
+    ConfigurationError,
+    GatedModelError,
+    HubUnreachableError,
+    NotOnHubError,
+    RooftopError,
+    UnsafeRepositoryError,
+)
+from engine.hub.names import CHOOSE_ANOTHER
+from engine.hub.repository import MAX_FILES, RemoteFile, Repository, is_allowed, is_pickle
+
+if TYPE_CHECKING:
+    import httpx2
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import ModelInfo, RepoSibling
+
+ANSWER_TIMEOUT_S = 20.0
+MAX_FOUND = 40
+MAX_TEXT_CHARS = 200
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_Answer = TypeVar("_Answer")
+
+
+def check_repo_id(text: str) -> str:
+    """Hold that a text is "owner/name".
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    text = text.strip()
+    if not HUB_ID.fullmatch(text) or "--" in text or ".." in text:
+        raise ConfigurationError(
+            f"{quote(text)} is not the name of a repository on the hub.", "Write it as owner/name."
+        )
+    return text
+
+
+class Hub:
+    """The hub as Rooftop asks it; any thread may ask.
+
+    Args:
+        token: Of the user's account, for gated models; None asks as a stranger.
+        endpoint: Where the hub is; None takes `HF_ENDPOINT`, else huggingface.co.
+    """
+
+    def __init__(self, token: str | None = None, endpoint: str | None = None) -> None:
+        """See the class."""
+        self._token = token
+        self._endpoint = endpoint
+
+    @property
+    def endpoint(self) -> str:
+        """The hub's address, without a slash at its end."""
+        return self._api().endpoint.rstrip("/")
+
+    def look_up(self, repo_id: str, revision: str | None = None) -> Repository:
+        """What a repository holds now.
+
+        Args:
+            repo_id: "owner/name".
+            revision: A branch, tag or commit; None takes the main branch.
+
+        Raises:
+            RooftopError: It is not there, closed, unsafe, or the hub does not answer.
+        """
+        name = check_repo_id(repo_id)
+        info = _ask(
+            name,
+            lambda: self._api().model_info(
+                name, revision=revision, files_metadata=True, timeout=ANSWER_TIMEOUT_S, token=self._token or False
+            ),
+        )
+        return _repository(info, _files(info))
+
+    def search(self, text: str) -> tuple[Repository, ...]:
+        """Repositories that fit some words, the most downloaded first; their files are not listed.
+
+        Raises:
+            RooftopError: The hub does not answer.
+        """
+        found = _ask(
+            text,
+            lambda: list(
+                self._api().list_models(
+                    search=text.strip()[:MAX_TEXT_CHARS],
+                    sort="downloads",
+                    limit=MAX_FOUND,
+                    full=True,
+                    token=self._token or False,
+                )
+            ),
+        )
+        return tuple(_repository(info, ()) for info in found if info.id and HUB_ID.fullmatch(info.id))
+
+    def _api(self) -> HfApi:
+        from huggingface_hub import HfApi
+
+        _bound_waiting()
+        return HfApi(endpoint=self._endpoint, library_name="rooftop")
+
+
+def _bound_waiting() -> None:
+    """Give huggingface_hub's questions an end: it waits for ever where it is not told otherwise."""
+    from huggingface_hub import get_session
+
+    session = get_session()
+    hooks = session.event_hooks
+    if _limit_request not in hooks["request"]:
+        session.event_hooks = {**hooks, "request": [*hooks["request"], _limit_request]}
+
+
+def _limit_request(request: httpx2.Request) -> None:
+    request.extensions["timeout"] = dict.fromkeys(("connect", "read", "write", "pool"), ANSWER_TIMEOUT_S)
+
+
+def _ask(name: str, question: Callable[[], _Answer]) -> _Answer:
+    """Ask, and turn whatever goes wrong into our errors."""
+    import httpx2
+    from huggingface_hub import errors
+
+    try:
+        return question()
+    except errors.HfHubHTTPError as error:
+        raise refusal(name, error.response.status_code, error.response.headers) from error
+    except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+        raise unreachable(error) from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise HubUnreachableError(
+            "What answers at the hub's address is not the hub.",
+            "Check that you are online, without a sign-in page in between, then retry.",
+        ) from error
+
+
+def refusal(repo_id: str, status: int, headers: Mapping[str, str]) -> RooftopError:
+    """The error for an answer that is no success.
+
+    Args:
+        repo_id: What was asked for.
+        status: The answer's status.
+        headers: The answer's headers; the hub says in one of them what is the matter.
+    """
+    kind, name = headers.get("X-Error-Code", ""), quote(repo_id)
+    if kind == "GatedRepo" or (status == 403 and kind != "RepoNotFound"):
+        return GatedModelError(
+            f"{name} is open only to accounts that its publisher has let in.",
+            "Ask for access on its page on huggingface.co and enter your token here.",
+        )
+    if status in (401, 404, 410) or kind in ("RepoNotFound", "RevisionNotFound", "EntryNotFound"):
+        return NotOnHubError(
+            f"{name} is not on the hub, or not any more, or it is private.",
+            "Check its name; for a private one enter your token.",
+        )
+    if status == 429:
+        return HubUnreachableError("The hub asks to slow down.", "Wait a few minutes, then retry.")
+    return HubUnreachableError(f"The hub answered with error {status}.", "Retry later.")
+
+
+def unreachable(error: Exception) -> HubUnreachableError:
+    """The error for a connection that failed."""
+    reason = " ".join(str(error).split())[:MAX_TEXT_CHARS] or type(error).__name__
+    return HubUnreachableError(f"The hub cannot be reached: {reason}.", "Check your connection, then retry.")
+
+
+def _repository(info: ModelInfo, files: tuple[RemoteFile, ...]) -> Repository:
+    """Our own view of what the hub says."""
+    tags = tuple(tag[:MAX_TEXT_CHARS] for tag in info.tags or () if isinstance(tag, str) and tag.isprintable())
+    licence = next((tag.removeprefix("license:") for tag in tags if tag.startswith("license:")), "")
+    commit = info.sha if isinstance(info.sha, str) else ""
+    if files and not _COMMIT.fullmatch(commit):
+        raise HubUnreachableError("The hub does not say which commit it speaks of.", "Retry later.")
+    return Repository(
+        repo_id=info.id,
+        commit=commit,
+        files=files,
+        licence=licence,
+        gated=bool(info.gated),
+        downloads=info.downloads if isinstance(info.downloads, int) else None,
+        has_pickle=any(is_pickle(str(sibling.rfilename)) for sibling in info.siblings or ()),
+        tags=tags,
+    )
+
+
+def _files(info: ModelInfo) -> tuple[RemoteFile, ...]:
+    """The files that may be taken; the others are not even looked at."""
+    siblings = info.siblings or []
+    if len(siblings) > MAX_FILES:
+        raise UnsafeRepositoryError(
+            f"{quote(info.id)} has {len(siblings)} files, over the limit of {MAX_FILES}.", CHOOSE_ANOTHER
+        )
+    return tuple(_file(sibling) for sibling in siblings if is_allowed(str(sibling.rfilename)))
+
+
+def _file(sibling: RepoSibling) -> RemoteFile:
+    lfs = sibling.lfs
+    sha256 = lfs.sha256 if lfs is not None else None
+    size = lfs.size if lfs is not None else sibling.size
+    if size is None or not 0 <= size < 1 << 50 or (sha256 is not None and not _SHA256.fullmatch(sha256)):
+        raise HubUnreachableError(f"The hub does not say how large {quote(sibling.rfilename)} is.", "Retry later.")
+    return RemoteFile(str(sibling.rfilename), size, sha256, sha256 or str(sibling.blob_id or ""))

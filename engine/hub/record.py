@@ -1,0 +1,204 @@
+"""What an unfinished download leaves in its folder, so that it can go on after anything.
+
+    rooftop-download.json   what is being fetched: written once, whole or not at all; stays with the model
+    blocks.log              one line of JSON for each block in a `.part` file, with the CRC-32 of its bytes
+    NAME.part               a file with holes
+    NAME                    a file that is complete and whose SHA-256 was right
+
+Lines follow their bytes, so a process that dies leaves nothing that is not true. A power cut may lose bytes whose line
+is kept: the CRC shows it, and that block alone is fetched again. A line that was torn is passed over.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from io import FileIO
+from pathlib import Path
+
+from engine.checkpoint.untrusted import read_json_object
+from engine.errors import CheckpointError, UnsafeRepositoryError
+from engine.hub.blocks import block_bytes_for
+from engine.hub.names import check_path
+from engine.hub.repository import Choice, RemoteFile
+
+MANIFEST = "rooftop-download.json"
+JOURNAL_FILE = "blocks.log"
+PART_SUFFIX = ".part"
+MAX_RECORD_BYTES = 8 << 20
+
+_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+_KEPT = re.compile(rb'\["block",(\d+),(\d+),\d+\]')
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptBlock:
+    """A line of the journal: a block that was written."""
+
+    file: int
+    block: int
+    crc: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """A line of the journal: nothing that came before counts for this file."""
+
+    file: int
+
+
+@dataclass(frozen=True, slots=True)
+class SeenTag:
+    """A line of the journal: what a server called the version whose bytes are kept."""
+
+    file: int
+    etag: str
+
+
+Line = KeptBlock | Forgotten | SeenTag
+_KINDS: dict[str, type[Line]] = {"block": KeptBlock, "forget": Forgotten, "etag": SeenTag}
+_WORDS = {kind: word for word, kind in _KINDS.items()}
+
+
+def write_choice(path: Path, choice: Choice) -> None:
+    """Put a choice in a file durably: a reader finds all of it or no file.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    temporary = path.with_name(path.name + ".new")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(asdict(choice), file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def read_choice(path: Path) -> Choice | None:
+    """The choice in a file that `write_choice` made; None where there is none, or not one of ours."""
+    try:
+        values = read_json_object(path, MAX_RECORD_BYTES)
+        files = tuple(RemoteFile(**file) for file in values.pop("files"))
+        choice = Choice(files=files, **values)
+        sound = bool(files) and all(_is_plain(file) for file in files) and bool(_NAME.fullmatch(choice.repo_id))
+    except CheckpointError as error:
+        if path.exists():
+            _log.warning("ignoring a download: %s", error)
+        return None
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        _log.warning("ignoring %s: %s", path, error)
+        return None
+    return choice if sound and choice.total_bytes == sum(file.size_bytes for file in files) else None
+
+
+def _is_plain(file: RemoteFile) -> bool:
+    """Whether a recorded file is as it was checked when it was recorded."""
+    try:
+        check_path(file.path)
+    except UnsafeRepositoryError:
+        return False
+    return isinstance(file.size_bytes, int) and file.size_bytes >= 0
+
+
+class Journal:
+    """The lines of `blocks.log`; each reaches the operating system in one write.
+
+    Args:
+        folder: Of the download.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """See the class."""
+        self._path = folder / JOURNAL_FILE
+        self._file: FileIO | None = None
+
+    def lines(self) -> Iterator[Line]:
+        """Every line that can be read, the oldest first.
+
+        Raises:
+            OSError: The file is there and cannot be read.
+        """
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as file:
+            for text in file:
+                line = _parsed(text)
+                if line is not None:
+                    yield line
+
+    def add(self, line: Line) -> None:
+        """Append a line.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        values = asdict(line).values()
+        text = json.dumps([_WORDS[type(line)], *values], separators=(",", ":"))
+        if self._file is None:
+            self._file = FileIO(self._path, "ab")
+        data = f"\n{text}\n".encode()  # a break before it too: what a crash tore off must not swallow this line
+        if self._file.write(data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _parsed(text: bytes) -> Line | None:
+    try:
+        word, *values = json.loads(text)
+        return _KINDS[word](*values) if all(_is_sound(value) for value in values) else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def _is_sound(value: object) -> bool:
+    return (type(value) is int and 0 <= value < 1 << 32) or isinstance(value, str)
+
+
+def bytes_here(folder: Path, choice: Choice) -> int:
+    """About how much of a choice an unfinished download has, without reading it."""
+    try:
+        journal = (folder / JOURNAL_FILE).read_bytes()
+    except OSError:
+        journal = b""
+    kept = Counter(file for file, _block in set(_KEPT.findall(journal)))
+    block_bytes = block_bytes_for(choice.total_bytes)
+    counts = (kept[b"%d" % index] * block_bytes for index in range(len(choice.files)))
+    return sum(
+        file.size_bytes if (folder / file.name).exists() else min(count, file.size_bytes)
+        for file, count in zip(choice.files, counts, strict=True)
+    )
+
+
+def crc_of(data: bytes | bytearray | memoryview) -> int:
+    """What the journal says of a block's bytes."""
+    return zlib.crc32(data)
+
+
+def sync_file(file: FileIO) -> None:
+    """Make a file's bytes durable."""
+    os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make what was renamed in a folder durable, where folders can be synced."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
