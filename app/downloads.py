@@ -24,12 +24,12 @@ from engine.hub.api import Hub
 from engine.hub.places import key_of, unfinished, unfinished_folder
 from engine.hub.record import bytes_here
 from engine.hub.repository import choices
-from engine.hub.transfer import Patience, Transfer
 from engine.messages import ErrorReport
 
 if TYPE_CHECKING:
     from engine.hub.progress import TransferProgress
     from engine.hub.repository import Choice
+    from engine.hub.transfer import Patience, Transfer
 
 Phase = Literal["waiting", "running", "stalled", "paused", "checking", "done", "failed"]
 
@@ -243,6 +243,8 @@ class Downloads(QObject):
                 self._run(download)
 
     def _run(self, download: _Download) -> None:
+        from engine.hub.transfer import Transfer
+
         def told(progress: TransferProgress) -> None:
             now = time.monotonic()
             if now - download.told_s >= CHANGED_EVERY_S:

@@ -1,4 +1,4 @@
-"""`python -m engine plan | generate | logits | bench | compare`: the engine without a window.
+"""`python -m engine plan | generate | logits | bench | compare | download`: the engine without a window.
 
 Exit codes: 0 done, 2 bad usage or input, 1 failed. An error is one line on stderr. With `--json` stdout holds one JSON
 object and nothing else. `plan` needs neither weights nor torch.
@@ -24,6 +24,7 @@ from engine.bench.gpu.command import add_suite_options, run_suite
 from engine.config import EngineConfig, IsaName, KvPrecision
 from engine.errors import ConfigurationError, InputError, RooftopError
 from engine.experts.explain import human_bytes
+from engine.hub.command import add_download_options, run_download
 from engine.messages import ChatMessage, Event, Finished, Loading, PlacementPlan, PlanningInputs, PromptProgress, Token
 from engine.sampling_options import add_sampling_options, sampling_of
 from engine.sizes import parse_bytes
@@ -175,6 +176,15 @@ def _compare(options: argparse.Namespace, out: TextIO) -> int:
     return DONE
 
 
+def _download(options: argparse.Namespace, out: TextIO) -> int:
+    result = run_download(options, _note)
+    if options.json:
+        _print_json(out, result)
+    else:
+        print(result["path"])
+    return DONE
+
+
 def _load(options: argparse.Namespace) -> Engine:
     from engine.engine import Engine
 
@@ -251,7 +261,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> _Parser:
     parser = _Parser(prog="python -m engine", description="Run Mixture-of-Experts models larger than VRAM.")
-    names = "plan | generate | logits | bench | compare"
+    names = "plan | generate | logits | bench | compare | download"
     commands = parser.add_subparsers(title="commands", required=True, metavar=names)
     shared = _shared_options()
 
@@ -279,6 +289,10 @@ def _parser() -> _Parser:
 
     compare = commands.add_parser("compare", parents=[_compare_options()], help="measure beside llama.cpp")
     compare.set_defaults(run=_compare)
+
+    download = commands.add_parser("download", help="fetch a model from the hub, or go on fetching it")
+    add_download_options(download)
+    download.set_defaults(run=_download)
     return parser
 
 
@@ -302,7 +316,7 @@ def _shared_options(*, needs_model: bool = True) -> _Parser:
         "--model",
         required=needs_model,
         metavar="M",
-        help="a folder with safetensors, a .gguf file, or `guide` for the bundled model",
+        help="a folder with safetensors, a .gguf file, owner/name of a download, or `guide` for the bundled model",
     )
     add("--device", choices=["auto", "cuda", "cpu", "simulated"], default="auto")
     add("--policy", choices=["fiddler", "gpu_stream", "cpu_only"], default="fiddler")

@@ -8,21 +8,23 @@ from pathlib import Path
 
 from engine.checkpoint.untrusted import quote
 from engine.errors import CheckpointError
+from engine.hub.places import find_downloaded
 from engine.sentences import say
 
 GUIDE = "guide"
 MAX_MODEL_CHARS = 4096
 GIVE_MODEL = say("Give a folder with safetensors files, or a .gguf file.")
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+_HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(:(?P<title>[\w.-]{1,95}))?", re.ASCII)
 
 
 def resolve_model(name: str) -> Path:
     """The folder or file that a model name stands for; it exists, what it holds is not checked yet.
 
     Args:
-        name: "guide" for the bundled model, or a path to a folder or .gguf file (`~` is the home folder).
-            Paths win over hub ids.
+        name: "guide" for the bundled model, a path to a folder or .gguf file (`~` is the home folder), or the name of a
+            model on the hub that was downloaded, "owner/name", with ":Q4_K_M" after it where several of its files
+            were. Paths win over names on the hub.
 
     Raises:
         CheckpointError: Nothing is there, it cannot be looked at, or it would have to be downloaded.
@@ -41,14 +43,27 @@ def resolve_model(name: str) -> Path:
         ) from error
     if exists:
         return path
-    if _HUB_ID.fullmatch(name):
-        raise CheckpointError(
-            say("There is no folder {name}, and downloading from the hub is not built in yet.", name=quote(name)),
-            say("Download the model yourself and give its folder or .gguf file."),
-        )
+    if on_hub := _HUB_ID.fullmatch(name):
+        return _downloaded(on_hub["repo"], on_hub["title"] or "")
     raise CheckpointError(
         say("There is no folder or file {name}.", name=quote(name)), say("Check the path, or give 'guide'.")
     )
+
+
+def _downloaded(repo_id: str, title: str) -> Path:
+    """The model of this name that was downloaded.
+
+    Raises:
+        CheckpointError: None was, or several.
+    """
+    found = find_downloaded(repo_id, title)
+    if found is None:
+        command = f"python -m engine download --repo {repo_id}" + (f" --file {title}" if title else "")
+        raise CheckpointError(
+            say("There is no folder {name}, and no such model was downloaded.", name=quote(repo_id)),
+            say("Download it on the model page, or with `{command}`.", command=command),
+        )
+    return found
 
 
 def guide_path() -> Path:

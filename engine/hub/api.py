@@ -210,6 +210,6 @@ def _file(sibling: RepoSibling) -> RemoteFile:
     lfs = sibling.lfs
     sha256 = lfs.sha256 if lfs is not None else None
     size = lfs.size if lfs is not None else sibling.size
-    if size is None or not 0 <= size < 1 << 50 or (sha256 is not None and not _SHA256.fullmatch(sha256)):
+    if not isinstance(size, int) or not 0 <= size < 1 << 50 or (sha256 is not None and not _SHA256.fullmatch(sha256)):
         raise HubUnreachableError(f"The hub does not say how large {quote(sibling.rfilename)} is.", "Retry later.")
     return RemoteFile(str(sibling.rfilename), size, sha256, sha256 or str(sibling.blob_id or ""))

@@ -16,6 +16,8 @@ MIN_BLOCK_BYTES = 16 << 10
 MAX_BLOCK_BYTES = 4 << 20
 BLOCKS_PER_TRANSFER = 1000
 RUN_BYTES = 128 << 20
+CONNECTIONS = 4
+MAX_CONNECTIONS = 8
 
 
 def block_bytes_for(total_bytes: int) -> int:

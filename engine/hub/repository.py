@@ -42,7 +42,7 @@ _COMPANIONS = frozenset(
 )
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.(?:safetensors|gguf)", re.IGNORECASE)
 _QUANTISATION = re.compile(
-    r"(?:.*[-._])?((?:UD-)?(?:I?Q\d(?:_[A-Z0-9]+)*|TQ\d_\d|MXFP4(?:_MOE)?|BF16|F16|F32|FP16|FP32))", re.IGNORECASE
+    r"(?:.*?[-._])?((?:UD-)?(?:I?Q\d(?:_[A-Z0-9]+)*|TQ\d_\d|MXFP4(?:_MOE)?|BF16|F16|F32|FP16|FP32))", re.IGNORECASE
 )
 _NOT_A_MODEL = re.compile(r"mmproj|imatrix", re.IGNORECASE)
 

@@ -7,8 +7,10 @@ and never any further. Knows nothing of disks or of other requests.
 from __future__ import annotations
 
 import email.utils
+import functools
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -89,6 +91,7 @@ class Source:
         self._closed = False
         self._client = httpx2.Client(
             timeout=httpx2.Timeout(silence_s, connect=min(silence_s, CONNECT_TIMEOUT_S)),
+            verify=_tls(),
             limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
             headers={"User-Agent": "rooftop", "Accept-Encoding": "identity"},
         )
@@ -121,6 +124,10 @@ class Source:
             except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL, OSError) as error:
                 self._places.pop(file.path, None)
                 raise TryAgain(" ".join(str(error).split()) or type(error).__name__) from error
+            except RuntimeError as error:
+                if not self._closed:
+                    raise
+                raise TryAgain("closed") from error  # as httpx2 says it of a client
 
     def close(self) -> None:
         """End every request at once, also those that wait for bytes."""
@@ -137,7 +144,7 @@ class Source:
             sent = {**headers, **self._authorisation(url)}
             answer = stack.enter_context(self._client.stream("GET", url, headers=sent))
             if answer.status_code not in _REDIRECTS:
-                self._judge(answer, file)
+                self._judge(answer, file, url)
                 self._places[file.path] = url
                 return answer
             self._check_tag(answer, file)
@@ -156,24 +163,22 @@ class Source:
 
     def _authorisation(self, url: httpx2.URL) -> dict[str, str]:
         """The token, for the hub's own address alone."""
-        same = (url.scheme, url.host, url.port) == (self._hub.scheme, self._hub.host, self._hub.port)
-        return {"Authorization": f"Bearer {self._token}"} if self._token and same else {}
+        return {"Authorization": f"Bearer {self._token}"} if self._token and self._is_hub(url) else {}
 
-    def _judge(self, answer: httpx2.Response, file: RemoteFile) -> None:
+    def _is_hub(self, url: httpx2.URL) -> bool:
+        return (url.scheme, url.host, url.port) == (self._hub.scheme, self._hub.host, self._hub.port)
+
+    def _judge(self, answer: httpx2.Response, file: RemoteFile, url: httpx2.URL) -> None:
         """Pass an answer with bytes; anything else is an error, or worth another try."""
         status = answer.status_code
         if status in (200, 206):
             self._check_tag(answer, file)
             return
-        moved = self._places.pop(file.path, None) is not None
-        if status in _TRANSIENT:
+        self._places.pop(file.path, None)
+        if status in _TRANSIENT or not self._is_hub(url):  # what the hub pointed to may have run out: ask it again
             raise TryAgain(f"error {status}", _retry_after(answer.headers))
-        if moved:  # an address that the hub once gave may have run out: ask it again
-            raise TryAgain(f"error {status}")
         if status == 416:
-            raise DamagedDownloadError(
-                f"{quote(file.path)} is shorter on its server than the hub says.", "Retry later."
-            )
+            raise DamagedDownloadError(f"{quote(file.path)} is shorter on the hub than it says.", "Retry later.")
         raise refusal(self._choice.repo_id, status, answer.headers)
 
     def _check_tag(self, answer: httpx2.Response, file: RemoteFile) -> None:
@@ -218,6 +223,12 @@ class Source:
         finally:
             with self._lock:
                 self._sockets.discard(connected)
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """The authorities that are trusted; reading them takes long enough to do it once."""
+    return httpx2.create_ssl_context()
 
 
 def _shut(connected: socket.socket) -> None:

@@ -21,7 +21,7 @@ import filelock
 
 from engine.errors import DamagedDownloadError, HubError, HubUnreachableError, OperationCancelledError, RooftopError
 from engine.hub.api import Hub
-from engine.hub.blocks import Block, Blocks, Run, block_bytes_for
+from engine.hub.blocks import CONNECTIONS, MAX_CONNECTIONS, Block, Blocks, Run, block_bytes_for
 from engine.hub.intake import Intake
 from engine.hub.parts import Parts, checked_room
 from engine.hub.places import key_of, model_path, target_of, unfinished_folder
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from engine.hub.repository import Choice
 
 REPORT_EVERY_S = 0.1
-CONNECTIONS = 4
-MAX_CONNECTIONS = 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,120 @@
+"""A few models that suit this program, where to get them and how large they are, roughly.
+
+Sizes and commits come from the hub when a model is looked up; an entry that is not true any more ends in one sentence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from engine.checkpoint.untrusted import quote
+from engine.errors import NotOnHubError
+from engine.hub.repository import Choice, Repository, choices
+
+
+@dataclass(frozen=True, slots=True)
+class CuratedModel:
+    """A model to begin with.
+
+    Attributes:
+        name: What people call it.
+        repo_id: Where it is.
+        pattern: Which of its files, with `*`; compared without regard to case.
+        family: As in `engine.checkpoint.families`.
+        about_bytes: Its size, roughly: for the list, before the hub is asked.
+        licence: As its publisher states it.
+        sentence: What it is good for.
+    """
+
+    name: str
+    repo_id: str
+    pattern: str
+    family: str
+    about_bytes: int
+    licence: str
+    sentence: str
+
+
+CURATED = (
+    CuratedModel(
+        name="Granite 3.1 3B A800M Instruct",
+        repo_id="bartowski/granite-3.1-3b-a800m-instruct-GGUF",
+        pattern="*Q4_K_M.gguf",
+        family="granitemoe",
+        about_bytes=2_020_000_000,
+        licence="apache-2.0",
+        sentence="The smallest one here: answers fast on any machine, and knows little.",
+    ),
+    CuratedModel(
+        name="OLMoE 1B-7B Instruct",
+        repo_id="allenai/OLMoE-1B-7B-0924-Instruct-GGUF",
+        pattern="*q4_k_m.gguf",
+        family="olmoe",
+        about_bytes=4_210_000_000,
+        licence="apache-2.0",
+        sentence="Small and fully open, its training data too; 64 experts in each layer make a lively map.",
+    ),
+    CuratedModel(
+        name="gpt-oss 20B",
+        repo_id="ggml-org/gpt-oss-20b-GGUF",
+        pattern="*mxfp4.gguf",
+        family="gpt_oss",
+        about_bytes=12_110_000_000,
+        licence="apache-2.0",
+        sentence="OpenAI's open model: thinks before it answers, in the 4 bits that it was trained in.",
+    ),
+    CuratedModel(
+        name="Qwen3 30B A3B Instruct 2507",
+        repo_id="unsloth/Qwen3-30B-A3B-Instruct-2507-GGUF",
+        pattern="*2507-Q4_K_M.gguf",
+        family="qwen3_moe",
+        about_bytes=18_560_000_000,
+        licence="apache-2.0",
+        sentence="Strong in many languages, and fast for its size: 3 of its 30 billion weights work on each token.",
+    ),
+    CuratedModel(
+        name="Phi-3.5-MoE Instruct",
+        repo_id="bartowski/Phi-3.5-MoE-instruct-GGUF",
+        pattern="*Q4_K_M.gguf",
+        family="phimoe",
+        about_bytes=25_350_000_000,
+        licence="mit",
+        sentence="Microsoft's mixture of 16 experts; good at reasoning and at summing up long texts.",
+    ),
+    CuratedModel(
+        name="Mixtral 8x7B Instruct",
+        repo_id="mradermacher/Mixtral-8x7B-Instruct-v0.1-GGUF",
+        pattern="*Q4_K_M.gguf",
+        family="mixtral",
+        about_bytes=28_450_000_000,
+        licence="apache-2.0",
+        sentence="The model that Fiddler was built for: 8 large experts, an all-rounder in five European languages.",
+    ),
+    CuratedModel(
+        name="Qwen2 57B A14B Instruct",
+        repo_id="Qwen/Qwen2-57B-A14B-Instruct-GGUF",
+        pattern="*q4_k_m.gguf",
+        family="qwen2_moe",
+        about_bytes=34_850_000_000,
+        licence="apache-2.0",
+        sentence="The largest one here: for 48 GB of RAM or more.",
+    ),
+)
+
+
+def curated_choice(model: CuratedModel, repository: Repository) -> Choice:
+    """The choice of a repository that an entry means.
+
+    Raises:
+        NotOnHubError: The repository has it no more.
+        RooftopError: The repository offers nothing.
+    """
+    pattern = model.pattern.lower()
+    found = [choice for choice in choices(repository) if fnmatchcase(choice.files[0].name.lower(), pattern)]
+    if not found:
+        raise NotOnHubError(
+            f"{quote(repository.repo_id)} has no file {quote(model.pattern)} any more.",
+            "Choose one of its other files, or search for the model.",
+        )
+    return found[0]

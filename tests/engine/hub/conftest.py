@@ -1,0 +1,52 @@
+"""A hub for each test, and what it holds."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.hub.api import Hub
+from engine.hub.progress import TransferProgress
+from engine.hub.repository import Choice, choices
+from engine.hub.transfer import Patience, Transfer
+from tests.engine.hub.hub_server import FakeHub, FakeRepository, fake_hub
+
+REPO = "acme/Mix-GGUF"
+FILE = "mix.Q4_K_M.gguf"
+CONTENT = random.Random(1).randbytes(2_000_003)
+HASTY = Patience(tries=4, first_wait_s=0.01, longest_wait_s=0.05, silence_s=0.3)
+
+
+@pytest.fixture
+def hub() -> Iterator[FakeHub]:
+    with fake_hub() as server:
+        server.repositories[REPO] = FakeRepository({FILE: CONTENT})
+        yield server
+
+
+def chosen(hub: FakeHub, repo_id: str = REPO, number: int = 0) -> Choice:
+    return choices(Hub("secret", hub.endpoint).look_up(repo_id))[number]
+
+
+def transfer(
+    hub: FakeHub,
+    models: Path,
+    choice: Choice | None = None,
+    *,
+    patience: Patience = HASTY,
+    connections: int = 4,
+    told: list[TransferProgress] | None = None,
+) -> Transfer:
+    heard = [] if told is None else told
+    return Transfer(
+        choice or chosen(hub),
+        models,
+        endpoint=hub.endpoint,
+        token=lambda: "secret",
+        on_progress=heard.append,
+        connections=connections,
+        patience=patience,
+    )
