@@ -6,7 +6,6 @@ errors. `HF_ENDPOINT` is honoured, as huggingface_hub reads it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,7 +18,7 @@ from engine.errors import (
     RooftopError,
     UnsafeRepositoryError,
 )
-from engine.hub.names import CHOOSE_ANOTHER
+from engine.hub.names import CHOOSE_ANOTHER, COMMIT, HUB_ID, SHA256
 from engine.hub.repository import MAX_FILES, RemoteFile, Repository, is_allowed, is_pickle
 
 if TYPE_CHECKING:
@@ -30,10 +29,7 @@ if TYPE_CHECKING:
 ANSWER_TIMEOUT_S = 20.0
 MAX_FOUND = 40
 MAX_TEXT_CHARS = 200
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _Answer = TypeVar("_Answer")
 
 
@@ -182,7 +178,7 @@ def _repository(info: ModelInfo, files: tuple[RemoteFile, ...]) -> Repository:
     tags = tuple(tag[:MAX_TEXT_CHARS] for tag in info.tags or () if isinstance(tag, str) and tag.isprintable())
     licence = next((tag.removeprefix("license:") for tag in tags if tag.startswith("license:")), "")
     commit = info.sha if isinstance(info.sha, str) else ""
-    if files and not _COMMIT.fullmatch(commit):
+    if files and not COMMIT.fullmatch(commit):
         raise HubUnreachableError("The hub does not say which commit it speaks of.", "Retry later.")
     return Repository(
         repo_id=info.id,
@@ -210,6 +206,6 @@ def _file(sibling: RepoSibling) -> RemoteFile:
     lfs = sibling.lfs
     sha256 = lfs.sha256 if lfs is not None else None
     size = lfs.size if lfs is not None else sibling.size
-    if not isinstance(size, int) or not 0 <= size < 1 << 50 or (sha256 is not None and not _SHA256.fullmatch(sha256)):
+    if not isinstance(size, int) or not 0 <= size < 1 << 50 or (sha256 is not None and not SHA256.fullmatch(sha256)):
         raise HubUnreachableError(f"The hub does not say how large {quote(sibling.rfilename)} is.", "Retry later.")
     return RemoteFile(str(sibling.rfilename), size, sha256, sha256 or str(sibling.blob_id or ""))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from engine.checkpoint.gguf_model import stem
 from engine.checkpoint.untrusted import quote
 from engine.errors import NotOnHubError
 from engine.hub.repository import Choice, Repository, choices
@@ -20,7 +21,7 @@ class CuratedModel:
     Attributes:
         name: What people call it.
         repo_id: Where it is.
-        pattern: Which of its files, with `*`; compared without regard to case.
+        pattern: Which of its files, with `*`; compared without regard to case and to the numbers of a split.
         family: As in `engine.checkpoint.families`.
         about_bytes: Its size, roughly: for the list, before the hub is asked.
         licence: As its publisher states it.
@@ -111,7 +112,8 @@ def curated_choice(model: CuratedModel, repository: Repository) -> Choice:
         RooftopError: The repository offers nothing.
     """
     pattern = model.pattern.lower()
-    found = [choice for choice in choices(repository) if fnmatchcase(choice.files[0].name.lower(), pattern)]
+    names = {f"{stem(choice.files[0].name)}.gguf": choice for choice in choices(repository) if choice.format == "GGUF"}
+    found = [choice for name, choice in names.items() if fnmatchcase(name.lower(), pattern)]
     if not found:
         raise NotOnHubError(
             f"{quote(repository.repo_id)} has no file {quote(model.pattern)} any more.",

@@ -16,6 +16,10 @@ from engine.errors import UnsafeRepositoryError
 MAX_PATH_CHARS = 500
 CHOOSE_ANOTHER = "Choose another repository of this model."
 
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+COMMIT = re.compile(r"[0-9a-f]{40}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
 _FORBIDDEN = re.compile(r'[\\:*?"<>|]')
 _WINDOWS_DEVICES = re.compile(
     r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9\u00b9\u00b2\u00b3]) *(\..*)?", re.IGNORECASE

@@ -14,6 +14,7 @@ import platformdirs
 
 from engine.checkpoint.untrusted import quote
 from engine.errors import CheckpointError
+from engine.hub.names import COMMIT
 from engine.hub.record import MANIFEST, read_choice
 from engine.hub.repository import Choice
 
@@ -22,7 +23,6 @@ SEPARATOR = "--"
 
 _APP = "rooftop"
 _UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+", re.ASCII)
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def default_models_folder() -> Path:
@@ -116,7 +116,7 @@ def _cached(repo_id: str, cache: Path | None) -> Path | None:
     try:
         commit = (folder / "refs" / "main").read_text(encoding="ascii").strip()
         snapshot = folder / "snapshots" / commit
-        return snapshot if _COMMIT.fullmatch(commit) and snapshot.is_dir() else None
+        return snapshot if COMMIT.fullmatch(commit) and snapshot.is_dir() else None
     except (OSError, ValueError):
         return None
 

@@ -22,19 +22,19 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from io import FileIO
 from pathlib import Path
+from typing import get_args
 
 from engine.checkpoint.untrusted import read_json_object
 from engine.errors import CheckpointError, UnsafeRepositoryError
 from engine.hub.blocks import block_bytes_for
-from engine.hub.names import check_path
-from engine.hub.repository import Choice, RemoteFile
+from engine.hub.names import COMMIT, HUB_ID, SHA256, check_path
+from engine.hub.repository import Choice, Format, RemoteFile
 
 MANIFEST = "rooftop-download.json"
 JOURNAL_FILE = "blocks.log"
 PART_SUFFIX = ".part"
 MAX_RECORD_BYTES = 8 << 20
 
-_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _KEPT = re.compile(rb'\["block",(\d+),(\d+),\d+\]')
 _log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def read_choice(path: Path) -> Choice | None:
         values = read_json_object(path, MAX_RECORD_BYTES)
         files = tuple(RemoteFile(**file) for file in values.pop("files"))
         choice = Choice(files=files, **values)
-        sound = bool(files) and all(_is_plain(file) for file in files) and bool(_NAME.fullmatch(choice.repo_id))
+        sound = _is_sound_choice(choice)
     except CheckpointError as error:
         if path.exists():
             _log.warning("ignoring a download: %s", error)
@@ -97,16 +97,33 @@ def read_choice(path: Path) -> Choice | None:
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         _log.warning("ignoring %s: %s", path, error)
         return None
-    return choice if sound and choice.total_bytes == sum(file.size_bytes for file in files) else None
+    return choice if sound else None
 
 
-def _is_plain(file: RemoteFile) -> bool:
-    """Whether a recorded file is as it was checked when it was recorded."""
+def _is_sound_choice(choice: Choice) -> bool:
+    """Whether a recorded choice is one that could have been recorded.
+
+    Raises:
+        TypeError: Something in it is of another type.
+    """
+    return (
+        bool(choice.files)
+        and all(_is_sound_file(file) for file in choice.files)
+        and choice.total_bytes == sum(file.size_bytes for file in choice.files)
+        and choice.format in get_args(Format)
+        and all(isinstance(text, str) for text in (choice.title, choice.licence))
+        and HUB_ID.fullmatch(choice.repo_id) is not None
+        and COMMIT.fullmatch(choice.commit) is not None
+    )
+
+
+def _is_sound_file(file: RemoteFile) -> bool:
     try:
         check_path(file.path)
     except UnsafeRepositoryError:
         return False
-    return isinstance(file.size_bytes, int) and file.size_bytes >= 0
+    checksums = isinstance(file.etag, str) and (file.sha256 is None or SHA256.fullmatch(file.sha256) is not None)
+    return checksums and isinstance(file.size_bytes, int) and file.size_bytes >= 0
 
 
 class Journal:

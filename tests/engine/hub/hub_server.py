@@ -84,6 +84,7 @@ class FakeHub:
         self.sent: dict[str, int] = defaultdict(int)
         self.bytes_per_s: float | None = None
         self.lock = threading.Lock()
+        self.progressed = threading.Condition(self.lock)
         self.closed = threading.Event()
         self._servers = [_Server(self, _HubHandler), _Server(self, _StorageHandler)]
         self.endpoint, self.storage = (f"http://127.0.0.1:{server.server_port}" for server in self._servers)
@@ -99,6 +100,10 @@ class FakeHub:
     def next_fault(self, path: str) -> Fault:
         with self.lock:
             return self.faults[path].pop(0) if self.faults[path] else self.always.get(path, Fault())
+
+    def wait_until_sent(self, path: str, count: float) -> None:
+        with self.progressed:
+            assert self.progressed.wait_for(lambda: self.sent[path] >= count, timeout=30)
 
     def asked(self, server: str) -> list[tuple[str, dict[str, str]]]:
         with self.lock:
@@ -274,8 +279,9 @@ class _StorageHandler(_Handler):
             for position in range(0, min(stop, len(body)), size):
                 piece = body[position : min(position + size, stop)]
                 self.wfile.write(piece)
-                with self.hub.lock:
+                with self.hub.progressed:
                     self.hub.sent[path] += len(piece)
+                    self.hub.progressed.notify_all()
                 if self.hub.bytes_per_s:
                     time.sleep(len(piece) / self.hub.bytes_per_s)  # the speed of a line, not a wait for something
             if fault.silent:
