@@ -177,6 +177,10 @@ class Downloads(QObject):
         """Every download, the oldest first."""
         return tuple(download.state for download in self._downloads.values())
 
+    def is_busy(self, key: str) -> bool:
+        """Whether a thread still works on a download, as one does for a moment after a pause."""
+        return self._downloads[key].transfer is not None
+
     def shutdown(self) -> None:
         """Pause everything; returns quickly, and nothing is written afterwards."""
         self._is_shut = True

@@ -2,8 +2,8 @@ import pytest
 
 from engine.checkpoint.families import FAMILIES
 from engine.errors import NotOnHubError
-from engine.hub.api import HUB_ID
 from engine.hub.curated import CURATED, curated_choice
+from engine.hub.names import HUB_ID
 from engine.hub.repository import RemoteFile, Repository
 
 COMING = {"gpt_oss"}
