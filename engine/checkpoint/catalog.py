@@ -58,10 +58,12 @@ def _downloaded(repo_id: str, title: str) -> Path:
     """
     found = find_downloaded(repo_id, title)
     if found is None:
-        command = f"python -m engine download --repo {repo_id}" + (f" --file {title}" if title else "")
         raise CheckpointError(
             say("There is no folder {name}, and no such model was downloaded.", name=quote(repo_id)),
-            say("Download it on the model page, or with `{command}`.", command=command),
+            say(
+                "Download it on the model page, or with `python -m engine download --repo {name}`.",
+                name=f"{repo_id} --file {title}" if title else repo_id,
+            ),
         )
     return found
 

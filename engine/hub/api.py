@@ -20,6 +20,7 @@ from engine.errors import (
 )
 from engine.hub.names import CHOOSE_ANOTHER, COMMIT, HUB_ID, SHA256
 from engine.hub.repository import MAX_FILES, RemoteFile, Repository, is_allowed, is_pickle
+from engine.sentences import say
 
 if TYPE_CHECKING:
     import httpx2
@@ -42,7 +43,7 @@ def check_repo_id(text: str) -> str:
     text = text.strip()
     if not HUB_ID.fullmatch(text) or "--" in text or ".." in text:
         raise ConfigurationError(
-            f"{quote(text)} is not the name of a repository on the hub.", "Write it as owner/name."
+            say("{text} is not the name of a repository on the hub.", text=quote(text)), say("Write it as owner/name.")
         )
     return text
 
@@ -138,8 +139,8 @@ def _ask(name: str, question: Callable[[], _Answer]) -> _Answer:
         raise unreachable(error) from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise HubUnreachableError(
-            "What answers at the hub's address is not the hub.",
-            "Check that you are online, without a sign-in page in between, then retry.",
+            say("What answers at the hub's address is not the hub."),
+            say("Check that you are online, without a sign-in page in between, then retry."),
         ) from error
 
 
@@ -154,23 +155,25 @@ def refusal(repo_id: str, status: int, headers: Mapping[str, str]) -> RooftopErr
     kind, name = headers.get("X-Error-Code", ""), quote(repo_id)
     if kind == "GatedRepo" or (status == 403 and kind != "RepoNotFound"):
         return GatedModelError(
-            f"{name} is open only to accounts that its publisher has let in.",
-            "Ask for access on its page on huggingface.co and enter your token here.",
+            say("{name} is open only to accounts that its publisher has let in.", name=name),
+            say("Ask for access on its page on huggingface.co, then enter your token (as HF_TOKEN for the command)."),
         )
     if status in (401, 404, 410) or kind in ("RepoNotFound", "RevisionNotFound", "EntryNotFound"):
         return NotOnHubError(
-            f"{name} is not on the hub, or not any more, or it is private.",
-            "Check its name; for a private one enter your token.",
+            say("{name} is not on the hub, or not any more, or it is private.", name=name),
+            say("Check its name; for a private one enter your token."),
         )
     if status == 429:
-        return HubUnreachableError("The hub asks to slow down.", "Wait a few minutes, then retry.")
-    return HubUnreachableError(f"The hub answered with error {status}.", "Retry later.")
+        return HubUnreachableError(say("The hub asks to slow down."), say("Wait a few minutes, then retry."))
+    return HubUnreachableError(say("The hub answered with error {status}.", status=status), say("Retry later."))
 
 
 def unreachable(error: Exception) -> HubUnreachableError:
     """The error for a connection that failed."""
     reason = " ".join(str(error).split())[:MAX_TEXT_CHARS] or type(error).__name__
-    return HubUnreachableError(f"The hub cannot be reached: {reason}.", "Check your connection, then retry.")
+    return HubUnreachableError(
+        say("The hub cannot be reached: {reason}.", reason=reason), say("Check your connection, then retry.")
+    )
 
 
 def _repository(info: ModelInfo, files: tuple[RemoteFile, ...]) -> Repository:
@@ -179,7 +182,7 @@ def _repository(info: ModelInfo, files: tuple[RemoteFile, ...]) -> Repository:
     licence = next((tag.removeprefix("license:") for tag in tags if tag.startswith("license:")), "")
     commit = info.sha if isinstance(info.sha, str) else ""
     if files and not COMMIT.fullmatch(commit):
-        raise HubUnreachableError("The hub does not say which commit it speaks of.", "Retry later.")
+        raise HubUnreachableError(say("The hub does not say which commit it speaks of."), say("Retry later."))
     return Repository(
         repo_id=info.id,
         commit=commit,
@@ -197,7 +200,13 @@ def _files(info: ModelInfo) -> tuple[RemoteFile, ...]:
     siblings = info.siblings or []
     if len(siblings) > MAX_FILES:
         raise UnsafeRepositoryError(
-            f"{quote(info.id)} has {len(siblings)} files, over the limit of {MAX_FILES}.", CHOOSE_ANOTHER
+            say(
+                "{name} has {count} files, over the limit of {most}.",
+                name=quote(info.id),
+                count=len(siblings),
+                most=MAX_FILES,
+            ),
+            CHOOSE_ANOTHER,
         )
     return tuple(_file(sibling) for sibling in siblings if is_allowed(str(sibling.rfilename)))
 
@@ -207,5 +216,8 @@ def _file(sibling: RepoSibling) -> RemoteFile:
     sha256 = lfs.sha256 if lfs is not None else None
     size = lfs.size if lfs is not None else sibling.size
     if not isinstance(size, int) or not 0 <= size < 1 << 50 or (sha256 is not None and not SHA256.fullmatch(sha256)):
-        raise HubUnreachableError(f"The hub does not say how large {quote(sibling.rfilename)} is.", "Retry later.")
+        raise HubUnreachableError(
+            say("The hub does not say how large {file} is.", file=quote(sibling.rfilename)),
+            say("Retry later."),
+        )
     return RemoteFile(str(sibling.rfilename), size, sha256, sha256 or str(sibling.blob_id or ""))

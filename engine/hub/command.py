@@ -19,6 +19,7 @@ from engine.hub.blocks import CONNECTIONS, MAX_CONNECTIONS
 from engine.hub.places import default_models_folder, key_of, unfinished
 from engine.hub.progress import TransferProgress
 from engine.hub.repository import Choice, choices
+from engine.sentences import say
 from engine.sizes import human_bytes
 
 
@@ -96,10 +97,14 @@ def pick(found: tuple[Choice, ...], pattern: str | None) -> Choice:
         exact = [choice for choice in found if choice.title.lower() == wanted]
         fitting = exact or [choice for choice in found if _fits(choice, wanted)]
     if not fitting:
-        raise ConfigurationError(f"No file there fits {quote(pattern)}.", f"Choose one of these with --file: {titles}.")
+        raise ConfigurationError(
+            say("No file there fits {pattern}.", pattern=quote(pattern)),
+            say("Choose one of these with --file: {titles}.", titles=titles),
+        )
     if len(fitting) > 1:
         raise ConfigurationError(
-            f"{len(fitting)} models fit.", f"Choose one with --file: {', '.join(choice.title for choice in fitting)}."
+            say("Several models fit."),
+            say("Choose one with --file: {titles}.", titles=", ".join(choice.title for choice in fitting)),
         )
     return fitting[0]
 

@@ -12,6 +12,7 @@ from engine.checkpoint.gguf_model import stem
 from engine.checkpoint.untrusted import quote
 from engine.errors import NotOnHubError
 from engine.hub.repository import Choice, Repository, choices
+from engine.sentences import say
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ CURATED = (
         family="granitemoe",
         about_bytes=2_020_000_000,
         licence="apache-2.0",
-        sentence="The smallest one here: answers fast on any machine, and knows little.",
+        sentence=say("The smallest one here: answers fast on any machine, and knows little."),
     ),
     CuratedModel(
         name="OLMoE 1B-7B Instruct",
@@ -54,7 +55,7 @@ CURATED = (
         family="olmoe",
         about_bytes=4_210_000_000,
         licence="apache-2.0",
-        sentence="Small and fully open, its training data too; 64 experts in each layer make a lively map.",
+        sentence=say("Small and fully open, its training data too; 64 experts in each layer make a lively map."),
     ),
     CuratedModel(
         name="gpt-oss 20B",
@@ -63,7 +64,7 @@ CURATED = (
         family="gpt_oss",
         about_bytes=12_110_000_000,
         licence="apache-2.0",
-        sentence="OpenAI's open model: thinks before it answers, in the 4 bits that it was trained in.",
+        sentence=say("OpenAI's open model: thinks before it answers, in the 4 bits that it was trained in."),
     ),
     CuratedModel(
         name="Qwen3 30B A3B Instruct 2507",
@@ -72,7 +73,7 @@ CURATED = (
         family="qwen3_moe",
         about_bytes=18_560_000_000,
         licence="apache-2.0",
-        sentence="Strong in many languages, and fast for its size: 3 of its 30 billion weights work on each token.",
+        sentence=say("Strong in many languages and fast: 3 of its 30 billion weights work on each token."),
     ),
     CuratedModel(
         name="Phi-3.5-MoE Instruct",
@@ -81,7 +82,7 @@ CURATED = (
         family="phimoe",
         about_bytes=25_350_000_000,
         licence="mit",
-        sentence="Microsoft's mixture of 16 experts; good at reasoning and at summing up long texts.",
+        sentence=say("Microsoft's mixture of 16 experts; good at reasoning and at summing up long texts."),
     ),
     CuratedModel(
         name="Mixtral 8x7B Instruct",
@@ -90,7 +91,7 @@ CURATED = (
         family="mixtral",
         about_bytes=28_450_000_000,
         licence="apache-2.0",
-        sentence="The model that Fiddler was built for: 8 large experts, an all-rounder in five European languages.",
+        sentence=say("What Fiddler was built for: 8 large experts, at home in five European languages."),
     ),
     CuratedModel(
         name="Qwen2 57B A14B Instruct",
@@ -99,7 +100,7 @@ CURATED = (
         family="qwen2_moe",
         about_bytes=34_850_000_000,
         licence="apache-2.0",
-        sentence="The largest one here: for 48 GB of RAM or more.",
+        sentence=say("The largest one here: for 48 GB of RAM or more."),
     ),
 )
 
@@ -116,7 +117,11 @@ def curated_choice(model: CuratedModel, repository: Repository) -> Choice:
     found = [choice for name, choice in names.items() if fnmatchcase(name.lower(), pattern)]
     if not found:
         raise NotOnHubError(
-            f"{quote(repository.repo_id)} has no file {quote(model.pattern)} any more.",
-            "Choose one of its other files, or search for the model.",
+            say(
+                "{repo_id} has no file {pattern} any more.",
+                repo_id=quote(repository.repo_id),
+                pattern=quote(model.pattern),
+            ),
+            say("Choose one of its other files, or search for the model."),
         )
     return found[0]

@@ -12,9 +12,10 @@ from collections.abc import Iterable
 
 from engine.checkpoint.untrusted import MAX_FILE_NAME_CHARS, quote
 from engine.errors import UnsafeRepositoryError
+from engine.sentences import Sentence, say
 
 MAX_PATH_CHARS = 500
-CHOOSE_ANOTHER = "Choose another repository of this model."
+CHOOSE_ANOTHER = say("Choose another repository of this model.")
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -37,7 +38,9 @@ def check_path(path: str) -> str:
     """
     reason = _fault(path)
     if reason:
-        raise UnsafeRepositoryError(f"The repository holds a file called {quote(path)}, {reason}.", CHOOSE_ANOTHER)
+        raise UnsafeRepositoryError(
+            say("The repository holds a file called {path}, {reason}.", path=quote(path), reason=reason), CHOOSE_ANOTHER
+        )
     return path
 
 
@@ -52,20 +55,25 @@ def check_distinct(paths: Iterable[str]) -> None:
         other = seen.setdefault(unicodedata.normalize("NFC", path).casefold(), path)
         if other is not path:
             raise UnsafeRepositoryError(
-                f"The repository's files {quote(other)} and {quote(path)} are one and the same on many drives.",
+                say(
+                    "The repository's files {other} and {path} are one and the same on many drives.",
+                    other=quote(other),
+                    path=quote(path),
+                ),
                 CHOOSE_ANOTHER,
             )
 
 
-def _fault(path: str) -> str | None:
+def _fault(path: str) -> Sentence | None:
     """Why a path cannot be taken; None where it can."""
     parts = path.split("/")
+    too_long = len(path) > MAX_PATH_CHARS or any(len(part) > MAX_FILE_NAME_CHARS for part in parts)
     faults = (
-        (len(path) > MAX_PATH_CHARS or any(len(part) > MAX_FILE_NAME_CHARS for part in parts), "which is too long"),
-        (not path.isprintable(), "with characters that no name should hold"),
-        (bool(_FORBIDDEN.search(path)), "which is no file name on Windows"),
-        (bool({"", ".", ".."} & set(parts)), "which could lead outside its folder"),
-        (any(part.startswith(" ") or part.endswith((".", " ")) for part in parts), "which is another name on Windows"),
-        (any(_WINDOWS_DEVICES.fullmatch(part) for part in parts), "which is a device on Windows"),
+        (too_long, say("which is too long")),
+        (not path.isprintable(), say("with characters that no name should hold")),
+        (bool(_FORBIDDEN.search(path)), say("which is no file name on Windows")),
+        (bool({"", ".", ".."} & set(parts)), say("which could lead outside its folder")),
+        (any(part.strip(" ").rstrip(".") != part for part in parts), say("which is another name on Windows")),
+        (any(_WINDOWS_DEVICES.fullmatch(part) for part in parts), say("which is a device on Windows")),
     )
     return next((reason for is_bad, reason in faults if is_bad), None)

@@ -33,6 +33,7 @@ from engine.hub.record import (
     sync_folder,
     write_choice,
 )
+from engine.sentences import say
 from engine.sizes import human_bytes
 
 if TYPE_CHECKING:
@@ -88,7 +89,10 @@ class Parts:
         if not target.exists():
             return False
         if read_choice(target / MANIFEST) != self._choice:
-            raise HubError(f"{quote(target)} is there already.", "Delete it first to download this version.")
+            raise HubError(
+                say("{target} is there already.", target=quote(target)),
+                say("Delete it first to download this version."),
+            )
         shutil.rmtree(self._folder, ignore_errors=True)
         return True
 
@@ -287,8 +291,12 @@ class Parts:
         absent = sorted(names - {file.name for file in self._choice.files})
         if absent:
             raise UnsupportedModelError(
-                f"The index of {quote(self._choice.repo_id)} names {quote(absent[0])}, which the repository lacks.",
-                "Choose another repository of this model.",
+                say(
+                    "The index of {repo_id} names {file}, which the repository lacks.",
+                    repo_id=quote(self._choice.repo_id),
+                    file=quote(absent[0]),
+                ),
+                say("Choose another repository of this model."),
             )
 
     def _writer(self, index: int) -> FileIO:
@@ -321,9 +329,13 @@ def checked_room(folder: Path, needed_bytes: int) -> None:
         raise storage_error(error, folder) from error
     if needed_bytes and needed_bytes + RESERVE_BYTES > free_bytes:
         raise DiskFullError(
-            f"The download needs {human_bytes(needed_bytes + RESERVE_BYTES, 'up')} on the drive of {quote(folder)}, "
-            f"which has {human_bytes(free_bytes, 'down')} free.",
-            "Free some space there, or choose another models folder.",
+            say(
+                "The download needs {needed} on the drive of {folder}, which has {free} free.",
+                needed=human_bytes(needed_bytes + RESERVE_BYTES, "up"),
+                folder=quote(folder),
+                free=human_bytes(free_bytes, "down"),
+            ),
+            say("Free some space there, or choose another models folder."),
         )
 
 
@@ -331,11 +343,12 @@ def storage_error(error: OSError, path: Path) -> HubError:
     """The error for a drive that refused; what is there stays."""
     if error.errno in _FULL:
         return DiskFullError(
-            f"The drive of {quote(path.parent)} is full.", "Free some space there, then resume; what has come is kept."
+            say("The drive of {parent} is full.", parent=quote(path.parent)),
+            say("Free some space there, then resume; what has come is kept."),
         )
     return HubError(
-        f"{quote(path)} cannot be written or read: {error.strerror or error}.",
-        "Check the drive, then resume; what has come is kept.",
+        say("{path} cannot be written or read: {reason}.", path=quote(path), reason=error.strerror or str(error)),
+        say("Check the drive, then resume; what has come is kept."),
     )
 
 

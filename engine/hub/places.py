@@ -17,6 +17,7 @@ from engine.errors import CheckpointError
 from engine.hub.names import COMMIT
 from engine.hub.record import MANIFEST, read_choice
 from engine.hub.repository import Choice
+from engine.sentences import say
 
 UNFINISHED = ".downloads"
 SEPARATOR = "--"
@@ -84,8 +85,12 @@ def find_downloaded(
         return next((path for name, path in ours.items() if name.casefold() == title.casefold()), None)
     if len(ours) > 1:
         raise CheckpointError(
-            f"Several models of {quote(repo_id)} are on this disk: {', '.join(ours)}.",
-            f"Give one of them as {repo_id}:{next(iter(ours))}.",
+            say(
+                "Several models of {name} are here: {titles}.",
+                name=quote(repo_id),
+                titles=", ".join(ours),
+            ),
+            say("Give one of them as {name}.", name=f"{repo_id}:{next(iter(ours))}"),
         )
     return next(iter(ours.values())) if ours else _cached(repo_id, cache)
 

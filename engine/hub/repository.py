@@ -17,6 +17,7 @@ from engine.checkpoint.model_folder import CONFIG, GGUF_SUFFIX, INDEX, PICKLE_SU
 from engine.checkpoint.untrusted import quote
 from engine.errors import UnsupportedModelError
 from engine.hub.names import check_distinct, check_path
+from engine.sentences import say
 
 Format = Literal["GGUF", "safetensors"]
 
@@ -212,15 +213,25 @@ def _nothing(repository: Repository) -> UnsupportedModelError:
     """Why a repository offers nothing."""
     name = quote(repository.repo_id)
     paths = [file.path for file in repository.files]
-    remedy = "Choose a repository with GGUF or safetensors files."
+    remedy = say("Choose a repository with GGUF or safetensors files.")
     if any(_SHARD.fullmatch(PurePosixPath(path).name) for path in paths):
-        return UnsupportedModelError(f"{name} lacks some of the files of its model.", "Choose another repository.")
+        return UnsupportedModelError(
+            say("{name} lacks some of the files of its model.", name=name), say("Choose another repository.")
+        )
     if any(path.endswith(".safetensors") for path in paths):
         return UnsupportedModelError(
-            f"{name} has safetensors files, but no {CONFIG} with {SINGLE} or {INDEX} beside it.", remedy
+            say(
+                "{name} has safetensors files, but no {config} with {single} or {index} beside it.",
+                name=name,
+                config=CONFIG,
+                single=SINGLE,
+                index=INDEX,
+            ),
+            remedy,
         )
     if repository.has_pickle:
         return UnsupportedModelError(
-            f"{name} has its weights only as pickle files, which can run code and are never opened.", remedy
+            say("{name} has its weights only as pickle files, which can run code and are never opened.", name=name),
+            remedy,
         )
-    return UnsupportedModelError(f"{name} holds no model files that Rooftop reads.", remedy)
+    return UnsupportedModelError(say("{name} holds no model files that Rooftop reads.", name=name), remedy)

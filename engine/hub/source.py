@@ -24,6 +24,7 @@ from engine.checkpoint.untrusted import quote
 from engine.errors import DamagedDownloadError, HubUnreachableError
 from engine.hub.api import refusal
 from engine.hub.repository import Choice, RemoteFile
+from engine.sentences import say
 
 CONNECT_TIMEOUT_S = 15.0
 SILENCE_S = 20.0
@@ -120,14 +121,14 @@ class Source:
                 yield self._body(watched, file, start)
             except httpx2.TimeoutException as error:
                 self._places.pop(file.path, None)
-                raise TryAgain("nothing came for a while", silent=True) from error
+                raise TryAgain(say("nothing came for a while"), silent=True) from error
             except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL, OSError) as error:
                 self._places.pop(file.path, None)
                 raise TryAgain(" ".join(str(error).split()) or type(error).__name__) from error
             except RuntimeError as error:
                 if not self._closed:
                     raise
-                raise TryAgain("closed") from error  # as httpx2 says it of a client
+                raise TryAgain(say("closed")) from error  # as httpx2 says it of a client
 
     def close(self) -> None:
         """End every request at once, also those that wait for bytes."""
@@ -151,11 +152,12 @@ class Source:
             following = url.join(answer.headers.get("Location", ""))
             if url.scheme == "https" and following.scheme != "https":
                 raise HubUnreachableError(
-                    f"The hub sends {quote(file.path)} over a connection that is not private.", "Retry later."
+                    say("The hub sends {path} over a connection that is not private.", path=quote(file.path)),
+                    say("Retry later."),
                 )
             answer.close()
             url = following
-        raise HubUnreachableError("The hub sends every request somewhere else.", "Retry later.")
+        raise HubUnreachableError(say("The hub sends every request somewhere else."), say("Retry later."))
 
     def _address(self, file: RemoteFile) -> httpx2.URL:
         path = f"/{self._choice.repo_id}/resolve/{self._choice.commit}/{quote_url(file.path)}"
@@ -163,7 +165,7 @@ class Source:
 
     def _authorisation(self, url: httpx2.URL) -> dict[str, str]:
         """The token, for the hub's own address alone."""
-        return {"Authorization": f"Bearer {self._token}"} if self._token and self._is_hub(url) else {}
+        return {"Authorization": " ".join(("Bearer", self._token))} if self._token and self._is_hub(url) else {}
 
     def _is_hub(self, url: httpx2.URL) -> bool:
         return (url.scheme, url.host, url.port) == (self._hub.scheme, self._hub.host, self._hub.port)
@@ -176,9 +178,11 @@ class Source:
             return
         self._places.pop(file.path, None)
         if status in _TRANSIENT or not self._is_hub(url):  # what the hub pointed to may have run out: ask it again
-            raise TryAgain(f"error {status}", _retry_after(answer.headers))
+            raise TryAgain(say("error {status}", status=status), _retry_after(answer.headers))
         if status == 416:
-            raise DamagedDownloadError(f"{quote(file.path)} is shorter on the hub than it says.", "Retry later.")
+            raise DamagedDownloadError(
+                say("{path} is shorter on the hub than it says.", path=quote(file.path)), say("Retry later.")
+            )
         raise refusal(self._choice.repo_id, status, answer.headers)
 
     def _check_tag(self, answer: httpx2.Response, file: RemoteFile) -> None:
@@ -186,25 +190,32 @@ class Source:
         linked = answer.headers.get("X-Linked-Etag", "").strip('"')
         if linked and linked != file.etag:
             raise DamagedDownloadError(
-                f"{quote(file.path)} is another one on the hub by now.", "Remove this download and start it again."
+                say("{path} is another one on the hub by now.", path=quote(file.path)),
+                say("Remove this download and start it again."),
             )
 
     def _body(self, answer: httpx2.Response, file: RemoteFile, start: int) -> Body:
         etag = answer.headers.get("ETag", "")
         etag = "" if etag.startswith("W/") else etag
         if answer.headers.get("Content-Encoding", "identity") != "identity":
-            raise TryAgain("an answer that is packed")
+            raise TryAgain(say("an answer that is packed"))
         total = answer.headers.get("Content-Length")
         if answer.status_code == 206:
             found = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
             if not found or int(found[1]) != start:
-                raise TryAgain("other bytes than were asked for")
+                raise TryAgain(say("other bytes than were asked for"))
             total = found[3]
         elif "html" in answer.headers.get("Content-Type", ""):
-            raise TryAgain("a page of text instead of the file")
+            raise TryAgain(say("a page of text instead of the file"))
         if total not in (None, "*", str(file.size_bytes)):
             raise DamagedDownloadError(
-                f"{quote(file.path)} is {total} bytes long on its server instead of {file.size_bytes}.", "Retry later."
+                say(
+                    "{path} is {total} bytes long on its server instead of {size_bytes}.",
+                    path=quote(file.path),
+                    total=total,
+                    size_bytes=file.size_bytes,
+                ),
+                say("Retry later."),
             )
         return Body(start if answer.status_code == 206 else 0, etag, answer.iter_raw())
 
@@ -215,7 +226,7 @@ class Source:
         connected = stream.get_extra_info("socket") if stream is not None else None
         with self._lock:
             if self._closed:
-                raise TryAgain("closed")
+                raise TryAgain(say("closed"))
             if connected is not None:
                 self._sockets.add(connected)
         try:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import filelock
 
+from engine.checkpoint.untrusted import quote
 from engine.errors import DamagedDownloadError, HubError, HubUnreachableError, OperationCancelledError, RooftopError
 from engine.hub.api import Hub
 from engine.hub.blocks import CONNECTIONS, MAX_CONNECTIONS, Block, Blocks, Run, block_bytes_for
@@ -27,6 +28,7 @@ from engine.hub.parts import Parts, checked_room
 from engine.hub.places import key_of, model_path, target_of, unfinished_folder
 from engine.hub.progress import Meter, TransferProgress
 from engine.hub.source import SILENCE_S, Body, Source, TryAgain
+from engine.sentences import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,8 +142,11 @@ class Transfer:
                 if not self._is_right(parts, index):
                     parts.start_over(index)
                     raise DamagedDownloadError(
-                        f"{self.choice.files[index].path!r} came twice with bytes that are not the hub's.",
-                        "Retry later, or from another network.",
+                        say(
+                            "{file} came twice with bytes that are not the hub's.",
+                            file=quote(self.choice.files[index].path),
+                        ),
+                        say("Retry later, or from another network."),
                     )
             parts.complete(index)
 
@@ -163,7 +168,7 @@ class Transfer:
             if self._error is not None:
                 raise self._error
             if self._stopping.is_set():
-                raise OperationCancelledError("The download is paused.", "Resume it when you like.")
+                raise OperationCancelledError(say("The download is paused."), say("Resume it when you like."))
             with self._blocks.changed:
                 if self._blocks.state(index, block) in (Block.KEPT, Block.STORED):
                     return
@@ -198,9 +203,14 @@ class Transfer:
             self._folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except filelock.Timeout as error:
-            raise HubError("Another Rooftop is downloading this model now.", "Wait until it is done.") from error
+            raise HubError(
+                say("Another Rooftop is downloading this model now."), say("Wait until it is done.")
+            ) from error
         except OSError as error:
-            raise HubError(f"The models folder cannot be used: {error.strerror}.", "Choose another one.") from error
+            raise HubError(
+                say("The models folder cannot be used: {reason}.", reason=error.strerror or str(error)),
+                say("Choose another one."),
+            ) from error
         try:
             yield
         finally:
@@ -258,7 +268,11 @@ class Transfer:
         self.meter.say(again.reason)
         if failures >= self._patience.tries:
             raise HubUnreachableError(
-                f"The download broke off {failures} times in a row: {again.reason}.",
-                "Check your connection, then resume it; what has come is kept.",
+                say(
+                    "The download broke off {failures} times in a row: {reason}.",
+                    failures=failures,
+                    reason=again.reason,
+                ),
+                say("Check your connection, then resume it; what has come is kept."),
             )
         self._stopping.wait(max(self._patience.wait_s(failures), again.after_s or 0.0))

@@ -55,5 +55,5 @@ def test_picking_one_of_several() -> None:
     assert pick(found, "m-Q4_K_M.gguf").title == "Q4_K_M"
     assert pick(found[:1], None) is found[0]
     for pattern in (None, "*Q4*"):
-        with pytest.raises(ConfigurationError, match=r"2 models fit\. Choose one with --file: Q4_K_M, Q4_K\."):
+        with pytest.raises(ConfigurationError, match=r"Several models fit\. Choose one with --file: Q4_K_M, Q4_K\."):
             pick(found, pattern)

@@ -41,7 +41,7 @@ def test_a_download_is_found_by_its_name(tmp_path: Path) -> None:
     assert find_downloaded("acme/m", models=tmp_path) == only
     put(target_of(tmp_path, choice("safetensors", "safetensors")), choice("safetensors", "safetensors"))
     (tmp_path / "acme" / "m--copied-by-hand").mkdir()
-    with pytest.raises(CheckpointError, match=r"are on this disk: safetensors, Q4_0\. Give .* acme/m:safetensors"):
+    with pytest.raises(CheckpointError, match=r"are here: safetensors, Q4_0\. Give .* acme/m:safetensors"):
         find_downloaded("acme/m", models=tmp_path)
     assert find_downloaded("acme/m", "q4_0", models=tmp_path) == only
     assert find_downloaded("acme/m", "Q8_0", models=tmp_path) is None
