@@ -21,7 +21,7 @@ from PySide6.QtCore import QObject, Signal
 
 from engine.errors import OperationCancelledError, RooftopError
 from engine.hub.api import Hub
-from engine.hub.places import key_of, unfinished, unfinished_folder
+from engine.hub.places import UNFINISHED, key_of, unfinished, unfinished_folder
 from engine.hub.record import bytes_here
 from engine.hub.repository import choices
 from engine.messages import ErrorReport
@@ -125,6 +125,8 @@ class Downloads(QObject):
             key: _Download(choice, _state(key, choice, bytes_here(unfinished_folder(models_folder, key), choice)))
             for key, choice in unfinished(models_folder).items()
         }
+        for leftover in (models_folder / UNFINISHED).glob(f"{REMOVED}*"):
+            _remove_later(leftover)
 
     @property
     def models_folder(self) -> Path:
@@ -247,7 +249,7 @@ class Downloads(QObject):
                 self._run(download)
 
     def _run(self, download: _Download) -> None:
-        from engine.hub.transfer import Transfer
+        from engine.hub.transfer import Transfer, broke_off
 
         def told(progress: TransferProgress) -> None:
             now = time.monotonic()
@@ -265,12 +267,14 @@ class Downloads(QObject):
         )
 
         def work() -> None:
-            path, failure = None, None
+            path: Path | None = None
+            failure: RooftopError | None = broke_off()
             try:
-                path = transfer.run()
+                path, failure = transfer.run(), None
             except RooftopError as error:
                 failure = error
-            self._post(partial(self._on_ended, download, path, failure))
+            finally:
+                self._post(partial(self._on_ended, download, path, failure))
 
         download.transfer = transfer
         download.thread = threading.Thread(target=work, name=f"download {download.state.key}", daemon=True)
@@ -325,7 +329,12 @@ class Downloads(QObject):
         except OSError as error:
             log.warning("%s cannot be renamed: %s", folder, error)
             aside = folder
-        threading.Thread(target=shutil.rmtree, args=(aside,), kwargs={"ignore_errors": True}, daemon=True).start()
+        _remove_later(aside)
+
+
+def _remove_later(folder: Path) -> None:
+    """Remove a folder with large files without waiting for it."""
+    threading.Thread(target=shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}, daemon=True).start()
 
 
 def _state(key: str, choice: Choice, done_bytes: int) -> DownloadState:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from engine.hub.repository import Choice
 
 REPORT_EVERY_S = 0.1
+FLUSH_EVERY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ class Transfer:
         self._lock = threading.Lock()
         self._source: Source | None = None
         self._stopping = threading.Event()
+        self._ended = threading.Event()
         self._error: RooftopError | None = None
 
     def run(self) -> Path:
@@ -132,6 +134,7 @@ class Transfer:
     # ---- the thread of `run` ----------------------------------------------------------------------------------------
 
     def _fetch_and_check(self, parts: Parts, source: Source) -> None:
+        threading.Thread(target=self._flush, name="download-flush", args=(parts,), daemon=True).start()
         for number in range(self._connections):
             threading.Thread(target=self._work, name=f"download-{number}", args=(parts, source), daemon=True).start()
         for index in range(len(self.choice.files)):
@@ -189,6 +192,7 @@ class Transfer:
 
     def _disconnect(self) -> None:
         """Send the workers away, also those that wait for bytes."""
+        self._ended.set()
         self._blocks.close()
         with self._lock:
             source, self._source = self._source, None
@@ -214,19 +218,38 @@ class Transfer:
         try:
             yield
         finally:
+            if not self._folder.exists():
+                with suppress(OSError):
+                    Path(lock.lock_file).unlink()
             lock.release()
 
     # ---- the workers ------------------------------------------------------------------------------------------------
 
-    def _work(self, parts: Parts, source: Source) -> None:
-        while (run := self._blocks.take()) is not None:
+    def _flush(self, parts: Parts) -> None:
+        while not self._ended.wait(FLUSH_EVERY_S):
             try:
-                self._fetch(parts, source, run)
+                parts.flush()
             except RooftopError as error:
-                self._error = self._error or error
-                self._blocks.close()
-            finally:
-                self._blocks.give_back(run)
+                self._fail(error)
+
+    def _work(self, parts: Parts, source: Source) -> None:
+        is_over = False
+        try:
+            while (run := self._blocks.take()) is not None:
+                try:
+                    self._fetch(parts, source, run)
+                except RooftopError as error:
+                    self._fail(error)
+                finally:
+                    self._blocks.give_back(run)
+            is_over = True
+        finally:
+            if not is_over:  # a mistake of ours: `run` must not wait for ever
+                self._fail(broke_off())
+
+    def _fail(self, error: RooftopError) -> None:
+        self._error = self._error or error
+        self._blocks.close()
 
     def _fetch(self, parts: Parts, source: Source, run: Run) -> None:
         """Fetch a run, through however many connections it takes."""
@@ -276,3 +299,8 @@ class Transfer:
                 say("Check your connection, then resume it; what has come is kept."),
             )
         self._stopping.wait(max(self._patience.wait_s(failures), again.after_s or 0.0))
+
+
+def broke_off() -> HubError:
+    """The error for a download that ended for a reason that nobody foresaw."""
+    return HubError(say("The download broke off unexpectedly."), say("Resume it; what has come is kept."))

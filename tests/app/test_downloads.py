@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pytestqt.qtbot import QtBot
 
-from app.downloads import MAX_RUNNING, Downloads, DownloadState
+from app.downloads import MAX_RUNNING, REMOVED, Downloads, DownloadState
 from engine.hub import progress
 from engine.hub.api import Hub
 from engine.hub.places import target_of, unfinished, unfinished_folder
@@ -161,6 +161,28 @@ def test_cancel_while_paused(hub: FakeHub, window: Window, tmp_path: Path) -> No
     window.qtbot.waitUntil(lambda: not window.downloads.is_busy(key), timeout=10_000)
     window.downloads.cancel(key)
     assert not unfinished_folder(tmp_path, key).exists()
+
+
+def test_a_mistake_of_ours_is_a_failure_like_others(
+    hub: FakeHub, window: Window, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_self: object) -> Path:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(threading, "excepthook", lambda _arguments: None)
+    monkeypatch.setattr("engine.hub.transfer.Transfer.run", fail)
+    failed = window.wait_for(window.downloads.start(chosen(hub)), "failed")
+    assert failed.error is not None
+    assert "broke off unexpectedly" in failed.error.message
+
+
+def test_what_was_cancelled_before_a_crash_goes_at_the_next_start(tmp_path: Path, hub: FakeHub, qtbot: QtBot) -> None:
+    leftover = unfinished_folder(tmp_path, f"{REMOVED}5")
+    leftover.mkdir(parents=True)
+    opened = Window(hub, tmp_path, qtbot)
+    qtbot.waitUntil(lambda: not leftover.exists())
+    assert opened.downloads.states() == ()
+    opened.downloads.shutdown()
 
 
 def test_some_wait_for_others(hub: FakeHub, window: Window) -> None:

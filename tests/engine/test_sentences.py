@@ -62,14 +62,7 @@ def test_what_an_error_says_stays_a_sentence() -> None:
 # ---- nothing reaches a user but as a sentence -------------------------------------------------------------------------
 
 # Whose words are for the terminal, for scripts or for a log.
-NOT_FOR_THE_WINDOW = (
-    "__main__.py",
-    "bench/",
-    "template_sandbox.py",
-    "tokenizer.py",
-    "gguf_pre_tokenizers.py",
-    "hub/command.py",
-)
+NOT_FOR_THE_WINDOW = ("__main__.py", "bench/", "template_sandbox.py", "tokenizer.py", "gguf_pre_tokenizers.py", "hub/command.py")
 # Marks of what torch and Linux say, names of what is kept, and the help of a command line's options.
 NO_SENTENCES = {
     "CUDA error", "CUDA driver error", "cuDNN error", "out of memory", "model name", "rooftop engine", "no GPU", "int | float | bool | str | list[str] | array[Any]", "may not be sent",

@@ -425,6 +425,30 @@ def test_another_length_than_promised(hub: FakeHub, tmp_path: Path) -> None:
         transfer(hub, tmp_path, choice).run()
 
 
+def test_a_drive_that_fails_to_keep_is_an_error_too(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("engine.hub.transfer.FLUSH_EVERY_S", 0.001)
+    moving, choice = transfer(hub, tmp_path), chosen(hub)
+    hub.always[FILE] = Fault(before=lambda: monkeypatch.setattr("os.fsync", fail))
+    with pytest.raises(HubError, match="cannot be written or read: Input/output error"):
+        moving.run()
+    assert not target_of(tmp_path, choice).exists()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_mistake_of_ours_ends_the_download(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_values: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("engine.hub.intake.Intake.read", fail)
+    with pytest.raises(HubError, match="broke off unexpectedly"):
+        transfer(hub, tmp_path).run()
+
+
 def test_it_uses_the_connections_it_is_given(hub: FakeHub, tmp_path: Path, short_runs: None) -> None:
     """Three requests wait for each other: fewer at a time would never end."""
     meeting = threading.Barrier(3, timeout=5)
