@@ -75,7 +75,7 @@ def test_a_download_ends_with_the_path_of_its_model(hub: FakeHub, window: Window
 
 
 def test_changes_come_ten_times_a_second_at_most(hub: FakeHub, window: Window) -> None:
-    hub.bytes_per_s = 1e6
+    hub.bytes_per_s = 4e6
     began_s = time.monotonic()
     window.wait_for(window.downloads.start(chosen(hub)), "done")
     assert len(window.phases) <= 10 * (time.monotonic() - began_s) + 4

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,17 @@ REPO = "acme/Mix-GGUF"
 FILE = "mix.Q4_K_M.gguf"
 CONTENT = random.Random(1).randbytes(2_000_003)
 HASTY = Patience(tries=4, first_wait_s=0.01, longest_wait_s=0.05, silence_s=0.3)
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there is room for one: downloads make every step durable, which drives take long for."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or shutil.disk_usage(memory).free < 1 << 30:
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=memory) as name:
+        yield Path(name)
 
 
 @pytest.fixture
