@@ -33,6 +33,13 @@ def bytes_text(size_bytes: int, rounding: Rounding = "nearest") -> str:
     return _localised(human_bytes(size_bytes, rounding))
 
 
+def parameters_text(parameters: int) -> str:
+    """A number of weights, e.g. "46.7 billion"."""
+    if parameters >= 10**9:
+        return tr("{number} billion").format(number=number_text(parameters / 10**9, 1))
+    return tr("{number} million").format(number=number_text(parameters / 10**6, 1 if parameters < 10**8 else 0))
+
+
 def speed_text(tokens_per_s: float) -> str:
     """A predicted speed to two digits, e.g. "0.37 tokens/s"."""
     return tr("{number} tokens/s").format(number=_localised(human_speed(tokens_per_s).split()[0]))

@@ -32,6 +32,8 @@ class Verdict:
         measured: Whether this computer's speed with such a model was measured, at an earlier start.
         problem: Why it cannot be run.
         remedy: What to do about that.
+        hardware: The machine that it was planned for, None where nothing was planned.
+        vram_total_bytes: Of the GPU that was planned for, which may be a simulated one; 0 without.
     """
 
     kind: Kind
@@ -41,6 +43,8 @@ class Verdict:
     measured: bool = False
     problem: str = ""
     remedy: str = ""
+    hardware: HardwareProfile | None = None
+    vram_total_bytes: int = 0
 
 
 def judge(model: FoundModel, config: EngineConfig, hardware: HardwareProfile) -> Verdict:
@@ -56,14 +60,26 @@ def judge(model: FoundModel, config: EngineConfig, hardware: HardwareProfile) ->
         return Verdict(kind, problem=model.problem, remedy=model.remedy)
     shape = (Path(model.path), model.config, hardware)
     inputs, plan = plan_shape(*shape, config)
-    total, measured = model.config.total_experts, inputs.costs.source != "assumed"
+    verdict = Verdict(
+        "fits",
+        plan,
+        total_experts=model.config.total_experts,
+        measured=inputs.costs.source != "assumed",
+        hardware=hardware,
+        vram_total_bytes=_vram_bytes(plan, config, hardware),
+    )
     if plan.fits:
-        on_disk = bool(plan.host_bytes.get("experts_on_disk"))
-        return Verdict("disk" if on_disk else "fits", plan, total_experts=total, measured=measured)
-    from_disk = plan_shape(*shape, replace(config, experts_on_disk=True))[1]
-    if from_disk.fits and not config.experts_on_disk:
-        return Verdict("disk", from_disk, plan, total, measured=False)
-    return Verdict("too_big", None, plan, total, problem=" ".join(plan.reasons), remedy=plan.remedy)
+        return replace(verdict, kind="disk") if plan.host_bytes.get("experts_on_disk") else verdict
+    from_disk = plan if config.experts_on_disk else plan_shape(*shape, replace(config, experts_on_disk=True))[1]
+    if from_disk.fits:
+        return replace(verdict, kind="disk", plan=from_disk, short=plan, measured=False)
+    return replace(verdict, kind="too_big", plan=None, short=plan, problem=" ".join(plan.reasons), remedy=plan.remedy)
+
+
+def _vram_bytes(plan: PlacementPlan, config: EngineConfig, hardware: HardwareProfile) -> int:
+    if plan.device == "simulated":
+        return config.simulated_vram_bytes
+    return hardware.gpu.total_bytes if plan.device == "cuda" and hardware.gpu is not None else 0
 
 
 def machine_without(hardware: HardwareProfile, ready: Ready | None) -> HardwareProfile:
@@ -81,17 +97,6 @@ def machine_without(hardware: HardwareProfile, ready: Ready | None) -> HardwareP
         gpu = replace(gpu, used_bytes=max(0, gpu.used_bytes - held))
     available = min(hardware.ram_total_bytes, hardware.ram_available_bytes + plan.host_bytes["total"])
     return replace(hardware, ram_available_bytes=available, gpu=gpu)
-
-
-def headline(verdict: Verdict) -> str:
-    """The verdict in two or three words."""
-    return {
-        "fits": tr("Fits"),
-        "disk": tr("Runs from disk"),
-        "too_big": tr("Too big"),
-        "cannot_run": tr("Cannot be run"),
-        "offline": tr("Drive offline"),
-    }[verdict.kind]
 
 
 def sentence(verdict: Verdict) -> str:
