@@ -224,6 +224,7 @@ class Application(QObject):
         self._load()
         self.chats.start(self._history_path, reopen=self._settings.reopen_last_chat)
         self._panel_desk.build()
+        self.model_desk.offer_unfinished()
         self.panel_ready.emit()
 
     # ---- the engine ---------------------------------------------------------------------------------------------

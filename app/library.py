@@ -119,6 +119,10 @@ class Library(QObject):
         """The verdict on a model if it is known already."""
         return self._verdicts.get(path)
 
+    def machine(self) -> HardwareProfile:
+        """This computer as it would be without the model that is loaded."""
+        return self._machine(self._config())
+
     def model_loaded(self, ready: Ready | None, path: str = "") -> None:
         """What is loaded makes room for the next model, and is remembered as used.
 

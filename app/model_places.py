@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import platformdirs
-
 from app.language import tr
-from app.settings import APP_NAME
+from engine.hub.places import default_models_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +53,7 @@ def own_models_folder(chosen: str = "") -> Path:
     Args:
         chosen: The setting; "" for the default.
     """
-    return Path(chosen) if chosen else platformdirs.user_data_path(APP_NAME, appauthor=False) / "models"
+    return Path(chosen) if chosen else default_models_folder()
 
 
 def model_places(

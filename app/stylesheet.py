@@ -45,6 +45,7 @@ QPushButton#primary:hover, QPushButton:default:hover { background: $accent_hover
     color: $accent_text; }
 QPushButton#primary:pressed, QPushButton:default:pressed, QPushButton#send:pressed { background: $accent_pressed;
     color: $accent_text; }
+QPushButton#primary:disabled { background: $surface_alt; border: 1px solid $border; color: $text_dim; }
 QPushButton#quiet { background: transparent; border: 1px solid transparent; color: $text_dim; padding: 3px 8px;
     font-size: ${small}pt; border-radius: 6px; }
 QPushButton#quiet:hover { background: $surface_alt; color: $text; }
@@ -145,6 +146,12 @@ QCheckBox:focus, QRadioButton:focus, QSlider:focus { border: 1px solid $accent; 
 QLineEdit:disabled, QSpinBox:disabled, QDoubleSpinBox:disabled, QComboBox:disabled { color: $text_dim; }
 QListView#models { background: $surface; border: 1px solid $border; border-radius: 9px; padding: 4px; outline: none; }
 QListView#models:focus { border: 1px solid $accent; }
+QTreeWidget#hub { outline: none; }
+QTreeWidget#hub::item { padding: 5px 6px; border: none; }
+QTreeWidget#hub::item:hover { background: $surface_alt; }
+QTreeWidget#hub::item:selected { background: $accent; color: $accent_text; }
+QTreeWidget#hub QHeaderView::section { background: $surface; color: $text_dim; border: none;
+    border-bottom: 1px solid $border; padding: 5px 6px; font-size: ${small}pt; }
 QTabWidget::pane { border: none; border-top: 1px solid $border; }
 QTabWidget::tab-bar { left: 0; }
 QTabBar { qproperty-drawBase: 0; background: transparent; }

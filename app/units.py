@@ -63,6 +63,18 @@ def seconds_text(seconds: float) -> str:
     return tr("{minutes} min {seconds} s").format(minutes=int(seconds // 60), seconds=int(seconds % 60))
 
 
+def duration_text(seconds: float) -> str:
+    """How long something will take, roughly, e.g. "8 min"; for estimates, which need no seconds beyond a minute."""
+    if not math.isfinite(seconds) or seconds < 0:
+        return DASH
+    if seconds < 60:
+        return tr("{number} s").format(number=number_text(max(1, round(seconds))))
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return tr("{number} min").format(number=minutes)
+    return tr("{hours} h {minutes} min").format(hours=minutes // 60, minutes=minutes % 60)
+
+
 def percent_text(share: float) -> str:
     """A share of 1, e.g. "12%", in German "12 %"."""
     return tr("{number}%").format(number=number_text(share * 100))

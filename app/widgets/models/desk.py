@@ -9,16 +9,21 @@ from typing import TYPE_CHECKING
 import platformdirs
 from PySide6.QtCore import QObject, Signal
 
+from app.hub_token import HubToken
+from app.language import tr
 from app.library import Library
-from app.model_places import model_places
+from app.model_places import model_places, own_models_folder
 from app.settings import APP_NAME, to_engine_config
+from app.widgets.banner import Action
 from app.widgets.panel_desk import GONE_STATES
+from engine.hub.places import unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from PySide6.QtWidgets import QWidget
 
+    from app.downloads import Downloads
     from app.engine_client import EngineClient, EngineState
     from app.model_places import Place
     from app.settings import Settings
@@ -54,6 +59,8 @@ class ModelDesk(QObject):
         self._window, self._settings = window, settings
         self._dialog: ModelsDialog | None = None
         self._loaded = ""
+        self._downloads: Downloads | None = None
+        self._token = HubToken()
         cache = platformdirs.user_cache_path(APP_NAME, appauthor=False) / "models.json"
         self.library = Library(self._places, lambda: to_engine_config(settings()), cache, used, self)
         window.models_requested.connect(self.open)
@@ -65,7 +72,7 @@ class ModelDesk(QObject):
         from app.widgets.models.dialog import ModelsDialog
 
         def make(parent: QWidget) -> ModelsDialog:
-            return ModelsDialog(self.library, self._loaded, parent)
+            return ModelsDialog(self.library, self.downloads, self._token, self._loaded, parent)
 
         dialog = self._window.show_dialog(make)
         assert isinstance(dialog, ModelsDialog)
@@ -74,10 +81,42 @@ class ModelDesk(QObject):
         dialog.finished.connect(self._closed)
         self._dialog = dialog
         self.library.refresh()
+        if self._downloads is not None or unfinished(self._models_folder):
+            dialog.show_downloads()
         return dialog
+
+    def downloads(self) -> Downloads:
+        """What downloads; made when it is needed first."""
+        if self._downloads is None:
+            from app.downloads import Downloads
+
+            self._downloads = Downloads(self._models_folder, self, token=self._token.get)
+            self._downloads.finished.connect(lambda _key, _path: self.library.refresh())
+        return self._downloads
+
+    def offer_unfinished(self) -> None:
+        """Say that an earlier session has left downloads, and offer to go on with them."""
+        left = unfinished(self._models_folder)
+        if left:
+            words = tr("%n downloads are unfinished: {names}.", len(left))
+            names = ", ".join(f"{choice.repo_id.rpartition('/')[2]} {choice.title}" for choice in left.values())
+            actions = (Action(tr("Resume"), self._resume_all), Action(tr("Show"), self.open))
+            self._window.chat.banners.show_banner("downloads", words.format(names=names), "notice", actions)
+
+    def _is_idle(self) -> bool:
+        states = self._downloads.states() if self._downloads is not None else ()
+        return all(state.phase in ("paused", "failed", "done") for state in states)
+
+    def _resume_all(self) -> None:
+        downloads = self.downloads()
+        for state in downloads.states():
+            downloads.resume(state.key)
+        self.open()
 
     def settings_changed(self, before: Settings, after: Settings) -> None:
         """Look or judge anew where the settings ask for it, and anything was looked for before."""
+        if before.models_folder != after.models_folder and self._is_idle():
+            self._downloads = None
         if not self.library.models():
             return
         if (before.models_folder, before.model_folders) != (after.models_folder, after.model_folders):
@@ -86,8 +125,14 @@ class ModelDesk(QObject):
             self.library.judge_again()
 
     def close(self) -> None:
-        """End what runs in the background."""
+        """End what runs in the background; downloads can be resumed later."""
+        if self._downloads is not None:
+            self._downloads.shutdown()
         self.library.close()
+
+    @property
+    def _models_folder(self) -> Path:
+        return own_models_folder(self._settings().models_folder)
 
     def _places(self) -> tuple[Place, ...]:
         chosen = self._settings()
