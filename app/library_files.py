@@ -18,6 +18,7 @@ from app.model_scan import FoundModel
 from engine.checkpoint.families import CHOOSE_SUPPORTED
 from engine.config import LongRope, ModelConfig, Traits
 from engine.quant.formats import FORMATS
+from engine.sentences import Number, Sentence, Value
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class HeaderCache:
         if self._path is None or not (self._changed or self._kept.keys() - seen):
             return
         self._kept = {key: model for key, model in self._kept.items() if key in seen}
-        values = {"version": reader_version(), "models": [dataclasses.asdict(one) for one in self._kept.values()]}
+        values = {"version": reader_version(), "models": [_values(one) for one in self._kept.values()]}
         _write(self._path, values)
         self._changed = False
 
@@ -132,7 +133,7 @@ class UsedModels:
 
     def _save(self) -> None:
         if self._path is not None:
-            used = [{"model": dataclasses.asdict(model), "mount": mount} for model, mount in self._used.values()]
+            used = [{"model": _values(model), "mount": mount} for model, mount in self._used.values()]
             _write(self._path, {"version": 1, "used": used})
 
 
@@ -152,6 +153,31 @@ def _write(path: Path, values: dict[str, Any]) -> None:
         log.warning("%s could not be written (%s)", path, error.strerror or error)
 
 
+def _values(model: FoundModel) -> dict[str, Any]:
+    """A model for JSON; sentences keep what they can be translated by."""
+    values = dataclasses.asdict(model)
+    return {**values, "problem": _kept(model.problem), "remedy": _kept(model.remedy)}
+
+
+def _kept(value: Value) -> Any:  # noqa: ANN401 - as JSON is
+    if isinstance(value, Sentence):
+        inside = [[name, _kept(one)] for name, one in value.values]
+        return {"text": str(value), "template": value.template, "values": inside, "amount": value.amount}
+    return {"number": str(value)} if isinstance(value, Number) else value
+
+
+def _said(kept: Any) -> Value:  # noqa: ANN401
+    """What `_kept` was given; TypeError, ValueError or KeyError where it was not."""
+    if not isinstance(kept, dict):
+        if not isinstance(kept, str | int):
+            raise TypeError("not a text")
+        return kept
+    if "number" in kept:
+        return Number(kept["number"])
+    inside = tuple((str(name), _said(one)) for name, one in kept["values"])
+    return Sentence(str(kept["text"]), str(kept["template"]), inside, int(kept["amount"]))
+
+
 def _used(values: dict[str, Any]) -> tuple[FoundModel, str]:
     if not isinstance(values["mount"], str):
         raise TypeError("mount")
@@ -160,7 +186,9 @@ def _used(values: dict[str, Any]) -> tuple[FoundModel, str]:
 
 def _from_values(values: dict[str, Any]) -> FoundModel:
     """A model as it was kept; TypeError, ValueError or KeyError where the file was tampered with."""
-    model = FoundModel(**{**values, "config": _config(values["config"]) if values["config"] is not None else None})
+    config = _config(values["config"]) if values["config"] is not None else None
+    words = {name: _said(values[name]) for name in ("problem", "remedy")}
+    model = FoundModel(**{**values, **words, "config": config})
     texts = (model.path, model.name, model.problem, model.remedy, model.stamp)
     if not all(isinstance(text, str) for text in texts) or model.source not in _SOURCES:
         raise TypeError("not a model")

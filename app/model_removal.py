@@ -13,13 +13,15 @@ from pathlib import Path
 
 from PySide6.QtCore import QFile
 
+from app.language import tr
 from app.model_scan import SAFETENSORS, split_or_itself
 from engine.checkpoint.model_folder import CONFIG, GGUF_SUFFIX, INDEX, PICKLE_SUFFIXES, TOKENIZER
 from engine.errors import RooftopError
+from engine.hub.record import MANIFEST
 
 _SUFFIXES = (SAFETENSORS, ".json", ".txt", ".md", ".model", ".jinja", ".tiktoken", *PICKLE_SUFFIXES)
 _NAMES = (".gitattributes", ".gitignore", "license", "notice", "readme", ".cache")
-_READ = (CONFIG, INDEX, TOKENIZER)
+_READ = (CONFIG, INDEX, TOKENIZER, MANIFEST)
 
 
 class RemovalError(RooftopError):
@@ -38,6 +40,8 @@ def own_paths(model: Path) -> tuple[Path, ...]:
     if repository is not None:
         return _of_repository(model, repository)
     if model.suffix.lower() == GGUF_SUFFIX and not model.is_dir():
+        if (model.parent / MANIFEST).is_file():
+            return _of_folder(model.parent)
         return tuple(file for file in split_or_itself(model) if os.path.lexists(file))
     return _of_folder(model)
 
@@ -51,7 +55,8 @@ def to_trash(model: Path) -> None:
     for path in own_paths(model):
         if not QFile(str(path)).moveToTrash():
             raise RemovalError(
-                f"{path.name} could not be moved to the trash.", "Delete it for good, or in your file manager."
+                tr("{name} could not be moved to the trash.").format(name=path.name),
+                tr("Delete it for good, or in your file manager."),
             )
 
 
@@ -69,8 +74,8 @@ def for_good(model: Path) -> None:
                 path.unlink()
         except OSError as error:
             raise RemovalError(
-                f"{path.name} could not be deleted ({error.strerror or error}).",
-                "Close the programs that use it, and try again.",
+                tr("{name} could not be deleted ({reason}).").format(name=path.name, reason=error.strerror or error),
+                tr("Close the programs that use it, and try again."),
             ) from error
 
 
@@ -80,17 +85,20 @@ def _of_folder(folder: Path) -> tuple[Path, ...]:
     except OSError:
         return ()
     protected = folder.is_mount() or folder == Path.home() or folder.is_symlink()
-    if not protected and all(_belongs(entry) for entry in entries):
+    downloaded = any(entry.name == MANIFEST for entry in entries)  # by Rooftop, into a folder of its own
+    suffixes = (*_SUFFIXES, GGUF_SUFFIX) if downloaded else _SUFFIXES
+    if not protected and all(_belongs(entry, suffixes) for entry in entries):
         return (folder,)
-    return tuple(entry for entry in entries if entry.name in _READ or entry.name.endswith(SAFETENSORS))
+    weights = (SAFETENSORS, GGUF_SUFFIX) if downloaded else SAFETENSORS
+    return tuple(entry for entry in entries if entry.name in _READ or entry.name.endswith(weights))
 
 
-def _belongs(entry: Path) -> bool:
+def _belongs(entry: Path, suffixes: tuple[str, ...]) -> bool:
     """Whether a file is one that model folders have."""
     name = entry.name.lower()
     if name.startswith(_NAMES):
         return True
-    return name.endswith(_SUFFIXES) and not entry.is_dir()
+    return name.endswith(suffixes) and not entry.is_dir()
 
 
 def _repository(model: Path) -> Path | None:

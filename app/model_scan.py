@@ -20,6 +20,7 @@ from engine.checkpoint.model_config import model_name
 from engine.checkpoint.model_folder import CONFIG, GGUF_SUFFIX, INDEX, PICKLE_SUFFIXES, check_tokenizer
 from engine.config import DTYPE_FORMATS, ModelConfig
 from engine.errors import RooftopError
+from engine.sentences import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -181,7 +182,7 @@ def bundled_guide() -> FoundModel:
     except RooftopError as error:
         return FoundModel(GUIDE, GUIDE_NAME, "guide", 0, problem=error.message, remedy=error.remedy)
     if there is None:
-        return FoundModel(GUIDE, GUIDE_NAME, "guide", 0, problem="The bundled model is missing.", remedy="")
+        return FoundModel(GUIDE, GUIDE_NAME, "guide", 0, problem=say("The bundled model is missing."))
     return replace(inspect(there), path=GUIDE, name=GUIDE_NAME)
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from app.engine_words import in_window
-from app.language import tr
+from app.language import tr, translated
 from app.units import bytes_text, speed_text
 from engine.planning import plan_shape
+from engine.sentences import join
 
 if TYPE_CHECKING:
     from app.model_scan import FoundModel
@@ -73,7 +74,7 @@ def judge(model: FoundModel, config: EngineConfig, hardware: HardwareProfile) ->
     from_disk = plan if config.experts_on_disk else plan_shape(*shape, replace(config, experts_on_disk=True))[1]
     if from_disk.fits:
         return replace(verdict, kind="disk", plan=from_disk, short=plan, measured=False)
-    return replace(verdict, kind="too_big", plan=None, short=plan, problem=" ".join(plan.reasons), remedy=plan.remedy)
+    return replace(verdict, kind="too_big", plan=None, short=plan, problem=join(plan.reasons), remedy=plan.remedy)
 
 
 def _vram_bytes(plan: PlacementPlan, config: EngineConfig, hardware: HardwareProfile) -> int:
@@ -105,7 +106,7 @@ def sentence(verdict: Verdict) -> str:
     if verdict.kind == "offline":
         return tr("The drive that this model is on is not there. Connect it, then look again.")
     if plan is None:
-        return in_window(verdict.problem)
+        return in_window(translated(verdict.problem))
     speed = speed_text(plan.predicted_decode_tokens_per_s)
     if short is not None and short.needed_bytes:
         words = tr(

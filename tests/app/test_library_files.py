@@ -8,6 +8,7 @@ import pytest
 from app.library_files import HeaderCache, UsedModels
 from app.model_scan import FoundModel
 from engine.config import LongRope, Traits
+from engine.sentences import Number, Sentence, say, say_count
 from tests.engine.shapes import TINY
 
 CONFIG = dataclasses.replace(
@@ -18,7 +19,10 @@ CONFIG = dataclasses.replace(
     traits=Traits(shared_size=8, long_rope=LongRope(64, (1.0, 2.0), (2.0, 3.0), 1.0, 1.5)),
 )
 MODEL = FoundModel("/m/a.gguf", "a", "lmstudio", 123, CONFIG, stamp="s1")
-REFUSED = FoundModel("/m/b", "b", "folder", 5, problem="It is dense.", remedy="Choose another.", stamp="s2")
+PROBLEM = say(
+    "{name} is {what}, {number}.", name="b", what=say_count("1 layer", "%n layers", 3), number=Number("1,234")
+)
+REFUSED = FoundModel("/m/b", "b", "folder", 5, problem=PROBLEM, remedy="Choose another.", stamp="s2")
 
 
 @pytest.fixture
@@ -39,7 +43,12 @@ def test_headers_are_kept_until_a_file_changes(path: Path) -> None:
     cache = HeaderCache(path)
     cache.load()
     assert cache.find(MODEL.path, "s1") == MODEL
-    assert cache.find(REFUSED.path, "s2") == REFUSED
+    refused = cache.find(REFUSED.path, "s2")
+    assert refused == REFUSED
+    assert isinstance(refused.problem, Sentence)
+    assert (refused.problem.template, refused.problem.values) == (PROBLEM.template, PROBLEM.values)
+    assert isinstance(refused.problem.values[1][1], Sentence)
+    assert isinstance(refused.problem.values[2][1], Number)
     assert cache.find(MODEL.path, "s2") is None
     cache.forget_refused()
     assert cache.find(REFUSED.path, "s2") is None

@@ -4,6 +4,7 @@ import pytest
 from PySide6.QtWidgets import QApplication
 
 from app.model_removal import RemovalError, for_good, own_paths, to_trash
+from engine.hub.record import MANIFEST
 from tests.checkpoints import write_mixtral
 from tests.gguf_files import write_gguf
 
@@ -40,6 +41,23 @@ def test_a_folder_goes_as_a_whole_if_it_holds_nothing_else(tmp_path: Path) -> No
     for_good(folder)
     assert "my notes.odt" in {file.name for file in folder.iterdir()}
     assert not list(folder.glob("*.safetensors"))
+
+
+def test_a_download_goes_with_its_folder(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "maker" / "model--Q4_0" / "m.gguf", "llama")
+    folder = path.parent
+    assert own_paths(path) == (path,)
+    (folder / MANIFEST).write_text("{}")
+    assert own_paths(path) == (folder,)
+    (folder / "my notes.odt").write_text("")
+    assert set(own_paths(path)) == {path, folder / MANIFEST}
+
+
+def test_other_files_beside_a_folders_weights_stay(tmp_path: Path) -> None:
+    folder = write_mixtral(tmp_path / "m")
+    other = write_gguf(folder / "other.gguf", "llama")
+    assert folder not in own_paths(folder)
+    assert other not in own_paths(folder)
 
 
 def test_a_folder_with_folders_stays(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from PySide6.QtGui import QColor, QPainter, QPaintEvent
 from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from app.engine_words import in_window, weights_text
-from app.language import tr
+from app.language import tr, translated
 from app.model_places import source_words
 from app.theme import SPACE_L, SPACE_M, SPACE_S, SPACE_XS, current_theme
 from app.units import bytes_text, number_text, parameters_text
@@ -143,7 +143,7 @@ class ModelDetails(QWidget):
     def _show_verdict(self, model: FoundModel, verdict: Verdict | None) -> None:
         self._mark.set_verdict(verdict)
         self.verdict.setText(verdict_line(model, verdict))
-        self._remedy.setText(in_window(verdict.remedy if verdict is not None else model.remedy))
+        self._remedy.setText(in_window(translated(verdict.remedy if verdict is not None else model.remedy)))
         self._remedy.setVisible(bool(self._remedy.text()))
         self._reasons.setText(_reasons(verdict))
         self._reasons.setVisible(bool(self._reasons.text()))
@@ -206,7 +206,7 @@ def _reasons(verdict: Verdict | None) -> str:
     if verdict is None or verdict.plan is None:
         return ""
     sure = "" if verdict.measured else tr("The speed is an estimate; the first start measures this computer.")
-    return " ".join(filter(None, (*verdict.plan.reasons, sure)))
+    return " ".join(filter(None, (*map(translated, verdict.plan.reasons), sure)))
 
 
 def _facts(model: FoundModel) -> dict[str, str]:

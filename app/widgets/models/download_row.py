@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from app.language import tr
+from app.language import error_text, tr
 from app.theme import SPACE_M, SPACE_S, SPACE_XS
 from app.units import bytes_text, duration_text
 from app.widgets.models.found_list import DOT
@@ -121,7 +121,7 @@ class DownloadRow(QFrame):
         self._bar.setVisible(state.phase != "done")
         self._bar.setValue(PROGRESS_STEPS * state.done_bytes // max(1, state.total_bytes))
         self._bar.setAccessibleName(tr("Progress of {name}").format(name=name))
-        error = f"{state.error.message} {state.error.remedy}".strip() if state.error is not None else ""
+        error = error_text(state.error) if state.error is not None else ""
         self._error.setText(error)
         self._error.setVisible(bool(error))
         self.main.setText(self._main_words())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from PySide6.QtCore import QAbstractListModel, QModelIndex, QObject, QPersistentModelIndex, QSortFilterProxyModel, Qt
 
-from app.language import tr
+from app.language import tr, translated
 from app.model_places import source_words
 from app.units import bytes_text, parameters_text
 from app.verdict import Verdict, sentence
@@ -34,7 +34,7 @@ def verdict_line(model: FoundModel, verdict: Verdict | None) -> str:
     """What is known of whether it runs."""
     if verdict is not None:
         return sentence(verdict)
-    return model.problem or tr("Working out whether it fits…")
+    return translated(model.problem) or tr("Working out whether it fits…")
 
 
 class FoundListModel(QAbstractListModel):

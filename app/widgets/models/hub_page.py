@@ -22,7 +22,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from app.language import tr
+from app.language import error_text, tr
 from app.rough_fit import fit_words, rough_fit
 from app.theme import SPACE_L, SPACE_M, SPACE_S
 from app.units import bytes_text, number_text
@@ -164,7 +164,7 @@ class HubPage(QWidget):
         if words != self._words:
             return
         if error is not None:
-            self.status.setText(f"{error.message} {error.remedy}")
+            self.status.setText(error_text(error))
             return
         for repository in found:
             count = number_text(repository.downloads) if repository.downloads is not None else ""
@@ -180,7 +180,7 @@ class HubPage(QWidget):
             return
         self._clear_choices()
         if error is not None:
-            self.fit.setText(f"{error.message} {error.remedy}")
+            self.fit.setText(error_text(error))
             self.enter_token.setVisible(error.code == _GATED)
             return
         for choice in found:

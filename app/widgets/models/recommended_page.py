@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
-from app.language import tr
+from app.language import error_text, tr
 from app.rough_fit import RoughFit, fit_words, free_bytes, rough_fit
 from app.theme import SPACE_L, SPACE_M, SPACE_S, SPACE_XS
 from app.units import bytes_text
 from app.widgets.models.found_list import DOT
 from app.widgets.panel_parts import DimLabel
 from engine.checkpoint.families import FAMILIES
-from engine.errors import NotOnHubError
 from engine.hub.curated import CURATED, CuratedModel
-from engine.messages import ErrorReport
 
 if TYPE_CHECKING:
     from app.downloads import Downloads
     from app.library import Library
     from engine.hub.repository import Choice
+    from engine.messages import ErrorReport
 
 
 class ModelCard(QFrame):
@@ -131,12 +130,10 @@ class RecommendedPage(QScrollArea):
         card = self._asked.pop(repo_id, None)
         if card is None:
             return
-        choice = None
-        if error is None:
-            choice = _meant(card.model, found)
+        choice = _meant(card.model, found)
         if choice is None:
-            error = error or ErrorReport.of(_gone(card.model))
-            card.show_problem(f"{error.message} {error.remedy}")
+            gone = tr("{repository} has no such file any more. Search the hub for the model.")
+            card.show_problem(error_text(error) if error is not None else gone.format(repository=repo_id))
             return
         fit = rough_fit(choice.total_bytes, self._library.machine(), self._downloads.models_folder)
         if fit.on_drive:
@@ -150,7 +147,3 @@ def _meant(model: CuratedModel, found: tuple[Choice, ...]) -> Choice | None:
     """The choice that an entry means."""
     pattern = model.pattern.lower()
     return next((choice for choice in found if fnmatchcase(choice.files[0].name.lower(), pattern)), None)
-
-
-def _gone(model: CuratedModel) -> NotOnHubError:
-    return NotOnHubError(f"{model.repo_id} has no such file any more.", "Search the hub for the model.")
