@@ -78,7 +78,7 @@ class Library(QObject):
         self._loaded_files = False
         self._round = 0
         self._thread: threading.Thread | None = None
-        self._scanning = False
+        self._scanning = self._closed = False
         self._seen.connect(self._take)
         self._ended.connect(self._end)
         self._verdict.connect(self._take_verdict)
@@ -145,7 +145,8 @@ class Library(QObject):
         self.lost.emit(path)
 
     def close(self) -> None:
-        """End the scan; nothing is announced any more."""
+        """End the scan; nothing is announced any more, and nothing starts again."""
+        self._closed = True
         self._round += 1
         thread, self._thread = self._thread, None
         if thread is not None:
@@ -154,6 +155,8 @@ class Library(QObject):
     # ---- the thread ----
 
     def _start(self, *, scan: bool, again: bool) -> None:
+        if self._closed:
+            return
         self._round += 1
         self._scanning = self._scanning or scan
         models = {} if scan else dict(self._models)

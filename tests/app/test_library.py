@@ -152,3 +152,13 @@ def test_a_new_refresh_takes_the_place_of_the_one_that_runs(make: Callable[[], L
         library.refresh()
     assert ended == [True]
     assert len(library.models()) == 3
+
+
+def test_nothing_starts_after_the_end(make: Callable[[], Library], qtbot: QtBot) -> None:
+    library = make()
+    _scan(library, qtbot)
+    library.close()
+    with qtbot.assertNotEmitted(library.judged):
+        library.model_loaded(None)
+        library.refresh()
+    assert not library.scanning

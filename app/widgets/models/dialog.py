@@ -69,7 +69,7 @@ class ModelsDialog(QDialog):
         self.setAcceptDrops(True)
         self.tabs = QTabWidget()
         self.tabs.setDocumentMode(True)
-        self.tabs.setAccessibleName(tr("Pages"))
+        self.tabs.tabBar().setAccessibleName(tr("Pages"))
         self.found = FoundPage(library, loaded)
         self.tabs.addTab(self.found, tr("On this &computer"))
         self._empty_pages: dict[int, QVBoxLayout] = {}
