@@ -6,8 +6,6 @@ Knows the traces and nothing else; every sentence is true of the numbers that th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Literal
 
 from engine.messages import ExpertRun, LayerTrace
 from engine.sentences import Number, Sentence, join, say, say_count

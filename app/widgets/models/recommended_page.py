@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
-from app.language import error_text, tr
+from app.language import error_text, tr, translated
 from app.rough_fit import RoughFit, fit_words, free_bytes, rough_fit
 from app.theme import SPACE_L, SPACE_M, SPACE_S, SPACE_XS
 from app.units import bytes_text
 from app.widgets.models.found_list import DOT
 from app.widgets.panel_parts import DimLabel
 from engine.checkpoint.families import FAMILIES
-from engine.hub.curated import CURATED, CuratedModel
+from engine.errors import NotOnHubError
+from engine.hub.curated import CURATED, CuratedModel, meant_choice
 
 if TYPE_CHECKING:
     from app.downloads import Downloads
@@ -39,7 +39,7 @@ class ModelCard(QFrame):
         self.model, self._fit = model, fit
         name = QLabel(model.name)
         name.setObjectName("figure")
-        self.words = QLabel(model.sentence)
+        self.words = QLabel(translated(model.sentence))
         self.words.setWordWrap(True)
         family = FAMILIES[model.family].title if model.family in FAMILIES else model.family
         about = tr("about {size}").format(size=bytes_text(model.about_bytes))
@@ -130,10 +130,13 @@ class RecommendedPage(QScrollArea):
         card = self._asked.pop(repo_id, None)
         if card is None:
             return
-        choice = _meant(card.model, found)
-        if choice is None:
-            gone = tr("{repository} has no such file any more. Search the hub for the model.")
-            card.show_problem(error_text(error) if error is not None else gone.format(repository=repo_id))
+        if error is not None:
+            card.show_problem(error_text(error))
+            return
+        try:
+            choice = meant_choice(card.model, found)
+        except NotOnHubError as gone:
+            card.show_problem(error_text(gone))
             return
         fit = rough_fit(choice.total_bytes, self._library.machine(), self._downloads.models_folder)
         if fit.on_drive:
@@ -141,9 +144,3 @@ class RecommendedPage(QScrollArea):
             card.show_started()
         else:
             card.show_fit(fit)
-
-
-def _meant(model: CuratedModel, found: tuple[Choice, ...]) -> Choice | None:
-    """The choice that an entry means."""
-    pattern = model.pattern.lower()
-    return next((choice for choice in found if fnmatchcase(choice.files[0].name.lower(), pattern)), None)

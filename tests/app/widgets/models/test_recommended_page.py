@@ -47,7 +47,7 @@ def test_what_is_gone_or_out_of_reach_is_a_sentence(
     card = page.cards[1]
     with qtbot.waitSignal(downloads.looked_up):
         card.button.click()
-    assert "no such file any more" in card.verdict.text()
+    assert "has no file '*Q9.gguf' any more" in card.verdict.text()
     hub.repositories.clear()
     with qtbot.waitSignal(downloads.looked_up):
         card.button.click()
