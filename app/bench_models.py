@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from app.library import Library
 from app.model_places import Place
-from app.model_scan import candidate_at, inspect
+from app.model_scan import FoundModel, candidate_at, inspect
 from app.verdict import judge
+from engine.checkpoint.catalog import GUIDE
 from engine.checkpoint.families import FAMILIES
 from engine.checkpoint.tensor_names import expected_tensors, name_in_file
-from engine.config import EngineConfig, ModelConfig
+from engine.config import EngineConfig, ModelConfig, SamplingParams, Traits
 from engine.hardware import probe_hardware
+from engine.host import EngineHost, start_host
+from engine.messages import ChatMessage, Event, Failed, Finished, Generate, Load, Ready, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,10 +38,16 @@ SHAPES = {
     "qwen3_moe": ModelConfig(
         "Qwen3 30B A3B", "qwen3_moe", 2048, 768, 48, 32, 4, 128, 128, 8, 151936, 40960, query_key_norm=True
     ),
-    "olmoe": ModelConfig("OLMoE", "olmoe", 2048, 1024, 16, 16, 16, 128, 64, 8, 50304, 4096),
-}
+    "olmoe": ModelConfig(
+        "OLMoE", "olmoe", 2048, 1024, 16, 16, 16, 128, 64, 8, 50304, 4096,
+        query_key_norm=True, traits=Traits(wide_norms=True),
+    ),
+}  # fmt: skip
 TIMEOUT_S = 120.0
-GPU_SHARE = 0.5  # of a model, that the simulated GPU of a verdict has room for
+MIB = 1 << 20
+GPU_SHARE = 0.5  # of a model's experts, that the simulated GPU has room for
+SIMULATED_EXTRA_BYTES = 256 * MIB
+CONTEXT_TOKENS, PROMPT_CHARS, REPLY_TOKENS = 512, 440, 32
 
 
 @dataclass(frozen=True)
@@ -178,9 +187,10 @@ class Held:
     Attributes:
         model: Its name.
         device: Where it ran.
-        promised_ram, taken_ram: Beyond the engine without a model.
+        promised_ram, taken_ram: Beyond what the engine's process takes with the bundled guide, less the guide.
         promised_vram, taken_vram: Of the simulated GPU, without the margin; 0 without one.
-        promised_speed, measured_speed: Decoding.
+        assumed_speed, kept_speed: Decoding as promised before this machine was measured, and afterwards.
+        measured_speed: Decoding.
     """
 
     model: str
@@ -189,67 +199,107 @@ class Held:
     taken_ram: int
     promised_vram: int
     taken_vram: int
-    promised_speed: float
+    assumed_speed: float
+    kept_speed: float
     measured_speed: float
 
 
+@dataclass(frozen=True)
+class _Run:
+    """What a model took in the engine's process."""
+
+    ready: Ready
+    snapshot: Snapshot
+    rss_bytes: int
+    tokens_per_s: float
+
+
 def measure_verdicts(models: list[str]) -> list[Held]:
-    """Judge each model for the CPU and for a simulated GPU, then run it in a process of its own."""
+    """Judge each model for the CPU and for a simulated GPU with room for half of it, then load it and have it reply."""
     held = []
     for name in models:
-        path = Path(name)
-        candidate = candidate_at(path, "folder")
-        if candidate is None:
-            raise SystemExit(f"There is no model at {name}.")
-        found = inspect(candidate)
-        if found.config is None:
-            raise SystemExit(f"{found.problem} {found.remedy}")
-        some = found.config.dense_bytes + int(GPU_SHARE * found.config.experts_bytes) + (64 << 20)
-        for config in (EngineConfig(device="cpu"), EngineConfig(device="simulated", simulated_vram_bytes=some)):
-            verdict = judge(found, config, probe_hardware())
-            if verdict.kind != "fits" or verdict.plan is None:
-                raise SystemExit(f"{name} does not fit here: {verdict.problem}")
-            plan, real = verdict.plan, _run(name, config)
-            promised = plan.vram_bytes["total"] - plan.vram_bytes["margin"] if plan.vram_bytes else 0
-            held.append(
-                Held(
-                    model=found.name,
-                    device=config.device,
-                    promised_ram=plan.host_bytes["total"],
-                    taken_ram=real["peak_rss_bytes"] - real["rss_before_load_bytes"],
-                    promised_vram=promised,
-                    taken_vram=real["peak_vram_bytes"] if promised else 0,
-                    promised_speed=plan.predicted_decode_tokens_per_s,
-                    measured_speed=real["decode_tokens_per_s"],
+        candidate = candidate_at(Path(name), "folder")
+        found = inspect(candidate) if candidate is not None else None
+        if found is None or found.config is None:
+            raise SystemExit(f"{name} is no model that can be run.")
+        some = found.config.dense_bytes + int(GPU_SHARE * found.config.experts_bytes) + SIMULATED_EXTRA_BYTES
+        for device in ("cpu", "simulated"):
+            with tempfile.TemporaryDirectory() as costs:
+                config = EngineConfig(
+                    device=device, simulated_vram_bytes=some, context_tokens=CONTEXT_TOKENS, cost_cache_dir=costs
                 )
-            )
+                held.append(_hold(found, config))
     return held
 
 
-def _run(model: str, config: EngineConfig) -> dict[str, Any]:
-    """Run a model as `python -m engine bench` does, with a prompt that fills its context."""
-    command = [sys.executable, "-m", "engine", "bench", "--model", model, "--device", config.device, "--json"]
-    if config.device == "simulated":
-        command += ["--simulated-vram", str(config.simulated_vram_bytes)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr.strip())
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
+def _hold(found: FoundModel, config: EngineConfig) -> Held:
+    """One model on one device; the guide, run first in the same process, shows what the engine itself takes."""
+    before = judge(found, config, probe_hardware())
+    if before.kind != "fits" or before.plan is None:
+        raise SystemExit(f"{found.name} does not fit here: {before.problem}")
+    host = start_host()
+    try:
+        guide = _run(host, GUIDE, replace(config, device="cpu"))
+        run = _run(host, found.path, config)
+    finally:
+        host.stop()
+    after = judge(found, config, probe_hardware())
+    vram = before.plan.vram_bytes
+    return Held(
+        model=found.name,
+        device=config.device,
+        promised_ram=before.plan.host_bytes["total"],
+        taken_ram=run.rss_bytes - guide.rss_bytes + guide.ready.plan.host_bytes["total"],
+        promised_vram=vram["total"] - vram["margin"] if vram else 0,
+        taken_vram=sum(run.snapshot.vram_bytes.values()),
+        assumed_speed=before.plan.predicted_decode_tokens_per_s,
+        kept_speed=after.plan.predicted_decode_tokens_per_s if after.plan is not None else 0.0,
+        measured_speed=run.tokens_per_s,
+    )
+
+
+def _run(host: EngineHost, model: str, config: EngineConfig) -> _Run:
+    """Load a model and have it answer, then look at the process."""
+    assert host.pid is not None
+    host.send(Load(model, config))
+    ready = _wait_for(host, Ready)[0]
+    asked = ChatMessage("user", "a" * PROMPT_CHARS)
+    host.send(Generate((asked,), SamplingParams(max_tokens=REPLY_TOKENS, temperature=0.0, ignore_eos=True)))
+    finished, snapshot = _wait_for(host, Finished)
+    assert snapshot is not None, "a reply ends with a snapshot"
+    rss_bytes = psutil.Process(host.pid).memory_info().rss
+    return _Run(ready, snapshot, rss_bytes, finished.timings.decode_tokens_per_s)
+
+
+def _wait_for(host: EngineHost, kind: type[Event]) -> tuple[Any, Snapshot | None]:
+    """The next event of a kind, and the last snapshot before it."""
+    snapshot: Snapshot | None = None
+    while host.alive:
+        host.wait(TIMEOUT_S)
+        for event in host.poll():
+            if isinstance(event, Snapshot):
+                snapshot = event
+            if isinstance(event, Failed):
+                raise SystemExit(f"{event.error.message} {event.error.remedy}")
+            if isinstance(event, kind):
+                return event, snapshot
+    raise SystemExit("The engine stopped.")
 
 
 def verdict_words(held: list[Held]) -> list[str]:
     """The comparison as lines of text."""
     lines = []
     for one in held:
-        parts = [f"{one.model} on {one.device}: RAM {_against(one.promised_ram, one.taken_ram, 1 << 20)} MiB"]
+        parts = [f"{one.model} on {one.device}: RAM {_against(one.promised_ram, one.taken_ram)}"]
         if one.promised_vram:
-            parts.append(f"VRAM {_against(one.promised_vram, one.taken_vram, 1 << 20)} MiB")
-        parts.append(f"{_against(one.promised_speed, one.measured_speed, 1)} tokens/s")
-        lines.append(", ".join(parts))
+            parts.append(f"VRAM {_against(one.promised_vram, one.taken_vram)}")
+        else:  # a simulated GPU computes on the CPU: how fast says nothing
+            rates = f"{one.assumed_speed:.1f} assumed, {one.kept_speed:.1f} after measuring"
+            parts.append(f"decode {rates}, {one.measured_speed:.1f} tokens/s measured")
+        lines.append("; ".join(parts))
     return lines
 
 
-def _against(promised: float, taken: float, unit: int) -> str:
+def _against(promised: int, taken: int) -> str:
     share = f"{100 * (taken / promised - 1):+.1f} %" if promised else "-"
-    return f"{promised / unit:.1f} promised, {taken / unit:.1f} taken ({share})"
+    return f"{promised / MIB:.1f} promised, {taken / MIB:.1f} MiB taken ({share})"
