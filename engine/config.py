@@ -101,6 +101,21 @@ class Traits:
 
 
 @dataclass(frozen=True, slots=True)
+class Compatibility:
+    """What is known of a model that transformers' own decoder runs, with the experts taken out of it.
+
+    Attributes:
+        moe_layers: Which of its decoder layers have experts; `ModelConfig.layers` counts these alone.
+        dense_parameters: Weights outside the experts.
+        kv_numbers: Numbers that one token adds to the KV cache, at most.
+    """
+
+    moe_layers: tuple[int, ...]
+    dense_parameters: int
+    kv_numbers: int
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """The shape of a Mixture-of-Experts decoder, in the terms of its config.json.
 
@@ -109,7 +124,7 @@ class ModelConfig:
         family: The architecture, e.g. "mixtral".
         hidden_size: Width of the residual stream (H).
         intermediate_size: Width inside one expert (I).
-        layers: Number of decoder layers (L).
+        layers: Number of decoder layers (L), of those with experts where `compatibility` tells which these are.
         heads: Query heads.
         kv_heads: Key/value heads (GQA).
         head_dim: Width of one head.
@@ -128,6 +143,7 @@ class ModelConfig:
         expert_formats: Per layer the formats of gate, up and down; empty where all are `dtype`.
         dense_packed_bytes: Bytes of the packed weights outside the experts; None where all are `dtype`.
         traits: What it computes beyond that.
+        compatibility: What is known where transformers' decoder runs it; None where this engine's own do.
     """
 
     name: str
@@ -153,6 +169,7 @@ class ModelConfig:
     expert_formats: tuple[ExpertFormats, ...] = ()
     dense_packed_bytes: int | None = None
     traits: Traits = Traits()
+    compatibility: Compatibility | None = None
 
     @property
     def dtype_bytes(self) -> int:
@@ -194,6 +211,8 @@ class ModelConfig:
     @property
     def dense_parameters(self) -> int:
         """Weights outside the experts: embeddings, attention, norms, routers, lm_head."""
+        if self.compatibility is not None:
+            return self.compatibility.dense_parameters
         q_width = self.heads * self.head_dim
         kv_width = self.kv_heads * self.head_dim
         attention = self.hidden_size * (q_width + 2 * kv_width) + q_width * self.hidden_size
@@ -236,6 +255,8 @@ class ModelConfig:
 
     def kv_bytes_per_token(self, precision: KvPrecision) -> int:
         """Bytes that one token adds to the KV cache, all layers."""
+        if self.compatibility is not None:
+            return self.compatibility.kv_numbers * self.dtype_bytes
         return self.layers * 2 * self.kv_heads * self.kv_row_bytes(precision)
 
     @property

@@ -6,6 +6,7 @@ The plan was checked before; here nothing is decided. What fails half-way gives 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import tempfile
 import time
 from collections.abc import Callable
@@ -32,6 +33,8 @@ from engine.experts.store import ExpertStore
 from engine.hardware import HardwareProfile
 from engine.kernels.cpu_library import CpuPool
 from engine.messages import TORCH_KERNELS, CostModel, Event, Loading, PlacementPlan, Snapshot
+from engine.model.compatible_cache import CompatibleCache
+from engine.model.compatible_decoder import CompatibleDecoder
 from engine.model.decoder import Decoder
 from engine.model.kv_cache import KVCache
 from engine.model.native_decoder import NativeDecoder
@@ -46,6 +49,7 @@ MAX_READERS = 4  # threads that read and pack: faster than any drive, and each h
 OUT_OF_MEMORY = (DeviceOutOfMemoryError, torch.OutOfMemoryError)
 
 T = TypeVar("T")
+Dense = DenseWeights | NativeWeights | torch.nn.Module  # of our torch decoder, our native one, and transformers'
 OnEvent = Callable[[Event], None]
 Cancelled = Callable[[], bool]
 
@@ -115,7 +119,7 @@ class LoadedModel:
     cpu: CpuExperts
     popularity: Popularity
     record: ExecutionRecord
-    decoder: Decoder | NativeDecoder
+    decoder: Decoder | NativeDecoder | CompatibleDecoder
     pool: CpuPool | None
     step_note: str = ""
     chunk_tokens: int = 1
@@ -180,20 +184,23 @@ class LoadedModel:
         Raises:
             DeviceOutOfMemoryError: There is not even memory for that.
         """
-        old = self.decoder.cache
-        before = old.capacity, old.precision
-        if isinstance(self.decoder, Decoder):
-            self.decoder.steps = None
-        old.close()
+        decoder = self.decoder
+        before = decoder.cache.capacity, decoder.cache.precision
+        if isinstance(decoder, Decoder):
+            decoder.steps = None
+        decoder.cache.close()
 
-        def open_cache(tokens: int, precision: KvPrecision) -> KVCache:
+        def open_cache(tokens: int, precision: KvPrecision) -> None:
             """One try."""
-            return self.with_room(lambda: KVCache(self.model, self.device, tokens, precision))
+            if isinstance(decoder, CompatibleDecoder):
+                decoder.cache = self.with_room(lambda: CompatibleCache(self.model, self.device, tokens, precision))
+            else:
+                decoder.cache = self.with_room(lambda: KVCache(self.model, self.device, tokens, precision))
 
         try:
-            self.decoder.cache = open_cache(context_tokens, precision)
+            open_cache(context_tokens, precision)
         except DeviceOutOfMemoryError:
-            self.decoder.cache = open_cache(*before)
+            open_cache(*before)
 
     # ---- when memory runs out -----------------------------------------------------------------------------------
 
@@ -326,12 +333,15 @@ def load_model(
         undo.callback(store.close)
         # Where everything is on the CPU, our own kernels run the whole decoder; a GPU's dense part is torch's.
         native = pool is not None and not device.has_gpu
-        dense: DenseWeights | NativeWeights
-        if native:
+        dense: Dense
+        if model.compatibility is not None:
+            compatible = importlib.import_module("engine.model.compatible_weights")  # takes seconds
+            dense = compatible.load_compatible(checkpoint, device, progress.phase("dense"))
+        elif native:
             dense = load_native_dense(checkpoint, device, progress.phase("dense"), readers)
         else:
             dense = load_dense(checkpoint, device, progress.phase("dense"))
-        cache = KVCache(model, device, plan.context_tokens, plan.kv_precision)
+        cache = _open_cache(model, device, plan.context_tokens, plan.kv_precision)
         load_experts(checkpoint, store, progress.phase("experts"), readers)
         store.pin(_to_pin(model, plan, config, hardware, popularity))
         loaded = _wire(model, device, store, dense, cache, pool, popularity, costs, config.policy)
@@ -346,8 +356,8 @@ def _wire(
     model: ModelConfig,
     device: Device,
     store: ExpertStore,
-    dense: DenseWeights | NativeWeights,
-    cache: KVCache,
+    dense: Dense,
+    cache: KVCache | CompatibleCache,
     pool: CpuPool | None,
     popularity: Popularity,
     costs: CostModel,
@@ -357,15 +367,27 @@ def _wire(
     residency = Residency(model, device, store)
     cpu: CpuExperts = NativeCpuExperts(store, model.layers, pool) if pool else TorchCpuExperts(store)
     record: ExecutionRecord
-    decoder: Decoder | NativeDecoder
+    decoder: Decoder | NativeDecoder | CompatibleDecoder
     if isinstance(dense, NativeWeights):
         assert pool is not None, "native weights are loaded for the pool"
+        assert isinstance(cache, KVCache)
         record = passes = CpuRecord(model, popularity, costs, policy)
         decoder = NativeDecoder(model, dense, store, passes, cache, pool)
     else:
         record = executor = ExpertExecutor(model, device, store, residency, cpu, popularity, costs, policy)
-        decoder = Decoder(model, dense, executor, cache)
+        if isinstance(cache, CompatibleCache):
+            assert isinstance(dense, torch.nn.Module)
+            decoder = CompatibleDecoder(dense, executor, cache)
+        else:
+            assert isinstance(dense, DenseWeights)
+            decoder = Decoder(model, dense, executor, cache)
     return LoadedModel(model, device, store, residency, cpu, popularity, record, decoder, pool)
+
+
+def _open_cache(model: ModelConfig, device: Device, tokens: int, precision: KvPrecision) -> KVCache | CompatibleCache:
+    """An empty cache of the kind that the model's decoder takes."""
+    kind = KVCache if model.compatibility is None else CompatibleCache
+    return kind(model, device, tokens, precision)
 
 
 def _to_pin(

@@ -18,11 +18,18 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from engine.checkpoint import model_folder
+from engine.checkpoint.compatible import may_be_compatible, read_compatible
 from engine.checkpoint.families import FAMILIES
 from engine.checkpoint.gguf_config import read_gguf_config
 from engine.checkpoint.gguf_model import read_gguf
 from engine.checkpoint.int4 import Int4, is_rounded, take_rounded, to_q4_1, with_int4
-from engine.checkpoint.model_config import read_config_and_int4, read_model_config
+from engine.checkpoint.model_config import (
+    has_experts,
+    model_name,
+    read_config_and_int4,
+    read_config_json,
+    read_model_config,
+)
 from engine.checkpoint.safetensors_file import MAX_TENSORS, read_header
 from engine.checkpoint.tensor_names import (
     HEAD,
@@ -60,6 +67,9 @@ def open_checkpoint(path: Path) -> Checkpoint:
     gguf = model_folder.find_gguf(path)
     if gguf is not None:
         return Checkpoint(path, *read_gguf_config(read_gguf(gguf)))
+    content = read_config_json(path)
+    if has_experts(content) and may_be_compatible(content):
+        return Checkpoint(path, *read_compatible(model_name(path), content, _read_tensors(path)))
     config, int4 = read_config_and_int4(path)
     stored = _read_tensors(path)
     if HEAD in stored:  # as in transformers: a head of its own wins over a config that says "tied"
@@ -74,14 +84,20 @@ def read_config(path: Path) -> ModelConfig:
     """The shape of a model, from config.json alone or from the headers of its GGUF files.
 
     Args:
-        path: As for `open_checkpoint`; a folder with config.json needs no weights.
+        path: As for `open_checkpoint`; a folder with config.json needs no weights, unless transformers' decoder runs
+            its family, where they tell which layers have experts.
 
     Raises:
         CheckpointError: A file is missing or damaged, or a number is outside its limits.
         UnsupportedModelError: A sound model that this engine does not run.
     """
     gguf = model_folder.find_gguf(path)
-    return read_model_config(path) if gguf is None else read_gguf_config(read_gguf(gguf))[0]
+    if gguf is not None:
+        return read_gguf_config(read_gguf(gguf))[0]
+    content = read_config_json(path)
+    if has_experts(content) and may_be_compatible(content):
+        return open_checkpoint(path).config
+    return read_model_config(path)
 
 
 class Checkpoint:

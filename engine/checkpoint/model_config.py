@@ -56,11 +56,20 @@ def read_model_config(folder: Path) -> ModelConfig:
 
 def read_config_and_int4(folder: Path) -> tuple[ModelConfig, Int4 | None]:
     """The same, and how its matrices were rounded by GPTQ or AWQ; None for a model in floats."""
-    content = read_json_object(find_config(folder), MAX_CONFIG_BYTES)
+    content = read_config_json(folder)
     family = _family(content)
     _refuse_variants(content, family)
     config, int4 = _read_shape(folder, content, family), read_int4(content, family)
     return (config if int4 is None else with_int4(config, int4)), int4
+
+
+def read_config_json(folder: Path) -> dict[str, Any]:
+    """What a folder's config.json holds.
+
+    Raises:
+        CheckpointError: The folder or the file is missing or damaged.
+    """
+    return read_json_object(find_config(folder), MAX_CONFIG_BYTES)
 
 
 def _read_shape(folder: Path, content: dict[str, Any], family: Family) -> ModelConfig:
@@ -119,7 +128,7 @@ def _family(content: dict[str, Any]) -> Family:
         )
     if isinstance(named, str) and named in FAMILIES:
         return FAMILIES[named]
-    if not _has_experts(content):
+    if not has_experts(content):
         raise UnsupportedModelError(
             say(
                 "The model ({config}: {named}) is a dense model, not a Mixture-of-Experts.",
@@ -134,7 +143,7 @@ def _family(content: dict[str, Any]) -> Family:
     )
 
 
-def _has_experts(content: dict[str, Any]) -> bool:
+def has_experts(content: dict[str, Any]) -> bool:
     """Whether a config speaks of experts, itself or one level down (`text_config`, `ffn_config`)."""
     nested = (value for value in content.values() if isinstance(value, dict))
     return any(part.get(key) for part in (content, *nested) for key in _EXPERT_COUNTS)

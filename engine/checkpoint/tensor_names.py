@@ -98,8 +98,12 @@ def name_in_file(family: str, name: str) -> str:
 
 
 def expected_tensors(config: ModelConfig) -> Iterator[tuple[str, Shape]]:
-    """Every tensor that a model of this shape needs, with its shape; experts included, lazily."""
-    yield from dense_tensors(config)
+    """Every tensor that a model of this shape needs, with its shape; experts included, lazily.
+
+    Experts alone where transformers' decoder runs the model, which knows best what else it needs.
+    """
+    if config.compatibility is None:
+        yield from dense_tensors(config)
     for layer in range(config.layers):
         for expert in range(config.experts):
             for part in EXPERT_PARTS:

@@ -79,7 +79,7 @@ def make_plan(inputs: PlanningInputs, config: EngineConfig, held: Sequence[Seque
         predicted_prefill_tokens_per_s=speed.prefill_tokens_per_s,
         predicted_hit_rate=speed.hit_rate,
         reasons=(*_reasons(situation), speed.limit),
-        kv_precision=config.kv_precision,
+        kv_precision=situation.config.kv_precision,
         prefill_chunk_tokens=situation.chunk_tokens,
     )
 
@@ -332,6 +332,12 @@ def _reasons(situation: Situation) -> list[str]:
     """What decided the numbers of a plan that fits."""
     model, asked = situation.inputs.model, situation.config.context_tokens
     reasons = [situation.inputs.gpu_note] if situation.inputs.gpu_note else []
+    if model.compatibility is not None:
+        lane = say(
+            "The model runs in transformers' own decoder, with its experts run from here: right, but slower around "
+            "them, and the KV cache has the model's own precision."
+        )
+        reasons.append(lane)
     if situation.context_tokens < asked:
         cut = say(
             "The context is cut from {asked} to {possible} tokens, the model's own limit.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -51,6 +51,8 @@ class Situation:
     def of(cls, inputs: PlanningInputs, config: EngineConfig, held: Sequence[Sequence[int]] = ()) -> Situation:
         """Work it out."""
         model, hardware, device = inputs.model, inputs.hardware, planned_device(config, inputs.hardware)
+        if model.compatibility is not None:  # transformers keeps keys and values in the model's own type
+            config = replace(config, kv_precision="auto")
         needs, vram = Needs.of(model, config, device, inputs.kernels), Vram.of(config, hardware)
         room = needs.resident_room(vram.room) if device != "cpu" and vram.room >= needs.least else 0
         resident = choose_residents(inputs, config.placement, room, held)

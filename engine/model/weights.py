@@ -176,4 +176,6 @@ def load_experts(checkpoint: Checkpoint, store: ExpertStore, progress: Progress,
 
 def checkpoint_bytes(checkpoint: Checkpoint) -> int:
     """Bytes that loading reads, for progress."""
+    if checkpoint.config.compatibility is not None:
+        return checkpoint.total_bytes
     return sum(checkpoint.tensors[name].nbytes for name, _ in tensor_names.expected_tensors(checkpoint.config))

@@ -17,6 +17,7 @@ from engine import Engine, EngineConfig, SamplingParams
 from engine.devices import SimulatedDevice
 from engine.errors import DeviceOutOfMemoryError
 from engine.messages import Snapshot, Token
+from engine.model.kv_cache import KVCache
 from tests.checkpoints import write_mixtral
 from tests.engine.shapes import simulated_budget
 
@@ -99,6 +100,7 @@ def check_books(engine: Engine) -> int:
     """What the device counts is what is there, and what the engine says is in force; returns the shortages."""
     loaded, snapshot = engine._loaded, engine.snapshot()
     residency, device, cache = loaded.residency, loaded.device, loaded.decoder.cache
+    assert isinstance(cache, KVCache)
     slots = [slot for layer in residency._slots for slot in layer.values()]
     slots += [arrival.slot for arrival in residency._arrivals]
     there = {
