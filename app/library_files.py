@@ -16,7 +16,7 @@ from typing import Any
 from app.json_file import backup_path, read_object, write_object
 from app.model_scan import FoundModel
 from engine.checkpoint.families import CHOOSE_SUPPORTED
-from engine.config import LongRope, ModelConfig, Traits
+from engine.config import Compatibility, LongRope, ModelConfig, Traits
 from engine.quant.formats import FORMATS
 from engine.sentences import Number, Sentence, Value
 
@@ -29,7 +29,9 @@ _SOURCES = ("guide", "rooftop", "huggingface", "lmstudio", "gpt4all", "folder")
 
 def reader_version() -> str:
     """What the meaning of a kept header depends on: what this version knows of models."""
-    known = [field.name for kind in (FoundModel, ModelConfig, Traits) for field in dataclasses.fields(kind)]
+    known = [
+        field.name for kind in (FoundModel, ModelConfig, Traits, Compatibility) for field in dataclasses.fields(kind)
+    ]
     return " ".join([metadata.version("rooftop"), CHOOSE_SUPPORTED, *sorted(FORMATS), *known])
 
 
@@ -202,8 +204,11 @@ def _config(values: dict[str, Any]) -> ModelConfig:
     if traits["long_rope"] is not None:
         rope = traits["long_rope"]
         traits["long_rope"] = LongRope(**{**rope, "short": tuple(rope["short"]), "long": tuple(rope["long"])})
+    other = values["compatibility"]
+    if other is not None:
+        other = Compatibility(**{**other, "moe_layers": tuple(other["moe_layers"])})
     formats = tuple((str(gate), str(up), str(down)) for gate, up, down in values["expert_formats"])
-    config = ModelConfig(**{**values, "traits": Traits(**traits), "expert_formats": formats})
+    config = ModelConfig(**{**values, "traits": Traits(**traits), "expert_formats": formats, "compatibility": other})
     blocks = {FORMATS[name].block_columns for layer in formats for name in layer}
     whole = not any(width % block for block in blocks for width in (config.hidden_size, config.intermediate_size))
     if not whole or min(config.layers, config.experts, config.hidden_size, config.intermediate_size) < 1:

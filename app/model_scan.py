@@ -95,7 +95,10 @@ class FoundModel:
     @property
     def family(self) -> str:
         """What people call its architecture; "" where it is not known."""
-        return FAMILIES[self.config.family].title if self.config is not None else ""
+        if self.config is None:
+            return ""
+        known = FAMILIES.get(self.config.family)
+        return known.title if known is not None else self.config.family
 
     @property
     def format(self) -> str:

@@ -1,13 +1,15 @@
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from app import model_scan
 from app.model_places import Place
-from app.model_scan import bundled_guide, candidate_at, candidates, inspect
+from app.model_scan import FoundModel, bundled_guide, candidate_at, candidates, inspect
 from tests.checkpoints import write_mixtral
+from tests.engine.shapes import TINY
 from tests.gguf_files import write_gguf
 
 
@@ -45,6 +47,12 @@ def test_a_model_is_told_by_its_headers(tmp_path: Path) -> None:
     candidate = candidate_at(folder, "folder")
     assert candidate is not None
     assert inspect(candidate).format == "BF16"
+
+
+def test_a_family_without_a_title_has_its_own_name() -> None:
+    model = FoundModel("/m", "m", "folder", 1, replace(TINY, family="deepseek_v3"))
+    assert model.family == "deepseek_v3"
+    assert replace(model, config=None).family == ""
 
 
 def test_what_cannot_be_run_says_why(tmp_path: Path) -> None:
