@@ -19,13 +19,22 @@ from app.engine_client import EngineClient, EngineState, Host
 from app.engine_words import GUIDE_NAME, facts, model_label, why_portable
 from app.language import error_text, tr, translated
 from app.preset_keeper import PresetKeeper
-from app.settings import GUIDE_MODEL, Settings, SettingsError, load_settings, save_settings, to_engine_config
+from app.settings import (
+    GUIDE_MODEL,
+    MAX_FOLDERS,
+    Settings,
+    SettingsError,
+    load_settings,
+    save_settings,
+    to_engine_config,
+)
 from app.theme import ThemeManager
 from app.tray import Tray, tray_problem
 from app.widgets.banner import Action
 from app.widgets.chat_desk import ChatDesk
 from app.widgets.chat_pane import ChatPane
 from app.widgets.main_window import MainWindow
+from app.widgets.models.desk import ModelDesk
 from app.widgets.panel_desk import GONE_STATES, PanelDesk
 from engine.config import DEVICE_FIELDS
 from engine.messages import TORCH_KERNELS
@@ -114,6 +123,8 @@ class Application(QObject):
         self.window = MainWindow(self.chat, self.themes, self._settings)
         self._announcer = Announcer(self.chat, self.session, self.chat.banners)
         self._panel_desk = PanelDesk(self.client, self.window, self._settings.panel_folded)
+        used = settings_path.with_name("models.json")
+        self.model_desk = ModelDesk(self.client, self.window, lambda: self.settings, used)
         self._tray: Tray | None = None
         self._wire()
         self._show_tray()
@@ -158,6 +169,7 @@ class Application(QObject):
         self.themes.set_zoom(settings.zoom)
         self.chat.composer.set_send_key(settings.send_key)
         self._save()
+        self.model_desk.settings_changed(before, settings)
         old, new = to_engine_config(before), to_engine_config(settings)
         if not self.client.model_ready or any(getattr(old, name) != getattr(new, name) for name in DEVICE_FIELDS):
             self._load()
@@ -177,6 +189,7 @@ class Application(QObject):
         self.session.stop()
         self.chats.close()
         self._panel_desk.stop()
+        self.model_desk.close()
         self.client.shutdown()
         if self._tray is not None:
             self._tray.remove()
@@ -196,6 +209,8 @@ class Application(QObject):
         window.about_requested.connect(self._open_about)
         self._panel_desk.simulate_requested.connect(self._simulate)
         self.chat.disk_requested.connect(self._keep_on_disk)
+        self.model_desk.model_chosen.connect(self._open_found)
+        self.model_desk.folder_added.connect(self._add_folder)
         client.ready.connect(self._on_ready)
         client.snapshot.connect(self._on_snapshot)
         client.finished.connect(self._on_finished)
@@ -209,6 +224,7 @@ class Application(QObject):
         self._load()
         self.chats.start(self._history_path, reopen=self._settings.reopen_last_chat)
         self._panel_desk.build()
+        self.model_desk.offer_unfinished()
         self.panel_ready.emit()
 
     # ---- the engine ---------------------------------------------------------------------------------------------
@@ -267,6 +283,19 @@ class Application(QObject):
         self._settings = dataclasses.replace(self._settings, experts_on_disk=True)
         self._load()
         self._save()
+
+    def _open_found(self, model: str, on_disk: bool) -> None:
+        """Load a model from the model page."""
+        if on_disk:
+            self._settings = dataclasses.replace(self._settings, experts_on_disk=True)
+        self.open_model(model)
+
+    def _add_folder(self, folder: str) -> None:
+        """Look for models in one more folder."""
+        folders = dict.fromkeys((*self._settings.model_folders, folder))
+        self._settings = dataclasses.replace(self._settings, model_folders=tuple(folders)[-MAX_FOLDERS:])
+        self._save()
+        self.model_desk.library.refresh()
 
     # ---- the tray -----------------------------------------------------------------------------------------------
 

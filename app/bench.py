@@ -1,4 +1,4 @@
-"""Measures the window: `python -m app.bench [--json]`.
+"""Measures the window: `python -m app.bench [--json]`; the model page: `--models 50`, `--verdicts MODEL...`.
 
 Three things that a user feels: the time from starting the process to a painted window; frames per second and the event
 loop's delay while a reply streams from the real engine in its own process; and how long Stop takes. Runs offscreen
@@ -95,17 +95,35 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=STREAM_S, help="how long replies stream")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--start-probe", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--models", type=int, help="measure the model page with so many models instead")
+    parser.add_argument("--verdicts", nargs="+", metavar="MODEL", help="hold verdicts against what running takes")
     options = parser.parse_args(argv)
     if display_problem(os.environ):
         os.environ["QT_QPA_PLATFORM"] = "offscreen"
     if options.start_probe:
         return _probe_start()
+    if options.models or options.verdicts:
+        return _measure_models(options)
     from engine.host import start_host
 
     times = measure_window(start_host, options.model, options.seconds)
     times.visible_s = measure_start()
     print(json.dumps(dataclasses.asdict(times)) if options.json else words(times))
     return 1 if times.problem else 0
+
+
+def _measure_models(options: argparse.Namespace) -> int:
+    from app.bench_models import measure_page, measure_verdicts, page_words, verdict_words
+
+    values: dict[str, object]
+    if options.models:
+        times = measure_page(options.models)
+        lines, values = page_words(times), {name: dataclasses.asdict(one) for name, one in times.items()}
+    else:
+        held = measure_verdicts(options.verdicts)
+        lines, values = verdict_words(held), {"verdicts": [dataclasses.asdict(one) for one in held]}
+    print(json.dumps(values) if options.json else "\n".join(lines))
+    return 0
 
 
 def words(times: WindowTimes) -> str:

@@ -34,6 +34,7 @@ GUIDE_MODEL = "guide"
 MAX_FILE_BYTES = 1 << 20
 RESTORE = say("Restore the default.")
 MAX_TEXT = 1 << 16
+MAX_FOLDERS = 100
 MAX_BYTES = 1 << 50
 THEME_MODES = ("system", "light", "dark")
 LANGUAGES = get_args(Language)
@@ -88,6 +89,8 @@ class Settings:
         panel_folded: Keys of the panel's sections that are folded, with commas between.
         window_geometry: Qt's saved geometry, base64.
         splitter_state: Qt's saved splitter, base64.
+        models_folder: Where downloaded models go; "" for the default.
+        model_folders: Further folders to look for models in.
 
     Raises:
         ConfigurationError: A value is outside its limits.
@@ -118,13 +121,15 @@ class Settings:
     panel_folded: str = ""
     window_geometry: str = ""
     splitter_state: str = ""
+    models_folder: str = ""
+    model_folders: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        for name in ("model", "panel_folded", "window_geometry", "splitter_state"):
-            value = getattr(self, name)
-            if not isinstance(value, str) or len(value) > MAX_TEXT or "\0" in value:
+        for name in ("model", "panel_folded", "window_geometry", "splitter_state", "models_folder"):
+            if not _is_text(getattr(self, name)):
                 raise ConfigurationError(say("The setting {name} is not a usable text.", name=name), RESTORE)
+        object.__setattr__(self, "model_folders", _folders(self.model_folders))
         if not self.model:
             raise ConfigurationError(say("The setting model is empty."), say("Open a model."))
         _require_policy(self.overflow)
@@ -265,6 +270,17 @@ def _require_whole(name: str, value: object, low: int, high: int, *, optional: b
             ),
             RESTORE,
         )
+
+
+def _folders(value: object) -> tuple[str, ...]:
+    """A list of folders, which JSON has as a list."""
+    if not isinstance(value, tuple | list) or len(value) > MAX_FOLDERS or not all(map(_is_text, value)):
+        raise ConfigurationError(say("The setting {name} is no list of folders.", name="model_folders"), RESTORE)
+    return tuple(value)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_TEXT and "\0" not in value
 
 
 def _require_policy(overflow: object) -> None:

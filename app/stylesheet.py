@@ -45,6 +45,7 @@ QPushButton#primary:hover, QPushButton:default:hover { background: $accent_hover
     color: $accent_text; }
 QPushButton#primary:pressed, QPushButton:default:pressed, QPushButton#send:pressed { background: $accent_pressed;
     color: $accent_text; }
+QPushButton#primary:disabled { background: $surface_alt; border: 1px solid $border; color: $text_dim; }
 QPushButton#quiet { background: transparent; border: 1px solid transparent; color: $text_dim; padding: 3px 8px;
     font-size: ${small}pt; border-radius: 6px; }
 QPushButton#quiet:hover { background: $surface_alt; color: $text; }
@@ -143,6 +144,26 @@ QListWidget::item:hover { background: $surface_alt; }
 QListWidget::item:selected { background: $accent; color: $accent_text; }
 QCheckBox:focus, QRadioButton:focus, QSlider:focus { border: 1px solid $accent; border-radius: 5px; }
 QLineEdit:disabled, QSpinBox:disabled, QDoubleSpinBox:disabled, QComboBox:disabled { color: $text_dim; }
+QListView#models { background: $surface; border: 1px solid $border; border-radius: 9px; padding: 4px; outline: none; }
+QListView#models:focus { border: 1px solid $accent; }
+QTreeWidget#hub { outline: none; }
+QTreeWidget#hub::item { padding: 5px 6px; border: none; }
+QTreeWidget#hub::item:hover { background: $surface_alt; }
+QTreeWidget#hub::item:selected { background: $accent; color: $accent_text; }
+QTreeWidget#hub QHeaderView::section { background: $surface; color: $text_dim; border: none;
+    border-bottom: 1px solid $border; padding: 5px 6px; font-size: ${small}pt; }
+QTabWidget::pane { border: none; border-top: 1px solid $border; }
+QTabWidget::tab-bar { left: 0; }
+QTabBar { qproperty-drawBase: 0; background: transparent; }
+QTabBar::tab { background: transparent; color: $text_dim; border: none; border-bottom: 2px solid transparent;
+    padding: 6px 4px; margin-right: 20px; }
+QTabBar::tab:hover { color: $text; }
+QTabBar::tab:selected { color: $text; border-bottom: 2px solid $accent; font-weight: 600; }
+QTabBar::tab:focus { color: $accent; }
+QPushButton#modelName { background: transparent; border: 1px solid transparent; border-radius: 7px; padding: 3px 8px;
+    font-size: ${large}pt; font-weight: 600; text-align: left; }
+QPushButton#modelName:hover { background: $surface_alt; }
+QPushButton#modelName:focus { border: 1px solid $accent; }
 QListWidget#pages { background: transparent; border: 1px solid transparent; padding: 0; }
 QListWidget#pages:focus { border: 1px solid $accent; }
 QListWidget#pages::item { padding: 0 10px; border: 1px solid transparent; border-radius: 7px; color: $text; }

@@ -29,6 +29,13 @@ def bytes_text(size_bytes: int, rounding: Rounding = "nearest") -> str:
     return translated(human_bytes(size_bytes, rounding))
 
 
+def parameters_text(parameters: int) -> str:
+    """A number of weights, e.g. "46.7 billion"."""
+    if parameters >= 10**9:
+        return tr("{number} billion").format(number=number_text(parameters / 10**9, 1))
+    return tr("{number} million").format(number=number_text(parameters / 10**6, 1 if parameters < 10**8 else 0))
+
+
 def speed_text(tokens_per_s: float) -> str:
     """A predicted speed to two digits, e.g. "0.37 tokens/s"."""
     return translated(human_speed(tokens_per_s))
@@ -60,6 +67,18 @@ def seconds_text(seconds: float) -> str:
     if seconds < 60:
         return tr("{number} s").format(number=number_text(seconds, 1))
     return tr("{minutes} min {seconds} s").format(minutes=int(seconds // 60), seconds=int(seconds % 60))
+
+
+def duration_text(seconds: float) -> str:
+    """How long something will take, roughly, e.g. "8 min"; for estimates, which need no seconds beyond a minute."""
+    if not math.isfinite(seconds) or seconds < 0:
+        return DASH
+    if seconds < 60:
+        return tr("{number} s").format(number=number_text(max(1, round(seconds))))
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return tr("{number} min").format(number=minutes)
+    return tr("{hours} h {minutes} min").format(hours=minutes // 60, minutes=minutes % 60)
 
 
 def percent_text(share: float) -> str:

@@ -33,7 +33,27 @@ def plan_model(name: str, config: EngineConfig) -> tuple[PlanningInputs, Placeme
         InputError: The model cannot be found, read or run.
     """
     path = resolve_model(name)
-    model, hardware, kernels = read_config(path), probe_hardware(config.gpu_index), planned_kernels(config)
+    return plan_shape(path, read_config(path), probe_hardware(config.gpu_index), config)
+
+
+def plan_shape(
+    path: Path, model: ModelConfig, hardware: HardwareProfile, config: EngineConfig
+) -> tuple[PlanningInputs, PlacementPlan]:
+    """Plan a model whose headers were read before.
+
+    Args:
+        path: Where it lies, by which its popularity is kept.
+        model: Its shape.
+        hardware: The machine that it would run on.
+        config: How it would be run.
+
+    Returns:
+        As for `plan_model`.
+
+    Raises:
+        ConfigurationError: The settings name instructions that are not there.
+    """
+    kernels = planned_kernels(config)
     costs = kept_costs(model, hardware, config) or assumed_costs(model, hardware, config, kernels)
     inputs = PlanningInputs(model, hardware, costs, kept_popularity(path, model, config).shares(), kernels)
     return inputs, make_plan(inputs, config)

@@ -52,6 +52,7 @@ class MainWindow(QMainWindow):
     Signals:
         new_chat_requested(): Begin anew.
         model_chosen(str): A model folder or file.
+        models_requested(): Show the model page.
         settings_requested(): Open the settings.
         about_requested(): Tell versions and licences.
         export_requested(bool): Write the shown chat to a file, or all of them.
@@ -69,6 +70,7 @@ class MainWindow(QMainWindow):
 
     new_chat_requested = Signal()
     model_chosen = Signal(str)
+    models_requested = Signal()
     settings_requested = Signal()
     about_requested = Signal()
     export_requested = Signal(bool)
@@ -110,6 +112,7 @@ class MainWindow(QMainWindow):
         self.sidebar.left.connect(chat.composer.setFocus)
         self.top_bar.new_chat_requested.connect(self.new_chat_requested)
         self.top_bar.options_requested.connect(self.chat_options_requested)
+        self.top_bar.models_requested.connect(self.models_requested)
         chat.open_model_requested.connect(self.choose_file)
         chat.settings_requested.connect(self.settings_requested)
         themes.changed.connect(self._restyle)

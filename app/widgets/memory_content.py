@@ -9,7 +9,8 @@ from app.language import tr
 
 if TYPE_CHECKING:
     from app.telemetry import MachineSample
-    from engine.messages import Ready, Snapshot
+    from engine.hardware import HardwareProfile
+    from engine.messages import PlacementPlan, Ready, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,38 @@ def ram_content(ready: Ready | None, snapshot: Snapshot | None, machine: Machine
     on_disk = ready.plan.host_bytes.get("experts_on_disk", 0) if ready is not None else 0
     elsewhere = _part("disk", "Experts on disk", on_disk) if on_disk else None
     return GaugeContent(machine.ram_total_bytes, tuple(own) if engine else (), others, elsewhere=elsewhere)
+
+
+def planned_contents(
+    plan: PlacementPlan, hardware: HardwareProfile, vram_total_bytes: int
+) -> tuple[GaugeContent | None, GaugeContent]:
+    """What a plan would make of VRAM and RAM; the first is None without a GPU.
+
+    Args:
+        plan: One that fits.
+        hardware: The machine that it was made for.
+        vram_total_bytes: Of its GPU, which may be a simulated one; 0 without.
+    """
+    vram, host = plan.vram_bytes, plan.host_bytes
+    on_gpu = None
+    if vram_total_bytes and vram:
+        own = (
+            _part("dense", "Dense", vram["dense"]),
+            _part("kv", "KV cache", vram["kv"]),
+            _part("gpu", "Experts", vram["experts"]),
+            _part("stream", "Workspace", vram["workspace"] + vram["staging"]),
+        )
+        real = plan.device == "cuda" and hardware.gpu is not None
+        others = _part("others", "Other programs", hardware.gpu.used_bytes) if real and hardware.gpu else None
+        on_gpu = GaugeContent(vram_total_bytes, own, others, plan.vram_budget_bytes or None)
+    ours = {"cpu": ("Experts", "experts"), "gpu": ("Simulated", "simulated_vram")}
+    parts = [_part(key, label, host[term]) for key, (label, term) in ours.items() if host.get(term)]
+    rest = host["total"] - sum(part.size_bytes for part in parts)
+    parts += [_part("dense", "Engine", rest)] if rest else []
+    others = _part("others", "Other programs", hardware.ram_total_bytes - hardware.ram_available_bytes)
+    on_disk = host.get("experts_on_disk", 0)
+    elsewhere = _part("disk", "Experts on disk", on_disk) if on_disk else None
+    return on_gpu, GaugeContent(hardware.ram_total_bytes, tuple(parts), others, elsewhere=elsewhere)
 
 
 def _part(key: str, label: str, size_bytes: int) -> GaugePart:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QSize, Qt, Signal
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QToolButton, QWidget
 
 from app.engine_words import device_words
 from app.icons import icon
@@ -27,17 +27,23 @@ class TopBar(QFrame):
         panel_toggled(bool): Show or hide the live panel.
         new_chat_requested(): Begin a new chat.
         options_requested(): Change the options of this chat.
+        models_requested(): Choose another model.
     """
 
     sidebar_toggled = Signal()
     panel_toggled = Signal(bool)
     new_chat_requested = Signal()
     options_requested = Signal()
+    models_requested = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("topBar")
-        self._model = _plain_label("modelName", tr("Model"))
+        self._model = QPushButton()
+        self._model.setObjectName("modelName")
+        self._model.setToolTip(tr("Models (Ctrl+M)"))
+        self._model.setLayoutDirection(Qt.LayoutDirection.RightToLeft)
+        self._model.clicked.connect(self.models_requested)
         self._badge = _plain_label("badge", tr("Device"))
         self._speed = _plain_label("figure", tr("Speed"))
         self._ttft = _plain_label("dim", tr("Time to first token"))
@@ -71,18 +77,19 @@ class TopBar(QFrame):
     @property
     def text(self) -> str:
         """All that stands in the bar."""
-        labels = (self._model, self._badge, self._speed, self._ttft)
-        return "  ".join(label.text() for label in labels if not label.isHidden() and label.text())
+        labels = (self._badge, self._speed, self._ttft)
+        shown = (label.text() for label in labels if not label.isHidden())
+        return "  ".join(filter(None, (self._model.text().replace("&&", "&"), *shown)))
 
     def show_model_name(self, name: str) -> None:
         """The model that is being loaded."""
-        self._model.setText(name)
+        self._name_model(name)
         self._badge.hide()
         self.clear_speed()
 
     def show_ready(self, ready: Ready, name: str) -> None:
         """The model that is loaded, by the name to show, and its device."""
-        self._model.setText(name)
+        self._name_model(name)
         self._badge.setText(device_words(ready))
         self._badge.setProperty("tone", "simulated" if ready.simulated else "")
         simulated = tr("This GPU is simulated: its speed is computed, not real.")
@@ -91,6 +98,11 @@ class TopBar(QFrame):
         self._badge.style().unpolish(self._badge)
         self._badge.style().polish(self._badge)
         self._badge.show()
+
+    def _name_model(self, name: str) -> None:
+        """Names may have an ampersand, which a button takes for a mnemonic."""
+        self._model.setText(name.replace("&", "&&"))
+        self._model.setAccessibleName(tr("Model {name}; choose another one").format(name=name))
 
     def show_speed(self, tokens_per_s: float) -> None:
         """The speed measured just now; 0 keeps what is there."""
@@ -121,6 +133,7 @@ class TopBar(QFrame):
         """Take the theme in force."""
         colour = current_theme().text
         self._sidebar.setIcon(icon("sidebar", colour))
+        self._model.setIcon(icon("unfold", current_theme().text_dim))
         self._options.setIcon(icon("settings", colour))
         self._new.setIcon(icon("new-chat", colour))
         self._panel.setIcon(icon("panel", colour))

@@ -73,6 +73,7 @@ class WindowMenus:
         self._add(menu, tr("Fin&d in chat…"), "Ctrl+F", window.chat.find_bar.open_bar)
         self._add(menu, tr("A&ttach files…"), "Ctrl+U", window.chat.choose_files)
         menu.addSeparator()
+        self._add(menu, tr("&Models…"), "Ctrl+M", window.models_requested.emit)
         self._add(menu, tr("&Open model file (.gguf)…"), "Ctrl+O", window.choose_file)
         self._add(menu, tr("Open model &folder…"), "Ctrl+Shift+O", window.choose_folder)
         menu.addSeparator()

@@ -10,7 +10,7 @@ from engine.errors import ConfigurationError
 
 CHANGED = Settings(
     model="/models/x", vram_budget_bytes=6 << 30, kv_precision="q8", cpu_threads=4, experts_on_disk=True, theme="dark",
-    zoom=1.3,
+    zoom=1.3, model_folders=("/a", "/b"),
 )  # fmt: skip
 
 
@@ -68,6 +68,12 @@ def test_one_bad_value_costs_only_itself(path: Path) -> None:
     settings, notice = load_settings(path)
     assert settings == Settings(zoom=1.2)
     assert "context tokens, theme" in notice
+
+
+@pytest.mark.parametrize("folders", ["/a", [1], ["a\0b"], {"a": 1}, ["x"] * 101])
+def test_model_folders_are_a_list_of_texts(folders: object) -> None:
+    with pytest.raises(ConfigurationError, match="model_folders"):
+        Settings(model_folders=folders)  # type: ignore[arg-type]
 
 
 def test_a_folder_in_the_files_place_is_a_notice(path: Path) -> None:

@@ -33,6 +33,7 @@ from app.theme import FONT_BASE_PT, SPACE_L, SPACE_S
 from app.widgets.panel_parts import DimLabel
 from app.widgets.settings.advanced_page import AdvancedPage
 from app.widgets.settings.chat_page import ChatPage
+from app.widgets.settings.folders_page import FoldersPage
 from app.widgets.settings.general_page import GeneralPage
 from app.widgets.settings.model_page import ModelPage
 from app.widgets.settings.presets_page import PresetsPage
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 WANTED_SIZE = QSize(840, 680)
 _LIST_WIDTH_CHARS = 20
 _TITLE_BAR_PX = 48
-PageName = Literal["general", "model", "presets", "chat", "privacy", "shortcuts", "advanced"]
+PageName = Literal["general", "model", "folders", "presets", "chat", "privacy", "shortcuts", "advanced"]
 
 
 class SettingsDialog(QDialog):
@@ -88,10 +89,11 @@ class SettingsDialog(QDialog):
         self.general, self.chat, self.privacy = GeneralPage(), ChatPage(), PrivacyPage()
         self.model = ModelPage(list_gpus(), settings.cpu_threads or 1)
         self.presets, self.advanced = PresetsPage(self._book), AdvancedPage()
-        self.shortcuts = ShortcutsPage(shortcuts or [])
+        self.folders, self.shortcuts = FoldersPage(), ShortcutsPage(shortcuts or [])
         self._pages: dict[PageName, SettingsPage] = {
             "general": self.general,
             "model": self.model,
+            "folders": self.folders,
             "presets": self.presets,
             "chat": self.chat,
             "privacy": self.privacy,

@@ -30,8 +30,9 @@ class PrivacyPage(SettingsPage):
         super().__init__(tr("Privacy"))
         promise = QLabel(
             tr(
-                "Nothing leaves this machine. There is no account and no telemetry; "
-                "Rooftop opens no network connection, and links are opened only after you have agreed."
+                "Your chats never leave this machine. There is no account and no telemetry. Rooftop connects to "
+                "huggingface.co only when you search for a model or download one, and sends what you search for; "
+                "links are opened only after you have agreed."
             )
         )
         promise.setWordWrap(True)
