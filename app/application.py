@@ -111,6 +111,7 @@ class Application(QObject):
         self._ready: Ready | None = None
         self._accepted: Settings | None = None
         self._closed = self._told_kernels = False
+        self.loads_by_itself = True  # False: a model that ended the app before waits for the user's word
         self.themes = ThemeManager(app, self._settings.theme, self._settings.zoom)
         self.client = EngineClient(start_host, self)
         self.session = ChatSession(self.client, self)
@@ -134,6 +135,11 @@ class Application(QObject):
             if words:
                 log.warning(words)
                 self.chat.banners.show_banner(name, words)
+
+    @property
+    def loaded(self) -> Ready | None:
+        """The model that is loaded."""
+        return self._ready
 
     @property
     def settings(self) -> Settings:
@@ -221,7 +227,8 @@ class Application(QObject):
     def _after_show(self) -> None:
         if self._closed:
             return
-        self._load()
+        if self.loads_by_itself:
+            self._load()
         self.chats.start(self._history_path, reopen=self._settings.reopen_last_chat)
         self._panel_desk.build()
         self.model_desk.offer_unfinished()
