@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from PySide6.QtWidgets import QApplication, QWidget
 
-    from app.widgets.settings.dialog import SettingsDialog
+    from app.widgets.settings.dialog import PageName, SettingsDialog
     from engine.messages import ErrorReport, Finished, Ready, Snapshot
 
 log = logging.getLogger(__name__)
@@ -214,6 +214,7 @@ class Application(QObject):
         window.tray_wanted.connect(self._want_tray)
         window.about_requested.connect(self._open_about)
         self._panel_desk.simulate_requested.connect(self._simulate)
+        self.chat.budget_requested.connect(lambda: self.open_settings("model"))
         self.chat.disk_requested.connect(self._keep_on_disk)
         self.model_desk.model_chosen.connect(self._open_found)
         self.model_desk.folder_added.connect(self._add_folder)
@@ -339,12 +340,13 @@ class Application(QObject):
 
     # ---- settings -----------------------------------------------------------------------------------------------
 
-    def open_settings(self) -> None:
-        """Open the settings dialog."""
+    def open_settings(self, page: PageName = "general") -> None:
+        """Open the settings dialog on a page."""
         from app.widgets.settings.dialog import SettingsDialog
 
         dialog = self.window.show_dialog(self._make_settings_dialog)
         assert isinstance(dialog, SettingsDialog)
+        dialog.show_page(page)
         dialog.applied.connect(self.apply_settings)
         dialog.presets_applied.connect(self.presets.keep)
         self.settings_refused.connect(dialog.show_refused)

@@ -45,7 +45,8 @@ class SupportDesk(QObject):
         self._settled = QTimer(self, singleShot=True, interval=SETTLED_AFTER_MS)
         self._settled.timeout.connect(records.settled)
         rooftop.window.logs_requested.connect(self.open_logs)
-        rooftop.window.diagnostics_requested.connect(self.show_diagnostics)
+        for asker in (rooftop.window, rooftop.chat):
+            asker.diagnostics_requested.connect(self.show_diagnostics)
         rooftop.client.state_changed.connect(self._on_state)
         rooftop.client.ready.connect(self._on_ready)
         rooftop.client.failed.connect(self._on_failed)

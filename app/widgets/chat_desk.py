@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from PySide6.QtCore import QObject, Qt
@@ -11,10 +12,12 @@ from app.chat_files import ChatFileError, chats_as_json, chats_as_markdown, chat
 from app.chat_session import ChatSession
 from app.chats import Chats
 from app.conversation import Conversation
+from app.error_actions import OFFERS, action_for
 from app.history import Found
 from app.language import tr
-from app.widgets.banner import Action
 from app.widgets.main_window import MainWindow
+
+log = logging.getLogger(__name__)
 
 NOTICE = "history"
 MARKDOWN = ".md"
@@ -128,7 +131,7 @@ class ChatDesk(QObject):
         if not sentence:
             banners.dismiss(NOTICE)
             return
-        retry = (Action(tr("Try again"), self._chats.retry),) if can_retry else ()
+        retry = (action_for("retry", {"retry": self._chats.retry}),) if can_retry else ()
         banners.show_banner(NOTICE, sentence, "notice", retry)
 
     # ---- files --------------------------------------------------------------------------------------------------
@@ -139,7 +142,9 @@ class ChatDesk(QObject):
         try:
             write_file(path, text)
         except ChatFileError as error:
-            self._window.chat.banners.show_banner("export", str(error))
+            log.warning("%s", error)
+            again = action_for("retry", {"retry": lambda: self._ask_export(chats, path.stem)})
+            self._window.chat.banners.show_banner("export", str(error), "notice", (again,))
         else:
             self._window.chat.toast.show_text(tr("Saved as {name}").format(name=path.name))
 
@@ -154,7 +159,9 @@ class ChatDesk(QObject):
                 problems.append(str(error))
         self._chats.add(found)
         if problems:
-            self._window.chat.banners.show_banner("import", " ".join(problems))
+            log.warning("Chats were not taken in: %s", " ".join(problems))
+            other = action_for(OFFERS["chat-file"], {"other_file": self._ask_import})
+            self._window.chat.banners.show_banner("import", " ".join(problems), "notice", (other,))
         if found:
             self._window.chat.toast.show_text(tr("%n chats imported", len(found)))
 
