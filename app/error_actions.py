@@ -49,7 +49,7 @@ OFFERS: dict[str, Offer] = {
     "settings": "retry",
     "history": "retry",
     "history-newer": "open_folder",
-    "history-damaged": "open_folder",
+    "history-damaged": "retry",
     "attachment": "other_file",
     "chat-file": "other_file",
     "already-running": "retry",

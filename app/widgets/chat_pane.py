@@ -184,7 +184,7 @@ class ChatPane(QWidget):
         self.composer.setFocus()
 
     def _refused(self, sentence: str) -> None:
-        log.warning("An attachment was refused: %s", sentence)
+        log.warning("An attachment was refused")  # no name: it may tell as much as a message
         other = action_for(OFFERS["attachment"], {"other_file": self.choose_files})
         self.banners.show_banner("attachment", sentence, "notice", (other,))
 
