@@ -130,6 +130,7 @@ def _open_window(app: QApplication, options: argparse.Namespace, gpu_bytes: int 
     from app.application import Application
     from app.crash_records import CrashRecords
     from app.engine_client import Host
+    from app.first_run import FirstRun, is_first_run
     from app.history import default_history_path
     from app.language import install_language
     from app.logs import ENGINE_LOG
@@ -146,6 +147,7 @@ def _open_window(app: QApplication, options: argparse.Namespace, gpu_bytes: int 
         return start_host(in_process=options.in_process, log_path=engine_log)
 
     path = default_settings_path()
+    first_run = is_first_run(path)
     settings, _ = load_settings(path)
     install_language(app, settings.language)
     model = None if options.model is None else _absolute(options.model)
@@ -164,6 +166,8 @@ def _open_window(app: QApplication, options: argparse.Namespace, gpu_bytes: int 
     rooftop = Application(app, start_host, path, model, gpu_bytes, options.experts_on_disk, default_history_path())
     instance.asked.connect(rooftop.asked_again)
     SupportDesk(rooftop, records, log_path)
+    if first_run and model is None:
+        FirstRun(rooftop)
     app.setQuitOnLastWindowClosed(False)  # the window may be in the tray
     rooftop.ended.connect(app.quit, Qt.ConnectionType.QueuedConnection)
     app.commitDataRequest.connect(rooftop.window.quit)  # the desktop's session ends: no hiding in the tray
