@@ -1,7 +1,6 @@
 """Tells screen readers what a sighted user sees happen: a reply that is complete, stopped or failed, and notices.
 
-Politely and once: a reply is read when it is complete, not token by token, without its thoughts and its Markdown; a
-formula is read as its source.
+Politely and once: a reply is read when it is complete, not token by token, and without its Markdown.
 """
 
 from __future__ import annotations
@@ -9,11 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject
-from PySide6.QtGui import QAccessible, QAccessibleAnnouncementEvent
+from PySide6.QtGui import QAccessible, QAccessibleAnnouncementEvent, QTextDocument
 
 from app.language import tr
-from app.markdown import plain_blocks
-from app.thoughts import split_thoughts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +20,9 @@ if TYPE_CHECKING:
     from app.chat_session import ChatSession
     from app.conversation import Message
     from app.widgets.banner import BannerArea
+
+
+MARKDOWN = QTextDocument.MarkdownFeature.MarkdownDialectGitHub | QTextDocument.MarkdownFeature.MarkdownNoHTML
 
 
 class Announcer(QObject):
@@ -68,7 +68,9 @@ def announce_politely(source: QObject, text: str) -> None:
 
 def spoken_reply(message: Message) -> str:
     """A reply as one would read it aloud."""
-    words = "\n".join(plain_blocks(split_thoughts(message.text).answer))
+    document = QTextDocument()
+    document.setMarkdown(message.text, MARKDOWN)
+    words = document.toPlainText()
     if message.state == "failed" and message.error is not None:
         return f"{words} {message.error.message}".strip()
     if message.state == "stopped":

@@ -230,6 +230,8 @@ class Application(QObject):
             return
         if self.loads_by_itself:
             self._load()
+        else:
+            self.chat.show_unloaded()
         self.chats.start(self._history_path, reopen=self._settings.reopen_last_chat)
         self._panel_desk.build()
         self.model_desk.offer_unfinished()
@@ -423,7 +425,12 @@ class Application(QObject):
 
     def _show_model_name(self) -> None:
         self.window.top_bar.show_model_name(self._model_name())
-        self.chat.transcript.empty_state.show_questions(for_guide=self._settings.model == GUIDE_MODEL)
+        empty = self.chat.transcript.empty_state
+        held_back = self.client.state is EngineState.STOPPED and not self.loads_by_itself
+        if held_back or self.client.state is EngineState.FAILED:
+            empty.show_no_model()
+        else:
+            empty.show_questions(for_guide=self._settings.model == GUIDE_MODEL)
 
 
 def _simulated_bytes_to_try(ready: Ready) -> int:

@@ -26,6 +26,7 @@ import psutil
 from app.diagnostics import section
 from app.engine_words import model_label
 from app.json_file import read_object, write_object
+from app.licences import versions
 from app.logs import ENGINE_LOG, tail
 from engine.log_lines import trace_text
 
@@ -168,8 +169,9 @@ class CrashRecords:
     def _report(self, who: Who, lines: list[str]) -> None:
         """Write down what is known now."""
         now = time.strftime("%Y-%m-%d %H:%M:%S")
-        parts = [section(f"Rooftop: {'the engine' if who == 'engine' else 'the app'} ended unexpectedly", lines)]
-        parts.append(section("Noticed", [now]))
+        about = ["The engine ended unexpectedly." if who == "engine" else "The app ended unexpectedly."]
+        known = [f"{name}: {version}" for name, version in versions()]
+        parts = [section("Crash", [*about, *lines, f"Noticed: {now}"]), section("Versions", known)]
         if who == "app":
             parts.append(section("Trace", tail(self._trace_path, MAX_TRACE_BYTES).splitlines()))
         if self._log is not None:

@@ -56,16 +56,6 @@ def formula_source(latex: str, *, display: bool) -> str:
     return f"$${latex}$$" if display else f"${latex}$"
 
 
-def with_sources(html: str) -> str:
-    """HTML with formulas as their source, in place of images."""
-    return FORMULA.sub(lambda found: escapeHtml(_source_of(found)), html)
-
-
-def _source_of(image: re.Match[str]) -> str:
-    latex, display = formula_of(f"{SCHEME}:{image[1]}{image[2]}")
-    return formula_source(latex, display=display)
-
-
 def _inline(state: StateInline, silent: bool) -> bool:
     source, start = state.src, state.pos
     for opening, closing, kind in _DELIMITERS:

@@ -85,6 +85,10 @@ class ChatPane(QWidget):
         self.banners.dismiss("engine")
         self.loading_bar.show_starting(name)
 
+    def show_unloaded(self) -> None:
+        """No load begins."""
+        self._update_composer()
+
     def open_link(self, url: str) -> None:
         """Show the whole address and ask before the browser gets it."""
         from app.markdown import is_safe_link
@@ -141,6 +145,7 @@ class ChatPane(QWidget):
         self._counter.changed.connect(self.composer.meter.show_use)
         self._counter.draft_files_counted.connect(self.composer.chips.show_tokens)
         self.composer.paged.connect(self.transcript.scroll_by_page)
+        self.transcript.empty_state.model_requested.connect(self.open_model_requested)
         self.transcript.question_chosen.connect(self._ask)
         self.transcript.link_clicked.connect(self.open_link)
         self.transcript.retry_requested.connect(self._session.regenerate)

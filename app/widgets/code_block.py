@@ -132,7 +132,7 @@ class _CodeView(QPlainTextEdit):
 
     def show_marks(self, needle: Needle, current: int | None) -> int:
         """Mark the matches, one of them as the current one; returns how many there are."""
-        marks, self._matches = selections(self.document(), needle, ShownText(self.toPlainText()), current)
+        marks, self._matches = selections(self.document(), needle, self.toPlainText(), current)
         self.setExtraSelections(marks)
         return len(self._matches)
 

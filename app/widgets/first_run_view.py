@@ -9,18 +9,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QSize, Qt, Signal
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from app.icons import app_icon
 from app.language import tr
 from app.theme import SPACE_L, SPACE_M, SPACE_S, SPACE_XL, SPACE_XS
+from app.widgets.flow_layout import FlowLayout
 
 if TYPE_CHECKING:
     from PySide6.QtGui import QKeyEvent, QResizeEvent
 
 LOGO_PX = 56
 COLUMN_WIDTH = 520
-MOST_MODELS = 4
+MOST_MODELS = 3
+TOP_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class FirstRunView(QScrollArea):
         self.setWidgetResizable(True)
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self._machine = _label("", "")
+        self._machine = _label(tr("Looking at this computer…"), "")
         self._found = _label(tr("Looking for models on this computer…"), "dim")
         self._models = QVBoxLayout()
         self._models.setSpacing(SPACE_S)
@@ -86,7 +88,6 @@ class FirstRunView(QScrollArea):
     def show_machine(self, text: str) -> None:
         """What this computer is, in one line."""
         self._machine.setText(tr("This PC: {machine}").format(machine=text))
-        self._machine.show()
 
     def show_models(self, models: list[Offered], *, searching: bool) -> None:
         """Offer models, the best first; the rest is on the model page."""
@@ -107,43 +108,40 @@ class FirstRunView(QScrollArea):
             super().keyPressEvent(event)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
-        """Keep the column narrow enough to read."""
+        """Keep the column narrow enough to read, and its buttons where they are when models are found."""
         super().resizeEvent(event)
         side = max(SPACE_L, (self.viewport().width() - COLUMN_WIDTH) // 2)
-        self._column.setContentsMargins(side, SPACE_XL, side, SPACE_XL)
+        top = max(SPACE_L, int(TOP_SHARE * self.viewport().height()))
+        self._column.setContentsMargins(side, top, side, SPACE_XL)
 
     def _arrange(self) -> None:
         logo = QLabel()
         logo.setPixmap(app_icon().pixmap(LOGO_PX, LOGO_PX))
         logo.setAccessibleName("Rooftop")
         about = _label(
-            tr("Chat with models that are larger than your graphics card. Everything stays on this computer."), "dim"
+            tr("Chat with models that are larger than your graphics card.\nEverything stays on this computer."), "dim"
         )
         content = QWidget()
         content.setObjectName("transcriptContent")
         self._column = QVBoxLayout(content)
         self._column.setSpacing(SPACE_S)
-        self._column.addStretch(2)
         self._column.addWidget(logo, 0, Qt.AlignmentFlag.AlignHCenter)
         self._column.addWidget(_label(tr("Welcome to Rooftop"), "title"))
         self._column.addWidget(about)
         self._column.addSpacing(SPACE_M)
         self._column.addWidget(self._machine)
+        self._column.addSpacing(SPACE_M)
+        self._column.addLayout(self._ways_on())
+        self._column.addSpacing(SPACE_L)
         self._column.addWidget(self._found)
         self._column.addLayout(self._models)
-        self._column.addSpacing(SPACE_L)
-        self._column.addLayout(self._ways_on())
-        self._column.addStretch(3)
-        self._machine.hide()
+        self._column.addStretch(1)
         self.setWidget(content)
 
-    def _ways_on(self) -> QHBoxLayout:
-        row = QHBoxLayout()
-        row.setSpacing(SPACE_S)
-        row.addStretch(1)
+    def _ways_on(self) -> FlowLayout:
+        row = FlowLayout(SPACE_S, centred=True)
         for button in (self.guide_button, self.get_button, self.skip_button):
             row.addWidget(button)
-        row.addStretch(1)
         return row
 
     def _button(self, text: str, name: str, run: object) -> QPushButton:
@@ -215,5 +213,6 @@ def _label(text: str, name: str) -> QLabel:
     label.setObjectName(name)
     label.setTextFormat(Qt.TextFormat.PlainText)
     label.setWordWrap(True)
+    label.setMinimumWidth(1)  # Qt's own guess at what wrapped words need is too wide for a narrow window
     label.setAlignment(Qt.AlignmentFlag.AlignHCenter)
     return label

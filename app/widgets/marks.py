@@ -12,20 +12,17 @@ from app.stylesheet import mix
 from app.theme import current_theme
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from PySide6.QtGui import QTextDocument
 
     from app.text_search import Needle
 
 MAX_MARKS = 500
-LAST_ONE_UNIT = 0xFFFF  # characters beyond take two units of UTF-16
 
 
 class Markable(Protocol):
     """A text with matches in it."""
 
-    def search_text(self) -> str:
+    def toPlainText(self) -> str:
         """What is searched."""
 
     def show_marks(self, needle: Needle, current: int | None) -> int:
@@ -41,7 +38,7 @@ class HiddenText:
     def __init__(self, text: str) -> None:
         self._text = text
 
-    def search_text(self) -> str:
+    def toPlainText(self) -> str:
         """What is searched."""
         return self._text
 
@@ -54,61 +51,30 @@ class HiddenText:
         return QRect()
 
 
-class ShownText:
-    """What of a document is searched, and where its characters stand.
-
-    Args:
-        plain: The document's plain text, one replacement character for each image.
-        images: Place in the document, in UTF-16 units -> what is read where that image stands.
-    """
-
-    def __init__(self, plain: str, images: Mapping[int, str] | None = None) -> None:
-        self._units = _Utf16(plain)
-        self._places: list[int] = []
-        self.text = plain
-        if images:
-            self._read_images(plain, images)
-
-    def span(self, start: int, end: int) -> tuple[int, int]:
-        """Where characters of the text stand, in UTF-16 units; of an image there is all or nothing."""
-        if not self._places:
-            return self._units.at(start), self._units.at(end)
-        last = self._places[end - 1]
-        return self._places[start], next((place for place in self._places[end:] if place > last), last + 1)
-
-    def _read_images(self, plain: str, images: Mapping[int, str]) -> None:
-        parts, place = [], 0
-        for char in plain:
-            part = images.get(place, char)
-            parts.append(part)
-            self._places += [place] * len(part)
-            place += 2 if ord(char) > LAST_ONE_UNIT else 1
-        self.text = "".join(parts)
-
-
 def selections(
-    document: QTextDocument, needle: Needle, shown: ShownText, current: int | None
+    document: QTextDocument, needle: Needle, text: str, current: int | None
 ) -> tuple[list[QTextEdit.ExtraSelection], list[int]]:
     """Marks for `setExtraSelections`, and the positions where matches begin.
 
     Args:
         document: Where they go.
         needle: What is looked for.
-        shown: What of the document is searched.
+        text: The document's plain text.
         current: The match that has the accent.
     """
     theme = current_theme()
+    spans = needle.spans(text)
+    units = _Utf16(text)
     marks: list[QTextEdit.ExtraSelection] = []
     positions: list[int] = []
-    for number, span in enumerate(needle.spans(shown.text)):
-        start, end = shown.span(*span)
-        positions.append(start)
+    for number, (start, end) in enumerate(spans):
+        positions.append(units.at(start))
         if number >= MAX_MARKS and number != current:
             continue
         mark = QTextEdit.ExtraSelection()
         cursor = QTextCursor(document)
-        cursor.setPosition(start)
-        cursor.setPosition(end, QTextCursor.MoveMode.KeepAnchor)
+        cursor.setPosition(positions[-1])
+        cursor.setPosition(units.at(end), QTextCursor.MoveMode.KeepAnchor)
         mark.cursor = cursor
         is_current = number == current
         background = theme.accent if is_current else mix(theme.window, theme.warning, 0.4)

@@ -303,7 +303,7 @@ class MessageView(QWidget):
             return None
         blocks, first = self._marked_blocks(), self._current_match
         for block in blocks:
-            count = len(self._needle.spans(block.search_text()))
+            count = len(self._needle.spans(block.toPlainText()))
             if first < count:
                 assert isinstance(block, QWidget), "what hides a match was unfolded"
                 return QRect(block.mapTo(self, block.match_rect(first).topLeft()), block.match_rect(first).size())

@@ -15,7 +15,7 @@ from app.math_markdown import FORMULA, SCHEME, formula_of, formula_source
 from app.stylesheet import document_css
 from app.theme import LINE_HEIGHT_PERCENT, current_theme
 from app.widgets.formulas import FormulaDrawer, FormulaImage, formula_drawer, formula_image
-from app.widgets.marks import ShownText, selections
+from app.widgets.marks import selections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,17 +135,9 @@ class TextBlock(QTextBrowser):
     def show_marks(self, needle: Needle, current: int | None) -> int:
         """Mark the matches, one of them as the current one; returns how many there are."""
         self._marks = None if needle.empty else (needle, current)
-        marks, self._matches = selections(self.document(), needle, self._shown_text(), current)
+        marks, self._matches = selections(self.document(), needle, self.toPlainText(), current)
         self.setExtraSelections(marks)
         return len(self._matches)
-
-    def search_text(self) -> str:
-        """The text, formulas as their source."""
-        return self._shown_text().text
-
-    def _shown_text(self) -> ShownText:
-        images = {place: _source(image) for place, image in self._image_fragments()} if self._images else {}
-        return ShownText(self.toPlainText(), images)
 
     def match_rect(self, ordinal: int) -> QRect:
         """Where a match begins."""
@@ -196,7 +188,6 @@ class TextBlock(QTextBrowser):
         """Give images their size, and put their baseline on the text's."""
         if not self._images:
             return
-        self.setAccessibleDescription(self.search_text())
         for start, fragment_format in list(self._image_fragments()):
             image = self._images.get(fragment_format.name())
             if image is None:
@@ -204,7 +195,6 @@ class TextBlock(QTextBrowser):
             fragment_format.setWidth(image.width)
             fragment_format.setHeight(image.height)
             alignment = QTextCharFormat.VerticalAlignment
-            fragment_format.setToolTip(_source(fragment_format))
             fragment_format.setVerticalAlignment(alignment.AlignMiddle if image.centred else alignment.AlignBaseline)
             cursor = QTextCursor(self.document())
             cursor.setPosition(start)
@@ -235,7 +225,8 @@ class TextBlock(QTextBrowser):
             cursor.setPosition(place, QTextCursor.MoveMode.KeepAnchor)
             parts.append(cursor.selection().toPlainText())
             if image is not None and place < end:
-                parts.append(_source(image))
+                latex, display = formula_of(image.name())
+                parts.append(formula_source(latex, display=display))
             position = place + 1
         return "".join(parts)
 
@@ -253,9 +244,3 @@ class TextBlock(QTextBrowser):
             return
         self.document().setTextWidth(width)
         self.setFixedHeight(max(1, math.ceil(self.document().size().height())))
-
-
-def _source(image: QTextImageFormat) -> str:
-    """What the image of a formula stands for."""
-    latex, display = formula_of(image.name())
-    return formula_source(latex, display=display)
