@@ -9,7 +9,9 @@ from PySide6.QtCore import QObject
 from app.json_file import backup_path
 from app.machine_look import Machine, MachineLook
 from app.settings import GUIDE_MODEL
-from app.widgets.first_run_view import FirstRunView
+from app.units import bytes_text
+from app.verdict import sentence
+from app.widgets.first_run_view import FirstRunView, Offered
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +42,11 @@ class FirstRun(QObject):
         self.view.typed.connect(self._type)
         rooftop.session.message_added.connect(self.end)
         rooftop.client.ready.connect(self._offer_guide)
+        self._library = rooftop.model_desk.library
+        self._library.judged.connect(self._show_models)
+        self._library.scanned.connect(self._show_models)
+        rooftop.panel_ready.connect(self._library.refresh)
+        self.view.model_chosen.connect(self._open)
         self._look = MachineLook(self)
         self._look.looked.connect(self._show_machine)
         self._look.look()
@@ -54,6 +61,24 @@ class FirstRun(QObject):
     def _show_machine(self, machine: Machine) -> None:
         if self.view is not None:
             self.view.show_machine(machine.text)
+
+    def _show_models(self) -> None:
+        """Offer what would run: first what fits, the largest models first."""
+        if self.view is None:
+            return
+        found: list[tuple[bool, int, Offered]] = []
+        for model in self._library.models():
+            verdict = self._library.known_verdict(model.path)
+            if model.path != GUIDE_MODEL and verdict is not None and verdict.kind in {"fits", "disk"}:
+                facts = " \N{MIDDLE DOT} ".join([bytes_text(model.size_bytes), model.format, sentence(verdict)])
+                found.append((verdict.kind != "fits", -model.parameters, Offered(model.path, model.name, facts)))
+        found.sort(key=lambda one: one[:2])
+        self.view.show_models([offered for _, _, offered in found], searching=self._library.scanning)
+
+    def _open(self, path: str) -> None:
+        verdict = self._library.known_verdict(path)
+        self.end()
+        self._rooftop.model_desk.model_chosen.emit(path, verdict is not None and verdict.kind == "disk")
 
     def _offer_guide(self) -> None:
         """The guide is ready: one key begins, unless the user is writing already."""

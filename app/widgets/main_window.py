@@ -117,7 +117,7 @@ class MainWindow(QMainWindow):
         self.top_bar.new_chat_requested.connect(self.new_chat_requested)
         self.top_bar.options_requested.connect(self.chat_options_requested)
         self.top_bar.models_requested.connect(self.models_requested)
-        chat.open_model_requested.connect(self.choose_file)
+        chat.open_model_requested.connect(self.models_requested)
         chat.settings_requested.connect(self.settings_requested)
         themes.changed.connect(self._restyle)
         self.resize(*DEFAULT_SIZE)

@@ -13,11 +13,25 @@ from pytestqt.qtbot import QtBot
 from app.application import Application
 from app.engine_client import EngineState
 from app.first_run import FirstRun, is_first_run
+from app.model_places import Place
 from app.widgets.first_run_view import FirstRunView
+from app.widgets.models.dialog import ModelsDialog
 from engine.host import start_host
+from engine.messages import Load
 from tests.app.fake_host import FakeHost
+from tests.gguf_files import write_gguf
 
 Start = Callable[[], tuple[Application, FirstRun]]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only folder that is looked through for models; no file of this user's is touched."""
+    for name in ("XDG_CACHE_HOME", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    folder = tmp_path / "models"
+    monkeypatch.setattr("app.widgets.models.desk.model_places", lambda *_: (Place("folder", folder),))
+    return folder
 
 
 @pytest.fixture
@@ -58,10 +72,8 @@ def test_only_a_start_without_settings_is_the_first(tmp_path: Path) -> None:
 
 
 def test_two_clicks_lead_from_the_first_start_to_the_real_guides_first_token(
-    qtbot: QtBot, qapp: QApplication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    qtbot: QtBot, qapp: QApplication, tmp_path: Path
 ) -> None:
-    for name in ("XDG_CACHE_HOME", "XDG_DATA_HOME"):
-        monkeypatch.setenv(name, str(tmp_path / name))
     rooftop = Application(qapp, start_host, tmp_path / "settings.json")
     first = FirstRun(rooftop)
     try:
@@ -90,6 +102,34 @@ def test_two_clicks_lead_to_the_guides_first_word(start: Start, qtbot: QtBot) ->
 def test_the_computer_is_named(start: Start, qtbot: QtBot) -> None:
     _, first = start()
     qtbot.waitUntil(lambda: "This PC: " in view_of(first).text)
+
+
+def test_a_model_that_was_found_is_one_click_away(start: Start, host: FakeHost, folder: Path, qtbot: QtBot) -> None:
+    write_gguf(folder / "beta.gguf", "llama")
+    (folder / "cut.gguf").write_bytes((folder / "beta.gguf").read_bytes()[:1000])
+    rooftop, first = start()
+    view = view_of(first)
+    qtbot.waitUntil(lambda: len(view.model_buttons) == 1)
+    qtbot.waitUntil(lambda: "Found on this computer" in view.text)
+    assert "Fits: about" in view.model_buttons[0].accessibleDescription()
+    qtbot.waitUntil(view.model_buttons[0].isVisible)
+    click(view.model_buttons[0])
+    qtbot.waitUntil(lambda: rooftop.client.state is EngineState.READY)
+    loads = [request for request in host.requests if isinstance(request, Load)]
+    assert loads[-1].model == str(folder / "beta.gguf")
+    assert loads[-1].config.vram_budget_bytes is None
+    assert first.view is None
+
+
+def test_nothing_found_is_said_and_the_model_page_is_one_click_away(start: Start, qtbot: QtBot) -> None:
+    rooftop, first = start()
+    view = view_of(first)
+    qtbot.waitUntil(lambda: "No other model" in view.text)
+    click(view.get_button)
+    page = rooftop.window.findChild(ModelsDialog)
+    assert page is not None
+    assert page.isVisible()
+    page.close()
 
 
 def test_return_takes_the_guide_once_it_is_ready(start: Start, host: FakeHost, qtbot: QtBot) -> None:
