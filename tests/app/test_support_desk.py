@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from app.engine_client import EngineState
 from app.redaction import Redaction
 from app.support_desk import SupportDesk
 from app.widgets.report_dialog import ReportDialog
+from engine.log_lines import LogFormatter
 from engine.messages import ErrorReport, Load
 from tests.app.fake_host import FakeHost
 
@@ -127,6 +129,37 @@ def test_an_engine_that_dies_while_loading_is_counted_and_a_refusal_is_not(
     assert not records.is_deadly(MODEL)
     kill(records, MODEL)
     assert records.is_deadly(MODEL)
+
+
+def test_no_log_and_no_report_has_a_word_of_a_chat(
+    make_desk: Desk,
+    records: CrashRecords,
+    host: FakeHost,
+    qtbot: QtBot,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, "app")
+    host.reply = "Ah, heliotrope."
+    rooftop, _ = make_desk()
+    qtbot.waitUntil(lambda: rooftop.client.state is EngineState.READY)
+    assert rooftop.session.submit("My secret word is heliotrope")
+    qtbot.waitUntil(lambda: not rooftop.session.busy)
+    chat = rooftop.session.conversation
+    rooftop.window.activated.emit()
+    (tmp_path / "a folder").mkdir()
+    rooftop._desk.export_to(tmp_path / "a folder", [chat])
+    (tmp_path / "heliotrope.txt").write_bytes(b"\0\0")
+    rooftop.chat.attach([tmp_path / "heliotrope.txt"])
+    qtbot.waitUntil(lambda: "attachment" in rooftop.chat.banners.banners)
+    host.die()
+    rooftop.session.regenerate()
+    qtbot.waitUntil(lambda: rooftop.client.state is EngineState.FAILED)
+    assert records.unseen is not None
+    said = "\n".join(LogFormatter().format(record) for record in caplog.records if record.name.startswith("app"))
+    assert "engine-stopped" in said
+    assert "An attachment was refused" in said
+    assert "heliotrope" not in said + records.unseen[1]
 
 
 def test_diagnostics_are_shown_as_they_are_copied(make_desk: Desk, qtbot: QtBot) -> None:
