@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject
 
+from app.engine_client import EngineState
 from app.json_file import backup_path
 from app.machine_look import Machine, MachineLook
 from app.settings import GUIDE_MODEL
@@ -87,7 +88,8 @@ class FirstRun(QObject):
 
     def _try_guide(self) -> None:
         self.end()
-        if self._rooftop.settings.model != GUIDE_MODEL:
+        missing = self._rooftop.client.state in {EngineState.FAILED, EngineState.STOPPED}
+        if missing or self._rooftop.settings.model != GUIDE_MODEL:
             self._rooftop.open_model(GUIDE_MODEL)
 
     def _type(self, text: str) -> None:

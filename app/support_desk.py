@@ -88,11 +88,10 @@ class SupportDesk(QObject):
         if who == "engine":
             sentence = tr("The engine ended unexpectedly last time. Your chats are still here.")
         show = Action(tr("Show report"), lambda: self._show_report(text))
-        dismiss = Action(tr("Dismiss"), self._records.seen)
-        self._banners.show_banner("crash", sentence, "notice", (show, dismiss))
+        dismiss = Action(tr("Dismiss"), lambda: None)  # what closes it says so too
+        self._banners.show_banner("crash", sentence, "notice", (show, dismiss), self._records.seen)
 
     def _show_report(self, text: str) -> None:
-        self._records.seen()
         words = tr("What is known of the end. It stays on this computer: nothing is sent unless you copy it yourself.")
         self._rooftop.window.show_dialog(lambda parent: ReportDialog(tr("Crash report"), words, text, parent))
 

@@ -132,10 +132,30 @@ class BannerArea(QWidget):
         """What is shown now, by key."""
         return dict(self._banners)
 
-    def show_banner(self, key: str, text: str, tone: Tone = "notice", actions: tuple[Action, ...] = ()) -> None:
-        """Show a sentence, in place of the one with the same key."""
+    def show_banner(
+        self,
+        key: str,
+        text: str,
+        tone: Tone = "notice",
+        actions: tuple[Action, ...] = (),
+        closed: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Show a sentence, in place of the one with the same key.
+
+        Args:
+            key: What it is about.
+            text: The sentence.
+            tone: Whether something failed.
+            actions: What can be done about it.
+            closed: Called when the user waves it away, or has chosen an action.
+        """
         self.dismiss(key)
-        banner = Banner(text, tone, actions, lambda: self.dismiss(key))
+
+        def close() -> None:
+            self.dismiss(key)
+            closed()
+
+        banner = Banner(text, tone, actions, close)
         self._banners[key] = banner
         self._layout.addWidget(banner)
         self.show()

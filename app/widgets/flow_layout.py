@@ -71,12 +71,13 @@ class FlowLayout(QLayout):
         for row in self._rows(rect.width()):
             width = sum(item.sizeHint().width() for item in row) + self.spacing() * (len(row) - 1)
             x = rect.x() + (max(0, rect.width() - width) // 2 if self._centred else 0)
+            height = max(item.sizeHint().height() for item in row)
             for item in row:
                 size = item.sizeHint()
                 if move:
-                    item.setGeometry(QRect(QPoint(x, y), size))
+                    item.setGeometry(QRect(QPoint(x, y + (height - size.height()) // 2), size))
                 x += size.width() + self.spacing()
-            y += max(item.sizeHint().height() for item in row) + self.spacing()
+            y += height + self.spacing()
         return max(0, y - rect.y() - self.spacing())
 
     def _rows(self, width: int) -> list[list[QLayoutItem]]:

@@ -17,7 +17,7 @@ from app.model_places import Place
 from app.widgets.first_run_view import FirstRunView
 from app.widgets.models.dialog import ModelsDialog
 from engine.host import start_host
-from engine.messages import Load
+from engine.messages import ErrorReport, Load
 from tests.app.fake_host import FakeHost
 from tests.gguf_files import write_gguf
 
@@ -89,16 +89,6 @@ def test_two_clicks_lead_from_the_first_start_to_the_real_guides_first_token(
             shiboken6.delete(made)
 
 
-def test_two_clicks_lead_to_the_guides_first_word(start: Start, qtbot: QtBot) -> None:
-    rooftop, first = start()
-    qtbot.waitUntil(lambda: rooftop.client.state is EngineState.READY)
-    click(view_of(first).guide_button)
-    click(rooftop.chat.transcript.empty_state.buttons[0])
-    qtbot.waitUntil(lambda: len(rooftop.session.conversation.messages) == 2)
-    qtbot.waitUntil(lambda: rooftop.session.conversation.messages[1].text != "")
-    assert first.view is None
-
-
 def test_the_computer_is_named(start: Start, qtbot: QtBot) -> None:
     _, first = start()
     qtbot.waitUntil(lambda: "This PC: " in view_of(first).text)
@@ -143,6 +133,15 @@ def test_return_takes_the_guide_once_it_is_ready(start: Start, host: FakeHost, q
     focused = QApplication.focusWidget()
     assert focused is not None
     assert rooftop.chat.composer.isAncestorOf(focused)
+
+
+def test_a_guide_that_could_not_be_loaded_is_loaded_again(start: Start, host: FakeHost, qtbot: QtBot) -> None:
+    host.load_error = ErrorReport("engine", "It broke.", "Try again.")
+    rooftop, first = start()
+    qtbot.waitUntil(lambda: rooftop.client.state is EngineState.FAILED)
+    host.load_error = None
+    click(view_of(first).guide_button)
+    qtbot.waitUntil(lambda: rooftop.client.state is EngineState.READY)
 
 
 def test_whoever_begins_to_write_has_skipped_it(start: Start, qtbot: QtBot) -> None:

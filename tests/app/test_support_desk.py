@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import QUrl
 from PySide6.QtGui import QDesktopServices
+from PySide6.QtWidgets import QToolButton
 from pytestqt.qtbot import QtBot
 
 from app.application import Application
@@ -75,10 +76,14 @@ def test_a_crash_is_told_at_the_next_start_and_its_report_shown(
     assert records.unseen is None
 
 
-def test_dismissed_is_dismissed(make_desk: Desk, records: CrashRecords) -> None:
+@pytest.mark.parametrize("name", ["Dismiss", "Close"])
+def test_dismissed_is_dismissed(make_desk: Desk, records: CrashRecords, name: str) -> None:
     kill(records, "guide")
     rooftop, _ = make_desk()
-    rooftop.chat.banners.banners["crash"].buttons[1].click()
+    banner = rooftop.chat.banners.banners["crash"]
+    cross = banner.findChild(QToolButton)
+    assert cross is not None
+    (banner.buttons[1] if name == "Dismiss" else cross).click()
     assert "crash" not in rooftop.chat.banners.banners
     assert records.unseen is None
 
