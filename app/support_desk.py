@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, QTimer, QUrl
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from app.application import Application
     from app.crash_records import CrashRecords
     from engine.messages import ErrorReport, Ready
+
+log = logging.getLogger(__name__)
 
 SETTLED_AFTER_MS = 30_000
 
@@ -50,7 +54,8 @@ class SupportDesk(QObject):
         rooftop.client.state_changed.connect(self._on_state)
         rooftop.client.ready.connect(self._on_ready)
         rooftop.client.failed.connect(self._on_failed)
-        rooftop.ended.connect(self._settled.stop)
+        rooftop.ended.connect(self._on_ended)
+        log.info("Rooftop %s started", metadata.version("rooftop"))
         self._hold_back_a_deadly_model()
         self._tell_of_a_crash()
 
@@ -114,10 +119,17 @@ class SupportDesk(QObject):
         if state is EngineState.STARTING:
             self._settled.stop()
             self._records.loading(self._rooftop.settings.model)
+            log.info("Loading %s", model_label(self._rooftop.settings.model))
 
     def _on_ready(self, ready: Ready) -> None:
+        resident = f"{ready.plan.resident_experts} of {ready.model.total_experts} experts in VRAM"
+        log.info("Ready: %s on %s, %s. %s", ready.model.name, ready.device_name, resident, ready.because)
         if not ready.because:
             self._settled.start()
+
+    def _on_ended(self) -> None:
+        self._settled.stop()
+        log.info("Rooftop ended")
 
     def _on_failed(self, error: ErrorReport, what: str) -> None:
         if what == "load":
