@@ -53,6 +53,7 @@ OFFERS: dict[str, Offer] = {
     "attachment": "other_file",
     "chat-file": "other_file",
     "already-running": "retry",
+    "removal": "open_folder",
 }
 
 
