@@ -1,8 +1,9 @@
 """What a reasoning model writes before its answer: split from it, so that it can be folded and is never sent back.
 
 Thoughts stand at the head of a reply, between tags such as `<think>` and `</think>`. Templates that open the tag in the
-prompt leave the closing one alone. gpt-oss names channels instead, whose special tokens decode to nothing: what is left
-are the words "analysis" before the thoughts and "assistantfinal" after them. Knows nothing of Qt.
+prompt leave the closing one alone. gpt-oss names channels instead: all before the one called "final" are thoughts.
+Where their special tokens decoded to nothing, what is left are the words "analysis" before the thoughts and
+"assistantfinal" after them. Knows nothing of Qt.
 """
 
 from __future__ import annotations
@@ -13,11 +14,9 @@ from dataclasses import dataclass
 _NAMES = ("think", "thinking", "thought", "reasoning")
 _TAGS = {f"<{name}>": f"</{name}>" for name in _NAMES} | {"[THINK]": "[/THINK]"}
 _LONE_CLOSERS = ("</think>", "</thinking>")
-_CHANNELS = re.compile(
-    r"\s*(?:<\|channel\|>)?analysis(?:<\|message\|>)?(.*?)(?:<\|end\|>)?(?:<\|start\|>)?"
-    r"assistant(?:<\|channel\|>)?final(?:<\|message\|>)?",
-    re.DOTALL,
-)
+_CHANNEL, _MESSAGE, _END = "<|channel|>", "<|message|>", "<|end|>"
+_FINAL = re.compile(r"<\|channel\|>final[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
+_BARE_CHANNELS = re.compile(r"\s*analysis(.*?)assistantfinal", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +41,11 @@ def split_thoughts(text: str) -> Reply:
         if head.startswith(opening):
             thoughts, found, answer = head[len(opening) :].partition(closing)
             return Reply(thoughts.strip(), answer.lstrip(), thinking=not found)
-    if head and any(opening.startswith(head) for opening in _TAGS):
+    if head and any(opening.startswith(head) for opening in (*_TAGS, _CHANNEL)):
         return Reply("", "")
-    if head.startswith(("analysis", "<|channel|>analysis")) and (channels := _CHANNELS.match(text)):
+    if head.startswith(_CHANNEL):
+        return _channels(head)
+    if head.startswith("analysis") and (channels := _BARE_CHANNELS.match(text)):
         return Reply(channels[1].strip(), text[channels.end() :].lstrip())
     return _lone_closer(text)
 
@@ -52,6 +53,15 @@ def split_thoughts(text: str) -> Reply:
 def without_thoughts(text: str) -> str:
     """The answer alone: what later turns of a conversation hold of a reply."""
     return split_thoughts(text).answer
+
+
+def _channels(text: str) -> Reply:
+    """A reply in channels, of which the last may still be written."""
+    final = _FINAL.search(text)
+    before = text[: final.start()] if final else text
+    parts = [part.partition(_MESSAGE)[2].partition(_END)[0].strip() for part in before.split(_CHANNEL)]
+    answer = text[final.end() :].removesuffix(_END).lstrip() if final else ""
+    return Reply("\n\n".join(filter(None, parts)), answer, thinking=final is None)
 
 
 def _lone_closer(text: str) -> Reply:

@@ -27,6 +27,7 @@ DTYPE_FORMATS: dict[DTypeName, str] = {"float32": "F32", "bfloat16": "BF16", "fl
 DTYPE_BYTES: dict[DTypeName, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 KV_GROUP = 32  # numbers of a key or value that share a scale; all of them where 32 does not divide their number
 KV_SCALE_BYTES = 2
+SINK_WIDTH = 8  # numbers beside a head's own where torch's attention has sinks; fused attention wants widths in eights
 PAGEABLE_SLOWDOWN = 3.0  # of a copy from RAM that is not page-locked: 7 against 22 GB/s on PCIe 4, as published
 SIMULATED_LAUNCH_S = 20e-6  # what a launch or a copy costs on the simulated GPU, whatever its size
 # Settings that shape the device itself: changing one needs the model to be loaded again.
@@ -48,6 +49,8 @@ MAX_CONTEXT_TOKENS = 1 << 20
 class LongRope:
     """A rotary embedding stretched for long contexts (LongRoPE): each pair of a head's numbers by a factor of its own.
 
+    YaRN is the same with one set of factors for every length.
+
     Attributes:
         original_tokens: Sequences up to here use the short factors, longer ones the long factors.
         short: Divisors of the frequencies [head_dim / 2].
@@ -64,6 +67,19 @@ class LongRope:
 
 
 @dataclass(frozen=True, slots=True)
+class ClampedGate:
+    """What experts with biases compute (gpt-oss): (up + 1) * gate * sigmoid(slope * gate).
+
+    Attributes:
+        slope: Of the gate's sigmoid.
+        limit: The largest gate, and the largest magnitude of up.
+    """
+
+    slope: float
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
 class Traits:
     """What a model computes beyond what every family here does; as it stands, nothing.
 
@@ -76,13 +92,17 @@ class Traits:
         residual_scale: Factor of what attention and experts add.
         attention_scale: Factor of attention's scores; None for 1 / sqrt(head_dim).
         logit_scale: Factor of the logits.
-        shared_size: Width inside the expert that every token visits (Qwen2-MoE); 0 where there is none. Its weight is
-            a sigmoid of its own.
+        shared_size: Width inside the expert that every token visits (Qwen2-MoE); 0 where there is none.
+        shared_gated: Whether that expert's weight is a sigmoid of its own; otherwise 1 (Granite-MoE-Shared).
         layer_norm: Whether norms take the mean away and have biases (Phi-3.5-MoE).
         head_bias: Whether the projection to logits has a bias.
         router_jitter: How near, in halves of the best score, scores must be to count in the weights of the two chosen
             experts (sparsemixer, arXiv 2409.12136); None for a softmax over scores.
         long_rope: How the rotary embedding is stretched; None for not.
+        full_layers: Layers that look back on everything, whatever the sliding window (gpt-oss).
+        sinks: Whether each query head has a score that no key has, which takes its share of the weights.
+        router_bias: Whether the router has a bias.
+        clamped_gate: How experts compute that have biases; None for silu(gate) * up without any.
     """
 
     qkv_bias: bool = False
@@ -94,10 +114,15 @@ class Traits:
     attention_scale: float | None = None
     logit_scale: float = 1.0
     shared_size: int = 0
+    shared_gated: bool = True
     layer_norm: bool = False
     head_bias: bool = False
     router_jitter: float | None = None
     long_rope: LongRope | None = None
+    full_layers: tuple[int, ...] = ()
+    sinks: bool = False
+    router_bias: bool = False
+    clamped_gate: ClampedGate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +216,23 @@ class ModelConfig:
         plain = DTYPE_FORMATS[self.dtype]
         return self.expert_formats[layer] if self.expert_formats else (plain, plain, plain)
 
+    def window(self, layer: int) -> int | None:
+        """Tokens that a layer's attention looks back on, None for all."""
+        return None if layer in self.traits.full_layers else self.sliding_window
+
+    @property
+    def expert_biases(self) -> int:
+        """Numbers in an expert's biases: gate's, up's and down's."""
+        return 2 * self.intermediate_size + self.hidden_size if self.traits.clamped_gate else 0
+
     def layer_expert_bytes(self, layer: int) -> int:
-        """Bytes of one expert of a layer: gate, up and down, packed."""
+        """Bytes of one expert of a layer: gate, up and down, packed, and its biases."""
         wide, narrow = self.hidden_size, self.intermediate_size
         gate, up, down = (FORMATS[name] for name in self.formats(layer))
-        return gate.packed_bytes(narrow, wide) + up.packed_bytes(narrow, wide) + down.packed_bytes(wide, narrow)
+        biases = FORMATS["F32"].packed_bytes(1, self.expert_biases)
+        return (
+            gate.packed_bytes(narrow, wide) + up.packed_bytes(narrow, wide) + down.packed_bytes(wide, narrow) + biases
+        )
 
     @property
     def expert_bytes(self) -> int:
@@ -225,12 +262,14 @@ class ModelConfig:
 
     @property
     def _small_parameters(self) -> int:
-        """Norms and biases of a layer, and the expert that all tokens share with its gate."""
+        """Norms, biases and sinks of a layer, and the expert that all tokens share with its gate."""
         wide, traits = self.hidden_size, self.traits
         q_width, kv_width = self.heads * self.head_dim, self.kv_heads * self.head_dim
         normed = (q_width + kv_width if traits.wide_norms else 2 * self.head_dim) if self.query_key_norm else 0
         biases = (q_width + 2 * kv_width if traits.qkv_bias else 0) + (wide if traits.output_bias else 0)
-        shared = 3 * wide * traits.shared_size + wide if traits.shared_size else 0
+        biases += (self.experts if traits.router_bias else 0) + (self.heads if traits.sinks else 0)
+        gate = wide if traits.shared_gated else 0
+        shared = 3 * wide * traits.shared_size + gate if traits.shared_size else 0
         return (4 if traits.layer_norm else 2) * wide + normed + biases + shared
 
     @property

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,11 @@ MAX_SETTINGS_BYTES = 16 << 20
 _MAX_OPEN_CHARS = 3  # an incomplete character of 4 bytes shows as up to 3 U+FFFD
 _PATIENCE_TOKENS = 32  # after which what looks incomplete counts as no text
 _MAX_WINDOW_TOKENS = 64
+
+_CHANNEL_SIGNS = ("<|channel|>", "<|return|>")  # a vocabulary with both is gpt-oss's
+_CHANNEL_TOKENS = re.compile(
+    r'("content"\s*:\s*"<\|(?:channel|message|start|constrain|end)\|>"[^{}]*?"special"\s*:\s*)true'
+)
 
 MISTRAL_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
@@ -205,7 +211,8 @@ class ChatTokenizer:
         """The prompt's text of a conversation whose last message, a reply, goes on; errors as in `encode_chat`.
 
         The reply is rendered as any other and cut off after its text. A template that changes the text itself, e.g.
-        leaves out what a model thought, is asked for the opening of a reply instead, and the text put after it.
+        leaves out what a model thought, or refuses it (gpt-oss's channels), is asked for the opening of a reply
+        instead, and the text put after it.
         """
         chat = [_as_mapping(message) for message in messages]
         if not chat or chat[-1].get("role") != "assistant":
@@ -214,7 +221,10 @@ class ChatTokenizer:
             )
         text = chat[-1].get("content", "")
         core = text.strip()
-        whole = self._render(chat, opens_reply=False)
+        try:
+            whole = self._render(chat, opens_reply=False)
+        except ConfigurationError:
+            whole = ""
         place = whole.rfind(core) if core else -1
         if place < 0:
             return self._render(chat[:-1], opens_reply=True) + text
@@ -277,7 +287,7 @@ def _read_tokenizer(folder: Path) -> Tokenizer:
     check_tokenizer(folder)
     path = folder / TOKENIZER
     try:
-        tokenizer = Tokenizer.from_str(_read_text(path, MAX_TOKENIZER_BYTES))
+        tokenizer = Tokenizer.from_str(_show_channels(_read_text(path, MAX_TOKENIZER_BYTES)))
     except BaseException as error:
         if not _comes_from_tokenizers(error):
             raise
@@ -285,6 +295,12 @@ def _read_tokenizer(folder: Path) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def _show_channels(content: str) -> str:
+    """A tokenizer.json that shows the tokens which tell the parts of gpt-oss's replies apart, as a GGUF file does."""
+    channels = all(f'"{token}"' in content for token in _CHANNEL_SIGNS)
+    return _CHANNEL_TOKENS.sub(r"\1false", content) if channels else content
 
 
 def _comes_from_tokenizers(error: BaseException) -> bool:

@@ -8,7 +8,15 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, GraniteMoeConfig, OlmoeConfig, PhimoeConfig, Qwen2MoeConfig
+from transformers import (
+    AutoModelForCausalLM,
+    GptOssConfig,
+    GraniteMoeConfig,
+    GraniteMoeSharedConfig,
+    OlmoeConfig,
+    PhimoeConfig,
+    Qwen2MoeConfig,
+)
 
 from tests.checkpoints import write_tokenizer
 
@@ -19,16 +27,31 @@ _SHAPE: Mapping[str, Any] = MappingProxyType(
         "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None,
     }
 )  # fmt: skip
+_GRANITE: Mapping[str, Any] = MappingProxyType(
+    {
+        "num_local_experts": 6, "embedding_multiplier": 12.0, "residual_multiplier": 0.22,
+        "attention_multiplier": 0.05, "logits_scaling": 6.0,
+    }
+)  # fmt: skip
+
+
+def yarn_rope(**changes: Any) -> dict[str, Any]:
+    """gpt-oss's rotary embedding; so short an original context that the ramp lies within heads of 16."""
+    return {
+        "rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "beta_fast": 4.0, "beta_slow": 1.0,
+        "truncate": False, "original_max_position_embeddings": 64, **changes,
+    }  # fmt: skip
+
+
 # Per family its config class, and what makes it differ from the others as its published models do.
 _CONFIGS: Mapping[str, tuple[Any, dict[str, Any]]] = MappingProxyType(
     {
         "olmoe": (OlmoeConfig, {"num_experts": 6}),
-        "granitemoe": (
-            GraniteMoeConfig,
-            {
-                "num_local_experts": 6, "embedding_multiplier": 12.0, "residual_multiplier": 0.22,
-                "attention_multiplier": 0.05, "logits_scaling": 6.0,
-            },
+        "granitemoe": (GraniteMoeConfig, {**_GRANITE}),
+        "granitemoeshared": (GraniteMoeSharedConfig, {**_GRANITE, "shared_intermediate_size": 40}),
+        "gpt_oss": (
+            GptOssConfig,
+            {"num_local_experts": 6, "head_dim": 16, "sliding_window": 9, "rope_parameters": yarn_rope()},
         ),
         "qwen2_moe": (
             Qwen2MoeConfig,
@@ -76,7 +99,9 @@ def _draw(name: str, weights: torch.Tensor, generator: torch.Generator) -> None:
     values = torch.randn(weights.shape, generator=generator)
     if name.endswith("norm.weight"):
         weights.copy_(1 + 0.1 * values)
-    elif name.endswith("bias"):
+    elif name.endswith(("experts.gate_up_proj", "experts.down_proj")) and "mlp" in name:
+        weights.copy_(values * weights.shape[-2] ** -0.5)
+    elif name.endswith(("bias", "sinks")):
         weights.copy_(0.3 * values)
     else:
         weights.copy_(values * weights.shape[-1] ** -0.5)

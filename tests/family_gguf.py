@@ -21,10 +21,16 @@ from safetensors.numpy import load_file, save_file
 
 from tests.gguf_files import FLOAT32, STRING, UINT32, Gguf, Tensor, Value, gguf_model
 
-ARCHITECTURES = {"olmoe": "olmoe", "granitemoe": "granitemoe", "qwen2_moe": "qwen2moe", "phimoe": "phimoe"}
-_CONSTANTS = {"olmoe": "OLMOE", "granitemoe": "GRANITE_MOE", "qwen2moe": "QWEN2MOE", "phimoe": "PHIMOE"}
+ARCHITECTURES = {
+    "olmoe": "olmoe", "granitemoe": "granitemoe", "granitemoeshared": "granitemoe", "qwen2_moe": "qwen2moe",
+    "phimoe": "phimoe", "gpt_oss": "gpt-oss",
+}  # fmt: skip
+_CONSTANTS = {
+    "olmoe": "OLMOE", "granitemoe": "GRANITE_MOE", "qwen2moe": "QWEN2MOE", "phimoe": "PHIMOE", "gpt-oss": "GPT_OSS",
+}  # fmt: skip
 _EXPERT = re.compile(r"(.*\.experts)\.(\d+)\.(\w+\.weight)")
-_SMALL = re.compile(r".*(router|moe\.gate|mlp\.gate|shared_expert_gate|norm)\b.*|.*\.bias")
+_SMALL = re.compile(r".*(router|moe\.gate|mlp\.gate|shared_expert_gate|norm)\b.*|.*[._]bias|.*sinks")
+_TURNED = re.compile(r".*\.mlp\.experts\.(gate_up|down)_proj")  # gpt-oss's experts have inputs as rows
 
 Array = NDArray[Any]
 Kind = gguf.GGMLQuantizationType
@@ -56,8 +62,11 @@ def write_family_gguf(
     blocks: dict[str, tuple[Kind, Array]] = {}
     for name, weights in load_file(folder / "model.safetensors").items():
         kind = Kind.F32 if _SMALL.fullmatch(name) else Kind.__members__[stored]
-        blocks[name] = kind, gguf.quantize(weights, kind)
-        meant[name] = gguf.dequantize(blocks[name][1], kind).reshape(weights.shape)
+        turned = _TURNED.fullmatch(name) is not None
+        rows = np.ascontiguousarray(weights.swapaxes(1, 2)) if turned else weights
+        blocks[name] = kind, gguf.quantize(rows, kind)
+        means = gguf.dequantize(blocks[name][1], kind).reshape(rows.shape)
+        meant[name] = np.ascontiguousarray(means.swapaxes(1, 2)) if turned else means
     for name, kind, rows in _converted(config, blocks):
         target = names.get_name(name, try_suffixes=(".weight", ".bias"))
         assert target is not None, name
@@ -88,11 +97,18 @@ def _converted(config: dict[str, Any], blocks: dict[str, tuple[Kind, Array]]) ->
             stacks.setdefault(stack, {})[int(expert[2])] = rows
             kinds[stack] = kind
         elif name.endswith("input_linear.weight"):
-            gate, up = np.split(rows, 2, axis=1)
-            prefix = name.removesuffix("input_linear.weight") + "experts."
-            yield f"{prefix}w1.weight", kind, gate
-            yield f"{prefix}w3.weight", kind, up
-        elif config["model_type"] == "granitemoe" and name.endswith(("q_proj.weight", "k_proj.weight")):
+            gate, up = np.split(rows, 2, axis=-2)
+            layer, _, owner = name.removesuffix(".input_linear.weight").rpartition(".")
+            words = ("mlp.shared_expert.gate_proj", "mlp.shared_expert.up_proj")
+            if owner == "block_sparse_moe":
+                words = ("block_sparse_moe.experts.w1", "block_sparse_moe.experts.w3")
+            yield f"{layer}.{words[0]}.weight", kind, gate
+            yield f"{layer}.{words[1]}.weight", kind, up
+        elif config["model_type"] == "gpt_oss" and ".mlp.experts." in name:
+            yield from _alternating(name, kind, rows)
+        elif name.endswith(".sinks"):
+            yield f"{name}.weight", kind, rows
+        elif config["model_type"].startswith("granitemoe") and name.endswith(("q_proj.weight", "k_proj.weight")):
             heads = config["num_attention_heads" if "q_proj" in name else "num_key_value_heads"]
             yield name, kind, rows.reshape(heads, 2, len(rows) // heads // 2, -1).swapaxes(1, 2).reshape(rows.shape)
         else:
@@ -101,9 +117,21 @@ def _converted(config: dict[str, Any], blocks: dict[str, tuple[Kind, Array]]) ->
         yield stack, kinds[stack], np.stack([experts[index] for index in sorted(experts)])
 
 
+def _alternating(name: str, kind: Kind, rows: Array) -> Iterator[tuple[str, Kind, Array]]:
+    """gpt-oss's matrices [E, rows, columns] and biases [E, rows], gate and up apart."""
+    ending = "bias" if name.endswith("_bias") else "weight"
+    stem = name.removesuffix("_bias")
+    if stem.endswith("gate_up_proj"):
+        for first, word in enumerate(("gate_proj", "up_proj")):
+            yield stem.replace("gate_up_proj", f"{word}.{ending}"), kind, np.ascontiguousarray(rows[:, first::2])
+    else:
+        yield f"{stem}.{ending}", kind, rows
+
+
 def _metadata(config: dict[str, Any], architecture: str) -> list[tuple[str, Value]]:
     """What the converter writes about a model; its vocabulary is that of every GGUF file of these tests."""
-    experts = config.get("num_local_experts") or config.get("num_experts")
+    experts, rope = config.get("num_local_experts") or config.get("num_experts"), config["rope_parameters"]
+    stretched = [("rope.scaling.type", (STRING, "yarn"))] if rope["rope_type"] == "yarn" else []
     numbers = {
         "block_count": config["num_hidden_layers"],
         "context_length": config["max_position_embeddings"],
@@ -114,14 +142,23 @@ def _metadata(config: dict[str, Any], architecture: str) -> list[tuple[str, Valu
         "expert_count": experts,
         "expert_used_count": config["num_experts_per_tok"],
         "vocab_size": config["vocab_size"],
-        "rope.scaling.original_context_length": config.get("original_max_position_embeddings"),
-        "expert_feed_forward_length": config.get("moe_intermediate_size"),
-        "expert_shared_feed_forward_length": config.get("shared_expert_intermediate_size"),
+        "rope.scaling.original_context_length": rope.get("original_max_position_embeddings")
+        or config.get("original_max_position_embeddings"),
+        "expert_feed_forward_length": config.get("moe_intermediate_size")
+        or (config["intermediate_size"] if architecture == "gpt-oss" else None),
+        "expert_shared_feed_forward_length": config.get("shared_expert_intermediate_size")
+        or config.get("shared_intermediate_size"),
+        "attention.sliding_window": config["sliding_window"] if architecture == "gpt-oss" else None,
+        "attention.key_length": config.get("head_dim"),
+        "attention.value_length": config.get("head_dim"),
     }
     factors = {
         "attention.layer_norm_rms_epsilon": config["rms_norm_eps"],
-        "rope.freq_base": config["rope_parameters"]["rope_theta"],
-        "rope.scaling.attn_factor": config["rope_parameters"].get("short_mscale"),
+        "rope.freq_base": rope["rope_theta"],
+        "rope.scaling.attn_factor": rope.get("short_mscale"),
+        "rope.scaling.factor": rope.get("factor"),
+        "rope.scaling.yarn_beta_fast": rope.get("beta_fast"),
+        "rope.scaling.yarn_beta_slow": rope.get("beta_slow"),
         "embedding_scale": config.get("embedding_multiplier"),
         "residual_scale": config.get("residual_multiplier"),
         "attention.scale": config.get("attention_multiplier"),
@@ -133,5 +170,6 @@ def _metadata(config: dict[str, Any], architecture: str) -> list[tuple[str, Valu
         ("general.name", (STRING, "Random weights")),
         *((f"{architecture}.{key}", (UINT32, value)) for key, value in numbers.items() if value is not None),
         *((f"{architecture}.{key}", (FLOAT32, value)) for key, value in factors.items() if value is not None),
+        *((f"{architecture}.{key}", value) for key, value in stretched),
         *vocabulary,
     ]

@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.checkpoint import model_folder
 from engine.checkpoint.compatible import may_be_compatible, read_compatible
-from engine.checkpoint.families import FAMILIES
 from engine.checkpoint.gguf_config import read_gguf_config
 from engine.checkpoint.gguf_model import read_gguf
 from engine.checkpoint.int4 import Int4, is_rounded, take_rounded, to_q4_1, with_int4
@@ -31,19 +30,12 @@ from engine.checkpoint.model_config import (
     read_model_config,
 )
 from engine.checkpoint.safetensors_file import MAX_TENSORS, read_header
-from engine.checkpoint.tensor_names import (
-    HEAD,
-    ExpertPart,
-    Shape,
-    expected_tensors,
-    expert_tensor,
-    is_expert,
-    name_in_file,
-)
+from engine.checkpoint.stacked import check_tensor, missing, read_part, unstack_experts, with_mxfp4
+from engine.checkpoint.tensor_names import HEAD, expected_tensors, is_expert_matrix, name_in_file
 from engine.checkpoint.tensor_reader import Int4Parts, TensorEntry, TensorReader
 from engine.checkpoint.untrusted import DOWNLOAD_AGAIN, quote
 from engine.config import DTYPE_FORMATS, DTypeName, ModelConfig
-from engine.errors import CheckpointError, UnsupportedModelError
+from engine.errors import CheckpointError
 from engine.sentences import say
 
 if TYPE_CHECKING:
@@ -77,6 +69,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
     dtype, tensors = _check_complete(config, stored, int4)
     if int4 is not None:
         return Checkpoint(path, with_int4(config, int4), tensors)
+    if config.expert_formats:
+        return Checkpoint(path, with_mxfp4(config), tensors)
     return Checkpoint(path, replace(config, dtype=dtype), tensors)
 
 
@@ -137,23 +131,22 @@ class Checkpoint:
                 say("{path} holds no tensor {name}.", path=quote(self.path), name=quote(name)), DOWNLOAD_AGAIN
             )
         if entry.int4 is not None:
-            self._read_int4(entry, entry.int4, into)
+            _hand_over(entry, self._make_int4(entry.int4), into)
+            return
+        if entry.part is not None:
+            _hand_over(entry, read_part(self._reader, entry.part), into)
             return
         self._reader.read(entry, into)
         if entry.permuted_heads is not None:
             _put_rows_in_order(entry, entry.permuted_heads, into)
 
-    def _read_int4(self, entry: TensorEntry, parts: Int4Parts, into: WriteableBuffer) -> None:
+    def _make_int4(self, parts: Int4Parts) -> NDArray[np.uint8]:
         """Make a matrix of Q4_1 from what GPTQ or AWQ left."""
         words, zeros = (np.empty(part.shape, dtype="<u4") for part in (parts.codes, parts.zeros))
         scales = np.empty(parts.scales.shape, dtype="<f2")
         for part, buffer in ((parts.codes, words), (parts.zeros, zeros), (parts.scales, scales)):
             self._reader.read(part, buffer.data)
-        blocks = to_q4_1(words, zeros, scales, awq=parts.awq, zero_shift=parts.zero_shift)
-        target = np.frombuffer(memoryview(into), np.uint8)
-        if target.size != entry.nbytes:
-            raise ValueError(f"{entry.name} is {entry.nbytes} bytes long, the buffer {target.size}")
-        target[:] = blocks.reshape(-1)
+        return to_q4_1(words, zeros, scales, awq=parts.awq, zero_shift=parts.zero_shift)
 
     def close(self) -> None:
         """Close all files; closing twice does no harm."""
@@ -201,19 +194,20 @@ def _check_complete(
     """Hold that the tensors are those of this model; the type of most experts, and all by the engine's names."""
     formats: Counter[str] = Counter()
     left = dict(stored)
-    _unstack_experts(config, left)
+    unstack_experts(config, left)
     tensors: dict[str, TensorEntry] = {}
     for name, shape in expected_tensors(config):
         in_file = name_in_file(config.family, name)
         rounded = int4 is not None and is_rounded(name)
         entry = take_rounded(int4, left, in_file, shape) if int4 and rounded else left.pop(in_file, None)
         if entry is None:
-            raise _missing(in_file.removesuffix("weight") + "qweight" if rounded else in_file, stored)
+            raise missing(in_file.removesuffix("weight") + "qweight" if rounded else in_file, stored)
         tensors[name] = entry
         if rounded:
             continue
-        _check_tensor(entry, shape)
-        formats[entry.format] += is_expert(name)
+        if entry.part is None:  # otherwise it was held against the config as it was taken out
+            check_tensor(entry, shape)
+        formats[entry.format] += is_expert_matrix(name)
     for name, entry in left.items():
         if name.startswith("model.") and not name.endswith(IGNORED_SUFFIX):
             raise CheckpointError(
@@ -225,70 +219,16 @@ def _check_complete(
                 ),
                 say("Download {config} again, from the same place as the weights.", config=model_folder.CONFIG),
             )
-    return FLOAT_DTYPES[formats.most_common(1)[0][0]] if int4 is None else config.dtype, tensors | left
+    most_common = None if config.expert_formats else formats.most_common(1)[0][0]
+    return config.dtype if most_common is None else FLOAT_DTYPES[most_common], tensors | left
 
 
-def _unstack_experts(config: ModelConfig, stored: dict[str, TensorEntry]) -> None:
-    """Where a family's files hold a layer's experts stacked, put an entry for each matrix in the stacks' place."""
-    stacked = FAMILIES[config.family].stacked
-    if stacked is None:
-        return
-    experts, wide, narrow = config.experts, config.hidden_size, config.intermediate_size
-    kinds: tuple[tuple[str, Shape, tuple[ExpertPart, ...]], ...] = (
-        (stacked[0], (narrow, wide), ("w1", "w3")),
-        (stacked[1], (wide, narrow), ("w2",)),
-    )
-    for layer, (suffix, shape, parts) in product(range(config.layers), kinds):
-        name = f"model.layers.{layer}{suffix}"
-        stack = stored.pop(name, None)
-        if stack is None:
-            raise _missing(name, stored)
-        _check_tensor(stack, (experts, len(parts) * shape[0], shape[1]))
-        size = stack.nbytes // (experts * len(parts))
-        for index, (expert, part) in enumerate(product(range(experts), parts)):
-            entry = replace(stack, shape=shape, offset=stack.offset + index * size, nbytes=size)
-            stored[expert_tensor(layer, expert, part)] = entry
-
-
-def _check_tensor(entry: TensorEntry, shape: Shape) -> None:
-    """Hold that a tensor has the shape that the config asks for and a type that the engine reads."""
-    if entry.shape != shape:
-        raise CheckpointError(
-            say(
-                "Tensor {entry} in {file} has shape {shape}, {config} asks for {wanted}.",
-                entry=quote(entry.name),
-                file=quote(entry.file.name),
-                shape=quote(list(entry.shape)),
-                config=model_folder.CONFIG,
-                wanted=quote(list(shape)),
-            ),
-            say("Download {config} and this file again, from the same place.", config=model_folder.CONFIG),
-        )
-    if entry.format not in FLOAT_DTYPES:
-        raise UnsupportedModelError(
-            say(
-                "Tensor {entry} in {file} is stored as {format}, not one of {names}.",
-                entry=quote(entry.name),
-                file=quote(entry.file.name),
-                format=entry.format,
-                names=", ".join(FLOAT_DTYPES),
-            ),
-            say("Choose the original bfloat16 version of the model."),
-        )
-
-
-def _missing(name: str, tensors: Mapping[str, TensorEntry]) -> CheckpointError:
-    """The error for a tensor that no file holds."""
-    files = sorted({entry.file.name for entry in tensors.values()})
-    where = (
-        quote(files[0])
-        if len(files) == 1
-        else say("all {number} files of {index}", number=len(files), index=model_folder.INDEX)
-    )
-    return CheckpointError(
-        say("Tensor {name} is missing from {where}.", name=quote(name), where=where),
-        say("Download the model again from its publisher."),
-    )
+def _hand_over(entry: TensorEntry, made: NDArray[np.uint8], into: WriteableBuffer) -> None:
+    """Put what was made of other tensors into a buffer."""
+    target = np.frombuffer(memoryview(into), np.uint8)
+    if target.size != entry.nbytes:
+        raise ValueError(f"{entry.name} is {entry.nbytes} bytes long, the buffer {target.size}")
+    target[:] = made.reshape(-1)
 
 
 def _put_rows_in_order(entry: TensorEntry, heads: int, buffer: WriteableBuffer) -> None:

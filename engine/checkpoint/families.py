@@ -10,13 +10,22 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
-from engine.checkpoint.fields import MAX_HEAD_DIM, MAX_HEADS, MAX_HIDDEN, MAX_INTERMEDIATE, MAX_POSITIONS, Fields
-from engine.config import LongRope, Traits
+from engine.checkpoint.fields import (
+    MAX_HEAD_DIM,
+    MAX_HEADS,
+    MAX_HIDDEN,
+    MAX_INTERMEDIATE,
+    MAX_LAYERS,
+    MAX_POSITIONS,
+    MAX_ROPE_THETA,
+    Fields,
+)
+from engine.checkpoint.yarn import MAX_FACTOR, ORIGINAL_TOKENS, THETA, read_gguf_yarn, read_yarn
+from engine.config import ClampedGate, LongRope, Traits
 from engine.sentences import say
 
-MAX_FACTOR = 1e6
 PHI_JITTER = 0.01
-ORIGINAL_TOKENS = "original_max_position_embeddings"
+SWIGLU_SLOPE, SWIGLU_LIMIT = 1.702, 7.0
 
 Renames = tuple[tuple[str, str], ...]
 ReadTraits = Callable[[Fields, str], Traits]
@@ -57,7 +66,9 @@ class Family:
         slides: Whether config.json's sliding window counts: always, where use_sliding_window asks for it, or never.
         ropes: Kinds of rotary embedding (rope_type) that are run.
         names: How safetensors files call tensors: the engine's word and the file's.
-        stacked: Where safetensors files hold a layer's experts in two tensors, gate above up and down, their names.
+        stacked: Where safetensors files hold a layer's experts in two tensors, gate with up and down, their names.
+        alternating: Whether gate and up alternate there and experts have biases (gpt-oss); otherwise gate is above up.
+        gguf_names: How GGUF files call what they call otherwise in other families: their usual word and this one's.
         plain: Fields of config.json that must have one of these values, the first where they are missing.
         traits: What config.json says that it computes beyond Mixtral.
         gguf_traits: What a GGUF file's metadata says of that.
@@ -80,6 +91,8 @@ class Family:
     ropes: tuple[str, ...] = ("default",)
     names: Renames = ()
     stacked: tuple[str, str] | None = None
+    alternating: bool = False
+    gguf_names: Renames = ()
     plain: Plain = ()
     traits: ReadTraits = _plain_traits
     gguf_traits: ReadTraits = _plain_traits
@@ -112,14 +125,23 @@ def _granite(fields: Fields, _prefix: str) -> Traits:
     )
 
 
+def _granite_shared(fields: Fields, prefix: str) -> Traits:
+    """The same and an expert that every token visits, without a weight of its own."""
+    shared = fields.integer("shared_intermediate_size", 0, MAX_INTERMEDIATE, absent=0)
+    return replace(_granite(fields, prefix), shared_size=shared, shared_gated=not shared)
+
+
 def _gguf_granite(fields: Fields, prefix: str) -> Traits:
-    """The same; llama.cpp takes a factor of 0 for none."""
+    """The same of both kinds; llama.cpp takes a factor of 0 for none."""
+    shared = fields.integer(f"{prefix}.expert_shared_feed_forward_length", 0, MAX_INTERMEDIATE, absent=0)
     read = {name: fields.number(f"{prefix}.{name}", 0.0, MAX_FACTOR, 0.0) for name in _GRANITE_SCALES}
     return Traits(
         embedding_scale=read["embedding_scale"] or 1.0,
         residual_scale=read["residual_scale"] or 1.0,
         attention_scale=read["attention.scale"] or None,
         logit_scale=1.0 / fields.number(f"{prefix}.logit_scale", 1e-6, MAX_FACTOR),
+        shared_size=shared,
+        shared_gated=not shared,
     )
 
 
@@ -172,6 +194,57 @@ def _gguf_phimoe(_fields: Fields, _prefix: str) -> Traits:
     return Traits(qkv_bias=True, output_bias=True, layer_norm=True, head_bias=True, router_jitter=PHI_JITTER)
 
 
+def _gpt_oss(fields: Fields, _prefix: str) -> Traits:
+    """gpt-oss's biases, sinks, windows, activation and rotary embedding."""
+    biased = fields.flag("attention_bias") if "attention_bias" in fields.content else True
+    # transformers has numbers of its own for these where they are missing, which no published model relies on.
+    fields.integer("head_dim", 1, MAX_HEAD_DIM)
+    fields.integer("sliding_window", 1, MAX_POSITIONS)
+    return Traits(
+        qkv_bias=biased,
+        output_bias=biased,
+        long_rope=read_yarn(fields),
+        full_layers=_full_layers(fields),
+        sinks=True,
+        router_bias=True,
+        clamped_gate=ClampedGate(
+            fields.number("swiglu_alpha", 0.0, MAX_FACTOR, SWIGLU_SLOPE),
+            fields.number("swiglu_limit", 1e-6, MAX_FACTOR, SWIGLU_LIMIT),
+        ),
+    )
+
+
+def _full_layers(fields: Fields) -> tuple[int, ...]:
+    """Layers without a sliding window: those that config.json lists, or every other one."""
+    layers = fields.integer("num_hidden_layers", 1, MAX_LAYERS)
+    kinds = fields.content.get("layer_types")
+    if kinds is None:
+        return tuple(range(1, layers, 2))
+    known = isinstance(kinds, list) and all(kind in (_SLIDING, _FULL) for kind in kinds)
+    if not known or len(kinds) != layers:
+        limit = say("not a list of {number} times {one} or {other}", number=layers, one=_SLIDING, other=_FULL)
+        raise fields.refusal("layer_types", kinds, limit)
+    return tuple(layer for layer, kind in enumerate(kinds) if kind == _FULL)
+
+
+def _gguf_gpt_oss(fields: Fields, prefix: str) -> Traits:
+    """The same; llama.cpp has all but the rotary embedding fixed."""
+    fields.integer(f"{prefix}.attention.sliding_window", 1, MAX_POSITIONS)
+    fields.integer(f"{prefix}.attention.sliding_window_pattern", 2, 2, absent=2)
+    theta = fields.number(f"{prefix}.rope.freq_base", 1.0, MAX_ROPE_THETA)
+    fields.number(f"{prefix}.rope.freq_base_swa", theta, theta, theta)
+    return Traits(
+        qkv_bias=True,
+        output_bias=True,
+        long_rope=read_gguf_yarn(fields, prefix),
+        full_layers=tuple(range(1, fields.integer(f"{prefix}.block_count", 1, MAX_LAYERS), 2)),
+        sinks=True,
+        router_bias=True,
+        clamped_gate=ClampedGate(SWIGLU_SLOPE, SWIGLU_LIMIT),
+    )
+
+
+_SLIDING, _FULL = "sliding_attention", "full_attention"
 _GRANITE_SCALES = ("embedding_scale", "residual_scale", "attention.scale", "logit_scale")
 _NO_WINDOW: Plain = (("sliding_window", (None, 0)),)
 
@@ -205,13 +278,27 @@ _ALL = (
         plain=_NO_WINDOW, traits=_granite, gguf_traits=_gguf_granite, gguf_scales=_GRANITE_SCALES,
     ),
     Family(
+        "granitemoeshared", "Granite-MoE-Shared", "GraniteMoeSharedForCausalLM", "granitemoe",
+        rows_alternate=True, names=((".block_sparse_moe.gate.", ".block_sparse_moe.router.layer."),),
+        stacked=(".block_sparse_moe.input_linear.weight", ".block_sparse_moe.output_linear.weight"),
+        plain=_NO_WINDOW, traits=_granite_shared, gguf_traits=_gguf_granite, gguf_scales=_GRANITE_SCALES,
+    ),
+    Family(
+        "gpt_oss", "gpt-oss", "GptOssForCausalLM", "gpt-oss",
+        gguf_width="expert_feed_forward_length", rope_theta=THETA, rms_norm_eps=1e-5, slides="always",
+        ropes=("default", "yarn"), names=((".block_sparse_moe.gate.", ".mlp.router."),),
+        stacked=(".mlp.experts.gate_up_proj", ".mlp.experts.down_proj"), alternating=True,
+        gguf_names=(("ffn_norm.", "post_attention_norm."),), traits=_gpt_oss, gguf_traits=_gguf_gpt_oss,
+    ),
+    Family(
         "phimoe", "Phi-3.5-MoE", "PhiMoEForCausalLM", "phimoe",
         rope_theta=1e6, rms_norm_eps=1e-5, slides="always", ropes=("default", "longrope"),
         plain=(("num_experts_per_tok", (2,)),), traits=_phimoe, gguf_traits=_gguf_phimoe,
     ),
 )  # fmt: skip
 FAMILIES: Mapping[str, Family] = MappingProxyType({family.name: family for family in _ALL})
-BY_GGUF_NAME: Mapping[str, Family] = MappingProxyType({family.gguf: family for family in _ALL})
+# llama.cpp has one name for both kinds of Granite; the file's metadata tells them apart.
+BY_GGUF_NAME: Mapping[str, Family] = MappingProxyType({family.gguf: family for family in reversed(_ALL)})
 BY_CLASS: Mapping[str, Family] = MappingProxyType({family.causal_class: family for family in _ALL})
 CHOOSE_SUPPORTED = say(
     "Choose a {names} or {last}; those are the architectures supported today.",

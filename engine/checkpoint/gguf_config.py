@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from engine.checkpoint.families import BY_GGUF_NAME, CHOOSE_SUPPORTED, FAMILIES, MAX_FACTOR, Family
+from engine.checkpoint.families import BY_GGUF_NAME, CHOOSE_SUPPORTED, FAMILIES, Family
 from engine.checkpoint.fields import (
     MAX_EXPERTS,
     MAX_HEAD_DIM,
@@ -30,9 +30,10 @@ from engine.checkpoint.fields import (
 )
 from engine.checkpoint.gguf_model import GgufModel, stem
 from engine.checkpoint.gguf_tensors import EMBEDDING, HEAD, LONG_FACTORS, SHORT_FACTORS, expert_formats, map_tensors
-from engine.checkpoint.tensor_names import is_expert
+from engine.checkpoint.tensor_names import is_expert, is_expert_matrix
 from engine.checkpoint.tensor_reader import TensorEntry, TensorReader
 from engine.checkpoint.untrusted import quote
+from engine.checkpoint.yarn import MAX_FACTOR
 from engine.config import DTYPE_FORMATS, DTypeName, LongRope, ModelConfig
 from engine.errors import CheckpointError, UnsupportedModelError
 from engine.quant.formats import FORMATS
@@ -81,7 +82,7 @@ def read_gguf_config(model: GgufModel) -> tuple[ModelConfig, dict[str, TensorEnt
     """
     config = _with_long_rope(model, _read_shape(model))
     tensors = map_tensors(model, config)
-    experts = Counter(entry.format for name, entry in tensors.items() if is_expert(name))
+    experts = Counter(entry.format for name, entry in tensors.items() if is_expert_matrix(name))
     most_common = experts.most_common(1)[0][0]
     if all(FORMATS[entry.format].is_float for entry in tensors.values()):
         dtype = next(dtype for dtype, name in DTYPE_FORMATS.items() if name == most_common)
@@ -230,7 +231,8 @@ def _refuse_variants(fields: Fields, family: Family) -> None:
     kind = fields.content.get(f"{arch}.rope.scaling.type", "linear")
     factor = fields.content.get(f"{arch}.rope.scaling.factor", 0.0)
     plain = type(factor) in (int, float) and factor in (0.0, 1.0)
-    if type(kind) is not str or not (kind == "none" or (kind == "linear" and plain)):
+    stretched = kind == "yarn" and "yarn" in family.ropes
+    if type(kind) is not str or not (kind == "none" or stretched or (kind == "linear" and plain)):
         raise UnsupportedModelError(
             say(
                 "{source} asks for the rotary embedding {kind}, scaled by {factor}, of which only the plain "

@@ -16,7 +16,7 @@ from engine.checkpoint import tensor_names
 from engine.checkpoint.families import FAMILIES
 from engine.checkpoint.gguf_model import GgufModel
 from engine.checkpoint.safetensors_file import MAX_TENSORS
-from engine.checkpoint.tensor_names import ExpertPart, Shape, expert_shape, expert_tensor
+from engine.checkpoint.tensor_names import ExpertPart, Shape, expert_bias, expert_shape, expert_tensor
 from engine.checkpoint.tensor_reader import TensorEntry
 from engine.checkpoint.untrusted import quote
 from engine.config import ExpertFormats, ModelConfig
@@ -38,8 +38,10 @@ _NAMES: Mapping[str, str] = MappingProxyType(
         "self_attn.o_proj.weight": "attn_output.weight",
         "self_attn.q_norm.weight": "attn_q_norm.weight",
         "self_attn.k_norm.weight": "attn_k_norm.weight",
+        "self_attn.sinks": "attn_sinks.weight",
         "post_attention_layernorm.weight": "ffn_norm.weight",
         "block_sparse_moe.gate.weight": "ffn_gate_inp.weight",
+        "block_sparse_moe.gate.bias": "ffn_gate_inp.bias",
         tensor_names.FINAL_NORM_BIAS: "output_norm.bias",
         tensor_names.HEAD_BIAS: "output.bias",
         "input_layernorm.bias": "attn_norm.bias",
@@ -83,7 +85,7 @@ def map_tensors(model: GgufModel, config: ModelConfig) -> dict[str, TensorEntry]
     left = dict(model.tensors)
     mapped: dict[str, TensorEntry] = {}
     for name, shape in tensor_names.dense_tensors(config):
-        mapped[name] = _take(model, left, _name_in_file(name), shape)
+        mapped[name] = _take(model, left, _name_in_file(config.family, name), shape)
     for layer in range(config.layers):
         if FAMILIES[config.family].rows_alternate:
             _mark_permuted(mapped, tensor_names.attention(layer, "q"), config.heads)
@@ -94,6 +96,10 @@ def map_tensors(model: GgufModel, config: ModelConfig) -> dict[str, TensorEntry]
                 _take_experts(model, left, f"blk.{layer}.ffn_{word}", config.experts, shape)
             ):
                 mapped[expert_tensor(layer, expert, part)] = entry
+            if config.traits.clamped_gate:
+                stack = _take(model, left, f"blk.{layer}.ffn_{word}_exps.bias", (config.experts, shape[0]))
+                for expert, entry in enumerate(_cut(stack, config.experts, shape[:1])):
+                    mapped[expert_bias(layer, expert, part)] = entry
     for name in left:
         _refuse_unknown(model, config, name)
     return mapped
@@ -127,12 +133,15 @@ def expert_formats(config: ModelConfig, tensors: dict[str, TensorEntry]) -> tupl
     return tuple(layers)
 
 
-def _name_in_file(name: str) -> str:
-    """What a GGUF file calls a tensor outside the experts."""
+def _name_in_file(family: str, name: str) -> str:
+    """What a GGUF file of a family calls a tensor outside the experts."""
     if name in _NAMES:
         return _NAMES[name]
     layer, _, rest = name.removeprefix("model.layers.").partition(".")
-    return f"blk.{layer}.{_NAMES[rest]}"
+    named = _NAMES[rest]
+    for usual, own in FAMILIES[family].gguf_names:
+        named = named.replace(usual, own)
+    return f"blk.{layer}.{named}"
 
 
 def _take(model: GgufModel, left: dict[str, TensorEntry], name: str, shape: Shape) -> TensorEntry:
@@ -171,6 +180,11 @@ def _take_experts(
     if f"{prefix}.0.weight" in left:
         return [_take(model, left, f"{prefix}.{expert}.weight", shape) for expert in range(experts)]
     stack = _take(model, left, f"{prefix}_exps.weight", (experts, *shape))
+    return _cut(stack, experts, shape)
+
+
+def _cut(stack: TensorEntry, experts: int, shape: Shape) -> list[TensorEntry]:
+    """Equal parts of a stack."""
     size = stack.nbytes // experts
     return [
         TensorEntry(stack.name, stack.format, shape, stack.file, stack.offset + expert * size, size)

@@ -25,6 +25,7 @@ from engine.checkpoint.fields import (
 )
 from engine.checkpoint.int4 import Int4, read_int4, with_int4
 from engine.checkpoint.model_folder import CONFIG, find_config
+from engine.checkpoint.stacked import is_mxfp4, with_mxfp4
 from engine.checkpoint.untrusted import quote, read_json_object
 from engine.config import DTypeName, ModelConfig
 from engine.errors import UnsupportedModelError
@@ -59,7 +60,10 @@ def read_config_and_int4(folder: Path) -> tuple[ModelConfig, Int4 | None]:
     content = read_config_json(folder)
     family = _family(content)
     _refuse_variants(content, family)
-    config, int4 = _read_shape(folder, content, family), read_int4(content, family)
+    config = _read_shape(folder, content, family)
+    if family.alternating and is_mxfp4(content):
+        return with_mxfp4(config), None
+    int4 = read_int4(content, family)
     return (config if int4 is None else with_int4(config, int4)), int4
 
 

@@ -70,9 +70,24 @@ def router(layer: int) -> str:
     return f"model.layers.{layer}.block_sparse_moe.gate.weight"
 
 
+def router_bias(layer: int) -> str:
+    """The router's bias [E], where the model has one."""
+    return f"model.layers.{layer}.block_sparse_moe.gate.bias"
+
+
+def sinks(layer: int) -> str:
+    """The score of each query head that no key has [N], where the model has them."""
+    return f"model.layers.{layer}.self_attn.sinks"
+
+
 def expert_tensor(layer: int, expert: int, part: ExpertPart) -> str:
     """A matrix of one expert: w1 is gate [I, H], w3 is up [I, H], w2 is down [H, I]."""
     return f"model.layers.{layer}.block_sparse_moe.experts.{expert}.{part}.weight"
+
+
+def expert_bias(layer: int, expert: int, part: ExpertPart) -> str:
+    """The bias of a matrix of one expert, as long as that has rows, where the model has them."""
+    return f"model.layers.{layer}.block_sparse_moe.experts.{expert}.{part}.bias"
 
 
 def shared_expert(layer: int, part: ExpertPart) -> str:
@@ -88,6 +103,11 @@ def shared_gate(layer: int) -> str:
 def is_expert(name: str) -> bool:
     """Whether a tensor that `expected_tensors` names belongs to an expert."""
     return ".block_sparse_moe.experts." in name
+
+
+def is_expert_matrix(name: str) -> bool:
+    """Whether it is a matrix of one."""
+    return is_expert(name) and name.endswith(".weight")
 
 
 def name_in_file(family: str, name: str) -> str:
@@ -108,6 +128,8 @@ def expected_tensors(config: ModelConfig) -> Iterator[tuple[str, Shape]]:
         for expert in range(config.experts):
             for part in EXPERT_PARTS:
                 yield expert_tensor(layer, expert, part), expert_shape(config, part)
+                if config.traits.clamped_gate:
+                    yield expert_bias(layer, expert, part), expert_shape(config, part)[:1]
 
 
 def dense_tensors(config: ModelConfig) -> Iterator[tuple[str, Shape]]:
@@ -157,9 +179,14 @@ def _dense_layer(config: ModelConfig, layer: int) -> Iterator[tuple[str, Shape]]
     if config.query_key_norm:
         yield query_norm(layer), (q_width if traits.wide_norms else config.head_dim,)
         yield key_norm(layer), (kv_width if traits.wide_norms else config.head_dim,)
+    if traits.sinks:
+        yield sinks(layer), (config.heads,)
     yield expert_norm(layer), (wide,)
     yield router(layer), (config.experts, wide)
+    if traits.router_bias:
+        yield router_bias(layer), (config.experts,)
     if traits.shared_size:
         for part in EXPERT_PARTS:
             yield shared_expert(layer, part), _part_shape(wide, traits.shared_size, part)
-        yield shared_gate(layer), (1, wide)
+        if traits.shared_gated:
+            yield shared_gate(layer), (1, wide)

@@ -41,6 +41,23 @@ class Int4Parts:
 
 
 @dataclass(frozen=True, slots=True)
+class SlabPart:
+    """A matrix or bias of one expert that lies between others; `engine.checkpoint.stacked` takes it out.
+
+    Attributes:
+        slab: All of that expert's rows: MXFP4's codes, a bias, or floats with inputs as rows.
+        first: Its first row (of floats, column).
+        step: Rows from one to the next.
+        scales: MXFP4's; None for floats.
+    """
+
+    slab: TensorEntry
+    first: int
+    step: int
+    scales: TensorEntry | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TensorEntry:
     """Where one tensor lies.
 
@@ -55,6 +72,7 @@ class TensorEntry:
             where rows are in order.
         int4: The tensors that it is made from; then `format` and `nbytes` tell what is made, and `TensorReader` does
             not read it. None for a tensor of its own.
+        part: What it is taken out of, likewise; None for a tensor of its own.
     """
 
     name: str
@@ -65,6 +83,7 @@ class TensorEntry:
     nbytes: int
     permuted_heads: int | None = None
     int4: Int4Parts | None = None
+    part: SlabPart | None = None
 
 
 class TensorReader:

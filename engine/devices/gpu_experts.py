@@ -15,7 +15,7 @@ from engine.config import ExpertFormats
 from engine.kernels.gpu_kernels import GpuKernels
 from engine.kernels.gpu_plans import LayerTable, experts_workspace_bytes, runs_experts, runs_tokens
 from engine.kernels.packed import GPU_SLICE_WEIGHTS, PackedMatrix, slice_rows
-from engine.kernels.torch_expert import ExpertWeights, expert_forward
+from engine.kernels.torch_expert import ExpertWeights, activate, expert_forward, finish
 
 
 class GpuExperts:
@@ -32,7 +32,7 @@ class GpuExperts:
 
     def runs_at_once(self, table: LayerTable, tokens: int, per_token: int) -> bool:
         """Whether `add_residents` takes such experts and so many tokens with so many experts each."""
-        known = runs_experts(table.formats, table.hidden_size, table.intermediate_size)
+        known = runs_experts(table.formats, table.hidden_size, table.intermediate_size) and not table.biased
         return known and runs_tokens(tokens, per_token)
 
     def add_residents(
@@ -68,8 +68,8 @@ class GpuExperts:
             return self._run_few(hidden, table, weights.flat.data_ptr())
         if all(matrix.values is not None for matrix in matrices):
             return expert_forward(hidden, weights)
-        inner = F.silu(self._product(hidden, weights.gate)) * self._product(hidden, weights.up)
-        return self._product(inner, weights.down)
+        inner = activate(self._product(hidden, weights.gate), self._product(hidden, weights.up), weights)
+        return finish(self._product(inner, weights.down), weights)
 
     def _run_few(self, hidden: torch.Tensor, table: LayerTable, address: int) -> torch.Tensor:
         """An expert as the only one of a layer, chosen by every token with weight 1."""
@@ -103,4 +103,4 @@ class GpuExperts:
 def _alone(weights: ExpertWeights, formats: ExpertFormats) -> LayerTable:
     """A layer of one expert, whose address is yet to be written."""
     address = torch.empty(1, dtype=torch.long, device=weights.flat.device)
-    return LayerTable(address, formats, weights.gate.columns, weights.gate.rows)
+    return LayerTable(address, formats, weights.gate.columns, weights.gate.rows, weights.biases is not None)

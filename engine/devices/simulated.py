@@ -82,8 +82,8 @@ class SimulatedDevice(Device):
         self._vacated_s.clear()
 
     def runs_at_once(self, table: LayerTable, tokens: int, per_token: int) -> bool:
-        """As many as the kernels of a real GPU."""
-        return runs_tokens(tokens, per_token)
+        """As many as the kernels of a real GPU, of experts that they know."""
+        return runs_tokens(tokens, per_token) and not table.biased
 
     def resident_experts(
         self,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.config import EngineConfig, ModelConfig
+from engine.config import SINK_WIDTH, EngineConfig, ModelConfig
 from engine.experts.footprint import (
     PlannedDevice,
     held_dense_bytes,
@@ -50,14 +50,22 @@ def workspace_bytes(model: ModelConfig, config: EngineConfig) -> int:
 
     Alive all the time: residual, normed and output states (3 c H) and one row of logits (V). Beside them the larger of
         attention: queries and output (2 c heads D), keys and values (2 c kv_heads D); the mask of one head group, as
-                   bytes and in the weights' type ((heads / kv_heads) c S). Scores are never held: attention is fused.
+                   bytes for each kind of window and in the weights' type ((heads / kv_heads) c S). Scores are never
+                   held: attention is fused. Where it has sinks, mask, queries, keys and values once more, with room
+                   for them.
         experts:   input and output (2 c H), gate, up and their product (3 c I), for an expert that got the whole chunk,
                    or for a wider one that all tokens share, beside the sum of the others
     """
     context, chunk = planned_context_tokens(model, config), planned_chunk_tokens(model, config)
     states = 3 * chunk * model.hidden_size + model.vocab_size
     heads = 2 * chunk * (model.heads + model.kv_heads) * model.head_dim
-    mask_bytes = model.heads // model.kv_heads * chunk * context * (1 + model.dtype_bytes)
+    windows = 2 if 0 < len(model.traits.full_layers) < model.layers else 1
+    seen = model.heads // model.kv_heads * chunk * context
+    mask_bytes = seen * (windows + model.dtype_bytes)
+    if model.traits.sinks:
+        width = model.head_dim + SINK_WIDTH
+        mask_bytes += seen + FLOAT_BYTES * 2 * chunk * model.heads * width
+        mask_bytes += model.dtype_bytes * 2 * model.kv_heads * (context + 1) * width
     widest = max(model.intermediate_size, model.traits.shared_size)
     expert = chunk * ((3 if model.traits.shared_size else 2) * model.hidden_size + 3 * widest)
     return FLOAT_BYTES * states + max(FLOAT_BYTES * heads + mask_bytes, FLOAT_BYTES * expert)

@@ -23,7 +23,12 @@ def experts_reference(store: ExpertStore, layer: int) -> ExpertsRef:
         offset = matrix.data.data_ptr() - run.data_ptr()
         return MatrixRef.of(offset, matrix.format, matrix.rows, matrix.columns)
 
-    return ExpertsRef(run.data_ptr(), run.stride(0), inside(first.gate), inside(first.up), inside(first.down))
+    matrices = inside(first.gate), inside(first.up), inside(first.down)
+    biases = first.biases
+    if biases is None:
+        return ExpertsRef(run.data_ptr(), run.stride(0), *matrices)
+    begin, clamped = biases.gate.data_ptr() - run.data_ptr(), biases.clamped
+    return ExpertsRef(run.data_ptr(), run.stride(0), *matrices, begin, clamped.slope, clamped.limit)
 
 
 class NativeCpuExperts:

@@ -347,6 +347,10 @@ def _reasons(situation: Situation) -> list[str]:
         reasons.append(cut)
     if situation.device == "cpu":
         return [*reasons, say("No GPU is used: all {number} experts run on the CPU.", number=model.total_experts)]
+    if situation.device == "cuda" and model.traits.clamped_gate is not None:
+        reasons.append(
+            say("Torch runs the GPU's experts, more slowly: our kernels there do not know experts with biases.")
+        )
     return [_budget_reason(situation.vram), *reasons, _experts_reason(situation), *_pinned_reasons(situation)]
 
 

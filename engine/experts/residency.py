@@ -62,7 +62,13 @@ class Residency:
         self.changes = 0
         addresses = torch.zeros(model.layers, model.experts, dtype=torch.int64, device=device.torch_device)
         self._tables = tuple(
-            LayerTable(addresses[layer], formats, model.hidden_size, model.intermediate_size)
+            LayerTable(
+                addresses[layer],
+                formats,
+                model.hidden_size,
+                model.intermediate_size,
+                model.traits.clamped_gate is not None,
+            )
             for layer, formats in enumerate(self._formats)
         )
         self._spare: dict[int, list[torch.Tensor]] = {size: [] for size in self._sizes}

@@ -76,7 +76,9 @@ class ExpertStore:
             flat: uint8, at least as long as an expert of that layer.
         """
         model = self._model
-        return ExpertWeights.view(flat, model.formats(layer), model.hidden_size, model.intermediate_size)
+        return ExpertWeights.view(
+            flat, model.formats(layer), model.hidden_size, model.intermediate_size, model.traits.clamped_gate
+        )
 
     def expect(self, layer: int, experts: Iterable[int]) -> None:
         """Have experts of an arena on disk read in, all at once and without waiting for them."""

@@ -54,6 +54,9 @@ class ExpertsRef(ctypes.Structure):
         ("gate", MatrixRef),
         ("up", MatrixRef),
         ("down", MatrixRef),
+        ("biases", c_int64),
+        ("slope", c_float),
+        ("limit", c_float),
     )
 
 
@@ -71,14 +74,18 @@ class LayerRef(ctypes.Structure):
         ("output_bias", c_void_p),
         ("query_norm", c_void_p),
         ("key_norm", c_void_p),
+        ("sinks", c_void_p),
         ("expert_norm", c_void_p),
         ("expert_norm_bias", c_void_p),
         ("router", MatrixRef),
+        ("router_bias", c_void_p),
         ("experts", ExpertsRef),
         ("shared", ExpertsRef),
         ("shared_gate", c_void_p),
         ("keys", c_void_p),
         ("values", c_void_p),
+        ("window", c_int32),
+        ("reserved", c_int32),
     )
 
 
@@ -87,7 +94,7 @@ class ModelRef(ctypes.Structure):
 
     _fields_ = (
         *((name, c_int32) for name in ("hidden", "heads", "kv_heads", "dim", "experts", "experts_per_token")),
-        *((name, c_int32) for name in ("intermediate", "layers", "normalise_top_k", "window", "cache_format")),
+        *((name, c_int32) for name in ("intermediate", "layers", "normalise_top_k", "cache_format")),
         ("capacity", c_int32),
         ("epsilon", c_float),
         ("wide_norms", c_int32),

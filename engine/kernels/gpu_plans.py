@@ -75,12 +75,14 @@ class LayerTable:
         formats: Of gate, up and down.
         hidden_size: H.
         intermediate_size: I.
+        biased: Whether the experts have biases, which no kernel knows.
     """
 
     addresses: torch.Tensor
     formats: ExpertFormats
     hidden_size: int
     intermediate_size: int
+    biased: bool = False
 
     @property
     def programs(self) -> tuple[Program, Program]:

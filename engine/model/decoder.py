@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator
 import torch
 from torch.nn import functional as F
 
-from engine.config import ModelConfig
+from engine.config import SINK_WIDTH, ModelConfig
 from engine.devices.step_tools import StepTools
 from engine.experts.executor import ExpertExecutor
 from engine.model.gpu_steps import GpuSteps
@@ -86,11 +86,11 @@ class Decoder:
             hidden = F.embedding(torch.tensor(tokens, device=weights.embedding.device), weights.embedding)
             hidden = _scaled(hidden, self._model.traits.embedding_scale)
             rotation = self.rotation(start, len(tokens), hidden.dtype)
-            mask = self._mask(start, len(tokens)) if len(tokens) > 1 else None
+            masks = self._masks(start, len(tokens))
         for index, layer in enumerate(weights.layers):
             check()
             with torch.inference_mode():
-                hidden = self.attend(index, layer, hidden, start, rotation, mask)
+                hidden = self.attend(index, layer, hidden, start, rotation, masks.get(self._model.window(index)))
                 normed, top_weights, top_experts = self.route(layer, hidden)
                 added = self._executor.run(index, normed, top_weights, top_experts, check)
                 hidden = self._add_experts(layer, hidden, normed, added)
@@ -153,7 +153,7 @@ class Decoder:
         hidden[0, 0].item()
         started = time.perf_counter()
         rotation = self.rotation(start, tokens, hidden.dtype)
-        mask = self._mask(start, tokens) if tokens > 1 else None
+        mask = self._masks(start, tokens).get(self._model.window(0))
         self.route(layer, self.attend(0, layer, hidden, start, rotation, mask))[2][0, 0].item()
         return time.perf_counter() - started
 
@@ -191,10 +191,14 @@ class Decoder:
         groups = model.heads // model.kv_heads
         queries = rotated[:, : model.heads].view(tokens, model.kv_heads, groups, model.head_dim)
         queries = queries.permute(1, 2, 0, 3).reshape(1, model.kv_heads, groups * tokens, model.head_dim)
-        keys, values = self.cache.read(index, self._first_key(start), start + tokens, queries.dtype)
+        first = first_key(start, model.window(index))
+        keys, values = self.cache.read(index, first, start + tokens, queries.dtype)
         scale = model.traits.attention_scale
-        attended = F.scaled_dot_product_attention(queries, keys[None], values[None], attn_mask=mask, scale=scale)
-        attended = attended.view(model.kv_heads, groups, tokens, model.head_dim).permute(2, 0, 1, 3)
+        if layer.sinks is None:
+            attended = F.scaled_dot_product_attention(queries, keys[None], values[None], attn_mask=mask, scale=scale)
+        else:
+            attended = _attend_beside(layer.sinks, queries, keys[None], values[None], mask, scale)
+        attended = attended.reshape(model.kv_heads, groups, tokens, model.head_dim).permute(2, 0, 1, 3)
         added = F.linear(attended.reshape(tokens, model.heads * model.head_dim), layer.output, layer.output_bias)
         return hidden + _scaled(added, model.traits.residual_scale)
 
@@ -205,7 +209,7 @@ class Decoder:
         """
         active = self._model.experts_per_token
         normed = self._norm(hidden, layer.expert_norm, layer.expert_norm_bias)
-        logits = F.linear(normed, layer.router)
+        logits = F.linear(normed, layer.router, layer.router_bias)
         if self._model.traits.router_jitter is not None:
             return normed, *_sparse_mixer(logits.float(), self._model.traits.router_jitter)
         if not self._model.normalise_top_k:
@@ -241,8 +245,8 @@ class Decoder:
         shared = layer.shared
         if shared is not None:
             gate, up = F.linear(normed, shared.gate_up).chunk(2, dim=-1)
-            weight = torch.sigmoid(F.linear(normed, shared.weight))
-            added = added + weight * F.linear(F.silu(gate) * up, shared.down)
+            said = F.linear(F.silu(gate) * up, shared.down)
+            added = added + (said if shared.weight is None else torch.sigmoid(F.linear(normed, shared.weight)) * said)
         return hidden + _scaled(added, self._model.traits.residual_scale)
 
     def _norm(self, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -273,21 +277,59 @@ class Decoder:
         signs, scale = self._sine_signs, self._rotation_scale
         return _scaled(angles.cos(), scale).to(dtype), _scaled(angles.sin() * signs, scale).to(dtype)
 
-    def _first_key(self, start: int) -> int:
-        """The oldest key that any query of this pass sees."""
-        window = self._model.sliding_window
-        return 0 if window is None else max(0, start - window + 1)
+    def _masks(self, start: int, tokens: int) -> dict[int | None, torch.Tensor]:
+        """For each window that a layer has, what its queries see; empty for a single token, which sees all."""
+        if tokens == 1:
+            return {}
+        windows = {self._model.window(layer) for layer in range(self._model.layers)}
+        return {window: self._mask(start, tokens, window) for window in windows}
 
-    def _mask(self, start: int, tokens: int) -> torch.Tensor:
+    def _mask(self, start: int, tokens: int, window: int | None) -> torch.Tensor:
         """[G * T, S - first] True where a query may look: causal, within the window."""
         device = self._weights.embedding.device
-        first = self._first_key(start)
         queries = torch.arange(start, start + tokens, device=device)[:, None]
-        keys = torch.arange(first, start + tokens, device=device)[None, :]
+        keys = torch.arange(first_key(start, window), start + tokens, device=device)[None, :]
         allowed = keys <= queries
-        if self._model.sliding_window is not None:
-            allowed &= keys > queries - self._model.sliding_window
+        if window is not None:
+            allowed &= keys > queries - window
         return allowed.repeat(self._model.heads // self._model.kv_heads, 1)
+
+
+def first_key(start: int, window: int | None) -> int:
+    """The oldest key that any query of a pass sees."""
+    return 0 if window is None else max(0, start - window + 1)
+
+
+def _attend_beside(
+    sinks: torch.Tensor,
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float | None,
+) -> torch.Tensor:
+    """Attention in which each query head has a score that no key has: [1, K, G * T, D].
+
+    That is one more key with a value of zero, which sees what all other keys are blind to: a number beside the
+    query's own, the score.
+
+    Args:
+        sinks: The scores [N].
+        queries: [1, K, G * T, D].
+        keys: [1, K, S, D].
+        values: [1, K, S, D].
+        mask: [G * T, S]; None for a single token.
+        scale: Of scores; None for 1 / sqrt(D).
+    """
+    _, kv_heads, rows, dim = queries.shape
+    scale = dim**-0.5 if scale is None else scale
+    scores = (sinks / scale).view(1, kv_heads, -1, 1).repeat_interleave(rows * kv_heads // len(sinks), 2)
+    queries = torch.cat([queries, F.pad(scores, (0, SINK_WIDTH - 1))], dim=-1)
+    keys, values = F.pad(keys, (0, SINK_WIDTH, 0, 1)), F.pad(values, (0, SINK_WIDTH, 0, 1))
+    keys[..., -1, dim] = 1
+    mask = None if mask is None else F.pad(mask, (0, 1), value=True)
+    attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=scale)
+    return attended[..., :dim]
 
 
 def _scaled(states: torch.Tensor, factor: float) -> torch.Tensor:

@@ -217,13 +217,16 @@ class NativeDecoder:
             _address(layer.output_bias),
             _address(layer.query_norm),
             _address(layer.key_norm),
+            _address(layer.sinks),
             layer.expert_norm.data_ptr(),
             _address(layer.expert_norm_bias),
             reference(layer.router),
+            _address(layer.router_bias),
             experts_reference(self._store, index),
             *_shared_reference(layer.shared),
             self.cache.keys[index].data_ptr(),
             self.cache.values[index].data_ptr(),
+            self._model.window(index) or 0,
         )
 
     def _model_reference(self) -> ModelRef:
@@ -240,7 +243,6 @@ class NativeDecoder:
             intermediate=model.intermediate_size,
             layers=model.layers,
             normalise_top_k=model.normalise_top_k,
-            window=model.sliding_window or 0,
             cache_format=FORMATS[self.cache.format].native_id,
             capacity=self.cache.capacity,
             epsilon=model.rms_norm_eps,
@@ -273,7 +275,7 @@ def _shared_reference(shared: NativeSharedExpert | None) -> tuple[ExpertsRef, in
     parts = (shared.gate, shared.up, shared.down)
     begin = min(part.data.data_ptr() for part in parts)
     matrices = (MatrixRef.of(part.data.data_ptr() - begin, part.format, part.rows, part.columns) for part in parts)
-    return ExpertsRef(begin, 0, *matrices), shared.weight.data_ptr()
+    return ExpertsRef(begin, 0, *matrices), _address(shared.weight)
 
 
 class _Trace:

@@ -25,13 +25,13 @@ class NativeSharedExpert:
         gate: [S, H].
         up: [S, H].
         down: [H, S].
-        weight: fp32 [1, H]: what decides on its weight.
+        weight: fp32 [1, H]: what decides on its weight; None where that is 1.
     """
 
     gate: PackedMatrix
     up: PackedMatrix
     down: PackedMatrix
-    weight: torch.Tensor
+    weight: torch.Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,8 @@ class NativeLayer:
         shared: None where there is none.
         attention_norm_bias: fp32 [H]; None where norms have none.
         expert_norm_bias: fp32 [H]; None where norms have none.
+        router_bias: fp32 [E]; None where there is none.
+        sinks: fp32 [N]; None where there are none.
     """
 
     attention_norm: torch.Tensor
@@ -69,6 +71,8 @@ class NativeLayer:
     shared: NativeSharedExpert | None = None
     attention_norm_bias: torch.Tensor | None = None
     expert_norm_bias: torch.Tensor | None = None
+    router_bias: torch.Tensor | None = None
+    sinks: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,19 +143,21 @@ def _load_layer(model: ModelConfig, index: int, loader: _Loader) -> NativeLayer:
         key_norm=loader.vector(tensor_names.key_norm(index)) if normed else None,
         qkv_bias=loader.vector(*biases) if traits.qkv_bias else None,
         output_bias=loader.vector(tensor_names.attention_bias(index, "o")) if traits.output_bias else None,
-        shared=_load_shared(index, loader) if traits.shared_size else None,
+        shared=_load_shared(model, index, loader) if traits.shared_size else None,
         attention_norm_bias=loader.vector(tensor_names.attention_norm_bias(index)) if traits.layer_norm else None,
         expert_norm_bias=loader.vector(tensor_names.expert_norm_bias(index)) if traits.layer_norm else None,
+        router_bias=loader.vector(tensor_names.router_bias(index)) if traits.router_bias else None,
+        sinks=loader.vector(tensor_names.sinks(index)) if traits.sinks else None,
     )
 
 
-def _load_shared(index: int, loader: _Loader) -> NativeSharedExpert:
+def _load_shared(model: ModelConfig, index: int, loader: _Loader) -> NativeSharedExpert:
     """The expert of one layer that every token visits."""
     return NativeSharedExpert(
         gate=loader.matrix(tensor_names.shared_expert(index, "w1")),
         up=loader.matrix(tensor_names.shared_expert(index, "w3")),
         down=loader.matrix(tensor_names.shared_expert(index, "w2")),
-        weight=loader.vector(tensor_names.shared_gate(index)),
+        weight=loader.vector(tensor_names.shared_gate(index)) if model.traits.shared_gated else None,
     )
 
 

@@ -14,6 +14,7 @@ from engine.devices import Device
 from engine.experts.store import ExpertStore
 from engine.model.weight_reader import Progress, WeightReader
 
+BIASED: tuple[tensor_names.ExpertPart, ...] = ("w1", "w3", "w2")  # in the order of an expert's run
 TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -24,12 +25,12 @@ class SharedExpert:
     Attributes:
         gate_up: Gate above up [2S, H].
         down: [H, S].
-        weight: What decides on its weight [1, H].
+        weight: What decides on its weight [1, H]; None where that is 1.
     """
 
     gate_up: torch.Tensor
     down: torch.Tensor
-    weight: torch.Tensor
+    weight: torch.Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class LayerWeights:
         shared: None where there is none.
         attention_norm_bias: [H]; None where norms have none.
         expert_norm_bias: [H]; None where norms have none.
+        router_bias: [E]; None where there is none.
+        sinks: [N]; None where there are none.
     """
 
     attention_norm: torch.Tensor
@@ -63,6 +66,8 @@ class LayerWeights:
     shared: SharedExpert | None = None
     attention_norm_bias: torch.Tensor | None = None
     expert_norm_bias: torch.Tensor | None = None
+    router_bias: torch.Tensor | None = None
+    sinks: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,18 +142,20 @@ def _load_layer(model: ModelConfig, layer: int, place: Callable[..., torch.Tenso
         if traits.qkv_bias
         else None,
         output_bias=place(tensor_names.attention_bias(layer, "o")) if traits.output_bias else None,
-        shared=_load_shared(layer, place) if traits.shared_size else None,
+        shared=_load_shared(model, layer, place) if traits.shared_size else None,
         attention_norm_bias=place(tensor_names.attention_norm_bias(layer)) if traits.layer_norm else None,
         expert_norm_bias=place(tensor_names.expert_norm_bias(layer)) if traits.layer_norm else None,
+        router_bias=place(tensor_names.router_bias(layer)) if traits.router_bias else None,
+        sinks=place(tensor_names.sinks(layer)) if traits.sinks else None,
     )
 
 
-def _load_shared(layer: int, place: Callable[..., torch.Tensor]) -> SharedExpert:
+def _load_shared(model: ModelConfig, layer: int, place: Callable[..., torch.Tensor]) -> SharedExpert:
     """The expert of one layer that every token visits."""
     return SharedExpert(
         gate_up=place(tensor_names.shared_expert(layer, "w1"), tensor_names.shared_expert(layer, "w3")),
         down=place(tensor_names.shared_expert(layer, "w2")),
-        weight=place(tensor_names.shared_gate(layer)),
+        weight=place(tensor_names.shared_gate(layer)) if model.traits.shared_gated else None,
     )
 
 
@@ -172,6 +179,9 @@ def load_experts(checkpoint: Checkpoint, store: ExpertStore, progress: Progress,
                 reader.pack(tensor_names.expert_tensor(layer, expert, "w1"), weights.gate)
                 reader.pack(tensor_names.expert_tensor(layer, expert, "w3"), weights.up)
                 reader.pack(tensor_names.expert_tensor(layer, expert, "w2"), weights.down)
+                if weights.biases is not None:
+                    for part, bias in zip(BIASED, weights.biases.parts, strict=True):
+                        reader.read(tensor_names.expert_bias(layer, expert, part), bias)
 
 
 def checkpoint_bytes(checkpoint: Checkpoint) -> int:

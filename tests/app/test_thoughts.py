@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from app.conversation import Conversation, Message
@@ -21,6 +23,17 @@ HARMONY = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>
         ("Hm.</think>Yes.", Reply("Hm.", "Yes.")),
         ("analysisThe user greets.assistantfinalHello!", Reply("The user greets.", "Hello!")),
         (HARMONY, Reply("Hm.", "Yes")),
+        (HARMONY.removesuffix("Yes"), Reply("Hm.", "")),
+        (HARMONY.partition("final")[0], Reply("Hm.", "", thinking=True)),
+        (HARMONY.partition("<|end|>")[0], Reply("Hm.", "", thinking=True)),
+        ("<|channel|>final<|message|>Say <|end|> here<|end|>", Reply("", "Say <|end|> here")),
+        (
+            "<|channel|>analysis<|message|>A<|end|><|start|>assistant<|channel|>commentary<|message|>B<|end|>"
+            "<|start|>assistant<|channel|>final <|constrain|>json<|message|>{}",
+            Reply("A\n\nB", "{}"),
+        ),
+        ("<|chan", Reply("", "")),
+        ("<|channel|>analysis", Reply("", "", thinking=True)),
         ("analysis of the text", Reply("", "analysis of the text")),
         ("Write `</think>` at the end", Reply("", "Write `</think>` at the end")),
         ("An answer about <think> and </think>", Reply("", "An answer about <think> and </think>")),
@@ -29,6 +42,14 @@ HARMONY = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>
 )
 def test_thoughts_stand_at_the_head(text: str, reply: Reply) -> None:
     assert split_thoughts(text) == reply
+
+
+def test_channels_never_show_while_they_are_written() -> None:
+    tokens = re.split(r"(<\|\w+\|>)", HARMONY)
+    texts = ["".join(tokens[:count]) for count in range(1, len(tokens) + 1)]
+    replies = [split_thoughts(text) for text in texts]
+    assert not any("<|" in reply.thoughts + reply.answer or "final" in reply.thoughts for reply in replies)
+    assert replies[-1] == Reply("Hm.", "Yes")
 
 
 def test_without_thoughts_leaves_the_answer() -> None:
@@ -58,3 +79,4 @@ def test_a_flood_of_tags_is_split_in_one_pass() -> None:
     text = "<think>" * 100_000
     assert split_thoughts(text).thinking
     assert split_thoughts("x" * 1_000_000 + "</think>").answer == ""
+    assert split_thoughts("<|channel|>final" * 100_000).thinking

@@ -289,3 +289,64 @@ def test_an_open_reply_that_the_template_changes_follows_its_opening(folder: Pat
 def test_only_a_reply_can_go_on(folder: Path, chat: list[dict[str, str]]) -> None:
     with pytest.raises(ConfigurationError, match="does not end with a reply"):
         ChatTokenizer.open(folder).encode_chat(chat, continue_reply=True)
+
+
+# ---- gpt-oss's replies in several parts ----
+
+CHANNEL_SIGNS = ("<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|constrain|>", "<|return|>", "<|call|>")
+# What the published template uses of Jinja: the date, macros, namespaces, and a refusal of channels in a message.
+HARMONY = """
+{%- macro system() -%}
+    {{- "Current date: " + strftime_now("%Y-%m-%d") + "\n\nReasoning: " + (reasoning_effort or "medium") }}
+{%- endmacro -%}
+{%- set last = namespace(assistant=false) %}
+{{- "<|start|>system<|message|>" }}{{ system() }}{{ "<|end|>" }}
+{%- for message in messages -%}
+    {%- if message.role == 'assistant' -%}
+        {%- if "<|channel|>analysis<|message|>" in message.content %}
+            {{- raise_exception("You have passed a message containing <|channel|> tags in the content field.") }}
+        {%- endif %}
+        {{- "<|start|>assistant<|channel|>final<|message|>" + message.content + "<|end|>" }}
+        {%- set last.assistant = true %}
+    {%- else %}
+        {{- "<|start|>" + message.role + "<|message|>" + message.content + "<|end|>" }}
+    {%- endif %}
+{%- endfor -%}
+{%- if add_generation_prompt -%}<|start|>assistant{%- endif -%}
+"""
+HARMONY_REPLY = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes<|return|>"
+
+
+@pytest.fixture
+def channels(folder: Path) -> Path:
+    path = folder / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.add_special_tokens([AddedToken(sign, normalized=False) for sign in CHANNEL_SIGNS])
+    tokenizer.save(str(path))
+    (folder / "chat_template.jinja").write_text(HARMONY, encoding="utf-8")
+    return folder
+
+
+def test_tokens_that_tell_parts_apart_are_shown(channels: Path) -> None:
+    tokenizer = ChatTokenizer.open(channels)
+    stream, ids = tokenizer.decoder(), tokenizer.encode(HARMONY_REPLY, bos=False)
+    assert "".join(map(stream.push, ids)) == HARMONY_REPLY.removesuffix("<|return|>")
+    assert len(ids) < len(HARMONY_REPLY.replace("<|", "").replace("|>", ""))  # each sign is one token
+
+
+def test_a_tokenizer_without_channels_shows_no_special_token(channels: Path) -> None:
+    path = channels / "tokenizer.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("<|channel|>", "<|other|>"), encoding="utf-8")
+    tokenizer = ChatTokenizer.open(channels)
+    assert tokenizer.decode(tokenizer.encode("<|start|>a<|end|>", bos=False)) == "a"
+
+
+def test_earlier_replies_are_final_and_one_goes_on_where_its_thoughts_stopped(channels: Path) -> None:
+    tokenizer = ChatTokenizer.open(channels)
+    chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]
+    assert tokenizer.render_chat(chat).endswith(
+        "<|start|>user<|message|>Hi<|end|><|start|>assistant<|channel|>final<|message|>Yes<|end|><|start|>assistant"
+    )
+    assert tokenizer.render_open_reply(chat).endswith("<|channel|>final<|message|>Yes")
+    chat[1]["content"] = "<|channel|>analysis<|message|>Hm"
+    assert tokenizer.render_open_reply(chat).endswith("<|end|><|start|>assistant<|channel|>analysis<|message|>Hm")

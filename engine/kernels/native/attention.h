@@ -69,7 +69,7 @@ void attend_one(const AttentionTask& t, int first, int end) {
       scores[size_t(h) * keys + k] = scale * dot_row(t.queries + size_t(h) * t.dim, row, t.dim);
   }
   for (int h = 0; h < t.heads; h++) {
-    softmax(scores + size_t(h) * keys, keys);
+    softmax(scores + size_t(h) * keys, keys, t.sinks ? t.sinks + h : nullptr);
     for (int d = 0; d < t.dim; d++) t.out[size_t(h) * t.dim + d] = 0;
   }
   for (int k = 0; k < keys; k++) {
@@ -110,7 +110,7 @@ void attend_one_fast(const AttentionTask& t, int first, int end) {
       }
     }
   }
-  for (int h = 0; h < t.heads; h++) softmax(scores + size_t(h) * keys, keys);
+  for (int h = 0; h < t.heads; h++) softmax(scores + size_t(h) * keys, keys, t.sinks ? t.sinks + h : nullptr);
   for (int at = 0; at < keys; at += kBlock) {
     const int count = keys - at < kBlock ? keys - at : kBlock;
     read_block(t.values, at, count);
@@ -226,7 +226,8 @@ void attend_many(const AttentionTask& t) {
   float* total = most + rows;
   float* line = total + rows;  // [dim + 32]
   for (int i = 0; i < rows; i++) {
-    most[i] = -1e30f, total[i] = 0;
+    // A sink is as a key that was seen before all others, whose value is zero.
+    most[i] = t.sinks ? t.sinks[i % t.heads] : -1e30f, total[i] = t.sinks ? 1.0f : 0.0f;
     const QueryRow row = query_row(t, i);
     for (int d = 0; d < t.dim; d++) row.out[d] = 0;
   }

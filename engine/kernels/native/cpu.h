@@ -24,11 +24,14 @@ typedef struct {
 } rooftop_matrix;
 
 // The experts of one layer: expert e begins at data + e * stride; gate, up and down are its matrices with `data`
-// relative to that.
+// relative to that. Where `biases` is not 0, fp32 biases of gate, up and down begin there, one behind the other, and the
+// expert is down((up + 1) * gate * sigmoid(slope * gate)) with gate and up clamped; otherwise down(silu(gate) * up).
 typedef struct {
   const uint8_t* data;
   int64_t stride;
   rooftop_matrix gate, up, down;
+  int64_t biases;
+  float slope, limit;
 } rooftop_experts;
 
 typedef struct {
@@ -39,19 +42,22 @@ typedef struct {
   const float* output_bias;  // [hidden], null for none
   const float* query_norm;   // [dim], or [heads dim] for wide_norms, null for none
   const float* key_norm;
+  const float* sinks;  // [heads]: a score that no key has, null for none
   const float* expert_norm;  // [hidden]
   const float* expert_norm_bias;
-  rooftop_matrix router;  // [experts, hidden]
+  rooftop_matrix router;     // [experts, hidden]
+  const float* router_bias;  // [experts], null for none
   rooftop_experts experts;
   rooftop_experts shared;    // the one that every token visits, its `data` null for none
-  const float* shared_gate;  // [hidden]: its weight is sigmoid(gate . x)
+  const float* shared_gate;  // [hidden]: its weight is sigmoid(gate . x); null for 1
   uint8_t* keys;    // [kv_heads, capacity] rows of dim numbers in cache_format
   uint8_t* values;
+  int32_t window, reserved;  // keys that a query looks back on, itself included; 0 for all
 } rooftop_layer;
 
 typedef struct {
   int32_t hidden, heads, kv_heads, dim, experts, experts_per_token, intermediate, layers;
-  int32_t normalise_top_k, window, cache_format, capacity;
+  int32_t normalise_top_k, cache_format, capacity;
   float epsilon;
   int32_t wide_norms;  // queries and keys are normed over all heads together
   float embedding_scale, residual_scale;

@@ -103,7 +103,7 @@ class Forward {
         needs_int8(w.experts.gate) || needs_int8(w.experts.up) || needs_int8(w.router) || shared_int8;
     if (!normed(thread, w.expert_norm, w.expert_norm_bias, experts_int8, &x)) return false;
     p_.pool.each(thread, pairs(w.router.rows), [&](int item) {
-      p_.multiply(thread, w.router, 0, item, x, tokens_, scores_, size_t(m_.experts), false);
+      p_.multiply(thread, w.router, 0, item, x, tokens_, scores_, size_t(m_.experts), false, w.router_bias);
     });
     if (!p_.pool.barrier()) return false;
     if (w.shared.data && !shared_expert(thread, w, x)) return false;
@@ -195,7 +195,8 @@ class Forward {
     task.out_stride = size_t(m_.heads) * m_.dim;
     task.keys = w.keys + at, task.values = w.values + at;
     task.cache_format = m_.cache_format;
-    task.heads = group, task.dim = m_.dim, task.start = start_ + first, task.tokens = count, task.window = m_.window;
+    task.heads = group, task.dim = m_.dim, task.start = start_ + first, task.tokens = count, task.window = w.window;
+    task.sinks = w.sinks ? w.sinks + size_t(head) * group : nullptr;
     task.scratch = p_.space[thread].attention.of<float>(attention_scratch(m_.dim, group, count, end));
     k_.attend(task);
   }
@@ -285,6 +286,7 @@ class Forward {
   }
 
   float shared_weight(const float* gate, const float* values) const {
+    if (!gate) return m_.residual_scale;
     const float score = sum_of(m_.hidden, [&](int i) { return gate[i] * values[i]; });
     return m_.residual_scale / (1.0f + std::exp(-score));
   }

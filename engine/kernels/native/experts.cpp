@@ -90,7 +90,12 @@ bool rooftop_pool::run_experts(int thread, const rooftop_experts& layer, const A
     kernels->pair[g.format](gate_data, width, g.columns, row, x, visits.token + begin, n, gate, kPairRows,
                             rows_at(u, up_data, row));
     kernels->pair[u.format](up_data, width, u.columns, row, x, visits.token + begin, n, up, kPairRows, next);
-    if (rows == kPairRows) {
+    if (layer.biases) {
+      const float* bias = reinterpret_cast<const float*>(expert + layer.biases) + row;
+      for (int t = 0; t < n; t++)
+        kernels->clamped_multiply(gate + size_t(t) * kPairRows, up + size_t(t) * kPairRows, bias, bias + width, rows,
+                                  layer.slope, layer.limit);
+    } else if (rows == kPairRows) {
       kernels->silu_multiply(gate, up, n * kPairRows);
     } else {
       for (int t = 0; t < n; t++) kernels->silu_multiply(gate + size_t(t) * kPairRows, up + size_t(t) * kPairRows, rows);
@@ -117,6 +122,10 @@ bool rooftop_pool::run_experts(int thread, const rooftop_experts& layer, const A
       const bool last = i + 1 == visits.count;
       const uint8_t* next = down_rows(last ? 0 : i + 1, last ? row + kPairRows : row);
       kernels->pair[d.format](expert + size_t(d.data), hidden, width, row, part, nullptr, n, tile, kPairRows, next);
+      if (layer.biases) {
+        const float* bias = reinterpret_cast<const float*>(expert + layer.biases) + 2 * size_t(width) + row;
+        for (int t = 0; t < n; t++) kernels->add_scaled(tile + size_t(t) * kPairRows, bias, 1.0f, rows);
+      }
       for (int t = 0; t < n; t++)
         kernels->add_scaled(out + size_t(visits.token[begin + t]) * hidden + row, tile + size_t(t) * kPairRows,
                             visits.weight[begin + t], rows);

@@ -114,12 +114,12 @@ const Kernels* ROOFTOP_TABLE() {
       quantise,
       rms_norm,
       silu_multiply,
+      clamped_multiply,
       add_scaled,
       rotate,
       store_as,
       read_row,
       attend,
-      softmax,
       read_bytes,
       spin_int8,
   };

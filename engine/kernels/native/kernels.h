@@ -49,6 +49,7 @@ struct AttentionTask {
   int start;             // position of the first token
   int tokens;
   int window;            // keys that a query looks back on, itself included; 0 for all
+  const float* sinks;    // [heads]: a score that no key has; null for none
   float* scratch;        // attention_scratch(...) floats
 };
 
@@ -61,6 +62,9 @@ struct Kernels {
   void (*rms_norm)(const float* x, const float* weight, float epsilon, int n, float* out);
   // gate = silu(gate) * up
   void (*silu_multiply)(float* gate, const float* up, int n);
+  // The same of experts with biases; see rooftop_experts.
+  void (*clamped_multiply)(float* gate, const float* up, const float* gate_bias, const float* up_bias, int n,
+                           float slope, float limit);
   // out += scale * x
   void (*add_scaled)(float* out, const float* x, float scale, int n);
   // Rotates pairs (x[i], x[i + dim/2]) by cosines and sines [dim/2].
@@ -70,8 +74,6 @@ struct Kernels {
   // One row of a matrix of any format as fp32.
   void (*read_row)(const uint8_t* matrix, int format, int columns, int row, float* out);
   void (*attend)(const AttentionTask& task);
-  // x = softmax(x)
-  void (*softmax)(float* x, int n);
   // Reads every byte; for measuring what the memory gives.
   uint64_t (*read_bytes)(const uint8_t* bytes, size_t size);
   // Multiplies and adds that many int8 pairs in registers; for measuring the arithmetic rate.

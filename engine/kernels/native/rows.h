@@ -64,6 +64,18 @@ void silu_multiply(float* gate, const float* up, int n) {
   });
 }
 
+void clamped_multiply(float* gate, const float* up, const float* gate_bias, const float* up_bias, int n, float slope,
+                      float limit) {
+  const V::F most = V::set1(limit), least = V::set1(-limit), minus_slope = V::set1(-slope), one = V::set1(1);
+  each16(n, [&](int i, int count) {
+    const V::F g = V::minimum(V::add(load_part(gate + i, count), load_part(gate_bias + i, count)), most);
+    V::F u = V::add(load_part(up + i, count), load_part(up_bias + i, count));
+    u = V::add(V::maximum(V::minimum(u, most), least), one);
+    const V::F e = exponential(V::mul(minus_slope, g));
+    store_part(gate + i, V::mul(V::div(g, V::add(one, e)), u), count);
+  });
+}
+
 void add_scaled(float* out, const float* x, float scale, int n) {
   const V::F k = V::set1(scale);
   each16(n, [&](int i, int count) {
@@ -71,8 +83,9 @@ void add_scaled(float* out, const float* x, float scale, int n) {
   });
 }
 
-void softmax(float* x, int n) {
-  V::F most = V::set1(x[0]);
+// Of x and, where there is one, of a score beside them, which takes its share.
+void softmax(float* x, int n, const float* beside) {
+  V::F most = V::set1(beside && *beside > x[0] ? *beside : x[0]);
   each16(n, [&](int i, int count) { most = V::maximum(most, load_part(x + i, count, x[0])); });
   const V::F largest = V::set1(V::largest(most));
   V::F total = V::zero();
@@ -82,7 +95,9 @@ void softmax(float* x, int n) {
     if (count < 16) e = load_part(x + i, count);  // what lies beyond the end does not count
     total = V::add(total, e);
   });
-  const V::F inverse = V::set1(1.0f / V::sum(total));
+  alignas(64) float left[16] = {};
+  if (beside) V::store(left, exponential(V::sub(V::set1(*beside), largest)));
+  const V::F inverse = V::set1(1.0f / (V::sum(total) + left[0]));
   each16(n, [&](int i, int count) { store_part(x + i, V::mul(load_part(x + i, count), inverse), count); });
 }
 

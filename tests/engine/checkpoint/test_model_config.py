@@ -281,7 +281,7 @@ def test_contradictions(folder: Path, changes: dict[str, Any], message: str) -> 
         ({"model_type": ..., "architectures": ...}, "does not say which architecture"),
         ({"model_type": 7}, "names the architecture 7"),
         ({"model_type": "flex_olmo", "num_local_experts": ..., "num_experts": 7}, "'flex_olmo', not supported yet"),
-        ({"model_type": "gpt_oss"}, "'gpt_oss', not supported yet"),
+        ({"model_type": "granitemoehybrid"}, "'granitemoehybrid', not supported yet"),
         ({"model_type": "dbrx", "ffn_config": {"moe_num_experts": 16}}, "'dbrx', not supported yet"),
         ({"model_type": "x" * 1_000_000}, "not supported yet"),
     ],

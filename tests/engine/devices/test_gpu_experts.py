@@ -20,6 +20,7 @@ from engine.kernels.torch_expert import ExpertWeights, expert_forward
 from engine.quant.formats import FORMATS
 from tests.engine.experts.shapes import MIXTRAL
 from tests.engine.kernels.cuda_emulation.launcher import EmulatedLauncher
+from tests.engine.kernels.test_torch_expert import biased, biased_reference
 
 HIDDEN, INTERMEDIATE = 256, 256
 Q4_K, MIXED, PLAIN = ("Q4_K",) * 3, ("Q4_0", "Q4_0", "BF16"), ("F32",) * 3
@@ -75,6 +76,20 @@ def test_plain_floats_are_multiplied_as_they_lie(experts: GpuExperts, launcher: 
     hidden, weights = torch.randn(20, HIDDEN), an_expert(PLAIN)
     assert torch.equal(experts.run(hidden, weights), expert_forward(hidden, weights))
     assert launcher.launched == []
+
+
+@pytest.mark.parametrize("tokens", [1, 20])
+@pytest.mark.parametrize("formats", [Q4_K, PLAIN])
+def test_torch_runs_experts_with_biases(
+    experts: GpuExperts, launcher: EmulatedLauncher, formats: ExpertFormats, tokens: int
+) -> None:
+    """Our kernels do not know them, and must not leave them out."""
+    weights, hidden = biased(an_expert(formats)), torch.randn(tokens, HIDDEN)
+    expected = biased_reference(hidden, weights).float()
+    torch.testing.assert_close(experts.run(hidden, weights), expected, atol=1e-3, rtol=1e-3)
+    assert not {"gate_up_8", "down_8"} & set(launcher.launched)
+    table = LayerTable(torch.zeros(4, dtype=torch.long), formats, HIDDEN, INTERMEDIATE, biased=True)
+    assert not experts.runs_at_once(table, 1, 2)
 
 
 def test_unpacking_takes_no_more_than_the_plan_has_counted(experts: GpuExperts) -> None:

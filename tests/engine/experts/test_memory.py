@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.config import EngineConfig, KvPrecision, ModelConfig
+from engine.config import EngineConfig, KvPrecision, ModelConfig, Traits
 from engine.experts.footprint import step_bytes
 from engine.experts.memory import (
     MIB,
@@ -42,6 +42,18 @@ def test_workspace_by_hand() -> None:
     attention = 4 * 2 * 32 * (4 + 2) * 16 + (4 // 2) * 32 * 64 * (1 + TINY.dtype_bytes)
     expert = 4 * 32 * (2 * 64 + 3 * 96)
     assert workspace_bytes(TINY, config) == 4 * states + max(attention, expert)
+
+
+def test_windows_of_two_kinds_and_sinks_take_room_by_hand() -> None:
+    config = EngineConfig(context_tokens=64, prefill_chunk_tokens=32)
+    narrow = replace(TINY, intermediate_size=8)  # so that attention takes more than an expert
+    plain = workspace_bytes(narrow, config)
+    seen, width = (4 // 2) * 32 * 64, 16 + 8
+    some_full = replace(narrow, sliding_window=16, traits=Traits(full_layers=(1,)))
+    assert workspace_bytes(some_full, config) == plain + seen
+    sinks = replace(narrow, traits=Traits(sinks=True))
+    copies = 4 * 2 * 32 * 4 * width + TINY.dtype_bytes * 2 * 2 * 65 * width
+    assert workspace_bytes(sinks, config) == plain + seen + copies
 
 
 @pytest.mark.parametrize("model", [TINY, MIXTRAL, QWEN])

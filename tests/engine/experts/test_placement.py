@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from engine.config import DeviceName, EngineConfig, ModelConfig
+from engine.config import ClampedGate, DeviceName, EngineConfig, ModelConfig, Traits
 from engine.errors import DoesNotFitError
 from engine.experts.memory import Needs
 from engine.experts.placement import budget_range, check_fits, in_force, make_plan
@@ -233,6 +233,14 @@ def test_a_context_beyond_the_models_is_cut_and_said() -> None:
     plan = make_plan(planning(), EngineConfig(context_tokens=50_000))
     assert plan.context_tokens == 32768
     assert any("cut from 50000 to 32768" in reason for reason in plan.reasons)
+
+
+def test_who_runs_experts_with_biases_is_said_once() -> None:
+    biased = replace(TINY, traits=Traits(clamped_gate=ClampedGate(1.702, 7.0)))
+    for config, times in ((EngineConfig(), 1), (EngineConfig(device="cpu"), 0), (EngineConfig(device="simulated"), 0)):
+        plan = make_plan(planning(biased), config)
+        assert sum("do not know experts with biases" in reason for reason in plan.reasons) == times
+    assert not any("biases" in reason for reason in make_plan(planning(TINY), EngineConfig()).reasons)
 
 
 def test_all_experts_need_no_staging() -> None:

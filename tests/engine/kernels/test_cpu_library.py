@@ -17,7 +17,7 @@ from engine.config import IsaName
 from engine.errors import ConfigurationError
 from engine.kernels import cpu_library
 from engine.kernels.cpu_library import ISAS, CpuPool, ExpertsRef, MatrixRef, available_isas, chosen_kernels
-from engine.quant.formats import FORMATS, WeightFormat
+from engine.quant.formats import ALIGNMENT_BYTES, FORMATS, WeightFormat
 from engine.quant.packing import pack
 from engine.quant.reference import decode
 from tests.quantised import random_blocks
@@ -176,12 +176,16 @@ class Layer:
     Attributes:
         reference: By address.
         matrices: Per expert gate [I, H], up [I, H] and down [H, I] as floats.
+        biases: Per expert those of gate, up and down, one behind the other.
     """
 
-    def __init__(self, formats: tuple[str, str, str], experts: int, hidden: int, width: int) -> None:
+    def __init__(
+        self, formats: tuple[str, str, str], experts: int, hidden: int, width: int, *, biased: bool = False
+    ) -> None:
         """Draw them."""
         shapes = ((width, hidden), (width, hidden), (hidden, width))
         self.matrices: list[list[Floats]] = []
+        self.biases: list[Floats] = []
         parts: list[list[NDArray[np.uint8]]] = []
         for expert in range(experts):
             packed = []
@@ -189,7 +193,10 @@ class Layer:
                 generator = np.random.default_rng([expert, turn])
                 source = random_blocks(FORMATS[name], rows, columns, generator)
                 packed.append(pack(FORMATS[name], rows, columns, source))
-            parts.append(packed)
+            biases = np.random.default_rng([expert, 3]).standard_normal(2 * width + hidden, dtype=np.float32)
+            self.biases.append(biases)
+            padding = np.zeros(-biases.nbytes % ALIGNMENT_BYTES, dtype=np.uint8)
+            parts.append([*packed, biases.view(np.uint8), padding] if biased else packed)
             self.matrices.append(
                 [decode(FORMATS[name], *shape, part) for name, shape, part in zip(formats, shapes, packed, strict=True)]
             )
@@ -200,7 +207,8 @@ class Layer:
             MatrixRef.of(offset, FORMATS[name], *shape)
             for offset, name, shape in zip(offsets, formats, shapes, strict=True)
         ]
-        self.reference = ExpertsRef(self._bytes.ctypes.data, sum(sizes), *refs)
+        begin = offsets[2] + sizes[2] if biased else 0
+        self.reference = ExpertsRef(self._bytes.ctypes.data, sum(sizes), *refs, begin, SLOPE, LIMIT)
 
 
 def expert_by_hand(hidden: Floats, matrices: list[Floats]) -> NDArray[np.float64]:
@@ -210,6 +218,15 @@ def expert_by_hand(hidden: Floats, matrices: list[Floats]) -> NDArray[np.float64
     return np.asarray((g / (1 + np.exp(-g)) * (x @ up.T)) @ down.T)
 
 
+def biased_by_hand(hidden: Floats, matrices: list[Floats], biases: Floats) -> NDArray[np.float64]:
+    """gpt-oss's expert in double precision."""
+    x, (gate, up, down) = hidden.astype(np.float64), (matrix.astype(np.float64) for matrix in matrices)
+    gate_bias, up_bias, down_bias = np.split(biases.astype(np.float64), [len(gate), 2 * len(gate)])
+    g, u = np.minimum(x @ gate.T + gate_bias, LIMIT), np.clip(x @ up.T + up_bias, -LIMIT, LIMIT)
+    return np.asarray((u + 1) * g / (1 + np.exp(-SLOPE * g)) @ down.T + down_bias)
+
+
+SLOPE, LIMIT = 1.7, 0.8
 MIXES = (
     ("F32", "F32", "F32", 48, 40, 2e-6),
     ("BF16", "BF16", "BF16", 64, 72, 2e-6),
@@ -220,10 +237,11 @@ MIXES = (
 )
 
 
+@pytest.mark.parametrize("biased", [False, True], ids=["plain", "biased"])
 @pytest.mark.parametrize("mix", MIXES, ids=lambda mix: "-".join(mix[:3]))
-def test_experts_of_a_layer(pool: CpuPool, mix: tuple[str, str, str, int, int, float]) -> None:
+def test_experts_of_a_layer(pool: CpuPool, mix: tuple[str, str, str, int, int, float], biased: bool) -> None:
     *names, hidden_size, width, tolerance = mix
-    layer = Layer((names[0], names[1], names[2]), 5, hidden_size, width)
+    layer = Layer((names[0], names[1], names[2]), 5, hidden_size, width, biased=biased)
     generator = np.random.default_rng(4)
     x = generator.standard_normal((11, hidden_size), dtype=np.float32)
     visits = {3: [0, 2, 3, 10], 0: [5], 4: list(range(11))}  # expert -> tokens
@@ -231,7 +249,9 @@ def test_experts_of_a_layer(pool: CpuPool, mix: tuple[str, str, str, int, int, f
     before = generator.standard_normal(x.shape, dtype=np.float32)
     want = before.astype(np.float64)
     for expert, tokens in visits.items():
-        want[tokens] += weights[expert][:, None] * expert_by_hand(x[tokens], layer.matrices[expert])
+        matrices, biases = layer.matrices[expert], layer.biases[expert]
+        said = biased_by_hand(x[tokens], matrices, biases) if biased else expert_by_hand(x[tokens], matrices)
+        want[tokens] += weights[expert][:, None] * said
 
     experts = np.array(list(visits), dtype=np.int32)
     first = np.cumsum([0, *map(len, visits.values())], dtype=np.int32)

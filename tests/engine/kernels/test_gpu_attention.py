@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from engine.kernels.gpu_decoder_plans import MAX_STEP_TOKENS, attend_workspace_bytes, plan_attend
 from engine.kernels.gpu_kernels import GpuKernels
+from engine.model.decoder import first_key
 from tests.engine.kernels.cuda_emulation.launcher import EmulatedLauncher, EmulationError
 from tests.engine.kernels.decoder_layers import BF16, EXACT, FP16, FP32, TYPES, a_decoder, a_model, a_random, error
 
@@ -60,13 +61,13 @@ class Attention:
         """What the decoder makes of them, in fp32."""
         tokens, heads, head_dim = self.queries.shape
         decoder, _ = a_decoder(a_model(heads, self.keys.shape[0], head_dim, sliding_window=self.window))
-        kv_heads, first, end = self.keys.shape[0], decoder._first_key(start), start + tokens
+        kv_heads, first, end = self.keys.shape[0], first_key(start, self.window), start + tokens
         grouped = self.queries.float().view(tokens, kv_heads, -1, head_dim).permute(1, 2, 0, 3)
         attended = F.scaled_dot_product_attention(
             grouped.reshape(1, kv_heads, -1, head_dim),
             self.keys[None, :, first:end].float(),
             self.values[None, :, first:end].float(),
-            attn_mask=decoder._mask(start, tokens),
+            attn_mask=decoder._mask(start, tokens, self.window),
         )
         return attended.view(kv_heads, -1, tokens, head_dim).permute(2, 0, 1, 3).reshape(tokens, heads, head_dim)
 

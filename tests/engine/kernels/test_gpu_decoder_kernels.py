@@ -220,7 +220,7 @@ class TestLayer:
         out = kernels.attend(queries, keys, values, position, window, workspace, torch.empty_like(queries))
         kernels.join_norm(residual, [F.linear(out.flatten(1), layer.output)], layer.expert_norm, EPSILON, normed)
 
-        mask = decoder._mask(start, tokens) if tokens > 1 else None
+        mask = decoder._mask(start, tokens, window) if tokens > 1 else None
         expected = decoder.attend(0, layer, hidden, start, decoder.rotation(start, tokens, FP32), mask)
         assert error(residual, expected) <= 2 * EXACT
         assert error(normed, decoder._norm(expected, layer.expert_norm)) <= 2 * EXACT

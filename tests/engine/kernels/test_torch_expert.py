@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.config import ExpertFormats
+from engine.config import ClampedGate, ExpertFormats
 from engine.kernels.torch_expert import FP16_CPU_MAX_TOKENS, ExpertWeights, add_expert, expert_forward
 from engine.quant.formats import ALIGNMENT_BYTES, FORMATS
 from engine.quant.packing import pack_into
@@ -73,6 +73,48 @@ def test_an_expert_of_any_formats(dtype: torch.dtype, mix: str, tokens: int) -> 
     out, expected = expert_forward(hidden, weights), reference(hidden, weights)
     assert out.dtype == dtype
     torch.testing.assert_close(out.double(), expected, atol=TOLERANCES[dtype] * float(expected.abs().max()), rtol=0)
+
+
+CLAMPED = ClampedGate(slope=1.702, limit=0.8)
+
+
+def biased(weights: ExpertWeights, seed: int = 2) -> ExpertWeights:
+    """The same expert with random biases behind its matrices."""
+    hidden, intermediate = weights.gate.columns, weights.gate.rows
+    biases = torch.randn(2 * intermediate + hidden, generator=torch.Generator().manual_seed(seed))
+    padding = torch.zeros(-biases.nbytes % ALIGNMENT_BYTES, dtype=torch.uint8)
+    flat = torch.cat([weights.flat, biases.view(torch.uint8), padding])
+    formats = weights.gate.format.name, weights.up.format.name, weights.down.format.name
+    return ExpertWeights.view(flat, formats, hidden, intermediate, CLAMPED)
+
+
+def biased_reference(hidden: torch.Tensor, weights: ExpertWeights) -> torch.Tensor:
+    """gpt-oss's expert in fp64, as its published code has it."""
+    assert weights.biases is not None
+    x = hidden.double()
+    gate, up, down = (part.dense(torch.float32).double() for part in (weights.gate, weights.up, weights.down))
+    gate, up = x @ gate.T + weights.biases.gate, x @ up.T + weights.biases.up
+    gate, up = gate.clamp(max=CLAMPED.limit), up.clamp(-CLAMPED.limit, CLAMPED.limit)
+    out: torch.Tensor = ((up + 1) * gate * torch.sigmoid(CLAMPED.slope * gate)) @ down.T + weights.biases.down
+    return out
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCES))
+@pytest.mark.parametrize("mix", ["one format", "odd floats"])
+def test_an_expert_with_biases(dtype: torch.dtype, mix: str) -> None:
+    weights = biased(random_expert(MIXES[mix], 256, 512))
+    hidden = torch.randn(5, 256, generator=torch.Generator().manual_seed(1)).to(dtype)
+    out, expected = expert_forward(hidden, weights), biased_reference(hidden, weights)
+    assert out.dtype == dtype
+    torch.testing.assert_close(out.double(), expected, atol=TOLERANCES[dtype] * float(expected.abs().max()), rtol=0)
+
+
+def test_biases_lie_behind_the_matrices() -> None:
+    plain = random_expert(("F16", "F16", "F16"), 3, 5)
+    weights = biased(plain)
+    assert weights.biases is not None
+    assert weights.nbytes == plain.nbytes + ALIGNMENT_BYTES
+    assert [part.data_ptr() - weights.flat.data_ptr() - plain.nbytes for part in weights.biases.parts] == [0, 20, 40]
 
 
 def test_widths_that_fill_no_64_bytes() -> None:
