@@ -1,6 +1,6 @@
 """The models on this computer: found in the background, each with a verdict before anything is loaded. No widgets.
 
-    refresh() --thread--> found(FoundModel) ... scanned() --thread--> judged(path) ...
+    refresh() --thread--> found(FoundModel) ... scanned() ... judged(path) ...
 
 Headers that were read before come from a cache, so that a second look costs a listing of folders. The window never
 waits for a disk: only `verdict` of a model that has not been judged yet computes on the caller's thread (milliseconds).
@@ -178,17 +178,23 @@ class Library(QObject):
         """One round: scan unless models are given, then judge."""
         if before is not None:
             before.join()
+        hardware = self._machine(config)
+        waiting = list(models.values())
         if not models:
+            found: set[str] = set()
             with self._lock:
                 self._load_files(again=again)
-                for model in self._scan(number, places):
-                    models[model.path] = model
+                for model, is_new in self._scan(number, places):
+                    found.add(model.path)
                     self._seen.emit(number, model)
+                    if is_new:  # reading it took longer than judging will
+                        self._verdict.emit(number, model.path, _judged(model, config, hardware))
+                    else:
+                        waiting.append(model)
             if number != self._round:
                 return
-            self._ended.emit(number, frozenset(models))
-        hardware = self._machine(config)
-        for model in models.values():
+            self._ended.emit(number, frozenset(found))
+        for model in waiting:
             if number != self._round:
                 return
             self._verdict.emit(number, model.path, _judged(model, config, hardware))
@@ -201,15 +207,18 @@ class Library(QObject):
         if again:
             self._headers.forget_refused()
 
-    def _scan(self, number: int, places: tuple[Place, ...]) -> Iterator[FoundModel]:
-        """All models, each once however many links lead to it; models whose drive is away come last."""
+    def _scan(self, number: int, places: tuple[Place, ...]) -> Iterator[tuple[FoundModel, bool]]:
+        """All models, each once however many links lead to it, and whether it was read just now.
+
+        Models whose drive is away come last.
+        """
         seen: set[str] = set()
         files: set[tuple[int, int]] = set()
 
         def stopped() -> bool:
             return number != self._round
 
-        yield bundled_guide()
+        yield bundled_guide(), True
         for place in places:
             for candidate in candidates(place, stopped):
                 if str(candidate.path) not in seen and not (candidate.identity and candidate.identity <= files):
@@ -223,22 +232,23 @@ class Library(QObject):
                 yield from self._elsewhere(path, seen, files)
         self._headers.save(seen)
 
-    def _elsewhere(self, path: str, seen: set[str], files: set[tuple[int, int]]) -> Iterator[FoundModel]:
+    def _elsewhere(self, path: str, seen: set[str], files: set[tuple[int, int]]) -> Iterator[tuple[FoundModel, bool]]:
         """A model that was used and lies in no folder that is looked through, or on a drive that is away."""
         candidate = candidate_at(Path(path), "folder")
         if candidate is not None and not candidate.identity <= files:
             seen.add(path)
             yield self._read(candidate)
         elif candidate is None and (offline := self._used.offline(path)) is not None:
-            yield offline
+            yield offline, False
 
-    def _read(self, candidate: Candidate) -> FoundModel:
+    def _read(self, candidate: Candidate) -> tuple[FoundModel, bool]:
+        """A model, and whether its headers had to be read for it."""
         key = str(candidate.path)
-        model = self._headers.find(key, candidate.stamp)
-        if model is None:
-            model = inspect(candidate)
+        kept = self._headers.find(key, candidate.stamp)
+        model = inspect(candidate) if kept is None else kept
+        if kept is None:
             self._headers.put(key, model)
-        return dataclasses.replace(model, source=candidate.source)
+        return dataclasses.replace(model, source=candidate.source), kept is None
 
     def _on_files(self, change: Callable[[], None]) -> None:
         """Change what is kept in files, on a thread of its own: a scan may hold them for long."""
