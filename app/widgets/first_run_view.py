@@ -200,7 +200,7 @@ class ModelButton(QPushButton):
 
 def _search_words(count: int, *, searching: bool) -> str:
     if count > MOST_MODELS:
-        return tr("%n models on this computer would run; the largest are:", count)
+        return tr("%n models on this computer would run, among them:", count)
     if count:
         return tr("Found on this computer:")
     if searching:
