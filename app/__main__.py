@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import argparse
 import logging
-import logging.handlers
 import os
 import sys
+import threading
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,13 +21,12 @@ if TYPE_CHECKING:
 
     from PySide6.QtWidgets import QApplication
 
+    from app.crash_records import CrashRecords
     from app.settings import Settings
 
 log = logging.getLogger("app")
 
 DONE, FAILED, BAD_USAGE = 0, 1, 2
-LOG_FILE_BYTES = 1 << 20
-LOG_FILES = 3
 EPILOG = """\
 examples:
   rooftop                          open the window with the model used last
@@ -63,10 +62,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
+    from app.logs import log_path
+
     parser = argparse.ArgumentParser(
         prog="rooftop",
         description="Chat with Mixture-of-Experts models larger than your graphics card.",
-        epilog=EPILOG.format(config=_settings_path(), log=_log_path()),
+        epilog=EPILOG.format(config=_settings_path(), log=log_path()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"rooftop {metadata.version('rooftop')}")
@@ -132,21 +133,26 @@ def _open_window(app: QApplication, options: argparse.Namespace, gpu_bytes: int 
     from PySide6.QtCore import Qt
 
     from app.application import Application
+    from app.crash_records import CrashRecords
     from app.engine_client import Host
+    from app.first_run import FirstRun, is_first_run
     from app.history import default_history_path
     from app.language import error_text, install_language
+    from app.logs import ENGINE_LOG
     from app.quit_signals import QuitSignals
+    from app.redaction import this_user
     from app.settings import default_settings_path, load_settings
     from app.single_instance import NotAnsweringError, SingleInstance
+    from app.support_desk import SupportDesk
 
     def start_host() -> Host:
         from engine.host import start_host
 
-        engine_log = log_path.with_name("engine.log") if log_path is not None else None
+        engine_log = log_path.with_name(ENGINE_LOG) if log_path is not None else None
         return start_host(in_process=options.in_process, log_path=engine_log)
 
-    sys.excepthook = _tell_unexpected
     path = default_settings_path()
+    first_run = is_first_run(path)
     settings, _ = load_settings(path)
     install_language(app, settings.language)
     model = None if options.model is None else _absolute(options.model)
@@ -158,8 +164,15 @@ def _open_window(app: QApplication, options: argparse.Namespace, gpu_bytes: int 
         if not sys.stderr.isatty():
             _show_sentence(app, settings, error_text(error))
         raise
+    records = CrashRecords(_state_folder(), log_path, this_user())
+    records.begin()
+    records.watch()
+    _listen_for_the_unexpected(records)
     rooftop = Application(app, start_host, path, model, gpu_bytes, options.experts_on_disk, default_history_path())
     instance.asked.connect(rooftop.asked_again)
+    SupportDesk(rooftop, records, log_path)
+    if first_run and model is None:
+        FirstRun(rooftop)
     app.setQuitOnLastWindowClosed(False)  # the window may be in the tray
     rooftop.ended.connect(app.quit, Qt.ConnectionType.QueuedConnection)
     app.commitDataRequest.connect(rooftop.window.quit)  # the desktop's session ends: no hiding in the tray
@@ -167,6 +180,7 @@ def _open_window(app: QApplication, options: argparse.Namespace, gpu_bytes: int 
     rooftop.show()
     code = app.exec()
     rooftop.shutdown()
+    records.end()
     instance.release()
     return code
 
@@ -208,34 +222,41 @@ def _say(sentence: str, code: int) -> int:
 
 
 def _start_logging() -> Path | None:
-    """Log to a rotating file; a folder that cannot be written costs the log, not the start."""
-    path = _log_path()
-    handler: logging.Handler
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.handlers.RotatingFileHandler(
-            path, maxBytes=LOG_FILE_BYTES, backupCount=LOG_FILES, encoding="utf-8"
-        )
-    except OSError as error:
-        _say(f"The log cannot be written ({error.strerror}); going on without one.", DONE)
-        return None
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.getLogger().addHandler(handler)
-    logging.getLogger("app").setLevel(logging.INFO)
-    logging.getLogger("engine").setLevel(logging.INFO)
-    return path
+    """Begin the log; returns where it is, None where there can be none."""
+    from app.logs import log_path, start_logging
 
-
-def _log_path() -> Path:
-    import platformdirs
-
-    return platformdirs.user_log_path("rooftop", appauthor=False) / "rooftop.log"
+    problem = start_logging(log_path())
+    if problem:
+        _say(f"The log cannot be written ({problem}); going on without one.", DONE)
+    return None if problem else log_path()
 
 
 def _settings_path() -> Path:
     import platformdirs
 
     return platformdirs.user_config_path("rooftop", appauthor=False) / "settings.json"
+
+
+def _state_folder() -> Path:
+    import platformdirs
+
+    return platformdirs.user_state_path("rooftop", appauthor=False)
+
+
+def _listen_for_the_unexpected(records: CrashRecords) -> None:
+    """Exceptions that nobody catches are recorded, on the window's thread told, and elsewhere logged."""
+
+    def in_window(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        records.note(error)
+        _tell_unexpected(kind, error, traceback)
+
+    def in_thread(args: threading.ExceptHookArgs) -> None:
+        if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
+            records.note(args.exc_value)
+            log.critical("An unexpected error in a thread", exc_info=args.exc_value)
+
+    sys.excepthook = in_window
+    threading.excepthook = in_thread
 
 
 def _tell_unexpected(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from PySide6.QtWidgets import QApplication, QWidget
 
-    from app.widgets.settings.dialog import SettingsDialog
+    from app.widgets.settings.dialog import PageName, SettingsDialog
     from engine.messages import ErrorReport, Finished, Ready, Snapshot
 
 log = logging.getLogger(__name__)
@@ -111,6 +111,7 @@ class Application(QObject):
         self._ready: Ready | None = None
         self._accepted: Settings | None = None
         self._closed = self._told_kernels = False
+        self.loads_by_itself = True  # False: a model that ended the app before waits for the user's word
         self.themes = ThemeManager(app, self._settings.theme, self._settings.zoom)
         self.client = EngineClient(start_host, self)
         self.session = ChatSession(self.client, self)
@@ -134,6 +135,11 @@ class Application(QObject):
             if words:
                 log.warning(words)
                 self.chat.banners.show_banner(name, translated(words))
+
+    @property
+    def loaded(self) -> Ready | None:
+        """The model that is loaded."""
+        return self._ready
 
     @property
     def settings(self) -> Settings:
@@ -208,6 +214,7 @@ class Application(QObject):
         window.tray_wanted.connect(self._want_tray)
         window.about_requested.connect(self._open_about)
         self._panel_desk.simulate_requested.connect(self._simulate)
+        self.chat.budget_requested.connect(lambda: self.open_settings("model"))
         self.chat.disk_requested.connect(self._keep_on_disk)
         self.model_desk.model_chosen.connect(self._open_found)
         self.model_desk.folder_added.connect(self._add_folder)
@@ -221,7 +228,10 @@ class Application(QObject):
     def _after_show(self) -> None:
         if self._closed:
             return
-        self._load()
+        if self.loads_by_itself:
+            self._load()
+        else:
+            self.chat.show_unloaded()
         self.chats.start(self._history_path, reopen=self._settings.reopen_last_chat)
         self._panel_desk.build()
         self.model_desk.offer_unfinished()
@@ -332,12 +342,13 @@ class Application(QObject):
 
     # ---- settings -----------------------------------------------------------------------------------------------
 
-    def open_settings(self) -> None:
-        """Open the settings dialog."""
+    def open_settings(self, page: PageName = "general") -> None:
+        """Open the settings dialog on a page."""
         from app.widgets.settings.dialog import SettingsDialog
 
         dialog = self.window.show_dialog(self._make_settings_dialog)
         assert isinstance(dialog, SettingsDialog)
+        dialog.show_page(page)
         dialog.applied.connect(self.apply_settings)
         dialog.presets_applied.connect(self.presets.keep)
         self.settings_refused.connect(dialog.show_refused)
@@ -414,7 +425,12 @@ class Application(QObject):
 
     def _show_model_name(self) -> None:
         self.window.top_bar.show_model_name(self._model_name())
-        self.chat.transcript.empty_state.show_questions(for_guide=self._settings.model == GUIDE_MODEL)
+        empty = self.chat.transcript.empty_state
+        held_back = self.client.state is EngineState.STOPPED and not self.loads_by_itself
+        if held_back or self.client.state is EngineState.FAILED:
+            empty.show_no_model()
+        else:
+            empty.show_questions(for_guide=self._settings.model == GUIDE_MODEL)
 
 
 def _simulated_bytes_to_try(ready: Ready) -> int:

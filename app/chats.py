@@ -42,13 +42,14 @@ class Chats(QObject):
         listed(list): The list changed; `ChatEntry`s, the one written in last first.
         found(str, list): What a search found: the query and `Found`s.
         deleted(int): So many chats were deleted; `undo_delete` brings them back.
-        trouble(str, bool): A sentence for the user, and whether `retry` may help; "" when all is well again.
+        trouble(str, str): A sentence for the user, "" when all is well again, and what helps: "retry", "open_folder"
+            (the one in which the chats lie), or "".
     """
 
     listed = Signal(list)
     found = Signal(str, list)
     deleted = Signal(int)
-    trouble = Signal(str, bool)
+    trouble = Signal(str, str)
 
     def __init__(self, session: ChatSession, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -67,6 +68,11 @@ class Chats(QObject):
         self._draft_timer.timeout.connect(self._save_draft)
         session.set_storage(self.save, self._forget)
         self._alive[session.conversation.key] = session.conversation
+
+    @property
+    def path(self) -> Path | None:
+        """The file of all chats, also where it cannot be opened; None in memory."""
+        return self._path
 
     @property
     def entries(self) -> list[ChatEntry]:
@@ -140,7 +146,7 @@ class Chats(QObject):
         self._thread.run(_purge)
         self._thread.run(back_up_if_old)
         self._seen_changes = self._read(reader.change_count, 0)
-        self.trouble.emit(translated(notice), False)  # noqa: FBT003 - a signal takes no names
+        self.trouble.emit(translated(notice), "open_folder" if notice else "")
         return True
 
     def _move_to_file(self, path: Path) -> None:
@@ -156,7 +162,7 @@ class Chats(QObject):
         sentence = error_text(error)
         if not isinstance(error, NewerHistoryError):
             sentence = tr("{problem} Until then your chats stay in memory.").format(problem=sentence)
-        self.trouble.emit(sentence, not isinstance(error, NewerHistoryError))
+        self.trouble.emit(sentence, "open_folder" if isinstance(error, NewerHistoryError) else "retry")
 
     # ---- saving -------------------------------------------------------------------------------------------------
 
@@ -196,12 +202,12 @@ class Chats(QObject):
         if error is not None:
             self._unsaved[chat.key] = chat
             problem = error_text(error)
-            self.trouble.emit(tr("{problem} Until then your chats stay in memory.").format(problem=problem), True)  # noqa: FBT003
+            self.trouble.emit(tr("{problem} Until then your chats stay in memory.").format(problem=problem), "retry")
         elif self._unsaved.pop(chat.key, None) is not None:
             if self._unsaved:
                 self.retry()
             else:
-                self.trouble.emit("", False)  # noqa: FBT003
+                self.trouble.emit("", "")
 
     def _forget(self, chat: Conversation, messages: Iterable[Message]) -> None:
         keys = [message.key for message in messages]
@@ -261,7 +267,7 @@ class Chats(QObject):
             self._thread.run(lambda history: history.set_note(RESTORING, ""))
             self.trouble.emit(
                 tr("Rooftop ended unexpectedly when it opened your last chat, so it was not opened this time."),
-                False,  # noqa: FBT003
+                "",
             )
             return
 
@@ -378,7 +384,7 @@ class Chats(QObject):
             return read()
         except HistoryError as error:
             log.warning("%s", error)
-            self.trouble.emit(error_text(error), False)  # noqa: FBT003
+            self.trouble.emit(error_text(error), "open_folder")
             return otherwise
 
 

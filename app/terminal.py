@@ -50,7 +50,15 @@ HELP = """\
 /why      what ran where in the latest pass; /why 3 explains layer 3
 /quit     leave (also Ctrl+D; Ctrl+C stops a reply)"""
 
-_INPUT_ERRORS = ("input", "checkpoint", "unsupported-model", "configuration", "does-not-fit", "prompt-too-long")
+_INPUT_ERRORS = (
+    "input",
+    "checkpoint",
+    "model-missing",
+    "unsupported-model",
+    "configuration",
+    "does-not-fit",
+    "prompt-too-long",
+)
 _LETTERS = {"gpu": "G", "stream": "S", "cpu": "C"}
 _POLL_S = 0.1
 _CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}

@@ -2,7 +2,8 @@
 
     RooftopError                   one sentence, one remedy, a stable code
     +-- InputError                 the user's input cannot be used (exit code 2)
-    |   +-- CheckpointError        a model folder or file is missing, damaged or unsafe
+    |   +-- CheckpointError        a model folder or file is damaged or unsafe, or a part of it is missing
+    |   |   +-- ModelMissingError  the whole of it is not there; perhaps its drive is away
     |   +-- UnsupportedModelError  a sound model that this engine does not run
     |   +-- ConfigurationError     a setting or argument outside its limits
     |   +-- DoesNotFitError        refused by arithmetic: needs X bytes, Y available
@@ -54,9 +55,15 @@ class InputError(RooftopError):
 
 
 class CheckpointError(InputError):
-    """A model folder or file is missing, damaged or unsafe."""
+    """A model folder or file is damaged or unsafe, or a part of it is missing."""
 
     code = "checkpoint"
+
+
+class ModelMissingError(CheckpointError):
+    """There is no such folder or file; perhaps its drive is away."""
+
+    code = "model-missing"
 
 
 class UnsupportedModelError(InputError):

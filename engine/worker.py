@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from engine.config import EngineConfig
 from engine.errors import ConfigurationError, OperationCancelledError, RooftopError
+from engine.log_lines import LogFormatter, describe
 from engine.messages import (
     Cancel,
     CountTokens,
@@ -255,7 +256,7 @@ def _check(cancelled: Callable[[], bool]) -> None:
 
 
 def _internal(error: BaseException) -> ErrorReport:
-    what = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(": .")
+    what = describe(error).rstrip(". ")
     return ErrorReport(
         "internal",
         say("Something unexpected went wrong in the engine ({what}).", what=what),
@@ -341,5 +342,7 @@ def _die_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    _stderr = logging.StreamHandler(sys.stderr)
+    _stderr.setFormatter(LogFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[_stderr])
     serve()

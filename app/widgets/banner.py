@@ -11,6 +11,7 @@ from PySide6.QtWidgets import (
     QFrame,
     QHBoxLayout,
     QLabel,
+    QLayout,
     QPushButton,
     QToolButton,
     QVBoxLayout,
@@ -20,6 +21,7 @@ from PySide6.QtWidgets import (
 from app.icons import icon
 from app.language import tr
 from app.theme import SPACE_M, SPACE_S, SPACE_XS, current_theme
+from app.widgets.flow_layout import FlowLayout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 Tone = Literal["notice", "error"]
 ICON_PX = 20
 MAX_TEXT_CHARS = 600
+MAX_BESIDE_CHARS = 90
 _NO_BREAK = "\N{WORD JOINER}"
 
 
@@ -60,9 +63,9 @@ class Banner(QFrame):
         layout = QHBoxLayout(self)
         layout.setContentsMargins(SPACE_M, SPACE_S, SPACE_S, SPACE_S)
         layout.setSpacing(SPACE_S)
-        side = Qt.AlignmentFlag.AlignTop if len(actions) > 1 else Qt.AlignmentFlag.AlignVCenter
         for index, action in enumerate(actions):
             self._make_button(action, close, primary=index == 0)
+        side = Qt.AlignmentFlag.AlignVCenter if self._beside() else Qt.AlignmentFlag.AlignTop
         layout.addWidget(self._icon, 0, side)
         layout.addLayout(self._words(), 1)
         layout.addWidget(self._close, 0, side)
@@ -83,21 +86,20 @@ class Banner(QFrame):
         self._close.setIconSize(QSize(16, 16))
 
     def _words(self) -> QBoxLayout:
-        """The sentence with one button beside it, or with more of them below."""
-        if len(self.buttons) < 2:
-            words: QBoxLayout = QHBoxLayout()
-            words.addWidget(self._label, 1)
-            buttons: QBoxLayout = words
-        else:
-            words, buttons = QVBoxLayout(), QHBoxLayout()
-            words.addWidget(self._label)
+        """A short sentence with one button beside it; a long one, or more buttons, with them below."""
+        beside = self._beside()
+        words: QBoxLayout = QHBoxLayout() if beside else QVBoxLayout()
+        buttons: QLayout = words if beside else FlowLayout(SPACE_S)
+        words.addWidget(self._label, int(beside))
+        if not beside:
             words.addLayout(buttons)
         words.setSpacing(SPACE_S)
         for button in self.buttons:
             buttons.addWidget(button)
-        if buttons is not words:
-            buttons.addStretch(1)
         return words
+
+    def _beside(self) -> bool:
+        return not self.buttons or (len(self.buttons) == 1 and len(self._text) <= MAX_BESIDE_CHARS)
 
     def _make_button(self, action: Action, close: Callable[[], None], *, primary: bool) -> None:
         button = QPushButton(action.label)
@@ -130,10 +132,30 @@ class BannerArea(QWidget):
         """What is shown now, by key."""
         return dict(self._banners)
 
-    def show_banner(self, key: str, text: str, tone: Tone = "notice", actions: tuple[Action, ...] = ()) -> None:
-        """Show a sentence, in place of the one with the same key."""
+    def show_banner(
+        self,
+        key: str,
+        text: str,
+        tone: Tone = "notice",
+        actions: tuple[Action, ...] = (),
+        closed: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Show a sentence, in place of the one with the same key.
+
+        Args:
+            key: What it is about.
+            text: The sentence.
+            tone: Whether something failed.
+            actions: What can be done about it.
+            closed: Called when the user waves it away, or has chosen an action.
+        """
         self.dismiss(key)
-        banner = Banner(text, tone, actions, lambda: self.dismiss(key))
+
+        def close() -> None:
+            self.dismiss(key)
+            closed()
+
+        banner = Banner(text, tone, actions, close)
         self._banners[key] = banner
         self._layout.addWidget(banner)
         self.show()

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from PySide6.QtCore import QObject, Qt
+from PySide6.QtCore import QObject, Qt, QUrl
+from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 from app.chat_files import ChatFileError, chats_as_json, chats_as_markdown, chats_from_file, write_file
 from app.chat_session import ChatSession
 from app.chats import Chats
 from app.conversation import Conversation, Draft
+from app.error_actions import OFFERS, Offer, action_for
 from app.history import Found
 from app.language import error_text, tr
-from app.widgets.banner import Action
 from app.widgets.main_window import MainWindow
+from engine.log_lines import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = logging.getLogger(__name__)
 
 NOTICE = "history"
 MARKDOWN = ".md"
@@ -123,13 +132,17 @@ class ChatDesk(QObject):
         self._chats.undo_delete()
         self._window.menus.undo_delete.setEnabled(self._chats.can_undo_delete)
 
-    def _trouble(self, sentence: str, can_retry: bool) -> None:
+    def _trouble(self, sentence: str, offer: Offer | Literal[""]) -> None:
         banners = self._window.chat.banners
         if not sentence:
             banners.dismiss(NOTICE)
             return
-        retry = (Action(tr("Try again"), self._chats.retry),) if can_retry else ()
-        banners.show_banner(NOTICE, sentence, "notice", retry)
+        run: dict[Offer, Callable[[], object]] = {"retry": self._chats.retry, "open_folder": self._open_folder}
+        banners.show_banner(NOTICE, sentence, "notice", (action_for(offer, run),) if offer else ())
+
+    def _open_folder(self) -> None:
+        if self._chats.path is not None:
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._chats.path.parent)))
 
     # ---- files --------------------------------------------------------------------------------------------------
 
@@ -139,7 +152,9 @@ class ChatDesk(QObject):
         try:
             write_file(path, text)
         except ChatFileError as error:
-            self._window.chat.banners.show_banner("export", error_text(error))
+            log.warning("Chats could not be written to a file: %s", describe(error.__cause__ or error))
+            again = action_for("retry", {"retry": lambda: self._ask_export(chats, path.stem)})
+            self._window.chat.banners.show_banner("export", error_text(error), "notice", (again,))
         else:
             self._window.chat.toast.show_text(tr("Saved as {name}").format(name=path.name))
 
@@ -154,7 +169,9 @@ class ChatDesk(QObject):
                 problems.append(error_text(error))
         self._chats.add(found)
         if problems:
-            self._window.chat.banners.show_banner("import", " ".join(problems))
+            log.warning("Chats of %d files were not taken in", len(problems))
+            other = action_for(OFFERS["chat-file"], {"other_file": self._ask_import})
+            self._window.chat.banners.show_banner("import", " ".join(problems), "notice", (other,))
         if found:
             self._window.chat.toast.show_text(tr("%n chats imported", len(found)))
 

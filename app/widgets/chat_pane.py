@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,8 @@ from app.attachments import MAX_ATTACHMENTS
 from app.context_use import ContextCounter
 from app.conversation import Draft
 from app.engine_client import EngineState
-from app.engine_words import in_window, offers_disk
+from app.engine_words import in_window
+from app.error_actions import OFFERS, action_for, offer_for
 from app.language import error_text, tr
 from app.theme import SPACE_M, SPACE_S
 from app.units import number_text
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from app.engine_client import EngineClient
     from engine.messages import ErrorReport, Loading
 
+log = logging.getLogger(__name__)
+
 COLUMN_WIDTH = 784
 
 
@@ -47,11 +51,15 @@ class ChatPane(QWidget):
     Signals:
         open_model_requested(): The user wants another model.
         settings_requested(): The user wants to change a setting.
+        budget_requested(): The user wants to change how much memory the model may take.
+        diagnostics_requested(): The user wants to see what a report of a problem needs.
         disk_requested(): The user wants the model that did not fit, with its experts on disk.
     """
 
     open_model_requested = Signal()
     settings_requested = Signal()
+    budget_requested = Signal()
+    diagnostics_requested = Signal()
     disk_requested = Signal()
 
     def __init__(self, client: EngineClient, session: ChatSession, parent: QWidget | None = None) -> None:
@@ -77,6 +85,10 @@ class ChatPane(QWidget):
         """A load of this model begins."""
         self.banners.dismiss("engine")
         self.loading_bar.show_starting(name)
+
+    def show_unloaded(self) -> None:
+        """No load begins."""
+        self._update_composer()
 
     def open_link(self, url: str) -> None:
         """Show the whole address and ask before the browser gets it."""
@@ -130,10 +142,11 @@ class ChatPane(QWidget):
         self.composer.draft_changed.connect(self._draft_changed)
         self.find_bar.closed.connect(self.composer.setFocus)
         self._reader.loaded.connect(self._attached)
-        self._reader.refused.connect(lambda sentence: self.banners.show_banner("attachment", sentence))
+        self._reader.refused.connect(self._refused)
         self._counter.changed.connect(self.composer.meter.show_use)
         self._counter.draft_files_counted.connect(self.composer.chips.show_tokens)
         self.composer.paged.connect(self.transcript.scroll_by_page)
+        self.transcript.empty_state.model_requested.connect(self.open_model_requested)
         self.transcript.question_chosen.connect(self._ask)
         self.transcript.link_clicked.connect(self.open_link)
         self.transcript.retry_requested.connect(self._session.regenerate)
@@ -169,12 +182,17 @@ class ChatPane(QWidget):
         room = MAX_ATTACHMENTS - len(self.composer.attachments)
         if len(paths) > room:
             sentence = tr("At most {count} files can be attached; remove some first.").format(count=MAX_ATTACHMENTS)
-            self.banners.show_banner("attachment", sentence)
+            self._refused(sentence)
         else:
             self.banners.dismiss("attachment")
         if paths[: max(0, room)]:
             self._reader.read(paths[: max(0, room)])
         self.composer.setFocus()
+
+    def _refused(self, sentence: str) -> None:
+        log.warning("An attachment was refused")  # no name: it may tell as much as a message
+        other = action_for(OFFERS["attachment"], {"other_file": self.choose_files})
+        self.banners.show_banner("attachment", sentence, "notice", (other,))
 
     def _attached(self, attachment: Attachment) -> None:
         self.composer.add_attachment(attachment)
@@ -319,21 +337,30 @@ class ChatPane(QWidget):
             self.composer.set_mode(ComposerMode.SEND)
 
     def _failed(self, error: ErrorReport, what: str) -> None:
+        """One sentence and one button; what is wrong with a reply stands in the reply itself."""
         sentence = in_window(error_text(error))
-        restart = Action(tr("Restart engine"), self._client.restart)
-        other = Action(tr("Open another model"), self.open_model_requested.emit)
-        settings = Action(tr("Settings"), self.settings_requested.emit)
-        if what == "engine":
-            self.banners.show_banner("engine", sentence, "error", (restart,))
-        elif what == "load" and error.code == "cancelled":
-            actions = (Action(tr("Load again"), self._client.restart), other)
-            self.banners.show_banner("engine", tr("Loading was cancelled."), "notice", actions)
-        elif what == "load" and offers_disk(error.remedy):
-            disk = Action(tr("Keep experts on disk and load"), self.disk_requested.emit)
-            self.banners.show_banner("engine", sentence, "error", (disk, other))
-        elif what == "load":
-            self.banners.show_banner("engine", sentence, "error", (other, settings))
-        elif what == "reply" and error.code == "prompt-too-long":
+        if what == "reply" and error.code == "prompt-too-long":
             self._too_long(sentence)
         elif what == "settings" and error.code != "cancelled":
+            settings = action_for("settings", {"settings": self.settings_requested.emit})
             self.banners.show_banner("settings", sentence, "notice", (settings,))
+        elif what == "load" and error.code == "cancelled":
+            again = action_for(offer_for(error), {"load_again": self._client.restart})
+            self.banners.show_banner("engine", tr("Loading was cancelled."), "notice", (again,))
+        elif what in {"load", "engine"}:
+            self.banners.show_banner("engine", sentence, "error", (self._way_on(error),))
+
+    def _way_on(self, error: ErrorReport) -> Action:
+        """The button for an engine without a model."""
+        return action_for(
+            offer_for(error),
+            {
+                "other_model": self.open_model_requested.emit,
+                "budget": self.budget_requested.emit,
+                "settings": self.settings_requested.emit,
+                "disk": self.disk_requested.emit,
+                "restart": self._client.restart,
+                "retry": self._client.restart,
+                "diagnostics": self.diagnostics_requested.emit,
+            },
+        )

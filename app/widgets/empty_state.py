@@ -1,4 +1,4 @@
-"""What a new chat shows: one sentence and a few questions to begin with."""
+"""What a new chat shows: one sentence and a few questions to begin with, or the way to a model where there is none."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ class EmptyState(QWidget):
 
     Signals:
         question_chosen(str): The text of the question that was clicked.
+        model_requested(): The user wants a model, as there is none.
     """
 
     question_chosen = Signal(str)
+    model_requested = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -59,11 +61,25 @@ class EmptyState(QWidget):
     def show_questions(self, *, for_guide: bool) -> None:
         """Offer questions that the model can answer."""
         self._sentence.setText(_sentence(for_guide=for_guide))
+        self._show_buttons(
+            [self._make_button(text) for text in (GUIDE_QUESTIONS if for_guide else general_questions())]
+        )
+
+    def show_no_model(self) -> None:
+        """Offer the way to a model."""
+        self._sentence.setText(tr("No model is loaded."))
+        button = QPushButton(tr("Choose a model…"))
+        button.setObjectName("primary")
+        button.setAccessibleName(tr("Choose a model…"))
+        button.clicked.connect(self.model_requested)
+        self._show_buttons([button])
+
+    def _show_buttons(self, buttons: list[QPushButton]) -> None:
         for button in self._buttons:
             self._layout.removeWidget(button)
             button.hide()
             button.deleteLater()
-        self._buttons = [self._make_button(text) for text in (GUIDE_QUESTIONS if for_guide else general_questions())]
+        self._buttons = buttons
         for button in self._buttons:
             self._layout.insertWidget(self._layout.count() - 1, button, 0, Qt.AlignmentFlag.AlignHCenter)
 

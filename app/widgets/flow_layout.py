@@ -12,10 +12,12 @@ class FlowLayout(QLayout):
     Args:
         spacing: Between widgets, in both directions.
         parent: The owner.
+        centred: Whether each row stands in the middle.
     """
 
-    def __init__(self, spacing: int, parent: QWidget | None = None) -> None:
+    def __init__(self, spacing: int, parent: QWidget | None = None, *, centred: bool = False) -> None:
         super().__init__(parent)
+        self._centred = centred
         self._items: list[QLayoutItem] = []
         self.setSpacing(spacing)
         self.setContentsMargins(0, 0, 0, 0)
@@ -65,13 +67,29 @@ class FlowLayout(QLayout):
         return size
 
     def _arrange(self, rect: QRect, *, move: bool) -> int:
-        x, y, row_height = rect.x(), rect.y(), 0
+        y = rect.y()
+        for row in self._rows(rect.width()):
+            width = sum(item.sizeHint().width() for item in row) + self.spacing() * (len(row) - 1)
+            x = rect.x() + (max(0, rect.width() - width) // 2 if self._centred else 0)
+            height = max(item.sizeHint().height() for item in row)
+            for item in row:
+                size = item.sizeHint()
+                if move:
+                    item.setGeometry(QRect(QPoint(x, y + (height - size.height()) // 2), size))
+                x += size.width() + self.spacing()
+            y += height + self.spacing()
+        return max(0, y - rect.y() - self.spacing())
+
+    def _rows(self, width: int) -> list[list[QLayoutItem]]:
+        """As many widgets side by side as there is room for."""
+        rows: list[list[QLayoutItem]] = []
+        taken = 0
         for item in self._items:
-            size = item.sizeHint()
-            if x > rect.x() and x + size.width() > rect.right() + 1:
-                x, y, row_height = rect.x(), y + row_height + self.spacing(), 0
-            if move:
-                item.setGeometry(QRect(QPoint(x, y), size))
-            x += size.width() + self.spacing()
-            row_height = max(row_height, size.height())
-        return y + row_height - rect.y()
+            wanted = item.sizeHint().width()
+            if rows and taken + wanted <= width:
+                rows[-1].append(item)
+            else:
+                rows.append([item])
+                taken = 0
+            taken += wanted + self.spacing()
+        return rows

@@ -55,6 +55,8 @@ class MainWindow(QMainWindow):
         models_requested(): Show the model page.
         settings_requested(): Open the settings.
         about_requested(): Tell versions and licences.
+        logs_requested(): Show the folder of the log files.
+        diagnostics_requested(): Show what a report of a problem needs.
         export_requested(bool): Write the shown chat to a file, or all of them.
         import_requested(): Take chats in from files.
         undo_delete_requested(): Bring the chat back that was deleted last.
@@ -73,6 +75,8 @@ class MainWindow(QMainWindow):
     models_requested = Signal()
     settings_requested = Signal()
     about_requested = Signal()
+    logs_requested = Signal()
+    diagnostics_requested = Signal()
     export_requested = Signal(bool)
     import_requested = Signal()
     undo_delete_requested = Signal()
@@ -113,7 +117,7 @@ class MainWindow(QMainWindow):
         self.top_bar.new_chat_requested.connect(self.new_chat_requested)
         self.top_bar.options_requested.connect(self.chat_options_requested)
         self.top_bar.models_requested.connect(self.models_requested)
-        chat.open_model_requested.connect(self.choose_file)
+        chat.open_model_requested.connect(self.models_requested)
         chat.settings_requested.connect(self.settings_requested)
         themes.changed.connect(self._restyle)
         self.resize(*DEFAULT_SIZE)

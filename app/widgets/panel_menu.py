@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from PySide6.QtWidgets import QWidget
 
     from app.widgets.engine_panel import EnginePanel
+
+log = logging.getLogger(__name__)
 
 Kind = Literal["png", "json"]
 
@@ -83,6 +86,7 @@ class PanelMenu(QObject):
             else:
                 path.write_bytes(_as_png(draw_picture(self._panel, self._panel.content, now)))
         except OSError as error:
+            log.warning("The live panel could not be saved: %s", error.strerror or error)
             words = tr("{path} could not be saved: {reason}. Choose another folder.")
             self._panel.problem.emit(words.format(path=path, reason=error.strerror or error))
         else:

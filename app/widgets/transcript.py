@@ -60,6 +60,7 @@ class Transcript(QWidget):
         self._match: Match | None = None
         self._takes_keyboard: MessageView | None = None
         self._stack = QStackedLayout(self)
+        self._welcome: QWidget | None = None
         self._empty = EmptyState(self)
         self._empty.question_chosen.connect(self.question_chosen)
         self._scroll = self._make_scroll_area()
@@ -104,6 +105,22 @@ class Transcript(QWidget):
         """What is shown while there are no messages."""
         return self._empty
 
+    def welcome(self, page: QWidget | None) -> None:
+        """Show a page instead of the invitation while there are no messages; None takes it away for good."""
+        old, self._welcome = self._welcome, page
+        if page is not None:
+            self._stack.addWidget(page)
+        if not self._views:
+            self._stack.setCurrentWidget(self._invitation)
+        if old is not None:
+            self._stack.removeWidget(old)
+            old.hide()
+            old.deleteLater()
+
+    @property
+    def _invitation(self) -> QWidget:
+        return self._welcome or self._empty
+
     @property
     def following(self) -> bool:
         """Whether new text scrolls into view."""
@@ -113,7 +130,7 @@ class Transcript(QWidget):
         """Replace all messages."""
         self.show_from(0, messages)
         self._following = True
-        self._stack.setCurrentWidget(self._scroll if messages else self._empty)
+        self._stack.setCurrentWidget(self._scroll if messages else self._invitation)
         self._build_timer.start()
         self._update_jump()
         self.contents_changed.emit()
@@ -143,7 +160,7 @@ class Transcript(QWidget):
             self._update_retry()
             self._build_timer.start()
         else:
-            self._stack.setCurrentWidget(self._empty)
+            self._stack.setCurrentWidget(self._invitation)
         self._update_jump()
         self.contents_changed.emit()
 

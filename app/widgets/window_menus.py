@@ -120,6 +120,8 @@ class WindowMenus:
     def _fill_help_menu(self, menu: QMenu) -> None:
         window = self._window
         self._add(menu, tr("&Keyboard shortcuts"), "F1", window.show_shortcuts)
+        self._add(menu, tr("Open &logs folder"), "", window.logs_requested.emit)
+        self._add(menu, tr("Copy &diagnostics…"), "", window.diagnostics_requested.emit)
         self._add(menu, tr("&About Rooftop"), "", window.about_requested.emit)
 
     def _add(self, menu: QMenu, text: str, keys: str, run: Callable[[], object] | None) -> QAction:

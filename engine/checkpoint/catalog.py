@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from engine.checkpoint.untrusted import quote
-from engine.errors import CheckpointError
+from engine.errors import CheckpointError, ModelMissingError
 from engine.hub.places import find_downloaded
 from engine.sentences import say
 
@@ -45,7 +45,7 @@ def resolve_model(name: str) -> Path:
         return path
     if on_hub := _HUB_ID.fullmatch(name):
         return _downloaded(on_hub["repo"], on_hub["title"] or "")
-    raise CheckpointError(
+    raise ModelMissingError(
         say("There is no folder or file {name}.", name=quote(name)), say("Check the path, or give 'guide'.")
     )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from engine.checkpoint.gguf_model import stem
 from engine.checkpoint.untrusted import check_plain_file_name, quote, read_json_object, unreadable
-from engine.errors import CheckpointError
+from engine.errors import CheckpointError, ModelMissingError
 from engine.sentences import say
 
 CONFIG = "config.json"
@@ -43,7 +43,7 @@ def check_folder(folder: Path) -> None:
         if not _list_names(folder):
             raise CheckpointError(say("The folder {folder} is empty.", folder=quote(folder)), CHOOSE_MODEL)
     elif not exists:
-        raise CheckpointError(
+        raise ModelMissingError(
             say("There is no folder or file {folder}.", folder=quote(folder)),
             say("Check the path, or choose another model."),
         )

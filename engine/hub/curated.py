@@ -5,6 +5,7 @@ Sizes and commits come from the hub when a model is looked up; an entry that is 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -112,14 +113,23 @@ def curated_choice(model: CuratedModel, repository: Repository) -> Choice:
         NotOnHubError: The repository has it no more.
         RooftopError: The repository offers nothing.
     """
+    return meant_choice(model, choices(repository))
+
+
+def meant_choice(model: CuratedModel, offered: Iterable[Choice]) -> Choice:
+    """The same of what its repository is known to offer.
+
+    Raises:
+        NotOnHubError: The repository has it no more.
+    """
     pattern = model.pattern.lower()
-    names = {f"{stem(choice.files[0].name)}.gguf": choice for choice in choices(repository) if choice.format == "GGUF"}
+    names = {f"{stem(choice.files[0].name)}.gguf": choice for choice in offered if choice.format == "GGUF"}
     found = [choice for name, choice in names.items() if fnmatchcase(name.lower(), pattern)]
     if not found:
         raise NotOnHubError(
             say(
                 "{repo_id} has no file {pattern} any more.",
-                repo_id=quote(repository.repo_id),
+                repo_id=quote(model.repo_id),
                 pattern=quote(model.pattern),
             ),
             say("Choose one of its other files, or search for the model."),

@@ -169,7 +169,7 @@ def test_a_failed_load_offers_another_model(make_rooftop: Make, qtbot: QtBot, ho
     qtbot.waitUntil(lambda: "engine" in rooftop.chat.banners.banners)
     banner = rooftop.chat.banners.banners["engine"]
     assert "48 GiB" in banner.text
-    assert [button.text() for button in banner.buttons] == ["Open another model", "Settings"]
+    assert [button.text() for button in banner.buttons] == ["Choose another model…"]
     host.load_error = None
     rooftop.window.model_chosen.emit("/models/other")
     qtbot.waitUntil(lambda: rooftop.client.state is EngineState.READY)
@@ -185,7 +185,7 @@ def test_a_model_that_needs_the_disk_offers_it(
     qtbot.waitUntil(lambda: "engine" in rooftop.chat.banners.banners)
     banner = rooftop.chat.banners.banners["engine"]
     assert "keep the experts on disk (in Settings), about 0.45 tokens/s" in banner.text
-    assert [button.text() for button in banner.buttons] == ["Keep experts on disk and load", "Open another model"]
+    assert [button.text() for button in banner.buttons] == ["Keep experts on disk and load"]
     host.load_error = None
     banner.buttons[0].click()
     qtbot.waitUntil(lambda: rooftop.client.state is EngineState.READY)
