@@ -29,6 +29,7 @@ INT8 = 3e-2  # what int8 activations lose of an expert's output
 
 @pytest.fixture
 def experts(launcher: EmulatedLauncher) -> GpuExperts:
+    torch.manual_seed(0)  # what rounding loses has a long tail
     return GpuExperts(GpuKernels(launcher))
 
 
