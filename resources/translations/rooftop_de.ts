@@ -453,6 +453,66 @@
             <translation>in den Einstellungen</translation>
         </message>
         <message>
+            <location filename="../../app/error_actions.py" />
+            <source>Choose another model…</source>
+            <translation>Anderes Modell wählen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/error_actions.py" />
+            <source>Change VRAM budget…</source>
+            <translation>Grafikspeicher-Budget ändern…</translation>
+        </message>
+        <message>
+            <location filename="../../app/error_actions.py" />
+            <source>Settings…</source>
+            <translation>Einstellungen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/error_actions.py" />
+            <source>Keep experts on disk and load</source>
+            <translation>Mit Experten auf dem Laufwerk laden</translation>
+        </message>
+        <message>
+            <location filename="../../app/error_actions.py" />
+            <source>Restart engine</source>
+            <translation>Engine neu starten</translation>
+        </message>
+        <message>
+            <location filename="../../app/error_actions.py" />
+            <source>Load again</source>
+            <translation>Erneut laden</translation>
+        </message>
+        <message>
+            <location filename="../../app/error_actions.py" />
+            <source>Edit</source>
+            <translation>Bearbeiten</translation>
+        </message>
+        <message>
+            <location filename="../../app/error_actions.py" />
+            <source>Choose another file…</source>
+            <translation>Andere Datei wählen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/error_actions.py" />
+            <source>Open folder</source>
+            <translation>Ordner öffnen</translation>
+        </message>
+        <message>
+            <location filename="../../app/error_actions.py" />
+            <source>Enter access token…</source>
+            <translation>Zugangstoken eingeben…</translation>
+        </message>
+        <message>
+            <location filename="../../app/error_actions.py" />
+            <source>Get another model…</source>
+            <translation>Anderes Modell besorgen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/error_actions.py" />
+            <source>Copy diagnostics…</source>
+            <translation>Diagnose kopieren…</translation>
+        </message>
+        <message>
             <location filename="../../app/gpt4all_chats.py" />
             <source>a damaged chat of GPT4All</source>
             <translation>einen beschädigten Chat von GPT4All</translation>
@@ -546,6 +606,21 @@
             <location filename="../../app/in_force.py" />
             <source>in force: {left} of {total} are left to others</source>
             <translation>in Kraft: {left} von {total} bleiben anderen</translation>
+        </message>
+        <message>
+            <location filename="../../app/machine_look.py" />
+            <source>{size} of RAM</source>
+            <translation>{size} RAM</translation>
+        </message>
+        <message>
+            <location filename="../../app/machine_look.py" />
+            <source>{processor}, {ram}, no NVIDIA GPU</source>
+            <translation>{processor}, {ram}, keine NVIDIA-GPU</translation>
+        </message>
+        <message>
+            <location filename="../../app/machine_look.py" />
+            <source>{gpu} with {vram}, {ram}</source>
+            <translation>{gpu} mit {vram}, {ram}</translation>
         </message>
         <message>
             <location filename="../../app/model_places.py" />
@@ -901,6 +976,71 @@
             <translation>Was schiefging, für die Meldung eines Problems; kein Text Ihrer Chats.</translation>
         </message>
         <message>
+            <location filename="../../app/support_desk.py" />
+            <source>The logs are in {folder}.</source>
+            <translation>Die Protokolle liegen in {folder}.</translation>
+        </message>
+        <message>
+            <location filename="../../app/support_desk.py" />
+            <source>No log can be written here.</source>
+            <translation>Hier lässt sich kein Protokoll schreiben.</translation>
+        </message>
+        <message>
+            <location filename="../../app/support_desk.py" />
+            <source>This is all that is copied. Your name, folders and chats are not in it, and nothing is sent: paste it where you report a problem.</source>
+            <translation>Das ist alles, was kopiert wird. Ihr Name, Ihre Ordner und Chats sind nicht dabei, und nichts wird gesendet: Fügen Sie es dort ein, wo Sie ein Problem melden.</translation>
+        </message>
+        <message>
+            <location filename="../../app/support_desk.py" />
+            <source>Diagnostics</source>
+            <translation>Diagnose</translation>
+        </message>
+        <message>
+            <location filename="../../app/support_desk.py" />
+            <source>Rooftop ended unexpectedly last time. Your chats are still here.</source>
+            <translation>Rooftop endete beim letzten Mal unerwartet. Ihre Chats sind noch da.</translation>
+        </message>
+        <message>
+            <location filename="../../app/support_desk.py" />
+            <source>The engine ended unexpectedly last time. Your chats are still here.</source>
+            <translation>Die Engine endete beim letzten Mal unerwartet. Ihre Chats sind noch da.</translation>
+        </message>
+        <message>
+            <location filename="../../app/support_desk.py" />
+            <source>Show report</source>
+            <translation>Bericht zeigen</translation>
+        </message>
+        <message>
+            <location filename="../../app/support_desk.py" />
+            <source>Dismiss</source>
+            <translation>Schließen</translation>
+        </message>
+        <message>
+            <location filename="../../app/support_desk.py" />
+            <source>What is known of the end. It stays on this computer: nothing is sent unless you copy it yourself.</source>
+            <translation>Was über das Ende bekannt ist. Es bleibt auf diesem Computer: Nichts wird gesendet, wenn Sie es nicht selbst kopieren.</translation>
+        </message>
+        <message>
+            <location filename="../../app/support_desk.py" />
+            <source>Crash report</source>
+            <translation>Absturzbericht</translation>
+        </message>
+        <message>
+            <location filename="../../app/support_desk.py" />
+            <source>{model} was not loaded: the last two times everything ended while it was being loaded.</source>
+            <translation>{model} wurde nicht geladen: Die letzten beiden Male endete dabei alles.</translation>
+        </message>
+        <message>
+            <location filename="../../app/support_desk.py" />
+            <source>Load anyway</source>
+            <translation>Trotzdem laden</translation>
+        </message>
+        <message>
+            <location filename="../../app/support_desk.py" />
+            <source>Use the bundled guide</source>
+            <translation>Mitgelieferten Guide verwenden</translation>
+        </message>
+        <message>
             <location filename="../../app/terminal.py" />
             <source>Replies follow the preset {name}.</source>
             <translation>Antworten folgen der Vorgabe {name}.</translation>
@@ -1114,11 +1254,6 @@
             <location filename="../../app/widgets/attachment_chips.py" />
             <source>{count} characters</source>
             <translation>{count} Zeichen</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/banner.py" />
-            <source>Dismiss</source>
-            <translation>Schließen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/budget_editor.py" />
@@ -1377,11 +1512,6 @@
         </message>
         <message>
             <location filename="../../app/widgets/chat_pane.py" />
-            <source>Edit</source>
-            <translation>Bearbeiten</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/chat_pane.py" />
             <source>Leave out the oldest messages and send</source>
             <translation>Älteste Nachrichten weglassen und senden</translation>
         </message>
@@ -1425,33 +1555,8 @@
         </message>
         <message>
             <location filename="../../app/widgets/chat_pane.py" />
-            <source>Restart engine</source>
-            <translation>Engine neu starten</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/chat_pane.py" />
-            <source>Open another model</source>
-            <translation>Anderes Modell öffnen</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/chat_pane.py" />
-            <source>Settings</source>
-            <translation>Einstellungen</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/chat_pane.py" />
-            <source>Load again</source>
-            <translation>Erneut laden</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/chat_pane.py" />
             <source>Loading was cancelled.</source>
             <translation>Das Laden wurde abgebrochen.</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/chat_pane.py" />
-            <source>Keep experts on disk and load</source>
-            <translation>Mit Experten auf dem Laufwerk laden</translation>
         </message>
         <message>
             <location filename="../../app/widgets/chat_row.py" />
@@ -1590,6 +1695,16 @@
         </message>
         <message>
             <location filename="../../app/widgets/empty_state.py" />
+            <source>No model is loaded.</source>
+            <translation>Kein Modell ist geladen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/empty_state.py" />
+            <source>Choose a model…</source>
+            <translation>Modell wählen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/empty_state.py" />
             <source>Ask: {question}</source>
             <translation>Fragen: {question}</translation>
         </message>
@@ -1719,11 +1834,6 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/expert_map.py" />
             <source>Expert map</source>
             <translation>Karte der Experten</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/expert_map.py" />
-            <source>No model is loaded.</source>
-            <translation>Kein Modell ist geladen.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/expert_map.py" />
@@ -1924,6 +2034,71 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/find_bar.py" />
             <source>{number} of {count}</source>
             <translation>{number} von {count}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/first_run_view.py" />
+            <source>Welcome to Rooftop</source>
+            <translation>Willkommen bei Rooftop</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/first_run_view.py" />
+            <source>Looking at this computer…</source>
+            <translation>Dieser Computer wird angesehen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/first_run_view.py" />
+            <source>Looking for models on this computer…</source>
+            <translation>Modelle auf diesem Computer werden gesucht…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/first_run_view.py" />
+            <source>Try the bundled guide</source>
+            <translation>Mitgelieferten Guide ausprobieren</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/first_run_view.py" />
+            <source>Get a model…</source>
+            <translation>Modell besorgen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/first_run_view.py" />
+            <source>Skip</source>
+            <translation>Überspringen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/first_run_view.py" />
+            <source>This PC: {machine}</source>
+            <translation>Dieser PC: {machine}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/first_run_view.py" />
+            <source>Chat with models that are larger than your graphics card.
+Everything stays on this computer.</source>
+            <translation>Chatten Sie mit Modellen, die größer sind als Ihre Grafikkarte.
+Alles bleibt auf diesem Computer.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/first_run_view.py" />
+            <source>Chat with {model}</source>
+            <translation>Mit {model} chatten</translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/first_run_view.py" />
+            <source>%n models on this computer would run, among them:</source>
+            <translation type="unfinished">
+                <numerusform />
+                <numerusform />
+            </translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/first_run_view.py" />
+            <source>Found on this computer:</source>
+            <translation>Auf diesem Computer gefunden:</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/first_run_view.py" />
+            <source>No other model that runs here was found on this computer yet.</source>
+            <translation>Auf diesem Computer wurde noch kein anderes Modell gefunden, das hier läuft.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/layer_columns.py" />
@@ -2565,11 +2740,6 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <translation>Jetzt laden</translation>
         </message>
         <message>
-            <location filename="../../app/widgets/models/download_row.py" />
-            <source>Enter access token…</source>
-            <translation>Zugangstoken eingeben…</translation>
-        </message>
-        <message>
             <location filename="../../app/widgets/models/found_list.py" />
             <source>{number} parameters</source>
             <translation>{number} Parameter</translation>
@@ -3026,6 +3196,11 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <translation>Nach dem Strich: was ein Experte allein beim Messen der Kosten erreichte.</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/report_dialog.py" />
+            <source>&amp;Copy</source>
+            <translation>&amp;Kopieren</translation>
+        </message>
+        <message>
             <location filename="../../app/widgets/sampling_editor.py" />
             <source>&amp;System prompt</source>
             <translation>&amp;Systemprompt</translation>
@@ -3317,6 +3492,11 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/settings/chat_page.py" />
             <source>Start</source>
             <translation>Start</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/dialog.py" />
+            <source>Settings</source>
+            <translation>Einstellungen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/settings/dialog.py" />
@@ -3717,11 +3897,6 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/settings/privacy_page.py" />
             <source>Your chats never leave this machine. There is no account and no telemetry. Rooftop connects to huggingface.co only when you search for a model or download one, and sends what you search for; links are opened only after you have agreed.</source>
             <translation>Ihre Chats verlassen diesen Rechner nie. Es gibt kein Konto und keine Telemetrie. Rooftop verbindet sich nur mit huggingface.co, wenn Sie ein Modell suchen oder herunterladen, und sendet, was Sie suchen; Links werden nur geöffnet, wenn Sie zugestimmt haben.</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/settings/privacy_page.py" />
-            <source>Open folder</source>
-            <translation>Ordner öffnen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/settings/privacy_page.py" />
@@ -4225,6 +4400,16 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/window_menus.py" />
             <source>&amp;Keyboard shortcuts</source>
             <translation>&amp;Tastenkürzel</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>Open &amp;logs folder</source>
+            <translation>&amp;Protokollordner öffnen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>Copy &amp;diagnostics…</source>
+            <translation>&amp;Diagnose kopieren…</translation>
         </message>
         <message>
             <location filename="../../app/widgets/window_menus.py" />

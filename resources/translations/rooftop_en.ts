@@ -84,6 +84,14 @@
             </translation>
         </message>
         <message numerus="yes">
+            <location filename="../../app/widgets/first_run_view.py" />
+            <source>%n models on this computer would run, among them:</source>
+            <translation type="unfinished">
+                <numerusform />
+                <numerusform />
+            </translation>
+        </message>
+        <message numerus="yes">
             <location filename="../../app/widgets/layer_strip.py" />
             <source>{sides} of this pass: %n tokens</source>
             <translation>
