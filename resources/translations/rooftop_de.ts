@@ -165,8 +165,8 @@
         </message>
         <message>
             <location filename="../../app/chat_files.py" />
-            <source>no chats of Rooftop or LM Studio</source>
-            <translation>keine Chats von Rooftop oder LM Studio</translation>
+            <source>no chats of Rooftop, LM Studio or GPT4All</source>
+            <translation>keine Chats von Rooftop, LM Studio oder GPT4All</translation>
         </message>
         <message>
             <location filename="../../app/chat_files.py" />
@@ -200,8 +200,8 @@
         </message>
         <message>
             <location filename="../../app/chat_files.py" />
-            <source>Choose a file that Rooftop or LM Studio exported.</source>
-            <translation>Wählen Sie eine Datei, die Rooftop oder LM Studio exportiert hat.</translation>
+            <source>Choose a file that Rooftop, LM Studio or GPT4All wrote.</source>
+            <translation>Wählen Sie eine Datei, die Rooftop, LM Studio oder GPT4All geschrieben hat.</translation>
         </message>
         <message numerus="yes">
             <location filename="../../app/chat_list.py" />
@@ -453,6 +453,76 @@
             <translation>in den Einstellungen</translation>
         </message>
         <message>
+            <location filename="../../app/error_actions.py" />
+            <source>Choose another model…</source>
+            <translation>Anderes Modell wählen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/error_actions.py" />
+            <source>Change VRAM budget…</source>
+            <translation>Grafikspeicher-Budget ändern…</translation>
+        </message>
+        <message>
+            <location filename="../../app/error_actions.py" />
+            <source>Settings…</source>
+            <translation>Einstellungen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/error_actions.py" />
+            <source>Keep experts on disk and load</source>
+            <translation>Mit Experten auf dem Laufwerk laden</translation>
+        </message>
+        <message>
+            <location filename="../../app/error_actions.py" />
+            <source>Restart engine</source>
+            <translation>Engine neu starten</translation>
+        </message>
+        <message>
+            <location filename="../../app/error_actions.py" />
+            <source>Load again</source>
+            <translation>Erneut laden</translation>
+        </message>
+        <message>
+            <location filename="../../app/error_actions.py" />
+            <source>Edit</source>
+            <translation>Bearbeiten</translation>
+        </message>
+        <message>
+            <location filename="../../app/error_actions.py" />
+            <source>Choose another file…</source>
+            <translation>Andere Datei wählen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/error_actions.py" />
+            <source>Open folder</source>
+            <translation>Ordner öffnen</translation>
+        </message>
+        <message>
+            <location filename="../../app/error_actions.py" />
+            <source>Enter access token…</source>
+            <translation>Zugangstoken eingeben…</translation>
+        </message>
+        <message>
+            <location filename="../../app/error_actions.py" />
+            <source>Get another model…</source>
+            <translation>Anderes Modell besorgen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/error_actions.py" />
+            <source>Copy diagnostics…</source>
+            <translation>Diagnose kopieren…</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpt4all_chats.py" />
+            <source>a damaged chat of GPT4All</source>
+            <translation>einen beschädigten Chat von GPT4All</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpt4all_chats.py" />
+            <source>a chat of GPT4All in version {version} of its format, and {first} to {last} can be read</source>
+            <translation>einen Chat von GPT4All in Version {version} seines Formats, und lesen lassen sich {first} bis {last}</translation>
+        </message>
+        <message>
             <location filename="../../app/history.py" />
             <source>The file of your chats, {path}, is damaged ({reason}).</source>
             <translation>Die Datei Ihrer Chats, {path}, ist beschädigt ({reason}).</translation>
@@ -536,6 +606,66 @@
             <location filename="../../app/in_force.py" />
             <source>in force: {left} of {total} are left to others</source>
             <translation>in Kraft: {left} von {total} bleiben anderen</translation>
+        </message>
+        <message>
+            <location filename="../../app/machine_look.py" />
+            <source>{size} of RAM</source>
+            <translation>{size} RAM</translation>
+        </message>
+        <message>
+            <location filename="../../app/machine_look.py" />
+            <source>{processor}, {ram}, no NVIDIA GPU</source>
+            <translation>{processor}, {ram}, keine NVIDIA-GPU</translation>
+        </message>
+        <message>
+            <location filename="../../app/machine_look.py" />
+            <source>{gpu} with {vram}, {ram}</source>
+            <translation>{gpu} mit {vram}, {ram}</translation>
+        </message>
+        <message>
+            <location filename="../../app/model_places.py" />
+            <source>comes with Rooftop</source>
+            <translation>gehört zu Rooftop</translation>
+        </message>
+        <message>
+            <location filename="../../app/model_places.py" />
+            <source>Rooftop's folder</source>
+            <translation>Rooftops Ordner</translation>
+        </message>
+        <message>
+            <location filename="../../app/model_places.py" />
+            <source>Hugging Face cache</source>
+            <translation>Hugging-Face-Cache</translation>
+        </message>
+        <message>
+            <location filename="../../app/model_places.py" />
+            <source>your folder</source>
+            <translation>Ihr Ordner</translation>
+        </message>
+        <message>
+            <location filename="../../app/model_removal.py" />
+            <source>{name} could not be moved to the trash.</source>
+            <translation>{name} ließ sich nicht in den Papierkorb legen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/model_removal.py" />
+            <source>Delete it for good, or in your file manager.</source>
+            <translation>Löschen Sie es endgültig oder in Ihrem Dateimanager.</translation>
+        </message>
+        <message>
+            <location filename="../../app/model_removal.py" />
+            <source>{name} could not be deleted ({reason}).</source>
+            <translation>{name} ließ sich nicht löschen ({reason}).</translation>
+        </message>
+        <message>
+            <location filename="../../app/model_removal.py" />
+            <source>Close the programs that use it, and try again.</source>
+            <translation>Schließen Sie die Programme, die es verwenden, und versuchen Sie es noch einmal.</translation>
+        </message>
+        <message>
+            <location filename="../../app/model_scan.py" />
+            <source>The bundled model is missing.</source>
+            <translation>Das mitgelieferte Modell fehlt.</translation>
         </message>
         <message>
             <location filename="../../app/preset_files.py" />
@@ -691,6 +821,21 @@
             <translation>Kürzen Sie ihn.</translation>
         </message>
         <message>
+            <location filename="../../app/rough_fit.py" />
+            <source>Not enough room on the drive: {free} free.</source>
+            <translation>Zu wenig Platz auf dem Laufwerk: {free} frei.</translation>
+        </message>
+        <message>
+            <location filename="../../app/rough_fit.py" />
+            <source>Its weights fit in this PC's memory.</source>
+            <translation>Seine Gewichte passen in den Speicher dieses PCs.</translation>
+        </message>
+        <message>
+            <location filename="../../app/rough_fit.py" />
+            <source>Larger than the {available} of memory that are free: would run from disk, slowly.</source>
+            <translation>Größer als die {available} freier Speicher: liefe vom Laufwerk, langsam.</translation>
+        </message>
+        <message>
             <location filename="../../app/settings.py" />
             <source>Restore the default.</source>
             <translation>Stellen Sie die Voreinstellung wieder her.</translation>
@@ -772,6 +917,11 @@
         </message>
         <message>
             <location filename="../../app/settings.py" />
+            <source>The setting {name} is no list of folders.</source>
+            <translation>Die Einstellung {name} ist keine Liste von Ordnern.</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
             <source>The overflow policy {name} does not exist.</source>
             <translation>Die Einstellung für vollen Kontext kennt {name} nicht.</translation>
         </message>
@@ -826,6 +976,76 @@
             <translation>Was schiefging, für die Meldung eines Problems; kein Text Ihrer Chats.</translation>
         </message>
         <message>
+            <location filename="../../app/support_desk.py" />
+            <source>The logs are in {folder}.</source>
+            <translation>Die Protokolle liegen in {folder}.</translation>
+        </message>
+        <message>
+            <location filename="../../app/support_desk.py" />
+            <source>No log can be written here.</source>
+            <translation>Hier lässt sich kein Protokoll schreiben.</translation>
+        </message>
+        <message>
+            <location filename="../../app/support_desk.py" />
+            <source>This is all that is copied. Your name, folders and chats are not in it, and nothing is sent: paste it where you report a problem.</source>
+            <translation>Das ist alles, was kopiert wird. Ihr Name, Ihre Ordner und Chats sind nicht dabei, und nichts wird gesendet: Fügen Sie es dort ein, wo Sie ein Problem melden.</translation>
+        </message>
+        <message>
+            <location filename="../../app/support_desk.py" />
+            <source>Diagnostics</source>
+            <translation>Diagnose</translation>
+        </message>
+        <message>
+            <location filename="../../app/support_desk.py" />
+            <source>Rooftop ended unexpectedly last time. Your chats are still here.</source>
+            <translation>Rooftop endete beim letzten Mal unerwartet. Ihre Chats sind noch da.</translation>
+        </message>
+        <message>
+            <location filename="../../app/support_desk.py" />
+            <source>The engine ended unexpectedly last time. Your chats are still here.</source>
+            <translation>Die Engine endete beim letzten Mal unerwartet. Ihre Chats sind noch da.</translation>
+        </message>
+        <message>
+            <location filename="../../app/support_desk.py" />
+            <source>Show report</source>
+            <translation>Bericht zeigen</translation>
+        </message>
+        <message>
+            <location filename="../../app/support_desk.py" />
+            <source>Dismiss</source>
+            <translation>Schließen</translation>
+        </message>
+        <message>
+            <location filename="../../app/support_desk.py" />
+            <source>What is known of the end. It stays on this computer: nothing is sent unless you copy it yourself.</source>
+            <translation>Was über das Ende bekannt ist. Es bleibt auf diesem Computer: Nichts wird gesendet, wenn Sie es nicht selbst kopieren.</translation>
+        </message>
+        <message>
+            <location filename="../../app/support_desk.py" />
+            <source>Crash report</source>
+            <translation>Absturzbericht</translation>
+        </message>
+        <message>
+            <location filename="../../app/support_desk.py" />
+            <source>{model} was not loaded: the last two times everything ended while it was being loaded.</source>
+            <translation>{model} wurde nicht geladen: Die letzten beiden Male endete dabei alles.</translation>
+        </message>
+        <message>
+            <location filename="../../app/support_desk.py" />
+            <source>Load anyway</source>
+            <translation>Trotzdem laden</translation>
+        </message>
+        <message>
+            <location filename="../../app/support_desk.py" />
+            <source>Use the bundled guide</source>
+            <translation>Mitgelieferten Guide verwenden</translation>
+        </message>
+        <message>
+            <location filename="../../app/terminal.py" />
+            <source>Replies follow the preset {name}.</source>
+            <translation>Antworten folgen der Vorgabe {name}.</translation>
+        </message>
+        <message>
             <location filename="../../app/tray.py" />
             <source>&amp;New chat</source>
             <translation>&amp;Neuer Chat</translation>
@@ -857,6 +1077,16 @@
         </message>
         <message>
             <location filename="../../app/units.py" />
+            <source>{number} billion</source>
+            <translation>{number} Milliarden</translation>
+        </message>
+        <message>
+            <location filename="../../app/units.py" />
+            <source>{number} million</source>
+            <translation>{number} Millionen</translation>
+        </message>
+        <message>
+            <location filename="../../app/units.py" />
             <source>{number} tokens/s</source>
             <translation>{number} Token/s</translation>
         </message>
@@ -877,8 +1107,48 @@
         </message>
         <message>
             <location filename="../../app/units.py" />
+            <source>{number} min</source>
+            <translation>{number} min</translation>
+        </message>
+        <message>
+            <location filename="../../app/units.py" />
+            <source>{hours} h {minutes} min</source>
+            <translation>{hours} h {minutes} min</translation>
+        </message>
+        <message>
+            <location filename="../../app/units.py" />
             <source>{number}%</source>
             <translation>{number} %</translation>
+        </message>
+        <message>
+            <location filename="../../app/verdict.py" />
+            <source>The drive that this model is on is not there. Connect it, then look again.</source>
+            <translation>Das Laufwerk dieses Modells ist nicht da. Schließen Sie es an und sehen Sie dann noch einmal nach.</translation>
+        </message>
+        <message>
+            <location filename="../../app/verdict.py" />
+            <source>Too big for this PC's memory: needs {needed}, you have {available}; runs from disk, slowly, about {speed}.</source>
+            <translation>Zu groß für den Speicher dieses PCs: braucht {needed}, vorhanden sind {available}; läuft langsam vom Laufwerk, etwa {speed}.</translation>
+        </message>
+        <message>
+            <location filename="../../app/verdict.py" />
+            <source>Runs from disk, as set: about {speed}.</source>
+            <translation>Läuft vom Laufwerk, wie eingestellt: etwa {speed}.</translation>
+        </message>
+        <message>
+            <location filename="../../app/verdict.py" />
+            <source>Fits: about {speed}, all experts on the CPU.</source>
+            <translation>Passt: etwa {speed}, alle Experten auf der CPU.</translation>
+        </message>
+        <message>
+            <location filename="../../app/verdict.py" />
+            <source>Fits: about {speed}, {residents} of {total} experts on your GPU.</source>
+            <translation>Passt: etwa {speed}, {residents} von {total} Experten auf Ihrer GPU.</translation>
+        </message>
+        <message>
+            <location filename="../../app/verdict.py" />
+            <source>Fits: about {speed}, {residents} of {total} experts on the simulated GPU.</source>
+            <translation>Passt: etwa {speed}, {residents} von {total} Experten auf der simulierten GPU.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/about_dialog.py" />
@@ -984,11 +1254,6 @@
             <location filename="../../app/widgets/attachment_chips.py" />
             <source>{count} characters</source>
             <translation>{count} Zeichen</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/banner.py" />
-            <source>Dismiss</source>
-            <translation>Schließen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/budget_editor.py" />
@@ -1157,13 +1422,13 @@
         </message>
         <message>
             <location filename="../../app/widgets/chat_desk.py" />
-            <source>Import chats of Rooftop or LM Studio</source>
-            <translation>Chats von Rooftop oder LM Studio importieren</translation>
+            <source>Import chats of Rooftop, LM Studio or GPT4All</source>
+            <translation>Chats von Rooftop, LM Studio oder GPT4All importieren</translation>
         </message>
         <message>
             <location filename="../../app/widgets/chat_desk.py" />
-            <source>Chats (*.json)</source>
-            <translation>Chats (*.json)</translation>
+            <source>Chats (*.json *.chat)</source>
+            <translation>Chats (*.json *.chat)</translation>
         </message>
         <message>
             <location filename="../../app/widgets/chat_options_dialog.py" />
@@ -1247,11 +1512,6 @@
         </message>
         <message>
             <location filename="../../app/widgets/chat_pane.py" />
-            <source>Edit</source>
-            <translation>Bearbeiten</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/chat_pane.py" />
             <source>Leave out the oldest messages and send</source>
             <translation>Älteste Nachrichten weglassen und senden</translation>
         </message>
@@ -1295,33 +1555,8 @@
         </message>
         <message>
             <location filename="../../app/widgets/chat_pane.py" />
-            <source>Restart engine</source>
-            <translation>Engine neu starten</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/chat_pane.py" />
-            <source>Open another model</source>
-            <translation>Anderes Modell öffnen</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/chat_pane.py" />
-            <source>Settings</source>
-            <translation>Einstellungen</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/chat_pane.py" />
-            <source>Load again</source>
-            <translation>Erneut laden</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/chat_pane.py" />
             <source>Loading was cancelled.</source>
             <translation>Das Laden wurde abgebrochen.</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/chat_pane.py" />
-            <source>Keep experts on disk and load</source>
-            <translation>Mit Experten auf dem Laufwerk laden</translation>
         </message>
         <message>
             <location filename="../../app/widgets/chat_row.py" />
@@ -1460,6 +1695,16 @@
         </message>
         <message>
             <location filename="../../app/widgets/empty_state.py" />
+            <source>No model is loaded.</source>
+            <translation>Kein Modell ist geladen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/empty_state.py" />
+            <source>Choose a model…</source>
+            <translation>Modell wählen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/empty_state.py" />
             <source>Ask: {question}</source>
             <translation>Fragen: {question}</translation>
         </message>
@@ -1589,11 +1834,6 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/expert_map.py" />
             <source>Expert map</source>
             <translation>Karte der Experten</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/expert_map.py" />
-            <source>No model is loaded.</source>
-            <translation>Kein Modell ist geladen.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/expert_map.py" />
@@ -1794,6 +2034,71 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/find_bar.py" />
             <source>{number} of {count}</source>
             <translation>{number} von {count}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/first_run_view.py" />
+            <source>Welcome to Rooftop</source>
+            <translation>Willkommen bei Rooftop</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/first_run_view.py" />
+            <source>Looking at this computer…</source>
+            <translation>Dieser Computer wird angesehen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/first_run_view.py" />
+            <source>Looking for models on this computer…</source>
+            <translation>Modelle auf diesem Computer werden gesucht…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/first_run_view.py" />
+            <source>Try the bundled guide</source>
+            <translation>Mitgelieferten Guide ausprobieren</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/first_run_view.py" />
+            <source>Get a model…</source>
+            <translation>Modell besorgen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/first_run_view.py" />
+            <source>Skip</source>
+            <translation>Überspringen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/first_run_view.py" />
+            <source>This PC: {machine}</source>
+            <translation>Dieser PC: {machine}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/first_run_view.py" />
+            <source>Chat with models that are larger than your graphics card.
+Everything stays on this computer.</source>
+            <translation>Chatten Sie mit Modellen, die größer sind als Ihre Grafikkarte.
+Alles bleibt auf diesem Computer.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/first_run_view.py" />
+            <source>Chat with {model}</source>
+            <translation>Mit {model} chatten</translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/first_run_view.py" />
+            <source>%n models on this computer would run, among them:</source>
+            <translation type="unfinished">
+                <numerusform />
+                <numerusform />
+            </translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/first_run_view.py" />
+            <source>Found on this computer:</source>
+            <translation>Auf diesem Computer gefunden:</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/first_run_view.py" />
+            <source>No other model that runs here was found on this computer yet.</source>
+            <translation>Auf diesem Computer wurde noch kein anderes Modell gefunden, das hier läuft.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/layer_columns.py" />
@@ -2095,6 +2400,11 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/message_actions.py" />
+            <source>Show versions side by side</source>
+            <translation>Versionen nebeneinander zeigen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_actions.py" />
             <source>Continue this reply</source>
             <translation>Diese Antwort fortsetzen</translation>
         </message>
@@ -2200,6 +2510,505 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/message_view.py" />
             <source>Your message</source>
             <translation>Ihre Nachricht</translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/models/desk.py" />
+            <source>%n downloads are unfinished: {names}.</source>
+            <translation>
+                <numerusform>%n Download ist unfertig: {names}.</numerusform>
+                <numerusform>%n Downloads sind unfertig: {names}.</numerusform>
+            </translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/desk.py" />
+            <source>Resume</source>
+            <translation>Fortsetzen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/desk.py" />
+            <source>Show</source>
+            <translation>Zeigen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/details.py" />
+            <source>Details of the model</source>
+            <translation>Einzelheiten des Modells</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/details.py" />
+            <source>Whether it runs here</source>
+            <translation>Ob es hier läuft</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/details.py" />
+            <source>VRAM</source>
+            <translation>Grafikspeicher</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/details.py" />
+            <source>RAM</source>
+            <translation>RAM</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/details.py" />
+            <source>&amp;Load</source>
+            <translation>&amp;Laden</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/details.py" />
+            <source>&amp;Show in folder</source>
+            <translation>Im &amp;Ordner zeigen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/details.py" />
+            <source>&amp;Delete…</source>
+            <translation>L&amp;öschen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/details.py" />
+            <source>Family</source>
+            <translation>Familie</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/details.py" />
+            <source>Weights</source>
+            <translation>Gewichte</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/details.py" />
+            <source>Parameters</source>
+            <translation>Parameter</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/details.py" />
+            <source>Context</source>
+            <translation>Kontext</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/details.py" />
+            <source>Folder</source>
+            <translation>Ordner</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/details.py" />
+            <source>&amp;Load from disk</source>
+            <translation>Vom &amp;Laufwerk laden</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/details.py" />
+            <source>This model is loaded.</source>
+            <translation>Dieses Modell ist geladen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/details.py" />
+            <source>The guide comes with Rooftop and stays.</source>
+            <translation>Der Guide gehört zu Rooftop und bleibt.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/details.py" />
+            <source>This model is loaded; load another one before you delete it.</source>
+            <translation>Dieses Modell ist geladen; laden Sie ein anderes, bevor Sie es löschen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/details.py" />
+            <source>The speed is an estimate; the first start measures this computer.</source>
+            <translation>Die Geschwindigkeit ist geschätzt; der erste Start misst diesen Rechner.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/details.py" />
+            <source>{all}, {active} for each token</source>
+            <translation>{all}, {active} für jedes Token</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/details.py" />
+            <source>{each} in each of {layers} layers, {active} for each token</source>
+            <translation>je {each} in {layers} Schichten, {active} für jedes Token</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/details.py" />
+            <source>up to {number} tokens</source>
+            <translation>bis zu {number} Token</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/details.py" />
+            <source>{format}; {size} on disk</source>
+            <translation>{format}; {size} auf dem Laufwerk</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/dialog.py" />
+            <source>Models</source>
+            <translation>Modelle</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/dialog.py" />
+            <source>Pages</source>
+            <translation>Seiten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/dialog.py" />
+            <source>On this &amp;computer</source>
+            <translation>Auf diesem &amp;Computer</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/dialog.py" />
+            <source>&amp;Recommended</source>
+            <translation>&amp;Empfohlen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/dialog.py" />
+            <source>Search &amp;Hugging Face</source>
+            <translation>Auf &amp;Hugging Face suchen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/dialog.py" />
+            <source>A folder or a .gguf file can also be dropped here, or on the window.</source>
+            <translation>Ein Ordner oder eine .gguf-Datei lässt sich auch hier oder auf dem Fenster ablegen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/download_list.py" />
+            <source>Downloads</source>
+            <translation>Downloads</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/download_list.py" />
+            <source>Give up this download? The {size} that have arrived are deleted.</source>
+            <translation>Diesen Download aufgeben? Die {size}, die da sind, werden gelöscht.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/download_list.py" />
+            <source>Give up</source>
+            <translation>Aufgeben</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/download_list.py" />
+            <source>Keep</source>
+            <translation>Behalten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/download_row.py" />
+            <source>{size}/s</source>
+            <translation>{size}/s</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/download_row.py" />
+            <source>{time} left</source>
+            <translation>noch {time}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/download_row.py" />
+            <source>Downloaded and checked, {size}</source>
+            <translation>Heruntergeladen und geprüft, {size}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/download_row.py" />
+            <source>waiting for its turn</source>
+            <translation>wartet, bis es an der Reihe ist</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/download_row.py" />
+            <source>stalled: nothing arrives, still trying</source>
+            <translation>stockt: nichts kommt an, neuer Versuch läuft</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/download_row.py" />
+            <source>paused</source>
+            <translation>angehalten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/download_row.py" />
+            <source>checking the files</source>
+            <translation>Dateien werden geprüft</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/download_row.py" />
+            <source>stopped</source>
+            <translation>abgebrochen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/download_row.py" />
+            <source>Progress of {name}</source>
+            <translation>Fortschritt von {name}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/download_row.py" />
+            <source>Pause</source>
+            <translation>Anhalten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/download_row.py" />
+            <source>Load now</source>
+            <translation>Jetzt laden</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/found_list.py" />
+            <source>{number} parameters</source>
+            <translation>{number} Parameter</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/found_list.py" />
+            <source>Working out whether it fits…</source>
+            <translation>Es wird geprüft, ob es passt…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/found_list.py" />
+            <source>loaded</source>
+            <translation>geladen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/found_page.py" />
+            <source>Search</source>
+            <translation>Suchen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/found_page.py" />
+            <source>Search the models</source>
+            <translation>Modelle durchsuchen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/found_page.py" />
+            <source>Order of the models</source>
+            <translation>Reihenfolge der Modelle</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/found_page.py" />
+            <source>By name</source>
+            <translation>Nach Name</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/found_page.py" />
+            <source>By size</source>
+            <translation>Nach Größe</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/found_page.py" />
+            <source>By speed</source>
+            <translation>Nach Geschwindigkeit</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/found_page.py" />
+            <source>By family</source>
+            <translation>Nach Familie</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/found_page.py" />
+            <source>Look &amp;again</source>
+            <translation>&amp;Noch einmal nachsehen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/found_page.py" />
+            <source>Add &amp;folder…</source>
+            <translation>Ordner &amp;hinzufügen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/found_page.py" />
+            <source>Models on this computer</source>
+            <translation>Modelle auf diesem Computer</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/found_page.py" />
+            <source>How many models there are</source>
+            <translation>Wie viele Modelle es gibt</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/found_page.py" />
+            <source>See recommended models</source>
+            <translation>Empfohlene Modelle ansehen</translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/models/found_page.py" />
+            <source>%n models, {size}</source>
+            <translation>
+                <numerusform>%n Modell, {size}</numerusform>
+                <numerusform>%n Modelle, {size}</numerusform>
+            </translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/found_page.py" />
+            <source>looking…</source>
+            <translation>wird gesucht…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/found_page.py" />
+            <source>No model is called that.</source>
+            <translation>Kein Modell heißt so.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/found_page.py" />
+            <source>No other model was found here.</source>
+            <translation>Hier wurde kein anderes Modell gefunden.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/found_page.py" />
+            <source>Look for models in</source>
+            <translation>Modelle suchen in</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/found_page.py" />
+            <source>Move {name} to the trash? {size} come free when the trash is emptied.</source>
+            <translation>{name} in den Papierkorb legen? {size} werden frei, wenn er geleert wird.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/found_page.py" />
+            <source>Move to trash</source>
+            <translation>In den Papierkorb</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/found_page.py" />
+            <source>{problem} Delete {name} for good? This cannot be undone.</source>
+            <translation>{problem} {name} endgültig löschen? Das lässt sich nicht rückgängig machen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/found_page.py" />
+            <source>Delete for good</source>
+            <translation>Endgültig löschen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/hub_page.py" />
+            <source>Name of a model, e.g. Mixtral GGUF</source>
+            <translation>Name eines Modells, z. B. Mixtral GGUF</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/hub_page.py" />
+            <source>Search Hugging Face</source>
+            <translation>Auf Hugging Face suchen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/hub_page.py" />
+            <source>&amp;Search</source>
+            <translation>&amp;Suchen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/hub_page.py" />
+            <source>Repository</source>
+            <translation>Repository</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/hub_page.py" />
+            <source>Downloads in a month</source>
+            <translation>Downloads im Monat</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/hub_page.py" />
+            <source>Repositories</source>
+            <translation>Repositorys</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/hub_page.py" />
+            <source>Files</source>
+            <translation>Dateien</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/hub_page.py" />
+            <source>Size</source>
+            <translation>Größe</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/hub_page.py" />
+            <source>What the repository offers</source>
+            <translation>Was das Repository anbietet</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/hub_page.py" />
+            <source>What you search for is sent to huggingface.co, and nothing else.</source>
+            <translation>Ihre Suchwörter werden an huggingface.co gesendet, sonst nichts.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/hub_page.py" />
+            <source>&amp;Download</source>
+            <translation>&amp;Herunterladen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/hub_page.py" />
+            <source>Enter access &amp;token…</source>
+            <translation>Zugangs&amp;token eingeben…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/hub_page.py" />
+            <source>Asking the hub…</source>
+            <translation>Der Hub wird gefragt…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/hub_page.py" />
+            <source>Downloading; see below.</source>
+            <translation>Wird heruntergeladen; siehe unten.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/hub_page.py" />
+            <source>Nothing is called that. Try fewer words, or add GGUF.</source>
+            <translation>Nichts heißt so. Versuchen Sie weniger Wörter oder ergänzen Sie GGUF.</translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/models/hub_page.py" />
+            <source>%n repositories</source>
+            <translation>
+                <numerusform>%n Repository</numerusform>
+                <numerusform>%n Repositorys</numerusform>
+            </translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/hub_page.py" />
+            <source>licence {name}</source>
+            <translation>Lizenz {name}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/hub_page.py" />
+            <source>not stated</source>
+            <translation>nicht angegeben</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/hub_page.py" />
+            <source>needs an access token</source>
+            <translation>braucht ein Zugangstoken</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/hub_page.py" />
+            <source>{size} free on the drive</source>
+            <translation>{size} frei auf dem Laufwerk</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/recommended_page.py" />
+            <source>about {size}</source>
+            <translation>etwa {size}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/recommended_page.py" />
+            <source>Download</source>
+            <translation>Herunterladen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/recommended_page.py" />
+            <source>Download {name}</source>
+            <translation>{name} herunterladen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/recommended_page.py" />
+            <source>Downloads go to {folder}, where {size} are free. Nothing is asked of the hub before you click.</source>
+            <translation>Downloads kommen nach {folder}, dort sind {size} frei. Der Hub wird erst gefragt, wenn Sie klicken.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/token_dialog.py" />
+            <source>Access token</source>
+            <translation>Zugangstoken</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/token_dialog.py" />
+            <source>The publisher lets only some accounts download this model. Ask for access on the model's page on huggingface.co, then create an access token in your account's settings there and paste it here.</source>
+            <translation>Der Herausgeber lässt nur manche Konten dieses Modell herunterladen. Bitten Sie auf der Seite des Modells bei huggingface.co um Zugang, erzeugen Sie dann dort in den Einstellungen Ihres Kontos ein Zugangstoken und fügen Sie es hier ein.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/token_dialog.py" />
+            <source>It is kept in your system's keyring and sent to the hub alone.</source>
+            <translation>Es liegt im Schlüsselbund Ihres Systems und wird nur an den Hub gesendet.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/token_dialog.py" />
+            <source>That is no access token; copy it again, without anything around it.</source>
+            <translation>Das ist kein Zugangstoken; kopieren Sie es noch einmal, ohne etwas darum herum.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/token_dialog.py" />
+            <source>Your system has no keyring: the token lasts until Rooftop is closed.</source>
+            <translation>Ihr System hat keinen Schlüsselbund: Das Token gilt, bis Rooftop geschlossen wird.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_menu.py" />
@@ -2385,6 +3194,11 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/rate_bars.py" />
             <source>After the stroke: what one expert alone reached when the costs were measured.</source>
             <translation>Nach dem Strich: was ein Experte allein beim Messen der Kosten erreichte.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/report_dialog.py" />
+            <source>&amp;Copy</source>
+            <translation>&amp;Kopieren</translation>
         </message>
         <message>
             <location filename="../../app/widgets/sampling_editor.py" />
@@ -2681,18 +3495,13 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/settings/dialog.py" />
-            <source>Search</source>
-            <translation>Suchen</translation>
+            <source>Settings</source>
+            <translation>Einstellungen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/settings/dialog.py" />
             <source>Search the settings</source>
             <translation>Einstellungen durchsuchen</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/settings/dialog.py" />
-            <source>Pages</source>
-            <translation>Seiten</translation>
         </message>
         <message>
             <location filename="../../app/widgets/settings/dialog.py" />
@@ -2738,6 +3547,56 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/settings/dialog.py" />
             <source>Measuring what an expert costs on this machine.</source>
             <translation>Es wird gemessen, was ein Experte auf diesem Rechner kostet.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/folders_page.py" />
+            <source>Model folders</source>
+            <translation>Modellordner</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/folders_page.py" />
+            <source>Folder for downloaded models</source>
+            <translation>Ordner für heruntergeladene Modelle</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/folders_page.py" />
+            <source>&amp;Choose…</source>
+            <translation>&amp;Wählen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/folders_page.py" />
+            <source>Folders to look for models in</source>
+            <translation>Ordner, in denen Modelle gesucht werden</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/folders_page.py" />
+            <source>A&amp;dd…</source>
+            <translation>&amp;Hinzufügen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/folders_page.py" />
+            <source>&amp;Remove</source>
+            <translation>&amp;Entfernen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/folders_page.py" />
+            <source>Empty for the usual place. Models that lie in another folder already stay there.</source>
+            <translation>Leer für den üblichen Ort. Modelle, die schon in einem anderen Ordner liegen, bleiben dort.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/folders_page.py" />
+            <source>Do&amp;wnloaded models</source>
+            <translation>H&amp;eruntergeladene Modelle</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/folders_page.py" />
+            <source>Models in these folders are listed on the model page, beside those of the Hugging Face cache, LM Studio and GPT4All. Removing a folder here deletes nothing.</source>
+            <translation>Modelle in diesen Ordnern stehen auf der Modellseite, neben denen aus dem Hugging-Face-Cache, LM Studio und GPT4All. Einen Ordner hier zu entfernen löscht nichts.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/folders_page.py" />
+            <source>&amp;Look for models in</source>
+            <translation>&amp;Modelle suchen in</translation>
         </message>
         <message>
             <location filename="../../app/widgets/settings/general_page.py" />
@@ -3036,13 +3895,8 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/settings/privacy_page.py" />
-            <source>Nothing leaves this machine. There is no account and no telemetry; Rooftop opens no network connection, and links are opened only after you have agreed.</source>
-            <translation>Nichts verlässt diesen Rechner. Es gibt kein Konto und keine Telemetrie; Rooftop baut keine Netzverbindung auf, und Links werden nur geöffnet, wenn Sie zugestimmt haben.</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/settings/privacy_page.py" />
-            <source>Open folder</source>
-            <translation>Ordner öffnen</translation>
+            <source>Your chats never leave this machine. There is no account and no telemetry. Rooftop connects to huggingface.co only when you search for a model or download one, and sends what you search for; links are opened only after you have agreed.</source>
+            <translation>Ihre Chats verlassen diesen Rechner nie. Es gibt kein Konto und keine Telemetrie. Rooftop verbindet sich nur mit huggingface.co, wenn Sie ein Modell suchen oder herunterladen, und sendet, was Sie suchen; Links werden nur geöffnet, wenn Sie zugestimmt haben.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/settings/privacy_page.py" />
@@ -3274,6 +4128,11 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/top_bar.py" />
+            <source>Models (Ctrl+M)</source>
+            <translation>Modelle (Strg+M)</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/top_bar.py" />
             <source>Time to first token</source>
             <translation>Zeit bis zum ersten Token</translation>
         </message>
@@ -3304,6 +4163,11 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/top_bar.py" />
+            <source>Model {name}; choose another one</source>
+            <translation>Modell {name}; ein anderes wählen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/top_bar.py" />
             <source>first token {time}</source>
             <translation>erstes Token {time}</translation>
         </message>
@@ -3331,6 +4195,41 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/user_bubble.py" />
             <source>Show all</source>
             <translation>Alles zeigen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/versions_dialog.py" />
+            <source>Versions side by side</source>
+            <translation>Versionen nebeneinander</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/versions_dialog.py" />
+            <source>{shown} of {count} versions</source>
+            <translation>{shown} von {count} Versionen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/versions_dialog.py" />
+            <source>Version {number}</source>
+            <translation>Version {number}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/versions_dialog.py" />
+            <source>{version}, shown in the chat</source>
+            <translation>{version}, im Chat gezeigt</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/versions_dialog.py" />
+            <source>Copy version {number}</source>
+            <translation>Version {number} kopieren</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/versions_dialog.py" />
+            <source>Use this one</source>
+            <translation>Diese verwenden</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/versions_dialog.py" />
+            <source>Use version {number}</source>
+            <translation>Version {number} verwenden</translation>
         </message>
         <message>
             <location filename="../../app/widgets/window_menus.py" />
@@ -3391,6 +4290,11 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/window_menus.py" />
             <source>A&amp;ttach files…</source>
             <translation>Dateien an&amp;hängen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>&amp;Models…</source>
+            <translation>&amp;Modelle…</translation>
         </message>
         <message>
             <location filename="../../app/widgets/window_menus.py" />
@@ -3499,6 +4403,16 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/window_menus.py" />
+            <source>Open &amp;logs folder</source>
+            <translation>&amp;Protokollordner öffnen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
+            <source>Copy &amp;diagnostics…</source>
+            <translation>&amp;Diagnose kopieren…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/window_menus.py" />
             <source>&amp;About Rooftop</source>
             <translation>&amp;Über Rooftop</translation>
         </message>
@@ -3549,16 +4463,6 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../engine/checkpoint/catalog.py" />
-            <source>There is no folder {name}, and downloading from the hub is not built in yet.</source>
-            <translation>Es gibt keinen Ordner {name}, und das Herunterladen vom Hub ist noch nicht eingebaut.</translation>
-        </message>
-        <message>
-            <location filename="../../engine/checkpoint/catalog.py" />
-            <source>Download the model yourself and give its folder or .gguf file.</source>
-            <translation>Laden Sie das Modell selbst herunter und geben Sie seinen Ordner oder seine .gguf-Datei an.</translation>
-        </message>
-        <message>
-            <location filename="../../engine/checkpoint/catalog.py" />
             <source>There is no folder or file {name}.</source>
             <translation>Es gibt weder Ordner noch Datei {name}.</translation>
         </message>
@@ -3566,6 +4470,16 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../engine/checkpoint/catalog.py" />
             <source>Check the path, or give 'guide'.</source>
             <translation>Prüfen Sie den Pfad oder geben Sie „guide“ an.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/catalog.py" />
+            <source>There is no folder {name}, and no such model was downloaded.</source>
+            <translation>Es gibt keinen Ordner {name}, und kein solches Modell wurde heruntergeladen.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/checkpoint/catalog.py" />
+            <source>Download it on the model page, or with `python -m engine download --repo {name}`.</source>
+            <translation>Laden Sie es auf der Modellseite herunter oder mit `python -m engine download --repo {name}`.</translation>
         </message>
         <message>
             <location filename="../../engine/checkpoint/catalog.py" />
@@ -4604,11 +5518,6 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../engine/experts/arena.py" />
-            <source>RAM</source>
-            <translation>RAM</translation>
-        </message>
-        <message>
-            <location filename="../../engine/experts/arena.py" />
             <source>No file for the experts can be made in {folder} ({reason}).</source>
             <translation>In {folder} lässt sich keine Datei für die Experten anlegen ({reason}).</translation>
         </message>
@@ -4646,14 +5555,6 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../engine/experts/executor.py" />
             <source>It is switched off in the settings.</source>
             <translation>In den Einstellungen ist es ausgeschaltet.</translation>
-        </message>
-        <message numerus="yes">
-            <location filename="../../engine/experts/explain.py" />
-            <source>%n bytes</source>
-            <translation>
-                <numerusform>%n Byte</numerusform>
-                <numerusform>%n Byte</numerusform>
-            </translation>
         </message>
         <message numerus="yes">
             <location filename="../../engine/experts/explain.py" />
@@ -4898,11 +5799,6 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../engine/experts/limits.py" />
             <source>simulated VRAM</source>
             <translation>simulierter Grafikspeicher</translation>
-        </message>
-        <message>
-            <location filename="../../engine/experts/limits.py" />
-            <source>VRAM</source>
-            <translation>Grafikspeicher</translation>
         </message>
         <message>
             <location filename="../../engine/experts/limits.py" />
@@ -5259,6 +6155,406 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../engine/host.py" />
             <source>Load the model again to go on; your chats are safe.</source>
             <translation>Laden Sie das Modell neu, um weiterzumachen; Ihre Chats sind sicher.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/api.py" />
+            <source>{text} is not the name of a repository on the hub.</source>
+            <translation>{text} ist kein Name eines Repositorys auf dem Hub.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/api.py" />
+            <source>Write it as owner/name.</source>
+            <translation>Schreiben Sie ihn als Besitzer/Name.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/api.py" />
+            <source>What answers at the hub's address is not the hub.</source>
+            <translation>Was unter der Adresse des Hubs antwortet, ist nicht der Hub.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/api.py" />
+            <source>Check that you are online, without a sign-in page in between, then retry.</source>
+            <translation>Prüfen Sie, ob Sie online sind und keine Anmeldeseite dazwischen liegt, und versuchen Sie es noch einmal.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/api.py" />
+            <source>{name} is open only to accounts that its publisher has let in.</source>
+            <translation>{name} ist nur für Konten offen, die der Herausgeber zugelassen hat.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/api.py" />
+            <source>Ask for access on its page on huggingface.co, then enter your token (as HF_TOKEN for the command).</source>
+            <translation>Bitten Sie auf der Seite bei huggingface.co um Zugang und geben Sie dann Ihr Token ein (für den Befehl als HF_TOKEN).</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/api.py" />
+            <source>{name} is not on the hub, or not any more, or it is private.</source>
+            <translation>{name} ist nicht oder nicht mehr auf dem Hub, oder es ist privat.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/api.py" />
+            <source>Check its name; for a private one enter your token.</source>
+            <translation>Prüfen Sie den Namen; für ein privates Modell geben Sie Ihr Token ein.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/api.py" />
+            <source>The hub asks to slow down.</source>
+            <translation>Der Hub bittet um langsamere Anfragen.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/api.py" />
+            <source>Wait a few minutes, then retry.</source>
+            <translation>Warten Sie einige Minuten und versuchen Sie es noch einmal.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/api.py" />
+            <source>The hub answered with error {status}.</source>
+            <translation>Der Hub antwortete mit Fehler {status}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/api.py" />
+            <source>Retry later.</source>
+            <translation>Versuchen Sie es später noch einmal.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/api.py" />
+            <source>The hub cannot be reached: {reason}.</source>
+            <translation>Der Hub ist nicht erreichbar: {reason}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/api.py" />
+            <source>Check your connection, then retry.</source>
+            <translation>Prüfen Sie Ihre Verbindung und versuchen Sie es noch einmal.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/api.py" />
+            <source>The hub does not say which commit it speaks of.</source>
+            <translation>Der Hub sagt nicht, von welchem Stand er spricht.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/api.py" />
+            <source>{name} has {count} files, over the limit of {most}.</source>
+            <translation>{name} hat {count} Dateien, mehr als die Grenze von {most}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/api.py" />
+            <source>The hub does not say how large {file} is.</source>
+            <translation>Der Hub sagt nicht, wie groß {file} ist.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/command.py" />
+            <source>No file there fits {pattern}.</source>
+            <translation>Dort passt keine Datei zu {pattern}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/command.py" />
+            <source>Choose one of these with --file: {titles}.</source>
+            <translation>Wählen Sie mit --file eine von diesen: {titles}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/command.py" />
+            <source>Several models fit.</source>
+            <translation>Mehrere Modelle passen.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/command.py" />
+            <source>Choose one with --file: {titles}.</source>
+            <translation>Wählen Sie eines mit --file: {titles}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/curated.py" />
+            <source>The smallest one here: answers fast on any machine, and knows little.</source>
+            <translation>Das kleinste hier: antwortet überall schnell und weiß wenig.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/curated.py" />
+            <source>Small and fully open, its training data too; 64 experts in each layer make a lively map.</source>
+            <translation>Klein und ganz offen, auch die Trainingsdaten; 64 Experten je Schicht ergeben eine lebhafte Karte.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/curated.py" />
+            <source>OpenAI's open model: thinks before it answers, in the 4 bits that it was trained in.</source>
+            <translation>Das offene Modell von OpenAI: denkt, bevor es antwortet, in den 4 Bit, in denen es trainiert wurde.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/curated.py" />
+            <source>Strong in many languages and fast: 3 of its 30 billion weights work on each token.</source>
+            <translation>Stark in vielen Sprachen und schnell: 3 seiner 30 Milliarden Gewichte arbeiten an jedem Token.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/curated.py" />
+            <source>Microsoft's mixture of 16 experts; good at reasoning and at summing up long texts.</source>
+            <translation>Microsofts Mischung aus 16 Experten; gut im Schließen und im Zusammenfassen langer Texte.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/curated.py" />
+            <source>What Fiddler was built for: 8 large experts, at home in five European languages.</source>
+            <translation>Wofür Fiddler gebaut wurde: 8 große Experten, in fünf europäischen Sprachen zu Hause.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/curated.py" />
+            <source>The largest one here: for 48 GB of RAM or more.</source>
+            <translation>Das größte hier: für 48 GB RAM oder mehr.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/curated.py" />
+            <source>{repo_id} has no file {pattern} any more.</source>
+            <translation>{repo_id} hat keine Datei {pattern} mehr.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/curated.py" />
+            <source>Choose one of its other files, or search for the model.</source>
+            <translation>Wählen Sie eine der anderen Dateien oder suchen Sie nach dem Modell.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/names.py" />
+            <source>Choose another repository of this model.</source>
+            <translation>Wählen Sie ein anderes Repository dieses Modells.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/names.py" />
+            <source>The repository holds a file called {path}, {reason}.</source>
+            <translation>Das Repository enthält eine Datei namens {path}, {reason}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/names.py" />
+            <source>The repository's files {other} and {path} are one and the same on many drives.</source>
+            <translation>Die Dateien {other} und {path} des Repositorys sind auf vielen Laufwerken ein und dieselbe.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/names.py" />
+            <source>which is too long</source>
+            <translation>was zu lang ist</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/names.py" />
+            <source>with characters that no name should hold</source>
+            <translation>mit Zeichen, die kein Name enthalten sollte</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/names.py" />
+            <source>which is no file name on Windows</source>
+            <translation>was unter Windows kein Dateiname ist</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/names.py" />
+            <source>which could lead outside its folder</source>
+            <translation>was aus dem Ordner hinausführen könnte</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/names.py" />
+            <source>which is another name on Windows</source>
+            <translation>was unter Windows ein anderer Name ist</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/names.py" />
+            <source>which is a device on Windows</source>
+            <translation>was unter Windows ein Gerät ist</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/parts.py" />
+            <source>{target} is there already.</source>
+            <translation>{target} ist schon vorhanden.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/parts.py" />
+            <source>Delete it first to download this version.</source>
+            <translation>Löschen Sie es zuerst, um diese Fassung herunterzuladen.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/parts.py" />
+            <source>The index of {repo_id} names {file}, which the repository lacks.</source>
+            <translation>Das Verzeichnis von {repo_id} nennt {file}, das im Repository fehlt.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/parts.py" />
+            <source>The download needs {needed} on the drive of {folder}, which has {free} free.</source>
+            <translation>Der Download braucht {needed} auf dem Laufwerk von {folder}; frei sind {free}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/parts.py" />
+            <source>Free some space there, or choose another models folder.</source>
+            <translation>Schaffen Sie dort Platz oder wählen Sie einen anderen Modellordner.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/parts.py" />
+            <source>The drive of {parent} is full.</source>
+            <translation>Das Laufwerk von {parent} ist voll.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/parts.py" />
+            <source>Free some space there, then resume; what has come is kept.</source>
+            <translation>Schaffen Sie dort Platz und setzen Sie dann fort; was da ist, bleibt erhalten.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/parts.py" />
+            <source>{path} cannot be written or read: {reason}.</source>
+            <translation>{path} lässt sich nicht schreiben oder lesen: {reason}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/parts.py" />
+            <source>Check the drive, then resume; what has come is kept.</source>
+            <translation>Prüfen Sie das Laufwerk und setzen Sie dann fort; was da ist, bleibt erhalten.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/places.py" />
+            <source>Several models of {name} are here: {titles}.</source>
+            <translation>Hier sind mehrere Modelle von {name}: {titles}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/places.py" />
+            <source>Give one of them as {name}.</source>
+            <translation>Geben Sie eines davon als {name} an.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/repository.py" />
+            <source>Choose a repository with GGUF or safetensors files.</source>
+            <translation>Wählen Sie ein Repository mit GGUF- oder safetensors-Dateien.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/repository.py" />
+            <source>{name} lacks some of the files of its model.</source>
+            <translation>{name} fehlen einige Dateien des Modells.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/repository.py" />
+            <source>Choose another repository.</source>
+            <translation>Wählen Sie ein anderes Repository.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/repository.py" />
+            <source>{name} has safetensors files, but no {config} with {single} or {index} beside it.</source>
+            <translation>{name} hat safetensors-Dateien, aber daneben keine {config} mit {single} oder {index}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/repository.py" />
+            <source>{name} has its weights only as pickle files, which can run code and are never opened.</source>
+            <translation>{name} hat seine Gewichte nur als Pickle-Dateien, die Code ausführen können und nie geöffnet werden.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/repository.py" />
+            <source>{name} holds no model files that Rooftop reads.</source>
+            <translation>{name} enthält keine Modelldateien, die Rooftop liest.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/source.py" />
+            <source>nothing came for a while</source>
+            <translation>eine Weile kam nichts</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/source.py" />
+            <source>closed</source>
+            <translation>geschlossen</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/source.py" />
+            <source>The hub sends {path} over a connection that is not private.</source>
+            <translation>Der Hub schickt {path} über eine Verbindung, die nicht vertraulich ist.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/source.py" />
+            <source>The hub sends every request somewhere else.</source>
+            <translation>Der Hub schickt jede Anfrage anderswohin.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/source.py" />
+            <source>error {status}</source>
+            <translation>Fehler {status}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/source.py" />
+            <source>{path} is shorter on the hub than it says.</source>
+            <translation>{path} ist auf dem Hub kürzer, als er sagt.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/source.py" />
+            <source>{path} is another one on the hub by now.</source>
+            <translation>{path} ist auf dem Hub inzwischen eine andere Datei.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/source.py" />
+            <source>Remove this download and start it again.</source>
+            <translation>Entfernen Sie diesen Download und beginnen Sie ihn neu.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/source.py" />
+            <source>an answer that is packed</source>
+            <translation>eine gepackte Antwort</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/source.py" />
+            <source>other bytes than were asked for</source>
+            <translation>andere Bytes als verlangt</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/source.py" />
+            <source>a page of text instead of the file</source>
+            <translation>eine Textseite statt der Datei</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/source.py" />
+            <source>{path} is {total} bytes long on its server instead of {size_bytes}.</source>
+            <translation>{path} ist auf dem Server {total} Bytes lang statt {size_bytes}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/transfer.py" />
+            <source>{file} came twice with bytes that are not the hub's.</source>
+            <translation>{file} kam zweimal mit Bytes an, die nicht die des Hubs sind.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/transfer.py" />
+            <source>Retry later, or from another network.</source>
+            <translation>Versuchen Sie es später oder aus einem anderen Netz noch einmal.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/transfer.py" />
+            <source>The download is paused.</source>
+            <translation>Der Download ist angehalten.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/transfer.py" />
+            <source>Resume it when you like.</source>
+            <translation>Setzen Sie ihn fort, wann Sie möchten.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/transfer.py" />
+            <source>Another Rooftop is downloading this model now.</source>
+            <translation>Ein anderes Rooftop lädt dieses Modell gerade herunter.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/transfer.py" />
+            <source>Wait until it is done.</source>
+            <translation>Warten Sie, bis es fertig ist.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/transfer.py" />
+            <source>The models folder cannot be used: {reason}.</source>
+            <translation>Der Modellordner ist nicht verwendbar: {reason}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/transfer.py" />
+            <source>Choose another one.</source>
+            <translation>Wählen Sie einen anderen.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/transfer.py" />
+            <source>The download broke off {failures} times in a row: {reason}.</source>
+            <translation>Der Download brach {failures}-mal hintereinander ab: {reason}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/transfer.py" />
+            <source>Check your connection, then resume it; what has come is kept.</source>
+            <translation>Prüfen Sie Ihre Verbindung und setzen Sie ihn fort; was da ist, bleibt erhalten.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/transfer.py" />
+            <source>The download broke off unexpectedly.</source>
+            <translation>Der Download brach unerwartet ab.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/transfer.py" />
+            <source>Resume it; what has come is kept.</source>
+            <translation>Setzen Sie ihn fort; was da ist, bleibt erhalten.</translation>
         </message>
         <message>
             <location filename="../../engine/kernels/cpu_library.py" />
@@ -5664,6 +6960,14 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../engine/sizes.py" />
             <source>Write a smaller size, such as 8GiB.</source>
             <translation>Schreiben Sie eine kleinere Größe, etwa 8GiB.</translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../engine/sizes.py" />
+            <source>%n bytes</source>
+            <translation>
+                <numerusform>%n Byte</numerusform>
+                <numerusform>%n Byte</numerusform>
+            </translation>
         </message>
         <message>
             <location filename="../../engine/template_sandbox.py" />

@@ -84,6 +84,14 @@
             </translation>
         </message>
         <message numerus="yes">
+            <location filename="../../app/widgets/first_run_view.py" />
+            <source>%n models on this computer would run, among them:</source>
+            <translation type="unfinished">
+                <numerusform />
+                <numerusform />
+            </translation>
+        </message>
+        <message numerus="yes">
             <location filename="../../app/widgets/layer_strip.py" />
             <source>{sides} of this pass: %n tokens</source>
             <translation>
@@ -100,6 +108,30 @@
             </translation>
         </message>
         <message numerus="yes">
+            <location filename="../../app/widgets/models/desk.py" />
+            <source>%n downloads are unfinished: {names}.</source>
+            <translation>
+                <numerusform>%n download is unfinished: {names}.</numerusform>
+                <numerusform>%n downloads are unfinished: {names}.</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/models/found_page.py" />
+            <source>%n models, {size}</source>
+            <translation>
+                <numerusform>%n model, {size}</numerusform>
+                <numerusform>%n models, {size}</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/models/hub_page.py" />
+            <source>%n repositories</source>
+            <translation>
+                <numerusform>%n repository</numerusform>
+                <numerusform>%n repositories</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
             <location filename="../../app/widgets/scrubber.py" />
             <source>Drag to go back through the reply, %n tokens</source>
             <translation>
@@ -113,14 +145,6 @@
             <translation>
                 <numerusform>Thought for %n word</numerusform>
                 <numerusform>Thought for %n words</numerusform>
-            </translation>
-        </message>
-        <message numerus="yes">
-            <location filename="../../engine/experts/explain.py" />
-            <source>%n bytes</source>
-            <translation>
-                <numerusform>%n byte</numerusform>
-                <numerusform>%n bytes</numerusform>
             </translation>
         </message>
         <message numerus="yes">
@@ -161,6 +185,14 @@
             <translation>
                 <numerusform>The latest uploads saved {saved} and cost {cost}; the next trial is 1 token away.</numerusform>
                 <numerusform>The latest uploads saved {saved} and cost {cost}; the next trial is %n tokens away.</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../engine/sizes.py" />
+            <source>%n bytes</source>
+            <translation>
+                <numerusform>%n byte</numerusform>
+                <numerusform>%n bytes</numerusform>
             </translation>
         </message>
     </context>

@@ -174,7 +174,7 @@ def test_an_error_is_told_with_its_remedy(german: str) -> None:
 # Keys of `memory_content` and `NoPreview`, names, a style sheet, and what the guide is asked and a preset says.
 NO_SENTENCES = {
     "KV cache", "Other programs", "Experts on disk", "no GPU", "no model", "after a reload", "Rooftop guide",
-    "CPU", "GPU",
+    "CPU", "GPU", "download",
     "QAbstractSpinBox::up-button, QAbstractSpinBox::down-button { width: 0; border: none; }QLineEdit { border: none; "
     "padding: 0; background: transparent; }",
     "What is an expert?", "What does the map show?", "How do I get Mixtral?", "Why is an expert on the CPU?",

@@ -37,7 +37,8 @@ def explained(plan: LayerPlan, expert: int, *, has_gpu: bool = True) -> str:
 @pytest.mark.parametrize(
     ("size", "words"),
     [
-        (0, "0 bytes"), (900, "900 bytes"), (1024, "1.0 KiB"), (536_870_912, "512 MiB"), (5_583_457_485, "5.2 GiB"),
+        (0, "0 bytes"), (1, "1 byte"), (900, "900 bytes"), (1024, "1.0 KiB"), (536_870_912, "512 MiB"),
+        (5_583_457_485, "5.2 GiB"),
         (123 << 30, "123 GiB"), (1 << 40, "1.0 TiB"), (5 << 50, "5120 TiB"),
     ],
 )  # fmt: skip
@@ -48,7 +49,7 @@ def test_human_bytes(size: int, words: str) -> None:
 @given(st.integers(0, 1 << 52), st.sampled_from(["nearest", "up", "down"]))
 def test_human_bytes_round_as_asked(size: int, rounding: Rounding) -> None:
     number, unit = human_bytes(size, rounding).split()
-    value = float(number) * 1024 ** ["bytes", "KiB", "MiB", "GiB", "TiB"].index(unit)
+    value = float(number) * 1024 ** ["byte", "KiB", "MiB", "GiB", "TiB"].index(unit.removesuffix("s"))
     assert value == pytest.approx(size, rel=0.1)
     if rounding == "up":
         assert value >= size * (1 - 1e-12)
