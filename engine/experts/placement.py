@@ -210,7 +210,8 @@ def budget_range(inputs: PlanningInputs, config: EngineConfig) -> tuple[int, int
     """
     situation = Situation.of(inputs, config)
     needs, vram = situation.needs, situation.vram
-    most = min(vram.free, vram.budget_for(needs.everything))
+    longest = replace(config, prefill_chunk_tokens=config.prefill_chunk_tokens or max(CHUNK_CHOICES_TOKENS))
+    most = min(vram.free, vram.budget_for(Situation.of(inputs, longest).needs.everything))
     return min(most, vram.budget_for(needs.least)), most
 
 
