@@ -122,8 +122,15 @@ class SupportDesk(QObject):
             log.info("Loading %s", model_label(self._rooftop.settings.model))
 
     def _on_ready(self, ready: Ready) -> None:
-        resident = f"{ready.plan.resident_experts} of {ready.model.total_experts} experts in VRAM"
-        log.info("Ready: %s on %s, %s. %s", ready.model.name, ready.device_name, resident, ready.because)
+        plan, total = ready.plan, ready.model.total_experts
+        log.info(
+            "Ready: %s on %s, %d of %d experts in VRAM. %s",
+            ready.model.name,
+            ready.device_name,
+            plan.resident_experts,
+            total,
+            ready.because,
+        )
         if not ready.because:
             self._settled.start()
 

@@ -2085,9 +2085,9 @@ Alles bleibt auf diesem Computer.</translation>
         <message numerus="yes">
             <location filename="../../app/widgets/first_run_view.py" />
             <source>%n models on this computer would run, among them:</source>
-            <translation type="unfinished">
-                <numerusform />
-                <numerusform />
+            <translation>
+                <numerusform>%n Modell auf diesem Computer würde laufen:</numerusform>
+                <numerusform>%n Modelle auf diesem Computer würden laufen, darunter:</numerusform>
             </translation>
         </message>
         <message>

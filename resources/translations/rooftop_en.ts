@@ -86,9 +86,9 @@
         <message numerus="yes">
             <location filename="../../app/widgets/first_run_view.py" />
             <source>%n models on this computer would run, among them:</source>
-            <translation type="unfinished">
-                <numerusform />
-                <numerusform />
+            <translation>
+                <numerusform>%n model on this computer would run:</numerusform>
+                <numerusform>%n models on this computer would run, among them:</numerusform>
             </translation>
         </message>
         <message numerus="yes">

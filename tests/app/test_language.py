@@ -181,10 +181,10 @@ NO_SENTENCES = {
     "You are a careful programmer. Answer with complete, working code and a short explanation. "
     "Say so where you are not sure",
 }  # fmt: skip
-# Words for the terminal; SQL; HTML.
+# Words for the terminal; SQL; HTML; reports for those who mend Rooftop.
 NOT_FOR_THE_WINDOW = (
     "bench", "terminal.py", "__main__.py", "display.py", "stylesheet.py", "history", "markdown.py", "math_markdown.py",
-    "widgets/scrubber.py",
+    "widgets/scrubber.py", "crash_records.py", "diagnostics.py",
 )  # fmt: skip
 
 
