@@ -65,20 +65,20 @@ class Unfinished:
 
     Attributes:
         folder: Where it lies.
+        source: The model that it is made from.
         format: What it makes.
-        pieces: How many are done.
     """
 
     folder: Path
+    source: Path
     format: str
-    pieces: int
 
 
 def find_unfinished(target: Path) -> Unfinished | None:
     """The unfinished conversion into a folder, None where there is none; it goes on if its model is still the same."""
     folder = unfinished_folder(target)
     found = read_journal(folder)
-    return None if found is None else Unfinished(folder, str(found[0].get("format")), found[1])
+    return None if found is None else Unfinished(folder, Path(str(found.get("source"))), str(found.get("format")))
 
 
 def convert(
@@ -121,6 +121,11 @@ def convert(
         run = _Run(opened, target, place, on_progress, cancelled)
         run.convert(threads or min(os.cpu_count() or 1, MAX_THREADS))
         sha256 = run.verify()
+        if _identity(opened, conversion) != identity:
+            raise CheckpointError(
+                say("{path} changed while it was converted.", path=quote(source)),
+                say("Delete {folder}, then convert again.", folder=quote(unfinished_folder(target))),
+            )
         total = {"sha256": sha256, "bytes": opened.target_bytes}
         with writing(target, opened.source_bytes, opened.source_bytes):
             place.finish(total)
@@ -260,7 +265,7 @@ def _identity(source: Source, conversion: ConversionFormat) -> Identity:
             say("{name} cannot be looked up: {reason}.", name=quote(source.path), reason=quote(str(error))),
             say("Check the drive and the file's permissions, then retry."),
         ) from error
-    return Identity(conversion, hashlib.sha256(source.header).hexdigest(), files)
+    return Identity(conversion, hashlib.sha256(source.header).hexdigest(), files, str(source.path.absolute()))
 
 
 def _finished(source: Source, target: Path, identity: Identity) -> Conversion | None:

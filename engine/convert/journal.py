@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from io import FileIO
 from pathlib import Path
 from typing import Any, Self
@@ -56,11 +56,13 @@ class Identity:
         format: What the user asked for.
         layout: SHA-256 of the new file's header.
         files: The source's fingerprint.
+        source: Where it lies; the same files elsewhere are the same.
     """
 
     format: str
     layout: str
     files: list[list[Any]]
+    source: str = field(default="", compare=False)
 
 
 class Journal:
@@ -148,8 +150,8 @@ class Journal:
             raise
 
 
-def read_journal(folder: Path) -> tuple[Mapping[str, Any], int] | None:
-    """What the journal in a folder says of its conversion, and how many lines follow; None where there is none.
+def read_journal(folder: Path) -> Mapping[str, Any] | None:
+    """What the journal in a folder says of its conversion; None where there is none.
 
     For showing only: an unreadable or foreign file counts as none.
     """
@@ -159,7 +161,7 @@ def read_journal(folder: Path) -> tuple[Mapping[str, Any], int] | None:
         first = json.loads(lines[0]) if lines else None
     except (OSError, ValueError):
         return None
-    return (first, len(lines) - 1) if isinstance(first, dict) and first.get("rooftop") == VERSION else None
+    return first if isinstance(first, dict) and first.get("rooftop") == VERSION else None
 
 
 def _whole_lines(file: FileIO, *, cut: bool = True) -> list[bytes]:
@@ -174,8 +176,9 @@ def _whole_lines(file: FileIO, *, cut: bool = True) -> list[bytes]:
 def _check_same(line: bytes, identity: Identity, folder: Path) -> None:
     """Hold that a journal's first line speaks of this conversion."""
     try:
-        same = json.loads(line) == {"rooftop": VERSION, **asdict(identity)}
-    except ValueError:
+        content = json.loads(line)
+        same = content.pop("rooftop") == VERSION and Identity(**content) == identity
+    except (ValueError, TypeError, KeyError, AttributeError):
         same = False
     if not same:
         raise ConfigurationError(

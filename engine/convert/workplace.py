@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -67,6 +67,8 @@ class Workplace:
                 place._write(0, source.header)
         except BaseException:
             journal.close()
+            if not journal.records:
+                _remove(folder)
             raise
         return place
 
@@ -246,6 +248,14 @@ def _check_space(folder: Path, source: Source, journal: Journal) -> None:
             needed,
             free,
         )
+
+
+def _remove(folder: Path) -> None:
+    """Leave nothing of a conversion that did not begin."""
+    with suppress(OSError):
+        for name in (JOURNAL, WEIGHTS):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _copy(path: Path, target: Path) -> None:

@@ -20,6 +20,7 @@ from engine.kernels.library_path import find_library
 from engine.quant.encoding import GROUP, Bytes, Encoded, Floats, encode
 from engine.quant.formats import FORMATS
 
+_REFERENCE_WEIGHTS = 1 << 18
 FLOATS = ("F32", "F16", "BF16")
 
 
@@ -83,8 +84,23 @@ def as_bfloat16(source_format: str, source: Bytes) -> Bytes:
 
 
 def _by_reference(name: str, source_format: str, source: Bytes, columns: int, search: bool) -> Encoded:
+    """A few rows at a time: the reference keeps many copies."""
+    rows = source.reshape(-1, columns * FORMATS[source_format].block_bytes)
+    step = max(1, _REFERENCE_WEIGHTS // columns)
     with np.errstate(invalid="ignore", over="ignore"):  # weights that are not finite: the sums tell
-        return encode(name, as_float32(source_format, source).reshape(-1, columns), search=search)
+        parts = [
+            encode(
+                name,
+                as_float32(source_format, rows[first : first + step].reshape(-1)).reshape(-1, columns),
+                search=search,
+            )
+            for first in range(0, len(rows), step)
+        ]
+    return Encoded(
+        np.concatenate([part.blocks for part in parts]),
+        sum(part.squared_error for part in parts),
+        sum(part.squared_weights for part in parts),
+    )
 
 
 @cache
