@@ -45,6 +45,11 @@ class Workplace:
         self._folder = unfinished_folder(target)
         self._waiting: list[PieceRecord] = []
         self._file = (self._folder / WEIGHTS).open("r+b" if (self._folder / WEIGHTS).exists() else "w+b", buffering=0)
+        try:
+            self._write(0, source.header)
+        except OSError:
+            self._file.close()
+            raise
 
     @classmethod
     def open(cls, source: Source, target: Path, identity: Identity) -> Self:
@@ -63,14 +68,12 @@ class Workplace:
         try:
             _check_space(folder, source, journal)
             with writing(target, 0, source.source_bytes):
-                place = cls(source, target, journal)
-                place._write(0, source.header)
+                return cls(source, target, journal)
         except BaseException:
             journal.close()
             if not journal.records:
                 _remove(folder)
             raise
-        return place
 
     def write(self, piece: Piece, blocks: memoryview, record: PieceRecord) -> None:
         """Write a piece; `commit` makes it count.
