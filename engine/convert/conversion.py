@@ -10,7 +10,7 @@ import hashlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,9 +28,8 @@ from engine.convert.report import Conversion, losses
 from engine.convert.source import Piece, Source, open_source
 from engine.convert.workplace import Workplace, check_free, unfinished_folder, writing
 from engine.errors import CheckpointError, ConfigurationError, OperationCancelledError
-from engine.kernels.encoder import as_bfloat16, as_float32, encode_weights
+from engine.kernels.encoder import as_bfloat16, as_float32, encode_weights, is_finite
 from engine.quant.encoding import ENCODERS, Encoded
-from engine.quant.formats import FORMATS
 from engine.sentences import say
 
 COMMIT_S = 1.0
@@ -213,16 +212,11 @@ def _make(piece: Piece, reader: TensorReader) -> tuple[Bytes, PieceRecord]:
     """Read and encode a piece."""
     raw: Bytes = np.empty(piece.source.nbytes, dtype=np.uint8)
     reader.read(piece.source, raw.data)
-    rows, columns = piece.source.shape
+    rows, _ = piece.source.shape
     if piece.target.heads is not None:
         raw = raw.reshape(piece.target.heads, 2, -1, raw.size // rows).swapaxes(1, 2).reshape(-1)
     try:
-        encoded = _encode(piece.target.format, piece.source.format, raw, columns, search=True)
-        sample = raw[: max(1, rows // SAMPLE) * (raw.size // rows)]
-        lost, rounded = (
-            _encode(piece.target.format, piece.source.format, sample, columns, search=search).squared_error
-            for search in (True, False)
-        )
+        blocks, record = _encode(piece, raw)
     except ValueError as error:
         raise CheckpointError(
             say(
@@ -233,28 +227,43 @@ def _make(piece: Piece, reader: TensorReader) -> tuple[Bytes, PieceRecord]:
             ),
             DOWNLOAD_AGAIN,
         ) from error
-    blocks = encoded.blocks.reshape(-1)
-    record = PieceRecord(
-        piece.number,
-        hashlib.sha256(blocks.data).hexdigest(),
-        encoded.squared_error,
-        encoded.squared_weights,
-        lost,
-        rounded,
-    )
     return blocks, record
 
 
-def _encode(name: str, source_format: str, raw: Bytes, columns: int, *, search: bool) -> Encoded:
-    """Rows in a format of the new file, which may be floats too."""
-    if name in ENCODERS:
-        return encode_weights(name, source_format, raw, columns, search=search)
-    blocks = as_bfloat16(source_format, raw) if name == "BF16" else as_float32(source_format, raw).view(np.uint8)
-    weights = as_float32(source_format, raw)
-    if not np.isfinite(weights).all():
+def _encode(piece: Piece, raw: Bytes) -> tuple[Bytes, PieceRecord]:
+    """The rows of a piece in their new format, the first few of them rounded plainly too."""
+    name, source_format = piece.target.format, piece.source.format
+    rows, columns = piece.source.shape
+    if name not in ENCODERS:
+        return _record(piece, [_as_floats(name, source_format, raw)], 0.0)
+    cut = max(1, rows // SAMPLE) * (raw.size // rows)
+    parts = [encode_weights(name, source_format, part, columns) for part in (raw[:cut], raw[cut:]) if part.size]
+    plain = encode_weights(name, source_format, raw[:cut], columns, search=False)
+    return _record(piece, parts, plain.squared_error)
+
+
+def _record(piece: Piece, parts: Sequence[Encoded], rounded: float) -> tuple[Bytes, PieceRecord]:
+    """What the journal keeps of a piece, the sample being its first part."""
+    blocks = np.concatenate([part.blocks.reshape(-1) for part in parts]) if len(parts) > 1 else parts[0].blocks
+    return blocks, PieceRecord(
+        piece.number,
+        hashlib.sha256(blocks.data).hexdigest(),
+        sum(part.squared_error for part in parts),
+        sum(part.squared_weights for part in parts),
+        parts[0].squared_error,
+        rounded or parts[0].squared_error,
+    )
+
+
+def _as_floats(name: str, source_format: str, raw: Bytes) -> Encoded:
+    """Weights in a format that each fits alone; squares are counted where rounding loses any."""
+    if not is_finite(source_format, raw):
         raise ValueError("a weight is not finite")
-    error = 0.0 if name in ("F32", source_format) else float(np.square(weights - as_float32(name, blocks)).sum())
-    return Encoded(blocks.reshape(-1, FORMATS[name].row_bytes(columns)), error, float(np.square(weights).sum()))
+    if name in ("F32", source_format):
+        return Encoded(raw if name == source_format else as_float32(source_format, raw).view(np.uint8), 0.0, 0.0)
+    blocks, weights = as_bfloat16(source_format, raw), as_float32(source_format, raw)
+    error = np.square(weights - as_float32(name, blocks)).sum(dtype=np.float64)
+    return Encoded(blocks, float(error), float(np.square(weights).sum(dtype=np.float64)))
 
 
 def _identity(source: Source, conversion: ConversionFormat) -> Identity:

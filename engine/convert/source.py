@@ -89,6 +89,11 @@ class Piece:
     offset: int
     nbytes: int
 
+    @property
+    def end(self) -> int:
+        """Where the next one goes, but for padding."""
+        return self.offset + self.nbytes
+
 
 @dataclass(frozen=True, slots=True)
 class Source:

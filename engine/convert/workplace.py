@@ -10,9 +10,11 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Self
 
 from engine.checkpoint.untrusted import quote
@@ -109,14 +111,20 @@ class Workplace:
             OSError: The drive fails.
         """
         self._forget_cached()
-        whole, bad = hashlib.sha256(), []
-        position = self._hash_to(len(self._source.header), 0, [whole], on_read)
-        for piece in self._source.pieces():
-            position = self._hash_to(piece.offset, position, [whole], on_read)
-            own = hashlib.sha256()
-            position = self._hash_to(piece.offset + piece.nbytes, position, [whole, own], on_read)
-            if own.hexdigest() != self.journal.records[piece.number].sha256:
-                bad.append(piece.number)
+        bad, position = [], 0
+        with _SumBeside() as whole:
+            for piece in self._source.pieces():
+                own = hashlib.sha256()
+                for start, end, sums in ((position, piece.offset, ()), (piece.offset, piece.end, (own,))):
+                    for content in self._read(start, end):
+                        whole.update(content)
+                        for running in sums:
+                            running.update(content)
+                        on_read(len(content))
+                position = piece.end
+                if own.hexdigest() != self.journal.records[piece.number].sha256:
+                    bad.append(piece.number)
+            total = whole.hexdigest()
         if bad:
             self.journal.drop(bad)
             raise EngineFailure(
@@ -128,7 +136,7 @@ class Workplace:
                 ),
                 CHECK_DRIVE,
             )
-        return whole.hexdigest()
+        return total
 
     def finish(self, total: dict[str, object]) -> None:
         """Copy the small files, and give the folder its name.
@@ -159,21 +167,48 @@ class Workplace:
         while view.nbytes:
             view = view[self._file.write(view) :]
 
-    def _hash_to(self, end: int, position: int, sums: Sequence[hashlib._Hash], on_read: Callable[[int], None]) -> int:
-        """Read on to a place in the file; what is missing at its end counts as zeros, which no sum expects."""
-        self._file.seek(position)
-        while position < end:
-            content = self._file.read(min(_READ_BYTES, end - position)) or bytes(min(_READ_BYTES, end - position))
-            for running in sums:
-                running.update(content)
-            position += len(content)
-            on_read(len(content))
-        return position
+    def _read(self, start: int, end: int) -> Iterator[bytes]:
+        """A part of the file, bit by bit; what is missing at its end counts as zeros, which no sum expects."""
+        self._file.seek(start)
+        while start < end:
+            size = min(_READ_BYTES, end - start)
+            content = self._file.read(size) or bytes(size)
+            start += len(content)
+            yield content
 
     def _forget_cached(self) -> None:
         """Have the system read from the drive and not from its memory, where it lets itself be told."""
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+class _SumBeside:
+    """A SHA-256 that a thread of its own computes, at most one read behind."""
+
+    def __init__(self) -> None:
+        self._sum = hashlib.sha256()
+        self._pool = ThreadPoolExecutor(1, "checksum")
+        self._last: Future[None] | None = None
+
+    def update(self, content: bytes) -> None:
+        self._wait()
+        self._last = self._pool.submit(self._sum.update, content)
+
+    def hexdigest(self) -> str:
+        self._wait()
+        return self._sum.hexdigest()
+
+    def _wait(self) -> None:
+        if self._last is not None:
+            self._last.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown()
 
 
 def unfinished_folder(target: Path) -> Path:

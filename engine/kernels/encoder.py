@@ -83,6 +83,13 @@ def as_bfloat16(source_format: str, source: Bytes) -> Bytes:
     return (np.where(lost, bits | np.uint32(0x400000), rounded) >> np.uint32(16)).astype("<u2").view(np.uint8)
 
 
+def is_finite(source_format: str, source: Bytes) -> bool:
+    """Whether raw bytes of floats hold neither infinities nor not-a-numbers."""
+    kind, exponent = {"F32": ("<u4", 0x7F800000), "F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80)}[source_format]
+    bits = source.view(kind)
+    return not bool(((bits & bits.dtype.type(exponent)) == exponent).any())
+
+
 def _by_reference(name: str, source_format: str, source: Bytes, columns: int, search: bool) -> Encoded:
     """A few rows at a time: the reference keeps many copies."""
     rows = source.reshape(-1, columns * FORMATS[source_format].block_bytes)
