@@ -159,6 +159,11 @@ def open_source(path: Path, conversion: ConversionFormat) -> Source:
     """
     with open_checkpoint(path) as checkpoint:
         config, tensors = checkpoint.config, dict(checkpoint.tensors)
+    if config.compatibility is not None:
+        raise UnsupportedModelError(
+            say("{path} is of the family {family}, which cannot be converted.", path=quote(path), family=config.family),
+            say("Use it as it is, or choose its GGUF file."),
+        )
     rounded = next(
         (name for name, entry in tensors.items() if _is_used(name) and entry.format not in FLOAT_DTYPES), None
     )

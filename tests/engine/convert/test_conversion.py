@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from engine import Engine, EngineConfig
 from engine.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from engine.checkpoint.gguf_file import read_gguf_header
 from engine.checkpoint.model_folder import INDEX, SINGLE
 from engine.checkpoint.tensor_names import expected_tensors
+from engine.checkpoint.tensor_reader import TensorEntry
 from engine.config import ModelConfig
 from engine.convert import conversion as conversion_module
 from engine.convert import source as source_module
@@ -38,8 +40,9 @@ from engine.errors import (
 from engine.kernels.encoder import as_float32
 from engine.tokenizer import ChatTokenizer
 from tests.checkpoints import write_mixtral, write_qwen3_moe, write_safetensors
+from tests.engine.checkpoint.test_gguf_oracle import llama_logits, same_model
 from tests.families import long_rope, write_family
-from tests.gguf_files import write_gguf_mixtral
+from tests.gguf_files import Architecture, write_gguf_mixtral
 
 # What a random matrix may lose, as a share of its root mean square.
 LIMITS = {"F32": 0.0, "BF16": 2**-8, "Q8_0": 0.006, "Q4_1": 0.085, "Q4_K": 0.085}
@@ -379,3 +382,37 @@ def test_the_journal_holds_the_checksum(source: Path, tmp_path: Path) -> None:
     done = convert(source, tmp_path / "out", "q4")
     last = (tmp_path / "out" / JOURNAL).read_text().splitlines()[-1]
     assert json.loads(last) == {"total": {"sha256": done.sha256, "bytes": (tmp_path / "out" / WEIGHTS).stat().st_size}}
+
+
+ARCHITECTURES = pytest.mark.parametrize("architecture", ["llama", "qwen3moe"])
+
+
+@ARCHITECTURES
+def test_a_folder_becomes_what_a_gguf_file_of_the_same_model_becomes(
+    tmp_path: Path, architecture: Architecture
+) -> None:
+    """So names, order of rows and stacks are those of llama.cpp's converter."""
+    folder, file = same_model(tmp_path, architecture)
+    ours, theirs = (
+        read_gguf_header(convert(source, tmp_path / f"{source.suffix}q4", "q4").path / WEIGHTS).tensors
+        for source in (folder, file)
+    )
+    assert ours.keys() == theirs.keys()
+    for name, entry in ours.items():
+        other = theirs[name]
+        assert (entry.format, entry.shape) == (other.format, other.shape)
+        assert read_tensor(entry) == read_tensor(other), name
+
+
+def read_tensor(entry: TensorEntry) -> bytes:
+    with entry.file.open("rb") as file:
+        file.seek(entry.offset)
+        return file.read(entry.nbytes)
+
+
+@ARCHITECTURES
+def test_llama_cpp_runs_what_was_a_gguf_file(tmp_path: Path, architecture: Architecture) -> None:
+    _, file = same_model(tmp_path, architecture)
+    wanted = llama_logits(file).astype(np.float64)
+    got = llama_logits(convert(file, tmp_path / "q8", "q8").path / WEIGHTS).astype(np.float64)
+    assert float((wanted * got).sum() / np.sqrt((wanted**2).sum() * (got**2).sum())) > 0.999

@@ -58,6 +58,15 @@ def test_what_is_quantised_already_is_refused(tmp_path: Path, kind: str) -> None
         open_source(path, "q4")
 
 
+def test_a_family_of_transformers_decoder_is_refused_by_name(tmp_path: Path) -> None:
+    """Its weights have no place in a GGUF file that this engine reads."""
+    folder = write_qwen3_moe(tmp_path / "m", layers=1)
+    config = {"model_type": "glm4_moe", "n_routed_experts": 4}
+    edit_json(folder / "config.json", num_local_experts=..., num_experts=..., **config)
+    with pytest.raises(UnsupportedModelError, match="glm4_moe, which cannot be converted"):
+        open_source(folder, "q4")
+
+
 def refuse(folder: Path) -> RooftopError:
     with pytest.raises(RooftopError) as caught:
         open_source(folder, "q4")
