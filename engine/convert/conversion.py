@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.checkpoint.tensor_reader import TensorReader
+from engine.checkpoint.stacked import read_part
+from engine.checkpoint.tensor_reader import TensorEntry, TensorReader
 from engine.checkpoint.untrusted import DOWNLOAD_AGAIN, quote
 from engine.convert.journal import Identity, Journal, PieceRecord, read_journal
 from engine.convert.recipe import ConversionFormat
@@ -210,8 +211,7 @@ class _Run:
 
 def _make(piece: Piece, reader: TensorReader) -> tuple[Bytes, PieceRecord]:
     """Read and encode a piece."""
-    raw: Bytes = np.empty(piece.source.nbytes, dtype=np.uint8)
-    reader.read(piece.source, raw.data)
+    raw = _read(piece.source, reader)
     rows, _ = piece.source.shape
     if piece.target.heads is not None:
         raw = raw.reshape(piece.target.heads, 2, -1, raw.size // rows).swapaxes(1, 2).reshape(-1)
@@ -228,6 +228,15 @@ def _make(piece: Piece, reader: TensorReader) -> tuple[Bytes, PieceRecord]:
             DOWNLOAD_AGAIN,
         ) from error
     return blocks, record
+
+
+def _read(entry: TensorEntry, reader: TensorReader) -> Bytes:
+    """The raw bytes of some rows."""
+    if entry.part is not None:
+        return read_part(reader, entry.part).reshape(-1).view(np.uint8)
+    raw: Bytes = np.empty(entry.nbytes, dtype=np.uint8)
+    reader.read(entry, raw.data)
+    return raw
 
 
 def _encode(piece: Piece, raw: Bytes) -> tuple[Bytes, PieceRecord]:

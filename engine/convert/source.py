@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from engine.checkpoint import tensor_names
+from engine.checkpoint import gguf_tensors, tensor_names
 from engine.checkpoint.checkpoint import FLOAT_DTYPES, open_checkpoint
 from engine.checkpoint.families import FAMILIES
 from engine.checkpoint.gguf_config import CONVERTED
@@ -205,20 +206,20 @@ def _of_folder(config: ModelConfig, tensors: dict[str, TensorEntry], conversion:
     for name, shape in tensor_names.dense_tensors(config):
         turned = next((count for suffix, count in heads.items() if name.endswith(suffix)), None)
         stored = target_format(conversion, name, shape)
-        drafts.append(Target(name_in_gguf(name), stored, shape, 0, (tensors[name],), turned))
-    for layer in range(config.layers):
-        for word, part in EXPERT_PARTS:
-            names = [tensor_names.expert_tensor(layer, expert, part) for expert in range(config.experts)]
-            shape = tensor_names.expert_shape(config, part)
-            stored = target_format(conversion, names[0], shape)
-            entries = tuple(tensors[name] for name in names)
-            drafts.append(Target(f"blk.{layer}.ffn_{word}_exps.weight", stored, (len(names), *shape), 0, entries, None))
+        drafts.append(Target(name_in_gguf(config.family, name), stored, shape, 0, (tensors[name],), turned))
+    kinds = ("weight", "bias") if config.traits.clamped_gate else ("weight",)
+    for layer, (word, part), kind in product(range(config.layers), EXPERT_PARTS, kinds):
+        name_of = tensor_names.expert_tensor if kind == "weight" else tensor_names.expert_bias
+        names = [name_of(layer, expert, part) for expert in range(config.experts)]
+        entries = tuple(tensors[name] for name in names)
+        stored, shape = target_format(conversion, names[0], entries[0].shape), (len(names), *entries[0].shape)
+        drafts.append(Target(f"blk.{layer}.ffn_{word}_exps.{kind}", stored, shape, 0, entries, None))
     return drafts
 
 
 def _of_gguf(model: GgufModel, conversion: ConversionFormat) -> list[Target]:
     """The tensors of a GGUF file, in its order."""
-    ours = {name_in_gguf(name): name for name in (tensor_names.EMBEDDING, tensor_names.HEAD)}
+    ours = {gguf_tensors.EMBEDDING: tensor_names.EMBEDDING, gguf_tensors.HEAD: tensor_names.HEAD}
     return [
         Target(name, _gguf_format(conversion, ours.get(name, name), entry.shape), entry.shape, 0, (entry,), None)
         for name, entry in model.tensors.items()
@@ -261,11 +262,11 @@ def _lay_out(
 
 
 def _cut(target: Target, part: TensorEntry) -> Iterator[TensorEntry]:
-    """A matrix in runs of whole rows; in one piece where its rows move."""
+    """A matrix in runs of whole rows; in one piece where its rows move or are taken out of others."""
     columns = target.shape[-1]
     rows = prod(part.shape) // columns
     row_bytes = part.nbytes // rows
-    step = rows if target.heads else max(1, PIECE_BYTES // row_bytes)
+    step = rows if target.heads or part.part else max(1, PIECE_BYTES // row_bytes)
     for first in range(0, rows, step):
         count = min(step, rows - first)
         offset = part.offset + first * row_bytes

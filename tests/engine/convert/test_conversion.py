@@ -100,6 +100,8 @@ FAMILIES: dict[str, Callable[[Path], Path]] = {
     "olmoe": lambda folder: write_family(folder, "olmoe", norm_topk_prob=True, clip_qkv=3.0),
     "qwen2_moe": lambda folder: write_family(folder, "qwen2_moe", norm_topk_prob=True),
     "granitemoe": lambda folder: write_family(folder, "granitemoe", dtype="bfloat16"),
+    "granitemoeshared": lambda folder: write_family(folder, "granitemoeshared"),
+    "gpt_oss": lambda folder: write_family(folder, "gpt_oss", dtype="bfloat16"),
     "phimoe": lambda folder: write_family(folder, "phimoe", rope_parameters=long_rope(64)),
 }
 
