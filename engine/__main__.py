@@ -1,4 +1,4 @@
-"""`python -m engine plan | generate | logits | bench | compare | download`: the engine without a window.
+"""`python -m engine plan | generate | logits | bench | compare | download | convert`: the engine without a window.
 
 Exit codes: 0 done, 2 bad usage or input, 1 failed. An error is one line on stderr. With `--json` stdout holds one JSON
 object and nothing else. `plan` needs neither weights nor torch.
@@ -22,6 +22,7 @@ import platformdirs
 
 from engine.bench.gpu.command import add_suite_options, run_suite
 from engine.config import EngineConfig, IsaName, KvPrecision
+from engine.convert.command import add_convert_options, run_convert
 from engine.errors import ConfigurationError, InputError, RooftopError
 from engine.experts.explain import human_bytes
 from engine.hub.command import add_download_options, run_download
@@ -185,6 +186,15 @@ def _download(options: argparse.Namespace, out: TextIO) -> int:
     return DONE
 
 
+def _convert(options: argparse.Namespace, out: TextIO) -> int:
+    conversion = run_convert(options)
+    if options.json:
+        _print_json(out, conversion.as_json())
+    else:
+        print("\n".join(conversion.as_lines()))
+    return DONE
+
+
 def _load(options: argparse.Namespace) -> Engine:
     from engine.engine import Engine
 
@@ -261,7 +271,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> _Parser:
     parser = _Parser(prog="python -m engine", description="Run Mixture-of-Experts models larger than VRAM.")
-    names = "plan | generate | logits | bench | compare | download"
+    names = "plan | generate | logits | bench | compare | download | convert"
     commands = parser.add_subparsers(title="commands", required=True, metavar=names)
     shared = _shared_options()
 
@@ -293,6 +303,10 @@ def _parser() -> _Parser:
     download = commands.add_parser("download", help="fetch a model from the hub, or go on fetching it")
     add_download_options(download)
     download.set_defaults(run=_download)
+
+    convert = commands.add_parser("convert", help="make a smaller model, in a new folder")
+    add_convert_options(convert)
+    convert.set_defaults(run=_convert)
     return parser
 
 

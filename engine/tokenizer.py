@@ -24,6 +24,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 
 from engine.chat_template import ChatTemplate
+from engine.checkpoint.gguf_config import is_converted
 from engine.checkpoint.gguf_file import read_gguf_header
 from engine.checkpoint.gguf_model import split_paths
 from engine.checkpoint.model_folder import MAX_TOKENIZER_BYTES, TOKENIZER, check_tokenizer, find_gguf
@@ -152,6 +153,8 @@ class ChatTokenizer:
     def _of_gguf(cls, file: Path) -> ChatTokenizer:
         """The tokenizer in a GGUF file's metadata."""
         metadata = read_gguf_header(file).metadata
+        if is_converted(file, metadata) and (file.parent / TOKENIZER).is_file():
+            return cls._of_folder(file.parent)
         found = tokenizer_from_metadata(metadata)
         source = found.chat_template or _default_template(found.tokenizer, _gguf_family(metadata))
         return cls(found.tokenizer, ChatTemplate(source, found.specials), found.eos_ids, found.bos_id)

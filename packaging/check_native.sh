@@ -14,5 +14,5 @@ cmake -S . -B "$build" -G Ninja -DCMAKE_CXX_COMPILER="$compiler" -DROOFTOP_WERRO
 cmake --build "$build"
 
 # An inline function that several units of kernels.cpp export is linked once, with whatever instructions came first.
-shared=$(nm -C --defined-only "$build"/CMakeFiles/kernels_*.dir/engine/kernels/native/kernels.cpp.o* | grep ' [uVW] ' | sort -u) || true
+shared=$(nm -C --defined-only "$build"/CMakeFiles/kernels_*.dir/engine/kernels/native/*.cpp.o* | grep ' [uVW] ' | sort -u) || true
 [ -z "$shared" ] || { printf 'native-check: these need internal linkage (static, or an unnamed namespace):\n%s\n' "$shared"; exit 1; }

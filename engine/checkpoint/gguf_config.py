@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -29,8 +30,11 @@ from engine.checkpoint.fields import (
     Fields,
     screen_name,
 )
+from engine.checkpoint.gguf_file import MetadataValue
 from engine.checkpoint.gguf_model import GgufModel, stem
 from engine.checkpoint.gguf_tensors import EMBEDDING, HEAD, LONG_FACTORS, SHORT_FACTORS, expert_formats, map_tensors
+from engine.checkpoint.model_config import read_model_config
+from engine.checkpoint.model_folder import CONFIG
 from engine.checkpoint.tensor_names import is_expert, is_expert_matrix
 from engine.checkpoint.tensor_reader import TensorEntry, TensorReader
 from engine.checkpoint.untrusted import quote
@@ -42,6 +46,7 @@ from engine.sentences import say
 
 ARCHITECTURE = "general.architecture"
 DOWNLOAD_FROM_PUBLISHER = say("Download the model again from its publisher.")
+CONVERTED = "rooftop.converted"  # the file's config and tokenizer lie beside it, as their publisher wrote them
 DEFAULT_ROPE_THETA = 1e4
 BLOCK_DTYPE: DTypeName = "bfloat16"  # beside weights in blocks
 
@@ -81,7 +86,8 @@ def read_gguf_config(model: GgufModel) -> tuple[ModelConfig, dict[str, TensorEnt
         CheckpointError: A key or a tensor is missing, or a number is outside its limits.
         UnsupportedModelError: A sound file of a model that this engine does not run.
     """
-    config = _with_long_rope(model, _read_shape(model))
+    converted = is_converted(model.path, model.metadata)
+    config = _read_folder(model) if converted else _with_long_rope(model, _read_shape(model))
     tensors = map_tensors(model, config)
     experts = Counter(entry.format for name, entry in tensors.items() if is_expert_matrix(name))
     most_common = experts.most_common(1)[0][0]
@@ -96,6 +102,16 @@ def read_gguf_config(model: GgufModel) -> tuple[ModelConfig, dict[str, TensorEnt
     )
     dense = ((name, entry.format, entry.shape) for name, entry in tensors.items() if not is_expert(name))
     return with_dense_formats(config, dense), tensors
+
+
+def is_converted(path: Path, metadata: Mapping[str, MetadataValue]) -> bool:
+    """Whether a GGUF file holds the weights of the config.json beside it: then that one says more."""
+    return metadata.get(CONVERTED) is True and (path.parent / CONFIG).is_file()
+
+
+def _read_folder(model: GgufModel) -> ModelConfig:
+    """The shape in the config.json beside a converted file."""
+    return replace(read_model_config(model.path.parent), tie_word_embeddings=HEAD not in model.tensors)
 
 
 def _with_long_rope(model: GgufModel, config: ModelConfig) -> ModelConfig:

@@ -85,7 +85,7 @@ def map_tensors(model: GgufModel, config: ModelConfig) -> dict[str, TensorEntry]
     left = dict(model.tensors)
     mapped: dict[str, TensorEntry] = {}
     for name, shape in tensor_names.dense_tensors(config):
-        mapped[name] = _take(model, left, _name_in_file(config.family, name), shape)
+        mapped[name] = _take(model, left, name_in_gguf(config.family, name), shape)
     for layer in range(config.layers):
         if FAMILIES[config.family].rows_alternate:
             _mark_permuted(mapped, tensor_names.attention(layer, "q"), config.heads)
@@ -133,7 +133,7 @@ def expert_formats(config: ModelConfig, tensors: dict[str, TensorEntry]) -> tupl
     return tuple(layers)
 
 
-def _name_in_file(family: str, name: str) -> str:
+def name_in_gguf(family: str, name: str) -> str:
     """What a GGUF file of a family calls a tensor outside the experts."""
     if name in _NAMES:
         return _NAMES[name]

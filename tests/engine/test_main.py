@@ -224,7 +224,7 @@ def test_bench_prints_its_figures(capsys: pytest.CaptureFixture[str], monkeypatc
         (["plan"], "--model"),
         ([], "arguments are required"),
         (["nothing"], "invalid choice"),
-        (["convert", "--model", "m"], "invalid choice"),
+        (["convert", "--model", "m"], "--to"),
         (["plan", "--model", "m", "--device", "tpu"], "--device"),
         (["plan", "--model", "m", "--isa", "sse"], "--isa"),
         (["plan", "--model", "m", "--vram-budget", "8X"], "not a size"),

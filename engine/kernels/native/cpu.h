@@ -110,3 +110,9 @@ ROOFTOP_API int rooftop_logits(rooftop_pool* pool, const rooftop_model* model, c
 // products in registers (a multiplication and an addition each).
 ROOFTOP_API double rooftop_measure_bandwidth(rooftop_pool* pool, const uint8_t* memory, size_t size);
 ROOFTOP_API double rooftop_measure_int8(rooftop_pool* pool, double seconds);
+
+// Floats to blocks of a GGUF file (not packed): groups * 32 weights of source_format (kF32, kF16, kBF16) as kQ8_0, kQ4_1 or,
+// where groups is a multiple of 8, kQ4_K. isa: one that rooftop_isas names. Writes squares: of what was lost, of the
+// weights; not finite where these are not. search = 0 rounds plainly. Any thread may call it.
+ROOFTOP_API void rooftop_encode(int isa, int format, int source_format, const uint8_t* source, size_t groups,
+                                uint8_t* blocks, int search, double* squares);
