@@ -63,7 +63,16 @@ def weights_of(checkpoint: Checkpoint, name: str) -> NDArray[np.float32]:
 
 def shape_of(config: ModelConfig) -> ModelConfig:
     """A config without what a conversion changes."""
-    return replace(config, name="", dtype="float32", quantization=None, expert_formats=(), dense_packed_bytes=None)
+    return replace(
+        config,
+        name="",
+        dtype="float32",
+        quantization=None,
+        expert_formats=(),
+        dense_packed_bytes=None,
+        dense_blocks=(),
+        embedding_format=None,
+    )
 
 
 def check_same(source: Path, converted: Path) -> set[str]:
