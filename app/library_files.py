@@ -10,13 +10,16 @@ import dataclasses
 import logging
 import os
 from importlib import metadata
+from itertools import repeat
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from app.json_file import backup_path, read_object, write_object
 from app.model_scan import FoundModel
+from engine import config as engine_config
 from engine.checkpoint.families import CHOOSE_SUPPORTED
-from engine.config import Compatibility, LongRope, ModelConfig, Traits
+from engine.config import ModelConfig
 from engine.quant.formats import FORMATS
 from engine.sentences import Number, Sentence, Value
 
@@ -29,9 +32,8 @@ _SOURCES = ("guide", "rooftop", "huggingface", "lmstudio", "gpt4all", "folder")
 
 def reader_version() -> str:
     """What the meaning of a kept header depends on: what this version knows of models."""
-    known = [
-        field.name for kind in (FoundModel, ModelConfig, Traits, Compatibility) for field in dataclasses.fields(kind)
-    ]
+    kinds = [FoundModel, *filter(dataclasses.is_dataclass, vars(engine_config).values())]
+    known = [field.name for kind in kinds for field in dataclasses.fields(kind)]
     return " ".join([metadata.version("rooftop"), CHOOSE_SUPPORTED, *sorted(FORMATS), *known])
 
 
@@ -200,17 +202,26 @@ def _from_values(values: dict[str, Any]) -> FoundModel:
 
 
 def _config(values: dict[str, Any]) -> ModelConfig:
-    traits = dict(values["traits"])
-    if traits["long_rope"] is not None:
-        rope = traits["long_rope"]
-        traits["long_rope"] = LongRope(**{**rope, "short": tuple(rope["short"]), "long": tuple(rope["long"])})
-    other = values["compatibility"]
-    if other is not None:
-        other = Compatibility(**{**other, "moe_layers": tuple(other["moe_layers"])})
-    formats = tuple((str(gate), str(up), str(down)) for gate, up, down in values["expert_formats"])
-    config = ModelConfig(**{**values, "traits": Traits(**traits), "expert_formats": formats, "compatibility": other})
-    blocks = {FORMATS[name].block_columns for layer in formats for name in layer}
+    config: ModelConfig = _made(ModelConfig, values)
+    blocks = {FORMATS[name].block_columns for layer in config.expert_formats for name in layer}
     whole = not any(width % block for block in blocks for width in (config.hidden_size, config.intermediate_size))
     if not whole or min(config.layers, config.experts, config.hidden_size, config.intermediate_size) < 1:
         raise ValueError("not a model's shape")
     return config
+
+
+def _made(kind: Any, value: Any) -> Any:  # noqa: ANN401 - any type that a field may have
+    """A frozen value of a type, from what JSON made of it."""
+    origin, inside = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return None if value is None else _made(inside[0], value)
+    if origin is tuple:
+        many = Ellipsis in inside
+        kinds = repeat(inside[0]) if many else inside
+        return tuple(_made(one, part) for one, part in zip(kinds, value, strict=not many))
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise TypeError(f"not a {kind}")
+        hints = get_type_hints(kind)
+        return kind(**{name: _made(hints[name], one) for name, one in value.items()})  # type: ignore[operator]
+    return value

@@ -7,7 +7,7 @@ import pytest
 
 from app.library_files import HeaderCache, UsedModels
 from app.model_scan import FoundModel
-from engine.config import Compatibility, LongRope, Traits
+from engine.config import ClampedGate, Compatibility, DenseBlocks, LongRope, Traits
 from engine.sentences import Number, Sentence, say, say_count
 from tests.engine.shapes import TINY
 
@@ -17,7 +17,13 @@ CONFIG = dataclasses.replace(
     intermediate_size=64,
     expert_formats=(("Q4_0", "Q4_0", "Q8_0"),) * TINY.layers,
     compatibility=Compatibility((1, 2), 1234, 56),
-    traits=Traits(shared_size=8, long_rope=LongRope(64, (1.0, 2.0), (2.0, 3.0), 1.0, 1.5)),
+    dense_blocks=(DenseBlocks("Q8_0", 64, 68),),
+    traits=Traits(
+        clamped_gate=ClampedGate(1.5, 7.0),
+        full_layers=(1,),
+        shared_size=8,
+        long_rope=LongRope(64, (1.0, 2.0), (2.0, 3.0), 1.0, 1.5),
+    ),
 )
 MODEL = FoundModel("/m/a.gguf", "a", "lmstudio", 123, CONFIG, stamp="s1")
 PROBLEM = say(
