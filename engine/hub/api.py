@@ -6,8 +6,11 @@ errors. `HF_ENDPOINT` is honoured, as huggingface_hub reads it.
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine.checkpoint.untrusted import quote
 from engine.errors import (
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
 ANSWER_TIMEOUT_S = 20.0
+MAX_ASKED = 2  # times that the same question goes out
+ASKED_AGAIN = (408, 429, 500, 502, 503, 504)  # statuses after which huggingface_hub waits
 MAX_FOUND = 40
 MAX_TEXT_CHARS = 200
 
@@ -108,22 +113,47 @@ class Hub:
     def _api(self) -> HfApi:
         from huggingface_hub import HfApi
 
-        _bound_waiting()
+        _use_our_client()
         return HfApi(endpoint=self._endpoint, library_name="rooftop")
 
 
-def _bound_waiting() -> None:
-    """Give huggingface_hub's questions an end: it waits for ever where it is not told otherwise."""
-    from huggingface_hub import get_session
+@cache
+def _use_our_client() -> None:
+    """Give huggingface_hub's questions an end: of itself it waits for ever, and asks again for half a minute."""
+    import httpx2
+    from huggingface_hub import set_client_factory
 
-    session = get_session()
-    hooks = session.event_hooks
-    if _limit_request not in hooks["request"]:
-        session.event_hooks = {**hooks, "request": [*hooks["request"], _limit_request]}
+    hooks: dict[str, list[Callable[..., Any]]] = {"request": [_limit_request], "response": [_limit_response]}
+    set_client_factory(lambda: httpx2.Client(event_hooks=hooks, follow_redirects=True, timeout=ANSWER_TIMEOUT_S))
+
+
+class _EnoughAsked(Exception):  # noqa: N818 - ends the asking, is no error
+    """An answer that asking again would not better, or None where none came."""
+
+    def __init__(self, answer: httpx2.Response | None = None) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+class _Questions(threading.local):
+    """What this thread has asked since `_ask` began."""
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+
+
+_questions = _Questions()
 
 
 def _limit_request(request: httpx2.Request) -> None:
-    request.extensions["timeout"] = dict.fromkeys(("connect", "read", "write", "pool"), ANSWER_TIMEOUT_S)
+    _questions.asked[str(request.url)] += 1
+    if _questions.asked[str(request.url)] > MAX_ASKED:
+        raise _EnoughAsked
+
+
+def _limit_response(answer: httpx2.Response) -> None:
+    if answer.status_code in ASKED_AGAIN:
+        raise _EnoughAsked(answer)
 
 
 def _ask(name: str, question: Callable[[], _Answer]) -> _Answer:
@@ -131,8 +161,15 @@ def _ask(name: str, question: Callable[[], _Answer]) -> _Answer:
     import httpx2
     from huggingface_hub import errors
 
+    _questions.asked.clear()
     try:
         return question()
+    except _EnoughAsked as error:
+        if error.answer is not None:
+            raise refusal(name, error.answer.status_code, error.answer.headers) from error
+        raise HubUnreachableError(
+            say("The hub cannot be reached."), say("Check your connection, then retry.")
+        ) from error
     except errors.HfHubHTTPError as error:
         raise refusal(name, error.response.status_code, error.response.headers) from error
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:

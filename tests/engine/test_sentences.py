@@ -76,7 +76,14 @@ def test_what_an_error_says_stays_a_sentence() -> None:
 # ---- nothing reaches a user but as a sentence -----------------------------------------------------------------------
 
 # Whose words are for the terminal or for scripts; and long lists of names.
-NOT_FOR_THE_WINDOW = ("__main__.py", "bench/", "hub/command.py", "template_sandbox.py", "gguf_pre_tokenizers.py")
+NOT_FOR_THE_WINDOW = (
+    "__main__.py",
+    "bench/",
+    "hub/command.py",
+    "convert/command.py",
+    "template_sandbox.py",
+    "gguf_pre_tokenizers.py",
+)
 # Marks of what torch and Linux say, names of what is kept, a type, and the help of a command line's options.
 NO_SENTENCES = {
     "CUDA error", "CUDA driver error", "cuDNN error", "out of memory", "model name", "rooftop engine",

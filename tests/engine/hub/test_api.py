@@ -1,4 +1,5 @@
 import json
+import time
 from http.server import BaseHTTPRequestHandler
 
 import pytest
@@ -59,8 +60,21 @@ def test_what_is_not_there_is_said_so(hub: FakeHub) -> None:
 
 
 def test_nobody_there(unused_tcp_port: int) -> None:
-    with pytest.raises(HubUnreachableError, match="cannot be reached"):
-        Hub(endpoint=f"http://127.0.0.1:{unused_tcp_port}").look_up(REPO)
+    hub = Hub(endpoint=f"http://127.0.0.1:{unused_tcp_port}")
+    began = time.monotonic()
+    for question in (hub.look_up, hub.search):
+        with pytest.raises(HubUnreachableError, match="cannot be reached"):
+            question(REPO)
+    assert time.monotonic() - began < 10, "huggingface_hub alone asks for 23 s"
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_hub_that_has_too_much_to_do_is_not_waited_for(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    answer_with(hub, monkeypatch, b"", status)
+    with pytest.raises(HubUnreachableError):
+        Hub(endpoint=hub.endpoint).search("mixtral")
 
 
 @pytest.fixture
@@ -123,11 +137,11 @@ def test_what_a_refusal_means(status: int, kind: str, expected: type[RooftopErro
     assert type(refusal(REPO, status, {"X-Error-Code": kind})) is expected
 
 
-def answer_with(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
+def answer_with(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, body: bytes, status: int = 200) -> None:
     """Have the hub answer every question with this."""
     from tests.engine.hub import hub_server
 
     def answer(self: BaseHTTPRequestHandler) -> None:
-        self.answer(200, body, {"Content-Type": "application/json"})  # type: ignore[attr-defined]
+        self.answer(status, body, {"Content-Type": "application/json", "Retry-After": "60"})  # type: ignore[attr-defined]
 
     monkeypatch.setattr(hub_server._HubHandler, "do_GET", answer)
