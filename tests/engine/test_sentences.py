@@ -81,6 +81,7 @@ NOT_FOR_THE_WINDOW = (
     "bench/",
     "hub/command.py",
     "convert/command.py",
+    "convert/report.py",
     "template_sandbox.py",
     "gguf_pre_tokenizers.py",
 )
