@@ -5417,6 +5417,136 @@ Alles bleibt auf diesem Computer.</translation>
             <translation>Vereinfachen Sie den genannten Teil ({name}) oder lassen Sie ihn weg.</translation>
         </message>
         <message>
+            <location filename="../../engine/convert/conversion.py" />
+            <source>{path} changed while it was converted.</source>
+            <translation>{path} hat sich während der Umwandlung geändert.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/conversion.py" />
+            <source>Delete {folder}, then convert again.</source>
+            <translation>Löschen Sie {folder} und wandeln Sie dann noch einmal um.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/conversion.py" />
+            <source>The conversion was stopped at {share}.</source>
+            <translation>Die Umwandlung wurde bei {share} angehalten.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/conversion.py" />
+            <source>Convert again to go on where it stopped.</source>
+            <translation>Wandeln Sie noch einmal um, um dort weiterzumachen, wo sie anhielt.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/conversion.py" />
+            <source>Tensor {tensor} in {file} cannot be converted: {reason}.</source>
+            <translation>Der Tensor {tensor} in {file} lässt sich nicht umwandeln: {reason}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/conversion.py" />
+            <source>{path} cannot be used as a folder: {reason}.</source>
+            <translation>{path} ist nicht als Ordner verwendbar: {reason}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/conversion.py" />
+            <source>Choose another folder.</source>
+            <translation>Wählen Sie einen anderen Ordner.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/conversion.py" />
+            <source>{target} is the model's own folder, or inside it.</source>
+            <translation>{target} ist der Ordner des Modells selbst oder liegt darin.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/conversion.py" />
+            <source>Choose another folder for the new model.</source>
+            <translation>Wählen Sie einen anderen Ordner für das neue Modell.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/journal.py" />
+            <source>Choose another folder, or move that one away first.</source>
+            <translation>Wählen Sie einen anderen Ordner oder verschieben Sie diesen zuerst.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/journal.py" />
+            <source>{folder} holds a conversion of another model, of an earlier state of it, or to another format.</source>
+            <translation>{folder} enthält eine Umwandlung eines anderen Modells, eines früheren Standes davon oder in ein anderes Format.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/journal.py" />
+            <source>Another conversion into {folder} is running.</source>
+            <translation>Eine andere Umwandlung nach {folder} läuft.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/journal.py" />
+            <source>Wait for it to end, or stop it first.</source>
+            <translation>Warten Sie auf ihr Ende oder halten Sie sie zuerst an.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/source.py" />
+            <source>{path} is of the family {family}, which cannot be converted.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../engine/convert/source.py" />
+            <source>Use it as it is, or choose its GGUF file.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../engine/convert/source.py" />
+            <source>{path} is quantised already ({kind}); rounding it again would lose more.</source>
+            <translation>{path} ist schon quantisiert ({kind}); noch einmal zu runden verlöre mehr.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/source.py" />
+            <source>Use it as it is, or convert the model's original bfloat16 version.</source>
+            <translation>Verwenden Sie es, wie es ist, oder wandeln Sie die ursprüngliche bfloat16-Fassung des Modells um.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/workplace.py" />
+            <source>Check the drive and the folder's permissions, then convert again: it goes on where it stopped.</source>
+            <translation>Prüfen Sie das Laufwerk und die Rechte des Ordners und wandeln Sie dann noch einmal um: Es geht dort weiter, wo es anhielt.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/workplace.py" />
+            <source>{file} in {folder} does not read back as it was written, in {number} places.</source>
+            <translation>{file} in {folder} liest sich an {number} Stellen nicht so zurück, wie es geschrieben wurde.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/workplace.py" />
+            <source>{path} exists already, and is never overwritten.</source>
+            <translation>{path} ist schon vorhanden und wird nie überschrieben.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/workplace.py" />
+            <source>The drive of {folder} is full, at {share} of the conversion.</source>
+            <translation>Das Laufwerk von {folder} ist voll, bei {share} der Umwandlung.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/workplace.py" />
+            <source>Free some space there, then convert again: it goes on where it stopped.</source>
+            <translation>Schaffen Sie dort Platz und wandeln Sie dann noch einmal um: Es geht dort weiter, wo es anhielt.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/workplace.py" />
+            <source>{path} cannot be written: {reason}.</source>
+            <translation>{path} lässt sich nicht schreiben: {reason}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/workplace.py" />
+            <source>{folder} is in the way, and is no unfinished conversion.</source>
+            <translation>{folder} ist im Weg und keine unfertige Umwandlung.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/workplace.py" />
+            <source>The conversion needs {needed} more in {folder}, where {free} are free.</source>
+            <translation>Die Umwandlung braucht noch {needed} in {folder}, wo {free} frei sind.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/workplace.py" />
+            <source>Free {missing} there, or choose a folder on another drive.</source>
+            <translation>Schaffen Sie dort {missing} Platz oder wählen Sie einen Ordner auf einem anderen Laufwerk.</translation>
+        </message>
+        <message>
             <location filename="../../engine/devices/cuda.py" />
             <source>The GPU does not work: {reason}.</source>
             <translation>Die GPU funktioniert nicht: {reason}.</translation>
@@ -6168,6 +6298,16 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../engine/hub/api.py" />
+            <source>The hub cannot be reached.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <location filename="../../engine/hub/api.py" />
+            <source>Check your connection, then retry.</source>
+            <translation>Prüfen Sie Ihre Verbindung und versuchen Sie es noch einmal.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/api.py" />
             <source>What answers at the hub's address is not the hub.</source>
             <translation>Was unter der Adresse des Hubs antwortet, ist nicht der Hub.</translation>
         </message>
@@ -6220,11 +6360,6 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../engine/hub/api.py" />
             <source>The hub cannot be reached: {reason}.</source>
             <translation>Der Hub ist nicht erreichbar: {reason}.</translation>
-        </message>
-        <message>
-            <location filename="../../engine/hub/api.py" />
-            <source>Check your connection, then retry.</source>
-            <translation>Prüfen Sie Ihre Verbindung und versuchen Sie es noch einmal.</translation>
         </message>
         <message>
             <location filename="../../engine/hub/api.py" />
