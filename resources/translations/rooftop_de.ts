@@ -1788,7 +1788,7 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         <message>
             <location filename="../../app/widgets/engine_panel.py" />
             <source>last pass / one expert alone</source>
-            <translation>zuletzt / ein Experte allein</translation>
+            <translation>letzter Durchlauf / ein Experte allein</translation>
         </message>
         <message>
             <location filename="../../app/widgets/engine_panel.py" />
@@ -2151,7 +2151,7 @@ Alles bleibt auf diesem Computer.</translation>
         <message>
             <location filename="../../app/widgets/layer_strip.py" />
             <source>simulated GPU</source>
-            <translation>GPU (simuliert)</translation>
+            <translation>simulierte GPU</translation>
         </message>
         <message>
             <location filename="../../app/widgets/layer_strip.py" />
@@ -3118,7 +3118,7 @@ Alles bleibt auf diesem Computer.</translation>
         <message>
             <location filename="../../app/widgets/panel_parts.py" />
             <source>{size}; speeds are not a real GPU's</source>
-            <translation>{size}; Tempo errechnet, nicht echt</translation>
+            <translation>{size}; nicht so schnell wie eine echte GPU</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_parts.py" />
@@ -5484,12 +5484,12 @@ Alles bleibt auf diesem Computer.</translation>
         <message>
             <location filename="../../engine/convert/source.py" />
             <source>{path} is of the family {family}, which cannot be converted.</source>
-            <translation type="unfinished" />
+            <translation>{path} gehört zur Familie {family}, die sich nicht umwandeln lässt.</translation>
         </message>
         <message>
             <location filename="../../engine/convert/source.py" />
             <source>Use it as it is, or choose its GGUF file.</source>
-            <translation type="unfinished" />
+            <translation>Benutze es, wie es ist, oder wähle seine GGUF-Datei.</translation>
         </message>
         <message>
             <location filename="../../engine/convert/source.py" />
@@ -6299,7 +6299,7 @@ Alles bleibt auf diesem Computer.</translation>
         <message>
             <location filename="../../engine/hub/api.py" />
             <source>The hub cannot be reached.</source>
-            <translation type="unfinished" />
+            <translation>Der Hub ist nicht erreichbar.</translation>
         </message>
         <message>
             <location filename="../../engine/hub/api.py" />
