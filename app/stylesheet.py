@@ -155,11 +155,11 @@ QTreeWidget#hub QHeaderView::section { background: $surface; color: $text_dim; b
 QTabWidget::pane { border: none; border-top: 1px solid $border; }
 QTabWidget::tab-bar { left: 0; }
 QTabBar { qproperty-drawBase: 0; background: transparent; }
-QTabBar::tab { background: transparent; color: $text_dim; border: none; border-bottom: 2px solid transparent;
-    padding: 6px 4px; margin-right: 20px; }
+QTabBar::tab { background: transparent; color: $text_dim; border: 1px solid transparent;
+    border-bottom: 2px solid transparent; padding: 5px 4px 6px 4px; margin-right: 20px; }
 QTabBar::tab:hover { color: $text; }
 QTabBar::tab:selected { color: $text; border-bottom: 2px solid $accent; font-weight: 600; }
-QTabBar::tab:focus { color: $accent; }
+QTabBar::tab:focus { border: 1px solid $accent; border-bottom: 2px solid $accent; }
 QPushButton#modelName { background: transparent; border: 1px solid transparent; border-radius: 7px; padding: 3px 8px;
     font-size: ${large}pt; font-weight: 600; text-align: left; }
 QPushButton#modelName:hover { background: $surface_alt; }

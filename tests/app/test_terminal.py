@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import contextlib
 import os
 import select
 import signal
@@ -156,20 +157,24 @@ def test_interrupts_leave_a_stuck_reply_and_the_prompt(prompt: str, code: int) -
     ours, theirs = pty.openpty()
     process = subprocess.Popen([sys.executable, "-c", AS_PROCESS], stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
-    seen = _read_until(ours, b"> ", 1)
-    if prompt:
-        os.write(ours, f"{prompt}\n".encode())
-        seen += _read_until(ours, b"stuck", 2)  # its echo, and the reply
-        process.send_signal(signal.SIGINT)
-        seen += _read_until(ours, b"again leaves", 1)
-    answer, deadline = b"", time.monotonic() + PATIENCE_S
-    while process.poll() is None:
-        assert time.monotonic() < deadline, seen + answer
-        if not answer:  # readline misses a signal that comes just before it waits
+    try:
+        seen = _read_until(ours, b"> ", 1)
+        if prompt:
+            os.write(ours, f"{prompt}\n".encode())
+            seen += _read_until(ours, b"stuck", 2)  # its echo, and the reply
             process.send_signal(signal.SIGINT)
-        answer += _read(ours)
-    seen += answer
-    os.close(ours)
+            seen += _read_until(ours, b"again leaves", 1)
+        deadline = time.monotonic() + PATIENCE_S
+        while process.poll() is None:
+            assert time.monotonic() < deadline, seen
+            process.send_signal(signal.SIGINT)  # readline misses one that comes just before it waits
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(3.0)
+            seen += _read(ours)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
     assert process.returncode == code
     assert b"Loading the experts 100%" in seen
     assert b"Traceback" not in seen
