@@ -89,7 +89,7 @@ def _open_page(app: QApplication, root: Path, expected: int) -> PageTimes:
 
     library = Library(lambda: (Place("folder", root / "models"),), EngineConfig, root / "cache.json")
     started_s = time.perf_counter()
-    dialog = ModelsDialog(library, _no_downloads, _no_downloads, "guide")  # type: ignore[arg-type]
+    dialog = ModelsDialog(library, _no_downloads, _no_downloads, _no_downloads, "guide")  # type: ignore[arg-type]
     dialog.show()
     library.refresh()
     app.processEvents()

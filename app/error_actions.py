@@ -45,6 +45,9 @@ OFFERS: dict[str, Offer] = {
     "unsafe-repository": "get_model",
     "damaged-download": "retry",
     "disk-full": "open_folder",
+    # conversions
+    "conversion": "retry",
+    "conversion-source": "open_folder",
     # the window's own
     "settings": "retry",
     "history": "retry",

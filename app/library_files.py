@@ -21,7 +21,7 @@ from engine import config as engine_config
 from engine.checkpoint.families import CHOOSE_SUPPORTED
 from engine.config import ModelConfig
 from engine.quant.formats import FORMATS
-from engine.sentences import Number, Sentence, Value
+from engine.sentences import from_json, to_json
 
 log = logging.getLogger(__name__)
 
@@ -160,26 +160,7 @@ def _write(path: Path, values: dict[str, Any]) -> None:
 def _values(model: FoundModel) -> dict[str, Any]:
     """A model for JSON; sentences keep what they can be translated by."""
     values = dataclasses.asdict(model)
-    return {**values, "problem": _kept(model.problem), "remedy": _kept(model.remedy)}
-
-
-def _kept(value: Value) -> Any:  # noqa: ANN401 - as JSON is
-    if isinstance(value, Sentence):
-        inside = [[name, _kept(one)] for name, one in value.values]
-        return {"text": str(value), "template": value.template, "values": inside, "amount": value.amount}
-    return {"number": str(value)} if isinstance(value, Number) else value
-
-
-def _said(kept: Any) -> Value:  # noqa: ANN401
-    """What `_kept` was given; TypeError, ValueError or KeyError where it was not."""
-    if not isinstance(kept, dict):
-        if not isinstance(kept, str | int):
-            raise TypeError("not a text")
-        return kept
-    if "number" in kept:
-        return Number(kept["number"])
-    inside = tuple((str(name), _said(one)) for name, one in kept["values"])
-    return Sentence(str(kept["text"]), str(kept["template"]), inside, int(kept["amount"]))
+    return {**values, "problem": to_json(model.problem), "remedy": to_json(model.remedy)}
 
 
 def _used(values: dict[str, Any]) -> tuple[FoundModel, str]:
@@ -191,7 +172,7 @@ def _used(values: dict[str, Any]) -> tuple[FoundModel, str]:
 def _from_values(values: dict[str, Any]) -> FoundModel:
     """A model as it was kept; TypeError, ValueError or KeyError where the file was tampered with."""
     config = _config(values["config"]) if values["config"] is not None else None
-    words = {name: _said(values[name]) for name in ("problem", "remedy")}
+    words = {name: from_json(values[name]) for name in ("problem", "remedy")}
     model = FoundModel(**{**values, **words, "config": config})
     texts = (model.path, model.name, model.problem, model.remedy, model.stamp)
     if not all(isinstance(text, str) for text in texts) or model.source not in _SOURCES:

@@ -16,6 +16,7 @@ from PySide6.QtCore import QFile
 from app.language import tr
 from app.model_scan import SAFETENSORS, split_or_itself
 from engine.checkpoint.model_folder import CONFIG, GGUF_SUFFIX, INDEX, PICKLE_SUFFIXES, TOKENIZER
+from engine.convert.journal import JOURNAL
 from engine.errors import RooftopError
 from engine.hub.record import MANIFEST
 
@@ -85,11 +86,11 @@ def _of_folder(folder: Path) -> tuple[Path, ...]:
     except OSError:
         return ()
     protected = folder.is_mount() or folder == Path.home() or folder.is_symlink()
-    downloaded = any(entry.name == MANIFEST for entry in entries)  # by Rooftop, into a folder of its own
-    suffixes = (*_SUFFIXES, GGUF_SUFFIX) if downloaded else _SUFFIXES
+    made = any(entry.name in (MANIFEST, JOURNAL) for entry in entries)  # by Rooftop, into a folder of its own
+    suffixes = (*_SUFFIXES, GGUF_SUFFIX, JOURNAL) if made else _SUFFIXES
     if not protected and all(_belongs(entry, suffixes) for entry in entries):
         return (folder,)
-    weights = (SAFETENSORS, GGUF_SUFFIX) if downloaded else SAFETENSORS
+    weights = (SAFETENSORS, GGUF_SUFFIX, JOURNAL) if made else SAFETENSORS
     return tuple(entry for entry in entries if entry.name in _READ or entry.name.endswith(weights))
 
 

@@ -19,6 +19,8 @@ from engine.checkpoint.gguf_model import split_paths, stem
 from engine.checkpoint.model_config import model_name
 from engine.checkpoint.model_folder import CONFIG, GGUF_SUFFIX, INDEX, PICKLE_SUFFIXES, check_tokenizer
 from engine.config import DTYPE_FORMATS, ModelConfig
+from engine.convert.journal import JOURNAL
+from engine.convert.workplace import SUFFIX, WEIGHTS
 from engine.errors import RooftopError
 from engine.sentences import say
 
@@ -93,6 +95,13 @@ class FoundModel:
         return self.config is not None and not self.offline
 
     @property
+    def can_be_smaller(self) -> bool:
+        """Whether it is in floats and of a family that can be converted."""
+        config = self.config
+        in_floats = config is not None and config.quantization is None and config.compatibility is None
+        return in_floats and self.runs and self.path != GUIDE
+
+    @property
     def family(self) -> str:
         """What people call its architecture; "" where it is not known."""
         if self.config is None:
@@ -163,7 +172,7 @@ def inspect(candidate: Candidate) -> FoundModel:
     """Read a candidate's headers; what cannot be run is told apart by its problem."""
     found = FoundModel(
         path=str(candidate.path),
-        name=_name(candidate.path),
+        name=name_of(candidate.path),
         source=candidate.source,
         size_bytes=candidate.size_bytes,
         stamp=candidate.stamp,
@@ -171,7 +180,7 @@ def inspect(candidate: Candidate) -> FoundModel:
     try:
         with open_checkpoint(candidate.path) as checkpoint:
             config = checkpoint.config
-        if candidate.path.suffix.lower() != GGUF_SUFFIX:
+        if (candidate.path / CONFIG).is_file():  # a GGUF file has its own, in a folder of its own too
             check_tokenizer(candidate.path)
     except RooftopError as error:
         return replace(found, problem=error.message, remedy=error.remedy)
@@ -228,7 +237,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_entered(name: str) -> bool:
-    return not name.startswith(".") and name not in _NEVER_ENTERED
+    return not name.startswith(".") and name not in _NEVER_ENTERED and not name.endswith(SUFFIX)
 
 
 def _in_folder(folder: Path, names: set[str], source: Source) -> Iterator[Candidate]:
@@ -241,6 +250,11 @@ def _in_folder(folder: Path, names: set[str], source: Source) -> Iterator[Candid
             yield found
     if weights and CONFIG in names:
         return  # the folder itself is the model: the engine takes its safetensors
+    if {WEIGHTS, JOURNAL} <= names:  # made by our own conversion: called as its folder is
+        names = names - {WEIGHTS}
+        found = _of_files(folder, [folder / WEIGHTS], source)
+        if found is not None:
+            yield found
     ggufs: dict[str, str] = {}
     for name in sorted(names, reverse=True):
         if name.lower().endswith(GGUF_SUFFIX) and not name.lower().startswith(_PROJECTOR):
@@ -274,7 +288,7 @@ def _of_files(path: Path, files: list[Path], source: Source) -> Candidate | None
     return Candidate(path, source, tuple(there), size_bytes, stamp, frozenset(identity))
 
 
-def _name(path: Path) -> str:
+def name_of(path: Path) -> str:
     """What to call a model by its path alone, which tells apart the quantisations of one model."""
     if path.suffix.lower() == GGUF_SUFFIX:
         return stem(path.name)

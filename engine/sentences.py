@@ -12,6 +12,7 @@ Templates are literals, so that `resources.translations.update` finds them.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 Value = str | int
 Values = tuple[tuple[str, Value], ...]
@@ -83,3 +84,27 @@ def said_by(error: BaseException) -> str:
     """What an error says: its sentence where it was made with one, else its text."""
     said = error.args[0] if error.args else ""
     return said if isinstance(said, Sentence) else str(error)
+
+
+def to_json(value: Value) -> Any:  # noqa: ANN401 - as JSON is
+    """A sentence, or a value of one, for JSON; it keeps what it can be translated by."""
+    if isinstance(value, Sentence):
+        inside = [[name, to_json(one)] for name, one in value.values]
+        return {"text": str(value), "template": value.template, "values": inside, "amount": value.amount}
+    return {"number": str(value)} if isinstance(value, Number) else value
+
+
+def from_json(content: Any) -> Value:  # noqa: ANN401
+    """What `to_json` was given.
+
+    Raises:
+        TypeError, ValueError, KeyError: It was not given this.
+    """
+    if not isinstance(content, dict):
+        if not isinstance(content, str | int):
+            raise TypeError("not a text")
+        return content
+    if "number" in content:
+        return Number(content["number"])
+    inside = tuple((str(name), from_json(one)) for name, one in content["values"])
+    return Sentence(str(content["text"]), str(content["template"]), inside, int(content["amount"]))

@@ -1,4 +1,8 @@
-"""`python -m engine convert`: options, progress on stderr, the result on stdout."""
+"""`python -m engine convert`: options, progress on stderr, the result on stdout.
+
+With `--json` stderr has a JSON line for each step of progress; an error is such a line too, before the one for people:
+`{"error": code, "message": ..., "remedy": ...}`, both sentences as `engine.sentences.to_json` keeps them.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,8 @@ from engine.checkpoint.catalog import resolve_model
 from engine.convert.conversion import Progress, convert
 from engine.convert.recipe import CONVERSION_FORMATS, DEFAULT_FORMAT
 from engine.convert.report import Conversion
+from engine.errors import RooftopError
+from engine.sentences import to_json
 
 PROGRESS_S = 0.25
 
@@ -37,6 +43,9 @@ def run_convert(options: argparse.Namespace) -> Conversion:
     show = _AsJson() if options.json else _AsLine()
     try:
         return convert(resolve_model(options.model), Path(options.to), options.format, show, threads=options.threads)
+    except RooftopError as error:
+        show.fail(error)
+        raise
     finally:
         show.end()
 
@@ -61,6 +70,9 @@ class _AsLine:
             sys.stderr.write(f"\r\x1b[K{progress.phase.capitalize()}: {share:.1%}{left}")
             sys.stderr.flush()
 
+    def fail(self, error: RooftopError) -> None:
+        """The error's own line says it."""
+
     def end(self) -> None:
         if self._watched:
             sys.stderr.write("\r\x1b[K")
@@ -71,7 +83,13 @@ class _AsJson(_AsLine):
     """A line for each message."""
 
     def show(self, progress: Progress) -> None:
-        fields: dict[str, Any] = asdict(progress)
+        self._write(asdict(progress))
+
+    def fail(self, error: RooftopError) -> None:
+        message, remedy = to_json(error.message), to_json(error.remedy)
+        self._write({"error": error.code, "message": message, "remedy": remedy})
+
+    def _write(self, fields: dict[str, Any]) -> None:
         sys.stderr.write(json.dumps(fields) + "\n")
         sys.stderr.flush()
 

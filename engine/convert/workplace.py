@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from engine.checkpoint.untrusted import quote
-from engine.convert.journal import CHOOSE_OTHER, JOURNAL, Identity, Journal, PieceRecord, sync_folder
+from engine.convert.journal import CHOOSE_OTHER, JOURNAL, Identity, Journal, PieceRecord, read_journal, sync_folder
 from engine.convert.source import Piece, Source
 from engine.errors import CheckpointError, ConfigurationError, DoesNotFitError, EngineFailure, RooftopError
 from engine.experts.explain import human_bytes
@@ -214,6 +214,15 @@ class _SumBeside:
 def unfinished_folder(target: Path) -> Path:
     """Where a conversion into a folder works."""
     return target.with_name(target.name + SUFFIX)
+
+
+def unfinished_targets(folder: Path) -> list[Path]:
+    """What conversions into a folder were to become that were begun and not completed."""
+    try:
+        places = sorted(folder.glob(f"[!.]*{SUFFIX}"))
+    except OSError:
+        return []
+    return [place.with_name(place.name.removesuffix(SUFFIX)) for place in places if read_journal(place) is not None]
 
 
 def check_free(target: Path) -> None:

@@ -16,6 +16,7 @@ from app.model_places import model_places, own_models_folder
 from app.settings import APP_NAME, to_engine_config
 from app.widgets.banner import Action
 from app.widgets.panel_desk import GONE_STATES
+from engine.convert.workplace import unfinished_targets
 from engine.hub.places import unfinished
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from PySide6.QtWidgets import QWidget
 
+    from app.conversions import Conversions
     from app.downloads import Downloads
     from app.engine_client import EngineClient, EngineState
     from app.model_places import Place
@@ -60,6 +62,7 @@ class ModelDesk(QObject):
         self._dialog: ModelsDialog | None = None
         self._loaded = ""
         self._downloads: Downloads | None = None
+        self._conversions: Conversions | None = None
         self._token = HubToken()
         cache = platformdirs.user_cache_path(APP_NAME, appauthor=False) / "models.json"
         self.library = Library(self._places, lambda: to_engine_config(settings()), cache, used, self)
@@ -72,7 +75,7 @@ class ModelDesk(QObject):
         from app.widgets.models.dialog import ModelsDialog
 
         def make(parent: QWidget) -> ModelsDialog:
-            return ModelsDialog(self.library, self.downloads, self._token, self._loaded, parent)
+            return ModelsDialog(self.library, self.downloads, self._token, self.conversions, self._loaded, parent)
 
         dialog = self._window.show_dialog(make)
         assert isinstance(dialog, ModelsDialog)
@@ -83,6 +86,8 @@ class ModelDesk(QObject):
         self.library.refresh()
         if self._downloads is not None or unfinished(self._models_folder):
             dialog.show_downloads()
+        if self._conversions is not None or unfinished_targets(self._models_folder):
+            dialog.show_conversions()
         return dialog
 
     def downloads(self) -> Downloads:
@@ -94,8 +99,18 @@ class ModelDesk(QObject):
             self._downloads.finished.connect(lambda _key, _path: self.library.refresh())
         return self._downloads
 
+    def conversions(self) -> Conversions:
+        """What makes models smaller; made when it is needed first."""
+        if self._conversions is None:
+            from app.conversions import Conversions
+
+            self._conversions = Conversions(self._models_folder, self)
+            self._conversions.finished.connect(lambda _key, _path: self.library.refresh())
+        return self._conversions
+
     def offer_unfinished(self) -> None:
-        """Say that an earlier session has left downloads, and offer to go on with them."""
+        """Say that an earlier session has left downloads or conversions, and offer to go on with them."""
+        self._offer_conversions()
         left = unfinished(self._models_folder)
         if left:
             words = tr("%n downloads are unfinished: {names}.", len(left))
@@ -103,9 +118,25 @@ class ModelDesk(QObject):
             actions = (Action(tr("Resume"), self._resume_all), Action(tr("Show"), self.open))
             self._window.chat.banners.show_banner("downloads", words.format(names=names), "notice", actions)
 
+    def _offer_conversions(self) -> None:
+        left = unfinished_targets(self._models_folder)
+        if left:
+            words = tr("%n models were being made smaller: {names}.", len(left))
+            actions = (Action(tr("Resume"), self._resume_conversions), Action(tr("Show"), self.open))
+            text = words.format(names=", ".join(target.name for target in left))
+            self._window.chat.banners.show_banner("conversions", text, "notice", actions)
+
+    def _resume_conversions(self) -> None:
+        conversions = self.conversions()
+        for state in conversions.states():
+            conversions.resume(state.key)
+        self.open()
+
     def _is_idle(self) -> bool:
-        states = self._downloads.states() if self._downloads is not None else ()
-        return all(state.phase in ("paused", "failed", "done") for state in states)
+        downloads = self._downloads.states() if self._downloads is not None else ()
+        conversions = self._conversions.states() if self._conversions is not None else ()
+        phases = [state.phase for state in downloads] + [state.phase for state in conversions]
+        return all(phase in ("paused", "failed", "done") for phase in phases)
 
     def _resume_all(self) -> None:
         downloads = self.downloads()
@@ -116,7 +147,7 @@ class ModelDesk(QObject):
     def settings_changed(self, before: Settings, after: Settings) -> None:
         """Look or judge anew where the settings ask for it, and anything was looked for before."""
         if before.models_folder != after.models_folder and self._is_idle():
-            self._downloads = None
+            self._downloads = self._conversions = None
         if not self.library.models():
             return
         if (before.models_folder, before.model_folders) != (after.models_folder, after.model_folders):
@@ -125,7 +156,9 @@ class ModelDesk(QObject):
             self.library.judge_again()
 
     def close(self) -> None:
-        """End what runs in the background; downloads can be resumed later."""
+        """End what runs in the background; downloads and conversions can be resumed later."""
+        if self._conversions is not None:
+            self._conversions.shutdown()
         if self._downloads is not None:
             self._downloads.shutdown()
         self.library.close()

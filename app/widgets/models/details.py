@@ -34,11 +34,13 @@ class ModelDetails(QWidget):
     Signals:
         load_requested(): Load the model that is shown.
         reveal_requested(): Show its folder.
+        smaller_requested(): Make a smaller model of it.
         delete_requested(): Delete it.
     """
 
     load_requested = Signal()
     reveal_requested = Signal()
+    smaller_requested = Signal()
     delete_requested = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -61,10 +63,12 @@ class ModelDetails(QWidget):
         self.load = QPushButton(tr("&Load"))
         self.load.setObjectName("primary")
         self.reveal = QPushButton(tr("&Show in folder"))
+        self.smaller = QPushButton(tr("&Make smaller…"))
         self.delete = QPushButton(tr("&Delete…"))
         self._arrange()
         self.load.clicked.connect(self.load_requested)
         self.reveal.clicked.connect(self.reveal_requested)
+        self.smaller.clicked.connect(self.smaller_requested)
         self.delete.clicked.connect(self.delete_requested)
         self.show_model(None, None, loaded=False)
 
@@ -111,7 +115,7 @@ class ModelDetails(QWidget):
         scroll.setWidget(content)
         buttons = QHBoxLayout()
         buttons.setSpacing(SPACE_S)
-        for button in (self.load, self.reveal, self.delete):
+        for button in (self.load, self.reveal, self.smaller, self.delete):
             button.setAutoDefault(False)
             buttons.addWidget(button)
         buttons.addStretch(1)
@@ -127,6 +131,7 @@ class ModelDetails(QWidget):
         """Show a model, or nothing."""
         for widget in (self._mark, self.load, self.reveal, self.delete):
             widget.setVisible(model is not None)
+        self.smaller.setVisible(model is not None and model.can_be_smaller)
         if model is None:
             self._name.setText("")
             for label in (self.verdict, self._remedy, self._reasons):

@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 
     from PySide6.QtGui import QDragEnterEvent, QDropEvent, QShowEvent
 
+    from app.conversions import Conversions
     from app.downloads import Downloads
     from app.hub_token import HubToken
     from app.library import Library
+    from app.model_scan import FoundModel
+    from app.widgets.models.conversion_list import ConversionList
     from app.widgets.models.download_list import DownloadList
     from app.widgets.models.hub_page import HubPage
     from app.widgets.models.recommended_page import RecommendedPage
+    from engine.convert.recipe import ConversionFormat
 
 WANTED_SIZE = QSize(1080, 720)
 ON_THIS_COMPUTER, RECOMMENDED, HUB = range(3)
@@ -40,6 +44,7 @@ class ModelsDialog(QDialog):
         library: The models on this computer.
         downloads: Makes what downloads, or hands it out.
         token: Where an access token is kept.
+        conversions: Makes what converts, or hands it out.
         loaded: The path of the model that is loaded, "" for none.
         parent: The window.
 
@@ -56,14 +61,17 @@ class ModelsDialog(QDialog):
         library: Library,
         downloads: Callable[[], Downloads],
         token: HubToken,
+        conversions: Callable[[], Conversions],
         loaded: str = "",
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
         self._library, self._get_downloads, self._token = library, downloads, token
+        self._get_conversions = conversions
         self.recommended: RecommendedPage | None = None
         self.hub: HubPage | None = None
         self.download_list: DownloadList | None = None
+        self.conversion_list: ConversionList | None = None
         self.setWindowTitle(tr("Models"))
         self.setAccessibleName(tr("Models"))
         self.setAcceptDrops(True)
@@ -87,7 +95,9 @@ class ModelsDialog(QDialog):
         self.found.load_requested.connect(self._load)
         self.found.folder_chosen.connect(self.folder_added)
         self.found.recommended_requested.connect(lambda: self.tabs.setCurrentIndex(RECOMMENDED))
+        self.found.smaller_requested.connect(self.ask_for_smaller)
         self.tabs.currentChanged.connect(self._open_page)
+        library.found.connect(self._offer_smaller)
 
     def show_downloads(self) -> DownloadList:
         """Show what is being downloaded, and what an earlier session has left unfinished."""
@@ -96,8 +106,42 @@ class ModelsDialog(QDialog):
 
             self.download_list = DownloadList(self._get_downloads(), self._token)
             self.download_list.load_requested.connect(self._load)
+            self.download_list.smaller_requested.connect(self.ask_for_smaller)
             self._rows.insertWidget(1, self.download_list)
+            for model in self._library.models():
+                self._offer_smaller(model)
         return self.download_list
+
+    def show_conversions(self) -> ConversionList:
+        """Show what is being made smaller, and what an earlier session has left unfinished."""
+        if self.conversion_list is None:
+            from app.widgets.models.conversion_list import ConversionList
+
+            self.conversion_list = ConversionList(self._get_conversions())
+            self.conversion_list.load_requested.connect(self._load)
+            self._rows.insertWidget(1, self.conversion_list)
+        return self.conversion_list
+
+    def ask_for_smaller(self, path: str) -> None:
+        """Ask how small a model is to become, then make it so."""
+        model = next((model for model in self._library.models() if model.path == path), None)
+        if model is None:
+            return
+        from app.widgets.models.smaller_dialog import SmallerDialog
+
+        question = SmallerDialog(model, self._get_conversions(), self)
+        question.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        question.chosen.connect(self._make_smaller)
+        question.open()
+
+    def _make_smaller(self, path: str, conversion: ConversionFormat) -> None:
+        self.show_conversions()
+        self._get_conversions().start(Path(path), conversion)
+
+    def _offer_smaller(self, model: FoundModel) -> None:
+        """A download that is complete can be made smaller once the library knows what it is."""
+        if self.download_list is not None and model.can_be_smaller:
+            self.download_list.offer_smaller(model.path)
 
     def _open_page(self, number: int) -> None:
         """Fill a page that asks the hub when it is opened first."""

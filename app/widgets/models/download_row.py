@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from PySide6.QtCore import Signal
 
 from app.language import error_text, tr
-from app.theme import SPACE_M, SPACE_S, SPACE_XS
 from app.units import bytes_text, duration_text
 from app.widgets.models.found_list import DOT
-from app.widgets.panel_parts import DimLabel
+from app.widgets.models.progress_row import ProgressRow
 
 if TYPE_CHECKING:
+    from PySide6.QtWidgets import QWidget
+
     from app.downloads import DownloadState
 
-PROGRESS_STEPS = 1000
 _GATED = "gated"
 _ACTIVE = ("waiting", "running", "stalled", "checking")
 
@@ -42,7 +41,7 @@ def progress_words(state: DownloadState) -> str:
     return DOT.join((of_all, words))
 
 
-class DownloadRow(QFrame):
+class DownloadRow(ProgressRow):
     """A download's row.
 
     Signals:
@@ -51,6 +50,7 @@ class DownloadRow(QFrame):
         cancelled(str): Give it up.
         token_requested(str): The user wants to enter an access token for it.
         load_requested(str): Load what was downloaded.
+        smaller_requested(str): Make a smaller model of what was downloaded.
     """
 
     paused = Signal(str)
@@ -58,54 +58,15 @@ class DownloadRow(QFrame):
     cancelled = Signal(str)
     token_requested = Signal(str)
     load_requested = Signal(str)
+    smaller_requested = Signal(str)
 
     def __init__(self, state: DownloadState, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.setObjectName("loading")
         self._state = state
-        self._name = QLabel()
-        self._name.setObjectName("figure")
-        self._name.setTextFormat(Qt.TextFormat.PlainText)
-        self._words = DimLabel()
-        self._bar = QProgressBar()
-        self._bar.setTextVisible(False)
-        self._bar.setRange(0, PROGRESS_STEPS)
-        self._error = QLabel()
-        self._error.setWordWrap(True)
-        self._error.setTextFormat(Qt.TextFormat.PlainText)
-        self.main = QPushButton()
-        self.cancel = QPushButton()
-        for button in (self.main, self.cancel):
-            button.setAutoDefault(False)
-        self._arrange()
         self.main.clicked.connect(self._act)
+        self.smaller.clicked.connect(lambda _checked=False: self.smaller_requested.emit(str(self._state.path)))
         self.cancel.clicked.connect(lambda _checked=False: self.cancelled.emit(self._state.key))
         self.show_state(state)
-
-    def _arrange(self) -> None:
-        left = QVBoxLayout()
-        left.setSpacing(SPACE_XS)
-        for widget in (self._name, self._bar, self._words, self._error):
-            left.addWidget(widget)
-        layout = QHBoxLayout(self)
-        layout.setContentsMargins(SPACE_M, SPACE_S, SPACE_M, SPACE_S)
-        layout.setSpacing(SPACE_S)
-        layout.addLayout(left, 1)
-        layout.addWidget(self.main)
-        layout.addWidget(self.cancel)
-
-    def height_for(self, width: int) -> int:
-        """How high it is in a width."""
-        layout = self.layout()
-        assert layout is not None
-        layout.activate()
-        return layout.totalHeightForWidth(width) if layout.hasHeightForWidth() else self.sizeHint().height()
-
-    @property
-    def text(self) -> str:
-        """All words of the row."""
-        parts = (self._name.text(), self._words.text(), self._error.text())
-        return "\n".join(filter(None, parts))
 
     @property
     def state(self) -> DownloadState:
@@ -116,22 +77,13 @@ class DownloadRow(QFrame):
         """Show how the download stands now."""
         self._state = state
         name = f"{state.repo_id.rpartition('/')[2]} {state.title}"
-        self._name.setText(name)
-        self._words.setText(progress_words(state))
-        self._bar.setVisible(state.phase != "done")
-        self._bar.setValue(PROGRESS_STEPS * state.done_bytes // max(1, state.total_bytes))
-        self._bar.setAccessibleName(tr("Progress of {name}").format(name=name))
+        share = None if state.phase == "done" else state.done_bytes / max(1, state.total_bytes)
         error = error_text(state.error) if state.error is not None else ""
-        self._error.setText(error)
-        self._error.setVisible(bool(error))
-        self.main.setText(self._main_words())
-        self.main.setAccessibleName(f"{self.main.text()}: {name}")
-        self.main.setObjectName("primary" if state.phase in ("done", "failed") else "secondary")
-        self.main.style().unpolish(self.main)
-        self.main.style().polish(self.main)
-        self.cancel.setText(tr("Dismiss") if state.phase == "done" else tr("Cancel"))
-        self.cancel.setAccessibleName(f"{self.cancel.text()}: {name}")
-        self.setAccessibleName(f"{name}, {self._words.text()}")
+        self.show_progress(name, progress_words(state), share, error)
+        cancel = tr("Dismiss") if state.phase == "done" else tr("Cancel")
+        self.show_buttons(self._main_words(), cancel, is_primary=state.phase in ("done", "failed"))
+        if state.phase != "done":
+            self.smaller.hide()
 
     def _main_words(self) -> str:
         if self._state.phase in _ACTIVE:

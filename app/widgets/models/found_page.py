@@ -52,11 +52,13 @@ class FoundPage(QWidget):
     Signals:
         load_requested(str, bool): Load the model with this path; True to keep its experts on disk.
         folder_chosen(str): Look for models in this folder too.
+        smaller_requested(str): Make a smaller model of the one with this path.
         recommended_requested(): Show what could be downloaded.
     """
 
     load_requested = Signal(str, bool)
     folder_chosen = Signal(str)
+    smaller_requested = Signal(str)
     recommended_requested = Signal()
 
     def __init__(self, library: Library, loaded: str = "", parent: QWidget | None = None) -> None:
@@ -152,6 +154,7 @@ class FoundPage(QWidget):
         self.list.activated.connect(lambda _index: self._load())
         self.details.load_requested.connect(self._load)
         self.details.reveal_requested.connect(self._reveal)
+        self.details.smaller_requested.connect(self._ask_for_smaller)
         self.details.delete_requested.connect(self._ask_to_delete)
 
     # ---- what is shown ----
@@ -230,6 +233,10 @@ class FoundPage(QWidget):
         if model is not None:
             path = guide_path() if model.path == GUIDE else Path(model.path)
             QDesktopServices.openUrl(QUrl.fromLocalFile(str(path if path.is_dir() else path.parent)))
+
+    def _ask_for_smaller(self) -> None:
+        if self.current is not None:
+            self.smaller_requested.emit(self.current.path)
 
     def _ask_to_delete(self) -> None:
         model = self.current

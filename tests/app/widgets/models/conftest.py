@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pytestqt.qtbot import QtBot
 
+from app.conversions import Conversions
 from app.downloads import Downloads
 from app.library import Library
 from app.model_places import Place
@@ -58,6 +59,13 @@ def hub() -> Iterator[FakeHub]:
 @pytest.fixture
 def downloads(hub: FakeHub, models_folder: Path, token: FakeToken, qtbot: QtBot) -> Iterator[Downloads]:
     made = Downloads(models_folder, token=token.get, endpoint=hub.endpoint, patience=HASTY)
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture
+def conversions(models_folder: Path, qtbot: QtBot) -> Iterator[Conversions]:
+    made = Conversions(models_folder)
     yield made
     made.shutdown()
 

@@ -5,6 +5,7 @@ from PySide6.QtCore import QMimeData, QPoint, Qt, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
 from pytestqt.qtbot import QtBot
 
+from app.conversions import Conversions
 from app.downloads import Downloads
 from app.library import Library
 from app.theme import ThemeManager
@@ -16,9 +17,14 @@ from tests.engine.hub.hub_server import FakeHub
 
 @pytest.fixture
 def dialog(
-    downloads: Downloads, library: Library, token: FakeToken, qtbot: QtBot, themes: ThemeManager
+    downloads: Downloads,
+    conversions: Conversions,
+    library: Library,
+    token: FakeToken,
+    qtbot: QtBot,
+    themes: ThemeManager,
 ) -> ModelsDialog:
-    dialog = ModelsDialog(library, lambda: downloads, token, "guide")  # type: ignore[arg-type]
+    dialog = ModelsDialog(library, lambda: downloads, token, lambda: conversions, "guide")  # type: ignore[arg-type]
     downloads.finished.connect(lambda _key, _path: library.refresh())
     qtbot.addWidget(dialog)
     dialog.show()
