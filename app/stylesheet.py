@@ -45,7 +45,8 @@ QPushButton#primary:hover, QPushButton:default:hover { background: $accent_hover
     color: $accent_text; }
 QPushButton#primary:pressed, QPushButton:default:pressed, QPushButton#send:pressed { background: $accent_pressed;
     color: $accent_text; }
-QPushButton#primary:disabled { background: $surface_alt; border: 1px solid $border; color: $text_dim; }
+QPushButton#primary:disabled, QPushButton:default:disabled { background: $surface_alt;
+    border: 1px solid $border; color: $text_dim; }
 QPushButton#quiet { background: transparent; border: 1px solid transparent; color: $text_dim; padding: 3px 8px;
     font-size: ${small}pt; border-radius: 6px; }
 QPushButton#quiet:hover { background: $surface_alt; color: $text; }

@@ -84,7 +84,7 @@ class FlowLayout(QLayout):
         """As many widgets side by side as there is room for."""
         rows: list[list[QLayoutItem]] = []
         taken = 0
-        for item in self._items:
+        for item in (item for item in self._items if not item.isEmpty()):
             wanted = item.sizeHint().width()
             if rows and taken + wanted <= width:
                 rows[-1].append(item)

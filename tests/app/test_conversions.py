@@ -70,7 +70,7 @@ def test_the_engine_makes_a_model_that_the_library_finds(tmp_path: Path, models:
         library.refresh()
     (found,) = [model for model in library.models() if model.source == "rooftop"]
     library.close()
-    assert (found.name, found.path, found.problem) == ("Mix-q4", str(models / "Mix-q4"), "")
+    assert (found.name, found.path, found.problem) == ("Mix q4", str(models / "Mix-q4"), "")
     assert found.runs
     assert not found.can_be_smaller
 
@@ -115,7 +115,7 @@ def test_an_earlier_run_left_it_unfinished(conversions: Conversions, models: Pat
     (models / f"{REMOVED}7").mkdir()
     later = Conversions(models, command=CHILD)
     assert later.states() == (ConversionState(key, source, "q8", models / key, "paused"),)
-    assert free_target(models, source, "q8").name == "a-q8-2"
+    assert free_target(models, source, "q8").name == "A-q8-2"
     later.resume(key)
     wait_for(later, key, "checking", qtbot)
     qtbot.waitUntil(lambda: not (models / f"{REMOVED}7").exists())

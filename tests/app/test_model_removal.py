@@ -4,6 +4,7 @@ import pytest
 from PySide6.QtWidgets import QApplication
 
 from app.model_removal import RemovalError, for_good, own_paths, to_trash
+from engine.convert.conversion import convert
 from engine.hub.record import MANIFEST
 from tests.checkpoints import write_mixtral
 from tests.gguf_files import write_gguf
@@ -118,3 +119,9 @@ def test_what_cannot_be_deleted_is_an_error(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(RemovalError, match="Permission denied"):
         for_good(folder)
     assert own_paths(tmp_path / "gone") == ()
+
+
+def test_a_converted_model_goes_as_a_whole(tmp_path: Path) -> None:
+    source = write_mixtral(tmp_path / "m", layers=1, hidden=256, intermediate=64)
+    convert(source, tmp_path / "m-q8", "q8")
+    assert own_paths(tmp_path / "m-q8") == (tmp_path / "m-q8",)

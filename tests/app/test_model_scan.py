@@ -8,6 +8,7 @@ import pytest
 from app import model_scan
 from app.model_places import Place
 from app.model_scan import FoundModel, bundled_guide, candidate_at, candidates, inspect
+from engine.convert.conversion import convert
 from tests.checkpoints import write_mixtral
 from tests.engine.shapes import TINY
 from tests.gguf_files import write_gguf
@@ -122,3 +123,33 @@ def test_the_guide_comes_with_rooftop() -> None:
     guide = bundled_guide()
     assert (guide.path, guide.source, guide.family) == ("guide", "guide", "Mixtral")
     assert guide.runs
+
+
+def test_what_a_conversion_has_not_finished_is_not_looked_at(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "m-q4.unfinished" / "model.gguf", "llama")
+    assert _found(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_a_conversion_has_made_is_called_as_its_folder(tmp_path: Path, kind: str) -> None:
+    folder = write_mixtral(tmp_path / "Mix", layers=1, hidden=256, intermediate=64)
+    source = folder if kind == "folder" else write_gguf(tmp_path / "plain.gguf", "llama")
+    target = tmp_path / "own" / "Mix-q8"
+    convert(source, target, "q8")
+    assert _found(target.parent) == ["Mix-q8"]
+    candidate = candidate_at(target, "rooftop")
+    assert candidate is not None
+    model = inspect(candidate)
+    assert (model.name, model.format, model.problem) == ("Mix q8", "Q8_0", "")
+    assert model.size_bytes == (target / "model.gguf").stat().st_size
+    assert not model.can_be_smaller
+
+
+def test_floats_of_our_own_families_can_be_smaller(tmp_path: Path) -> None:
+    candidate = candidate_at(write_mixtral(tmp_path / "m", dtype="bfloat16"), "folder")
+    assert candidate is not None
+    model = inspect(candidate)
+    assert model.can_be_smaller
+    assert not replace(model, offline=True).can_be_smaller
+    assert not replace(model, path="guide").can_be_smaller
+    assert not replace(model, config=None).can_be_smaller

@@ -15,7 +15,7 @@ import engine
 from engine.errors import ConfigurationError
 from engine.messages import ErrorReport, Failed
 from engine.pipe import read_message, write_message
-from engine.sentences import Number, Sentence, join, said_by, say, say_count
+from engine.sentences import Number, Sentence, Value, from_json, join, said_by, say, say_count, to_json
 from tests.words import unmarked, unmarked_in
 
 
@@ -115,3 +115,26 @@ def test_words_that_bypass_it_are_found(line: str) -> None:
 )
 def test_words_that_do_not_are_not(line: str) -> None:
     assert not list(unmarked(ast.parse(line)))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "plain",
+        7,
+        Number("1,234.5"),
+        say("{free} of {total}", free=say("{n} GiB", n=Number("5.2")), total=8),
+        say_count("one file of {name}", "%n files of {name}", 3, name="Mix"),
+    ],
+)
+def test_a_sentence_goes_through_json_and_is_the_same(value: Value) -> None:
+    again = from_json(json.loads(json.dumps(to_json(value))))
+    assert again == value
+    assert type(again) is type(value)
+    assert to_json(again) == to_json(value)
+
+
+@pytest.mark.parametrize("content", [None, [1], {}, {"text": "x"}, {"text": "", "template": "", "values": 3}])
+def test_what_is_no_sentence_is_refused(content: object) -> None:
+    with pytest.raises((TypeError, ValueError, KeyError)):
+        from_json(content)

@@ -13,6 +13,7 @@ from app.language import tr, translated
 from app.model_places import source_words
 from app.theme import SPACE_L, SPACE_M, SPACE_S, SPACE_XS, current_theme
 from app.units import bytes_text, number_text, parameters_text
+from app.widgets.flow_layout import FlowLayout
 from app.widgets.memory_content import planned_contents
 from app.widgets.memory_gauge import MemoryGauge
 from app.widgets.models.found_list import verdict_line
@@ -113,12 +114,10 @@ class ModelDetails(QWidget):
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         scroll.setWidget(content)
-        buttons = QHBoxLayout()
-        buttons.setSpacing(SPACE_S)
+        buttons = FlowLayout(SPACE_S)
         for button in (self.load, self.reveal, self.smaller, self.delete):
             button.setAutoDefault(False)
             buttons.addWidget(button)
-        buttons.addStretch(1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(SPACE_L, 0, 0, 0)
         layout.setSpacing(SPACE_M)

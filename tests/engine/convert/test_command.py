@@ -14,6 +14,7 @@ from engine.__main__ import main
 from engine.convert import command
 from engine.convert.conversion import Progress
 from engine.convert.workplace import unfinished_folder
+from engine.sentences import Sentence, from_json
 from tests.checkpoints import write_mixtral
 
 
@@ -75,6 +76,19 @@ def test_bad_usage_is_one_line(
     assert len(lines) == 1
     assert words in lines[0]
     assert not list(tmp_path.iterdir())
+
+
+def test_an_error_is_data_too_where_json_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", "--model", "nowhere", "--to", "out", "--json"]) == 2
+    output = capsys.readouterr()
+    data, line = output.err.splitlines()
+    told = json.loads(data)
+    message = from_json(told["message"])
+    assert told["error"] == "model-missing"
+    assert isinstance(message, Sentence)
+    assert message.template
+    assert line == f"engine: {message} {from_json(told['remedy'])}"
+    assert output.out == ""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files as POSIX can")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tests.engine.hub.hub_server import FakeHub, FakeRepository, fake_hub
 from tests.gguf_files import gguf_model
 
 CPU = EngineConfig(device="cpu", isa="torch", context_tokens=64, cpu_threads=1)
+CHILD = (sys.executable, "-S", "-E", str(Path(__file__).parents[2] / "convert_child.py"))
 REPO = "acme/Mix-GGUF"
 
 
@@ -65,7 +67,7 @@ def downloads(hub: FakeHub, models_folder: Path, token: FakeToken, qtbot: QtBot)
 
 @pytest.fixture
 def conversions(models_folder: Path, qtbot: QtBot) -> Iterator[Conversions]:
-    made = Conversions(models_folder)
+    made = Conversions(models_folder, command=CHILD)
     yield made
     made.shutdown()
 

@@ -10,6 +10,7 @@ from app.engine_client import EngineState
 from app.settings import Settings, load_settings, save_settings
 from app.widgets.models.dialog import ModelsDialog
 from app.widgets.models.found_list import LOADED_ROLE
+from engine.convert.journal import JOURNAL
 from engine.hub.record import MANIFEST, write_choice
 from tests.app.fake_host import FakeHost
 from tests.app.keyboard import focused, name_of, press, tab_ring
@@ -130,6 +131,33 @@ def test_what_an_earlier_session_has_left_is_offered(
     assert dialog.download_list is not None
     assert dialog.download_list.keys() == ["acme--Mix-GGUF--Q4_K_M"]
     assert rooftop.model_desk.downloads().states()[0].phase == "paused"
+
+
+def test_a_conversion_that_an_earlier_session_has_left_is_offered(
+    make_rooftop: Callable[..., Application], host: FakeHost, qtbot: QtBot, tmp_path: Path
+) -> None:
+    left = tmp_path / "own" / "Mix-q4.unfinished"
+    left.mkdir(parents=True)
+    (left / JOURNAL).write_text('{"rooftop": 1, "source": "/models/Mix", "format": "q4"}\n')
+    path = tmp_path / "set" / "settings.json"
+    save_settings(Settings(models_folder=str(left.parent)), path)
+    rooftop = make_rooftop(settings_path=path)
+    qtbot.waitUntil(lambda: rooftop.client.state is EngineState.READY)
+    banner = rooftop.chat.banners.banners["conversions"]
+    assert "being made smaller: Mix-q4." in banner.text
+    show = next(button for button in banner.findChildren(QPushButton) if button.text() == "Show")
+    with qtbot.waitSignal(rooftop.model_desk.library.scanned):
+        show.click()
+    dialog = rooftop.window.findChild(ModelsDialog)
+    assert dialog is not None
+    assert dialog.conversion_list is not None
+    row = dialog.conversion_list.row("Mix-q4")
+    assert row.state.phase == "paused"
+    with qtbot.waitSignal(rooftop.model_desk.conversions().failed, timeout=10_000):  # its model is not there
+        row.main.click()
+    assert row.text.startswith("Mix in 4 bits\nstopped")
+    assert "/models/Mix" in row.text
+    assert row.main.text() == "Try again"
 
 
 def test_without_a_model_nothing_is_marked(rooftop: Application, qtbot: QtBot, host: FakeHost) -> None:

@@ -10,9 +10,12 @@ from app.downloads import Downloads
 from app.library import Library
 from app.theme import ThemeManager
 from app.widgets.models.dialog import HUB, ON_THIS_COMPUTER, RECOMMENDED, ModelsDialog
-from tests.app.widgets.models.conftest import FakeToken
+from app.widgets.models.smaller_dialog import SmallerDialog
+from tests.app.widgets.models.conftest import REPO, FakeToken
+from tests.checkpoints import write_mixtral
 from tests.engine.hub.conftest import chosen
-from tests.engine.hub.hub_server import FakeHub
+from tests.engine.hub.hub_server import FakeHub, FakeRepository
+from tests.gguf_files import gguf_model
 
 
 @pytest.fixture
@@ -76,3 +79,48 @@ def test_folders_and_files_can_be_dropped(dialog: ModelsDialog, tmp_path: Path, 
     assert added == [str(tmp_path)]
     assert not drop(dialog, tmp_path / "letter.odt")
     assert not drop(dialog)
+
+
+def test_a_model_in_floats_is_made_smaller(
+    dialog: ModelsDialog, library: Library, conversions: Conversions, models_folder: Path, qtbot: QtBot
+) -> None:
+    source = write_mixtral(models_folder / "Mix", layers=1, hidden=256, intermediate=64)
+    with qtbot.waitSignal(library.scanned):
+        library.refresh()
+    assert dialog.found.details.smaller.isHidden(), "the guide stays as it is"
+    dialog.found.select(str(source))
+    assert not dialog.found.details.smaller.isHidden()
+    with qtbot.waitSignal(conversions.sized):
+        dialog.found.details.smaller.click()
+    question = dialog.findChild(SmallerDialog)
+    assert question is not None
+    question.go.click()
+    assert dialog.conversion_list is not None
+    assert dialog.conversion_list.keys() == ["Mix-q4"]
+    qtbot.waitUntil(lambda: conversions.states()[0].phase == "checking")
+
+
+def test_a_download_in_floats_can_be_made_smaller_at_once(
+    dialog: ModelsDialog, downloads: Downloads, library: Library, hub: FakeHub, qtbot: QtBot
+) -> None:
+    shown = dialog.show_downloads()
+    with qtbot.waitSignal(library.scanned):
+        key = downloads.start(chosen(hub))
+    row = shown.row(key)
+    assert not row.smaller.isHidden(), "the file's name is Q4_0, its weights are floats"
+    row.smaller.click()
+    question = dialog.findChild(SmallerDialog)
+    assert question is not None
+    assert question.isVisible()
+    row.cancel.click()
+    assert shown.keys() == []
+
+
+def test_a_download_in_blocks_is_small_already(
+    dialog: ModelsDialog, downloads: Downloads, library: Library, hub: FakeHub, qtbot: QtBot
+) -> None:
+    blocks = gguf_model("llama", formats=[("Q8_0", "Q8_0", "Q8_0")], dense_format="Q8_0")
+    hub.repositories[REPO] = FakeRepository({"mix.Q8_0.gguf": blocks.encode()})
+    with qtbot.waitSignal(library.scanned):
+        key = downloads.start(chosen(hub))
+    assert dialog.show_downloads().row(key).smaller.isHidden()
