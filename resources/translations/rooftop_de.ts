@@ -272,6 +272,21 @@
             <translation>Rooftop wurde beim Öffnen Ihres letzten Chats unerwartet beendet, deshalb wurde er diesmal nicht geöffnet.</translation>
         </message>
         <message>
+            <location filename="../../app/conversions.py" />
+            <source>The model cannot be read.</source>
+            <translation>Das Modell lässt sich nicht lesen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/conversions.py" />
+            <source>The conversion ended unexpectedly.</source>
+            <translation>Die Umwandlung ist unerwartet abgebrochen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/conversions.py" />
+            <source>Try again: it goes on where it stopped.</source>
+            <translation>Versuchen Sie es noch einmal: Es geht dort weiter, wo es anhielt.</translation>
+        </message>
+        <message>
             <location filename="../../app/engine_client.py" />
             <source>The model is being loaded again; the reply so far is kept.</source>
             <translation>Das Modell wird neu geladen; die bisherige Antwort bleibt erhalten.</translation>
@@ -2511,6 +2526,81 @@ Alles bleibt auf diesem Computer.</translation>
             <source>Your message</source>
             <translation>Ihre Nachricht</translation>
         </message>
+        <message>
+            <location filename="../../app/widgets/models/conversion_list.py" />
+            <source>Smaller models</source>
+            <translation>Kleinere Modelle</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/conversion_list.py" />
+            <source>Give up this conversion? What is done of it is deleted; {name} stays as it is.</source>
+            <translation>Diese Umwandlung aufgeben? Was davon fertig ist, wird gelöscht; {name} bleibt, wie es ist.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/conversion_row.py" />
+            <source>4 bits</source>
+            <translation>4 Bit</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/conversion_row.py" />
+            <source>8 bits</source>
+            <translation>8 Bit</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/conversion_row.py" />
+            <source>Made and checked</source>
+            <translation>Fertig und geprüft</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/conversion_row.py" />
+            <source>{time} left</source>
+            <translation>noch {time}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/conversion_row.py" />
+            <source>waiting for its turn</source>
+            <translation>wartet, bis es an der Reihe ist</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/conversion_row.py" />
+            <source>making it smaller</source>
+            <translation>wird verkleinert</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/conversion_row.py" />
+            <source>reading it back</source>
+            <translation>wird zur Prüfung gelesen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/conversion_row.py" />
+            <source>paused</source>
+            <translation>angehalten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/conversion_row.py" />
+            <source>stopped</source>
+            <translation>abgebrochen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/conversion_row.py" />
+            <source>{name} in {bits}</source>
+            <translation>{name} in {bits}</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/conversion_row.py" />
+            <source>Pause</source>
+            <translation>Anhalten</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/conversion_row.py" />
+            <source>Load now</source>
+            <translation>Jetzt laden</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/conversion_row.py" />
+            <source>Resume</source>
+            <translation>Fortsetzen</translation>
+        </message>
         <message numerus="yes">
             <location filename="../../app/widgets/models/desk.py" />
             <source>%n downloads are unfinished: {names}.</source>
@@ -2521,13 +2611,16 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/models/desk.py" />
-            <source>Resume</source>
-            <translation>Fortsetzen</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/models/desk.py" />
             <source>Show</source>
             <translation>Zeigen</translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/models/desk.py" />
+            <source>%n models were being made smaller: {names}.</source>
+            <translation>
+                <numerusform>%n Modell wurde gerade verkleinert: {names}.</numerusform>
+                <numerusform>%n Modelle wurden gerade verkleinert: {names}.</numerusform>
+            </translation>
         </message>
         <message>
             <location filename="../../app/widgets/models/details.py" />
@@ -2558,6 +2651,11 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../app/widgets/models/details.py" />
             <source>&amp;Show in folder</source>
             <translation>Im &amp;Ordner zeigen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/details.py" />
+            <source>&amp;Make smaller…</source>
+            <translation>&amp;Verkleinern…</translation>
         </message>
         <message>
             <location filename="../../app/widgets/models/details.py" />
@@ -2675,24 +2773,9 @@ Alles bleibt auf diesem Computer.</translation>
             <translation>Diesen Download aufgeben? Die {size}, die da sind, werden gelöscht.</translation>
         </message>
         <message>
-            <location filename="../../app/widgets/models/download_list.py" />
-            <source>Give up</source>
-            <translation>Aufgeben</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/models/download_list.py" />
-            <source>Keep</source>
-            <translation>Behalten</translation>
-        </message>
-        <message>
             <location filename="../../app/widgets/models/download_row.py" />
             <source>{size}/s</source>
             <translation>{size}/s</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/models/download_row.py" />
-            <source>{time} left</source>
-            <translation>noch {time}</translation>
         </message>
         <message>
             <location filename="../../app/widgets/models/download_row.py" />
@@ -2701,43 +2784,13 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/models/download_row.py" />
-            <source>waiting for its turn</source>
-            <translation>wartet, bis es an der Reihe ist</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/models/download_row.py" />
             <source>stalled: nothing arrives, still trying</source>
             <translation>stockt: nichts kommt an, neuer Versuch läuft</translation>
         </message>
         <message>
             <location filename="../../app/widgets/models/download_row.py" />
-            <source>paused</source>
-            <translation>angehalten</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/models/download_row.py" />
             <source>checking the files</source>
             <translation>Dateien werden geprüft</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/models/download_row.py" />
-            <source>stopped</source>
-            <translation>abgebrochen</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/models/download_row.py" />
-            <source>Progress of {name}</source>
-            <translation>Fortschritt von {name}</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/models/download_row.py" />
-            <source>Pause</source>
-            <translation>Anhalten</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/models/download_row.py" />
-            <source>Load now</source>
-            <translation>Jetzt laden</translation>
         </message>
         <message>
             <location filename="../../app/widgets/models/found_list.py" />
@@ -2863,6 +2916,11 @@ Alles bleibt auf diesem Computer.</translation>
             <translation>Endgültig löschen</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/models/found_page.py" />
+            <source>Keep</source>
+            <translation>Behalten</translation>
+        </message>
+        <message>
             <location filename="../../app/widgets/models/hub_page.py" />
             <source>Name of a model, e.g. Mixtral GGUF</source>
             <translation>Name eines Modells, z. B. Mixtral GGUF</translation>
@@ -2966,6 +3024,16 @@ Alles bleibt auf diesem Computer.</translation>
             <translation>{size} frei auf dem Laufwerk</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/models/progress_row.py" />
+            <source>Make smaller…</source>
+            <translation>Verkleinern…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/progress_row.py" />
+            <source>Progress of {name}</source>
+            <translation>Fortschritt von {name}</translation>
+        </message>
+        <message>
             <location filename="../../app/widgets/models/recommended_page.py" />
             <source>about {size}</source>
             <translation>etwa {size}</translation>
@@ -2984,6 +3052,46 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../app/widgets/models/recommended_page.py" />
             <source>Downloads go to {folder}, where {size} are free. Nothing is asked of the hub before you click.</source>
             <translation>Downloads kommen nach {folder}, dort sind {size} frei. Der Hub wird erst gefragt, wenn Sie klicken.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/row_list.py" />
+            <source>Give up</source>
+            <translation>Aufgeben</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/smaller_dialog.py" />
+            <source>Make smaller</source>
+            <translation>Verkleinern</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/smaller_dialog.py" />
+            <source>Makes a new model of {name} ({size}) that needs less memory and answers faster. {name} stays.</source>
+            <translation>Macht aus {name} ({size}) ein neues Modell, das weniger Speicher braucht und schneller antwortet. {name} bleibt.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/smaller_dialog.py" />
+            <source>Smallest and fastest; answers differ a little from the original's.</source>
+            <translation>Am kleinsten und schnellsten; die Antworten weichen ein wenig vom Original ab.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/smaller_dialog.py" />
+            <source>Hardly to be told from the original.</source>
+            <translation>Vom Original kaum zu unterscheiden.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/smaller_dialog.py" />
+            <source>Working out the sizes…</source>
+            <translation>Die Größen werden berechnet…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/smaller_dialog.py" />
+            <source>Needs {needed} in {folder}, where {free} are free.</source>
+            <translation>Braucht {needed} in {folder}, wo {free} frei sind.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/smaller_dialog.py" />
+            <source>Needs {needed} in {folder}, where only {free} are free: make room there first.</source>
+            <translation>Braucht {needed} in {folder}, wo nur {free} frei sind: Schaffen Sie dort zuerst Platz.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/models/token_dialog.py" />

@@ -116,6 +116,14 @@
             </translation>
         </message>
         <message numerus="yes">
+            <location filename="../../app/widgets/models/desk.py" />
+            <source>%n models were being made smaller: {names}.</source>
+            <translation>
+                <numerusform>%n model was being made smaller: {names}.</numerusform>
+                <numerusform>%n models were being made smaller: {names}.</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
             <location filename="../../app/widgets/models/found_page.py" />
             <source>%n models, {size}</source>
             <translation>
