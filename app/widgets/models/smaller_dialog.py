@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import Signal
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QIcon
 from PySide6.QtWidgets import QButtonGroup, QDialog, QDialogButtonBox, QLabel, QRadioButton, QVBoxLayout, QWidget
 
@@ -54,6 +54,7 @@ class SmallerDialog(QDialog):
     def _build(self, words: str) -> None:
         about = QLabel(words)
         about.setWordWrap(True)
+        about.setTextFormat(Qt.TextFormat.PlainText)
         self.formats = {name: QRadioButton() for name in SMALLER_FORMATS}
         self._group = QButtonGroup(self)
         hints = {
