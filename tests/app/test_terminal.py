@@ -24,8 +24,9 @@ from engine.messages import Generate, Request
 from tests.engine.test_worker import FAKE_COMMAND
 
 PATIENCE_S = 20.0
-AS_PROCESS = (
-    "import app.terminal, sys\n"
+AS_PROCESS = (  # with Ctrl+C at work, which a shell that runs the tests in the background takes away
+    "import app.terminal, signal, sys\n"
+    "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     "from engine.config import EngineConfig\n"
     "from tests.app.test_terminal import start_fake\n"
     "app.terminal.start_host = start_fake\n"
