@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FEED_MS = 33
 PROBE_MS = 10
 MESSAGES = 1000
+SCROLLS = 200
 SENTENCE = "Some *words* with `code`, **bold** ones and a [link](https://example.com), again and again. "
 
 
@@ -159,7 +160,7 @@ def _open_and_scroll(window: QObject, transcript: Transcript, times: ReadingTime
     _run(lambda: probe.frames > before, 30.0)
     times.open_chat_ms = (time.perf_counter() - started_s) * 1000
     probe.delays_ms.clear()
-    for _ in range(200):
+    for _ in range(SCROLLS):
         transcript.scroll_by_page(-3)
         _run(lambda: False, FEED_MS / 1000)
         times.most_built = max(times.most_built, sum(view.built for view in transcript.views))

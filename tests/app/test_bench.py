@@ -2,7 +2,7 @@ import pytest
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
-from app import bench
+from app import bench, bench_reading
 from engine.messages import ErrorReport
 from tests.app.fake_host import FakeHost
 
@@ -12,6 +12,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "STOPS", 1)
     monkeypatch.setattr(bench, "STARTS", 1)
     monkeypatch.setattr(bench, "READING_S", 0.2)
+    monkeypatch.setattr(bench_reading, "SCROLLS", 20)
 
 
 def test_streaming_and_stopping_are_measured(qtbot: QtBot, qapp: QApplication) -> None:

@@ -246,7 +246,7 @@ def test_experts_leave_during_a_reply_and_come_back_after_it(watched: Watched, m
     watched.worker.submit(request)
     expected = tokens_of(watched.until(lambda event: isinstance(event, Finished)))
     watched.engine._loaded.decoder.cache.tokens.clear()
-    watched.slow_s = 0.05
+    watched.slow_s = 0.02
     watched.worker.submit(request)
     before = watched.until(lambda event: isinstance(event, Token))
     asked_s = time.perf_counter()
