@@ -7,7 +7,8 @@ NATIVE := $(VENV)/.native
 CMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" cmake
 COMPILERS := g++ clang++ x86_64-w64-mingw32-g++-posix
 
-.PHONY: setup run test check format bench bench-gpu bench-window translations guide native native-check native-sanitize clean
+.PHONY: setup run test test-app test-engine check format bench bench-gpu bench-window translations guide native \
+	native-check native-sanitize clean
 
 setup: $(STAMP) $(NATIVE)
 
@@ -32,8 +33,15 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-test: check
-	QT_QPA_PLATFORM=offscreen $(BIN)/pytest -q
+# Side by side: each keeps one core busy.
+test: setup
+	+$(MAKE) --no-print-directory --jobs=2 test-engine check test-app
+
+test-app: setup
+	QT_QPA_PLATFORM=offscreen $(BIN)/pytest -q tests/app
+
+test-engine: setup
+	QT_QPA_PLATFORM=offscreen $(BIN)/pytest -q --ignore=tests/app
 
 format: setup
 	$(BIN)/ruff format .
