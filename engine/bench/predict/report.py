@@ -34,7 +34,7 @@ _ASSUMPTIONS = f"""
   worked out from the bandwidths above.
 - An expert takes max(bytes / bandwidth, operations / rate), on the GPU with a call of 20 us; all of a layer's experts
   on the CPU are one call of 10 us; a copy takes bytes / link + 20 us. With up to 16 tokens the residents of a layer are
-  one call. The CPU's kernels are taken to read at RAM speed; where they were measured, they reach 72 to 89 % of it.
+  one call. The CPU's kernels are taken to read at RAM speed; where they were measured, they reach 72 to 84 % of it.
 - Dense layers take their bytes / VRAM speed (packed as in the file, the embedding in RAM), or their arithmetic;
   launches of a decode layer's dense part are not charged. Keys and values are read from VRAM. An upload delays the
   CPU's experts by its bytes / RAM speed.
