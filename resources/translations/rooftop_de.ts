@@ -5597,7 +5597,7 @@ Alles bleibt auf diesem Computer.</translation>
         <message>
             <location filename="../../engine/convert/source.py" />
             <source>Use it as it is, or choose its GGUF file.</source>
-            <translation>Benutze es, wie es ist, oder wähle seine GGUF-Datei.</translation>
+            <translation>Verwenden Sie es, wie es ist, oder wählen Sie seine GGUF-Datei.</translation>
         </message>
         <message>
             <location filename="../../engine/convert/source.py" />
