@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from app.conversation import BROKE_OFF
 from app.engine_words import offers_disk
 from app.language import tr
 from app.widgets.banner import Action
@@ -67,6 +68,18 @@ def offer_for(error: ErrorReport) -> Offer:
             return "disk"
         return "budget" if "VRAM" in error.message else "other_model"
     return OFFERS.get(error.code, "diagnostics")
+
+
+def reply_offer(error: ErrorReport | None) -> Offer | None:
+    """What helps with a reply that failed, besides writing it anew, which also starts an engine that has stopped.
+
+    Args:
+        error: Why it failed; None where it was closed with the window.
+    """
+    if error is None or error.code in ("engine-stopped", BROKE_OFF):
+        return None
+    offer = offer_for(error)
+    return None if offer == "retry" else offer
 
 
 def offer_text(offer: Offer) -> str:

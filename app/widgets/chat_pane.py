@@ -249,6 +249,8 @@ class ChatPane(QWidget):
             session.edit(message, text)
         elif what == "compare":
             self._compare_versions(message)
+        elif what == "remedy" and message.error is not None:
+            self._way_on(message.error).run()
         else:
             session.choose_version(message, -1 if what == "previous" else 1)
 
@@ -351,7 +353,7 @@ class ChatPane(QWidget):
             self.banners.show_banner("engine", sentence, "error", (self._way_on(error),))
 
     def _way_on(self, error: ErrorReport) -> Action:
-        """The button for an engine without a model."""
+        """The button that helps with an error."""
         return action_for(
             offer_for(error),
             {
@@ -361,6 +363,7 @@ class ChatPane(QWidget):
                 "disk": self.disk_requested.emit,
                 "restart": self._client.restart,
                 "retry": self._client.restart,
+                "edit": self._take_back,
                 "diagnostics": self.diagnostics_requested.emit,
             },
         )

@@ -9,6 +9,7 @@ from PySide6.QtGui import QIcon
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QToolButton, QWidget
 
 from app.conversation import can_continue
+from app.error_actions import offer_text, reply_offer
 from app.icons import icon
 from app.language import tr
 from app.theme import SPACE_XS, current_theme
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from app.conversation import Message
+    from app.error_actions import Offer
 
 ICON_PX = 16
 COPIED_MS = 1500
@@ -33,6 +35,7 @@ class MessageActions(QWidget):
         copy_requested(): Put the text on the clipboard.
         edit_requested(): Change the user's own message.
         retry_requested(): Write the reply anew.
+        remedy_requested(): Do what helps with the error that the reply ended with.
         continue_requested(): Let the reply go on.
         delete_requested(): Take the message out of the chat.
         compare_requested(): Show all versions beside each other.
@@ -42,6 +45,7 @@ class MessageActions(QWidget):
     copy_requested = Signal()
     edit_requested = Signal()
     retry_requested = Signal()
+    remedy_requested = Signal()
     continue_requested = Signal()
     delete_requested = Signal()
     compare_requested = Signal()
@@ -62,6 +66,8 @@ class MessageActions(QWidget):
         self._versions = 1
         self._continue = self._make("continue", tr("Continue this reply"), self.continue_requested.emit)
         self._retry = self._make("retry", tr("Write this reply anew"), self.retry_requested.emit)
+        self._remedy = self._make("", "", self.remedy_requested.emit)
+        self._remedy.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextOnly)
         self._copy = self._make("copy", tr("Copy this message") if own else tr("Copy this reply"), self._copied)
         self._edit = self._make("edit", tr("Edit this message"), self.edit_requested.emit)
         self._delete = self._make("delete", tr("Delete this message and what follows"), self.delete_requested.emit)
@@ -74,7 +80,7 @@ class MessageActions(QWidget):
         layout.addWidget(self._count)
         layout.addWidget(self._next)
         layout.addWidget(self._compare)
-        for button in (self._continue, self._retry, self._edit, self._copy, self._delete):
+        for button in (self._remedy, self._continue, self._retry, self._edit, self._copy, self._delete):
             layout.addWidget(button)
         self.set_versions(1, 1)
         self.restyle()
@@ -103,12 +109,21 @@ class MessageActions(QWidget):
         self._retry.setText(tr("Retry") if failed else "")
         with_text = Qt.ToolButtonStyle.ToolButtonTextBesideIcon
         self._retry.setToolButtonStyle(with_text if failed else Qt.ToolButtonStyle.ToolButtonIconOnly)
+        self._offer_remedy(reply_offer(message.error) if failed and last and change else None)
         self._continue.setVisible(last and change and can_continue(message))
         self._compare.setVisible(self._versions > 1 and change)
         self._edit.setVisible(not reply and change)
         self._delete.setVisible(change)
         self._stays = last and reply
         self._show_icons()
+
+    def _offer_remedy(self, offer: Offer | None) -> None:
+        """The button that helps with an error, where one does."""
+        self._remedy.setVisible(offer is not None)
+        if offer is not None:
+            self._remedy.setText(offer_text(offer))
+            self._remedy.setAccessibleName(offer_text(offer))
+            self._remedy.setToolTip("")
 
     def focus_versions(self) -> None:
         """Put the focus on the way to the version before, or to the one after the first."""
@@ -167,4 +182,5 @@ class MessageActions(QWidget):
         colour = current_theme().text_dim
         for button, drawing in self._icons.items():
             always = button in (self._previous, self._next, self._compare)
-            button.setIcon(icon(drawing, colour) if visible or always else QIcon())
+            if drawing:
+                button.setIcon(icon(drawing, colour) if visible or always else QIcon())

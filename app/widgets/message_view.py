@@ -44,7 +44,7 @@ class MessageView(QWidget):
         link_clicked(str): The user wants to open an address; nothing has been opened.
         retry_requested(): Write this reply anew.
         acted(str, str): The user wants to "continue", "delete", "edit" (to this text), show the "previous" or "next"
-            version, or "compare" them all.
+            version, to "compare" them all, or the "remedy" of the error that ended it.
     """
 
     link_clicked = Signal(str)
@@ -253,6 +253,7 @@ class MessageView(QWidget):
         actions.copy_requested.connect(lambda: QGuiApplication.clipboard().setText(self.message.text))
         actions.retry_requested.connect(self.retry_requested)
         actions.edit_requested.connect(self.edit)
+        actions.remedy_requested.connect(lambda: self.acted.emit("remedy", ""))
         actions.continue_requested.connect(lambda: self.acted.emit("continue", ""))
         actions.delete_requested.connect(lambda: self.acted.emit("delete", ""))
         actions.compare_requested.connect(lambda: self.acted.emit("compare", ""))

@@ -6,7 +6,8 @@ from typing import get_args
 
 import pytest
 
-from app.error_actions import OFFERS, Offer, action_for, offer_for, offer_text
+from app.conversation import BROKE_OFF
+from app.error_actions import OFFERS, Offer, action_for, offer_for, offer_text, reply_offer
 from engine.messages import ErrorReport
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +44,15 @@ def test_every_offer_has_words_of_its_own() -> None:
 )
 def test_what_does_not_fit_offers_what_would_help(message: str, remedy: str, offer: Offer) -> None:
     assert offer_for(ErrorReport("does-not-fit", message, remedy)) == offer
+
+
+def test_what_writing_a_reply_anew_does_already_is_not_offered_twice() -> None:
+    offers = {
+        code: reply_offer(ErrorReport(code, "No.", "Do.")) for code in ("engine-stopped", BROKE_OFF, "model-missing")
+    }
+    assert set(offers.values()) == {None}
+    assert reply_offer(None) is None
+    assert reply_offer(ErrorReport("gpu-lost", "Gone.", "Restart.")) == "restart"
 
 
 def test_what_nobody_foresaw_or_can_be_done_here_offers_diagnostics() -> None:

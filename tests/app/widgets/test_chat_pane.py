@@ -6,7 +6,9 @@ from PySide6.QtWidgets import QMessageBox
 from pytestqt.qtbot import QtBot
 
 from app.application import Application
+from app.conversation import Message
 from app.engine_client import EngineState
+from engine.messages import ErrorReport
 from tests.app.fake_host import FakeHost
 
 ADDRESS = "https://example.com/path?a=1"
@@ -56,6 +58,24 @@ def test_the_hint_says_what_can_be_done(make_rooftop: Callable[..., Application]
     host.die()
     qtbot.waitUntil(lambda: rooftop.client.state is EngineState.FAILED)
     assert "No model is loaded" in rooftop.chat.composer.hint
+
+
+@pytest.mark.parametrize(
+    ("code", "signal"),
+    [
+        ("out-of-memory", "budget_requested"),
+        ("configuration", "settings_requested"),
+        ("internal", "diagnostics_requested"),
+    ],
+)
+def test_the_remedy_in_a_failed_reply_is_that_of_its_error(
+    rooftop: Application, qtbot: QtBot, code: str, signal: str
+) -> None:
+    pane = rooftop.window.chat
+    with qtbot.waitSignal(getattr(pane, signal)):
+        pane.transcript.acted.emit(
+            Message("assistant", "", "failed", error=ErrorReport(code, "No.", "Do.")), "remedy", ""
+        )
 
 
 def test_reading_the_prompt_is_shown(rooftop: Application, qtbot: QtBot, host: FakeHost) -> None:

@@ -69,6 +69,18 @@ def test_copy_takes_the_markdown(qtbot: QtBot, themes: ThemeManager) -> None:
     assert QGuiApplication.clipboard().text() == "**Text**"
 
 
+def test_a_reply_that_failed_offers_what_helps_with_its_error(qtbot: QtBot, themes: ThemeManager) -> None:
+    view = MessageView(Message("assistant", "", "failed", error=ErrorReport("out-of-memory", "Full.", "Lower it.")))
+    qtbot.addWidget(view)
+    view.build()
+    remedy = next(button for button in view.findChildren(QToolButton) if button.text() == "Change VRAM budget…")
+    assert remedy.isVisibleTo(view)
+    with qtbot.waitSignal(view.acted, check_params_cb=lambda what, _text: what == "remedy"):
+        remedy.click()
+    view.set_retry_allowed(False)  # another message follows
+    assert not remedy.isVisibleTo(view)
+
+
 def test_retry_is_offered_after_a_failure(qtbot: QtBot, themes: ThemeManager) -> None:
     view = MessageView(Message("assistant", "", "failed", error=ErrorReport("x", "It broke.", "Retry it.")))
     qtbot.addWidget(view)
