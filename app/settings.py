@@ -182,6 +182,7 @@ def to_engine_config(settings: Settings) -> EngineConfig:
         simulated_vram_bytes=settings.simulate_gpu_bytes or EngineConfig().simulated_vram_bytes,
         cost_cache_dir=platformdirs.user_cache_dir(APP_NAME, appauthor=False),
         popularity_dir=platformdirs.user_data_dir(APP_NAME, appauthor=False),
+        models_dir=settings.models_folder or None,
     )
 
 

@@ -332,6 +332,7 @@ def _shared_options(*, needs_model: bool = True) -> _Parser:
         metavar="M",
         help="a folder with safetensors, a .gguf file, owner/name of a download, or `guide` for the bundled model",
     )
+    add("--models-dir", metavar="DIR", help="the folder of all downloaded models; else Rooftop's own")
     add("--device", choices=["auto", "cuda", "cpu", "simulated"], default="auto")
     add("--policy", choices=["fiddler", "gpu_stream", "cpu_only"], default="fiddler")
     add("--no-adaptive", action="store_true", help="residents stay as they were placed; they do not follow the reply")
@@ -363,6 +364,7 @@ def _config(options: argparse.Namespace) -> EngineConfig:
         simulated_vram_bytes=options.simulated_vram,
         cost_cache_dir=platformdirs.user_cache_dir(_APP, appauthor=False),
         popularity_dir=platformdirs.user_data_dir(_APP, appauthor=False),
+        models_dir=options.models_dir,
     )
 
 

@@ -365,6 +365,7 @@ class EngineConfig:
         pinned_budget_bytes: RAM that may be page-locked for a GPU; None for what the system bears. A simulated GPU has
             no need of any unless this is set.
         popularity_dir: Folder that keeps popularity counts; None keeps nothing.
+        models_dir: Folder of downloaded models, where a name on the hub is looked for; None for the usual one.
         vram_reserve_bytes: VRAM that an automatic budget leaves to other programs, what they hold now included.
 
     Raises:
@@ -388,6 +389,7 @@ class EngineConfig:
     prefill_chunk_tokens: int | None = None
     cost_cache_dir: str | None = None
     popularity_dir: str | None = None
+    models_dir: str | None = None
     gpu_index: int | None = None
     pinned_budget_bytes: int | None = None
     vram_reserve_bytes: int = 0

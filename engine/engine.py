@@ -99,7 +99,8 @@ class Engine:
                 wherever that can be known.
             OperationCancelledError: `cancelled` said so.
         """
-        return cls(resolve_model(model), config or EngineConfig(), on_event, cancelled, require_tokenizer)
+        config = config or EngineConfig()
+        return cls(resolve_model(model, config.models_dir), config, on_event, cancelled, require_tokenizer)
 
     def __init__(
         self, path: Path, config: EngineConfig, on_event: OnEvent, cancelled: Cancelled, require_tokenizer: bool

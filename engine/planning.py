@@ -32,7 +32,7 @@ def plan_model(name: str, config: EngineConfig) -> tuple[PlanningInputs, Placeme
     Raises:
         InputError: The model cannot be found, read or run.
     """
-    path = resolve_model(name)
+    path = resolve_model(name, config.models_dir)
     return plan_shape(path, read_config(path), probe_hardware(config.gpu_index), config)
 
 

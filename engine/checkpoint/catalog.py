@@ -18,13 +18,14 @@ GIVE_MODEL = say("Give a folder with safetensors files, or a .gguf file.")
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(:(?P<title>[\w.-]{1,95}))?", re.ASCII)
 
 
-def resolve_model(name: str) -> Path:
+def resolve_model(name: str, models: str | None = None) -> Path:
     """The folder or file that a model name stands for; it exists, what it holds is not checked yet.
 
     Args:
         name: "guide" for the bundled model, a path to a folder or .gguf file (`~` is the home folder), or the name of a
             model on the hub that was downloaded, "owner/name", with ":Q4_K_M" after it where several of its files
             were. Paths win over names on the hub.
+        models: The folder of downloaded models; None for the usual one.
 
     Raises:
         CheckpointError: Nothing is there, it cannot be looked at, or it would have to be downloaded.
@@ -44,19 +45,19 @@ def resolve_model(name: str) -> Path:
     if exists:
         return path
     if on_hub := _HUB_ID.fullmatch(name):
-        return _downloaded(on_hub["repo"], on_hub["title"] or "")
+        return _downloaded(on_hub["repo"], on_hub["title"] or "", models)
     raise ModelMissingError(
         say("There is no folder or file {name}.", name=quote(name)), say("Check the path, or give 'guide'.")
     )
 
 
-def _downloaded(repo_id: str, title: str) -> Path:
+def _downloaded(repo_id: str, title: str, models: str | None) -> Path:
     """The model of this name that was downloaded.
 
     Raises:
         CheckpointError: None was, or several.
     """
-    found = find_downloaded(repo_id, title)
+    found = find_downloaded(repo_id, title, Path(models).expanduser() if models else None)
     if found is None:
         raise CheckpointError(
             say("There is no folder {name}, and no such model was downloaded.", name=quote(repo_id)),

@@ -143,6 +143,8 @@ def test_the_engines_part() -> None:
     assert config.popularity_dir
     assert config.cost_cache_dir != config.popularity_dir
     assert config.experts_on_disk
+    assert to_engine_config(dataclasses.replace(CHANGED, models_folder="/models")).models_dir == "/models"
+    assert to_engine_config(Settings()).models_dir is None
     assert to_engine_config(Settings()).device == "auto"
     assert not to_engine_config(Settings()).experts_on_disk
 

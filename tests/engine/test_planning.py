@@ -10,7 +10,11 @@ import pytest
 from engine import planning
 from engine.checkpoint.checkpoint import open_checkpoint
 from engine.config import EngineConfig
+from engine.errors import CheckpointError
 from engine.hardware import probe_hardware
+from engine.hub.places import target_of
+from engine.hub.record import MANIFEST, write_choice
+from engine.hub.repository import Choice, RemoteFile
 from engine.messages import CostCurve, CostModel
 from engine.planning import keep_costs, keep_popularity, kept_costs, kept_popularity, plan_model
 from tests.checkpoints import write_mixtral
@@ -29,6 +33,15 @@ def test_a_gguf_file_is_planned_with_its_own_formats(tmp_path: Path) -> None:
     with open_checkpoint(path) as checkpoint:
         assert inputs.model == checkpoint.config
     assert plan.host_bytes["experts"] == inputs.model.experts_bytes
+
+
+def test_a_name_on_the_hub_is_planned_from_the_folder_in_the_settings(tmp_path: Path) -> None:
+    choice = Choice("safetensors", "safetensors", (RemoteFile("config.json", 1, None, ""),), 1, "org/name", "0" * 40)
+    folder = write_mixtral(target_of(tmp_path, choice))
+    write_choice(folder / MANIFEST, choice)
+    assert plan_model("org/name", replace(CPU, models_dir=str(tmp_path)))[1].fits
+    with pytest.raises(CheckpointError, match="no such model was downloaded"):
+        plan_model("org/name", replace(CPU, models_dir=str(tmp_path / "other")))
 
 
 def test_costs_are_kept_by_device_kernels_and_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

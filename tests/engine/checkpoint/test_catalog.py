@@ -41,6 +41,19 @@ def test_a_name_on_the_hub_is_its_download(tmp_path: Path, monkeypatch: pytest.M
         resolve_model("org/name:Q8_0")
 
 
+def test_a_name_on_the_hub_is_looked_for_in_the_folder_that_was_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "default_models_folder", lambda: tmp_path / "usual")
+    choice = Choice("Q4_0", "GGUF", (RemoteFile("m.gguf", 1, None, ""),), 1, "org/name", "0" * 40)
+    folder = places.target_of(tmp_path / "chosen", choice)
+    folder.mkdir(parents=True)
+    write_choice(folder / MANIFEST, choice)
+    assert resolve_model("org/name", str(tmp_path / "chosen")) == folder / "m.gguf"
+    with pytest.raises(CheckpointError, match="no such model was downloaded"):
+        resolve_model("org/name")
+
+
 def test_remedies_name_both_kinds_of_models() -> None:
     with pytest.raises(CheckpointError) as caught:
         resolve_model("")
