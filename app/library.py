@@ -1,8 +1,10 @@
 """The models on this computer: found in the background, each with a verdict before anything is loaded. No widgets.
 
-    refresh() --thread--> found(FoundModel) ... scanned() ... judged(path) ...
+    refresh() --thread--> found(FoundModel) ... scanned() ... judged(path) ... found(FoundModel) whose headers differ
 
-Headers that were read before come from a cache, so that a second look costs a listing of folders. The window never
+Headers that were read before come from a cache, so that a second look costs a listing of folders; of a model in Hugging
+Face form that is new, its config.json is believed until all are listed and judged, then its headers are read, too. The
+window never
 waits for a disk: only `verdict` of a model that has not been judged yet computes on the caller's thread (milliseconds).
 """
 
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QObject, Signal
 
 from app.library_files import HeaderCache, UsedModels
-from app.model_scan import Candidate, FoundModel, bundled_guide, candidate_at, candidates, inspect
+from app.model_scan import Candidate, FoundModel, bundled_guide, candidate_at, candidates, glance, inspect
 from app.verdict import Verdict, judge, machine_without
 from engine.checkpoint.catalog import GUIDE
 from engine.errors import RooftopError
@@ -73,6 +75,7 @@ class Library(QObject):
         self._headers, self._used = HeaderCache(cache), UsedModels(used)
         self._models: dict[str, FoundModel] = {}
         self._verdicts: dict[str, Verdict] = {}
+        self._unread: dict[str, tuple[Candidate, FoundModel]] = {}  # listed by a glance; of the thread that works
         self._ready: Ready | None = None
         self._lock = threading.Lock()  # of what is kept in files, between a scan that ends and the next
         self._loaded_files = False
@@ -89,6 +92,11 @@ class Library(QObject):
     def scanning(self) -> bool:
         """Whether folders are being looked through."""
         return self._scanning
+
+    @property
+    def reading(self) -> bool:
+        """Whether headers are still to be read of models that are listed."""
+        return bool(self._unread)
 
     def models(self) -> tuple[FoundModel, ...]:
         """All that is known now, the bundled guide first."""
@@ -198,6 +206,21 @@ class Library(QObject):
             if number != self._round:
                 return
             self._verdict.emit(number, model.path, _judged(model, config, hardware))
+        if self._unread:
+            with self._lock:
+                self._read_rest(number, config, hardware)
+
+    def _read_rest(self, number: int, config: EngineConfig, hardware: HardwareProfile) -> None:
+        """Read the headers of what was only glanced at; a round that gives way leaves the rest to the next one."""
+        for key, (candidate, glanced) in list(self._unread.items()):
+            if number != self._round:
+                break
+            model = self._inspect(candidate)
+            del self._unread[key]
+            if model != glanced:
+                self._seen.emit(number, model)
+                self._verdict.emit(number, model.path, _judged(model, config, hardware))
+        self._headers.save()
 
     def _load_files(self, *, again: bool) -> None:
         if not self._loaded_files:
@@ -218,6 +241,7 @@ class Library(QObject):
         def stopped() -> bool:
             return number != self._round
 
+        self._unread.clear()
         yield bundled_guide(), True
         for place in places:
             for candidate in candidates(place, stopped):
@@ -230,7 +254,8 @@ class Library(QObject):
         for path in self._used.paths():
             if path not in seen:
                 yield from self._elsewhere(path, seen, files)
-        self._headers.save(seen)
+        self._headers.drop_all_but(seen)
+        self._headers.save()
 
     def _elsewhere(self, path: str, seen: set[str], files: set[tuple[int, int]]) -> Iterator[tuple[FoundModel, bool]]:
         """A model that was used and lies in no folder that is looked through, or on a drive that is away."""
@@ -245,10 +270,19 @@ class Library(QObject):
         """A model, and whether its headers had to be read for it."""
         key = str(candidate.path)
         kept = self._headers.find(key, candidate.stamp)
-        model = inspect(candidate) if kept is None else kept
-        if kept is None:
-            self._headers.put(key, model)
-        return dataclasses.replace(model, source=candidate.source), kept is None
+        if kept is not None:
+            return dataclasses.replace(kept, source=candidate.source), False
+        glanced = glance(candidate)
+        if glanced is None:
+            return self._inspect(candidate), True
+        self._unread[key] = candidate, glanced
+        return glanced, False
+
+    def _inspect(self, candidate: Candidate) -> FoundModel:
+        """Read a model's headers, and keep what they say."""
+        model = inspect(candidate)
+        self._headers.put(str(candidate.path), model)
+        return model
 
     def _on_files(self, change: Callable[[], None]) -> None:
         """Change what is kept in files, on a thread of its own: a scan may hold them for long."""

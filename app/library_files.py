@@ -79,11 +79,15 @@ class HeaderCache:
         """Models that could not be run are to be read again."""
         self._kept = {key: model for key, model in self._kept.items() if model.config is not None}
 
-    def save(self, seen: set[str]) -> None:
-        """Write the file if anything changed; models that were not seen in this scan are left out."""
-        if self._path is None or not (self._changed or self._kept.keys() - seen):
-            return
+    def drop_all_but(self, seen: set[str]) -> None:
+        """Forget models that were not seen in a scan."""
+        self._changed = self._changed or bool(self._kept.keys() - seen)
         self._kept = {key: model for key, model in self._kept.items() if key in seen}
+
+    def save(self) -> None:
+        """Write the file if anything changed."""
+        if self._path is None or not self._changed:
+            return
         values = {"version": reader_version(), "models": [_values(one) for one in self._kept.values()]}
         _write(self._path, values)
         self._changed = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from engine.checkpoint.catalog import GUIDE, guide_path
 from engine.checkpoint.checkpoint import open_checkpoint
 from engine.checkpoint.families import FAMILIES
 from engine.checkpoint.gguf_model import split_paths, stem
-from engine.checkpoint.model_config import model_name
+from engine.checkpoint.model_config import model_name, read_model_config
 from engine.checkpoint.model_folder import CONFIG, GGUF_SUFFIX, INDEX, PICKLE_SUFFIXES, check_tokenizer
 from engine.config import DTYPE_FORMATS, ModelConfig
 from engine.convert.journal import JOURNAL
@@ -40,6 +41,7 @@ _PIPELINE = "model_index.json"  # of a model that makes pictures: its parts are 
 _NEVER_ENTERED = ("blobs", "refs", "node_modules", "__pycache__")
 _PROJECTOR = "mmproj"  # sees pictures for another file's model
 _READ_WITH_WEIGHTS = (CONFIG, INDEX)
+_SHARD = re.compile(r".+-\d{5}-of-(\d{5})\.safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,15 +170,27 @@ def candidate_at(path: Path, source: Source) -> Candidate | None:
     return next((one for one in _in_folder(path, listed[0], source) if one.path == path), None) if listed else None
 
 
+def glance(candidate: Candidate) -> FoundModel | None:
+    """What config.json says of a model whose files are all there; the headers, which may hold 20,000 tensors, wait.
+
+    Returns:
+        None where only `inspect` can tell: of a GGUF file, of a family that transformers runs, and of any problem.
+    """
+    files = candidate.files
+    counts = {int(shard[1]) for file in files if (shard := _SHARD.fullmatch(file.name))}
+    if not all(file.suffix == SAFETENSORS for file in files) or counts - {len(files)}:
+        return None
+    try:
+        config = read_model_config(candidate.path)
+        check_tokenizer(candidate.path)
+    except RooftopError:
+        return None
+    return replace(_found(candidate), config=config)
+
+
 def inspect(candidate: Candidate) -> FoundModel:
     """Read a candidate's headers; what cannot be run is told apart by its problem."""
-    found = FoundModel(
-        path=str(candidate.path),
-        name=name_of(candidate.path),
-        source=candidate.source,
-        size_bytes=candidate.size_bytes,
-        stamp=candidate.stamp,
-    )
+    found = _found(candidate)
     try:
         with open_checkpoint(candidate.path) as checkpoint:
             config = checkpoint.config
@@ -185,6 +199,17 @@ def inspect(candidate: Candidate) -> FoundModel:
     except RooftopError as error:
         return replace(found, problem=error.message, remedy=error.remedy)
     return replace(found, config=config)
+
+
+def _found(candidate: Candidate) -> FoundModel:
+    """What its names and sizes tell."""
+    return FoundModel(
+        path=str(candidate.path),
+        name=name_of(candidate.path),
+        source=candidate.source,
+        size_bytes=candidate.size_bytes,
+        stamp=candidate.stamp,
+    )
 
 
 def bundled_guide() -> FoundModel:

@@ -13,6 +13,7 @@ from app.model_places import Place
 from app.model_scan import Candidate, FoundModel
 from engine.config import EngineConfig
 from tests.app.snapshots import make_ready
+from tests.checkpoints import write_mixtral
 from tests.gguf_files import write_gguf
 
 CPU = EngineConfig(device="cpu", isa="torch", context_tokens=64, cpu_threads=1)
@@ -94,6 +95,51 @@ def test_headers_are_read_once(
     assert len(read) == 3
     _scan(second, qtbot, again=True)
     assert read[3:] == [folder / "broken.gguf"]
+
+
+def test_a_new_folder_is_listed_by_its_config_and_its_headers_are_read_after_all_verdicts(
+    make: Callable[[], Library], folder: Path, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[str] = []
+    read: list[str] = []
+
+    def inspect(candidate: Candidate) -> FoundModel:
+        read.append(candidate.path.name)
+        return real(candidate)
+
+    real = model_scan.inspect
+    monkeypatch.setattr(library_module, "inspect", inspect)
+    for name in ("sound", "torn"):
+        write_mixtral(folder / name)
+        (folder / name / "tokenizer.json").write_text("{}", encoding="utf-8")
+    with (folder / "torn" / "model.safetensors").open("r+b") as file:
+        file.truncate(5000)
+    library = make()
+    library.found.connect(lambda model: found.append(f"{model.name} {model.runs}"))
+    with qtbot.waitSignals([library.judged] * 6):  # the guide, two files, two folders, and the torn one once more
+        library.refresh()
+    qtbot.waitUntil(lambda: not library.reading)
+    assert found == ["Rooftop guide True", "one True", "two True", "Sound True", "Torn True", "Torn False"]
+    assert read == ["one.gguf", "two.gguf", "sound", "torn"]
+    torn = next(model for model in library.models() if model.name == "Torn")
+    assert library.verdict(torn).kind == "cannot_run"
+    library.close()
+    assert (folder.parent / "cache.json").read_text(encoding="utf-8").count("torn") > 0
+
+
+def test_a_glance_leaves_to_the_headers_what_config_json_cannot_tell(folder: Path) -> None:
+    whole = write_mixtral(folder / "whole", shards=2)
+    (whole / "tokenizer.json").write_text("{}", encoding="utf-8")
+
+    def glanced(path: Path) -> FoundModel | None:
+        candidate = model_scan.candidate_at(path, "folder")
+        assert candidate is not None
+        return model_scan.glance(candidate)
+
+    assert glanced(whole) == model_scan.inspect(model_scan.candidate_at(whole, "folder"))  # type: ignore[arg-type]
+    assert glanced(folder / "one.gguf") is None
+    next(whole.glob("*-00002-*")).unlink()
+    assert glanced(whole) is None
 
 
 def test_a_verdict_is_there_at_once_for_who_asks(make: Callable[[], Library]) -> None:

@@ -41,7 +41,7 @@ def _filled(path: Path) -> HeaderCache:
     cache = HeaderCache(path)
     cache.put(MODEL.path, MODEL)
     cache.put(REFUSED.path, REFUSED)
-    cache.save({MODEL.path, REFUSED.path})
+    cache.save()
     return cache
 
 
@@ -62,7 +62,9 @@ def test_headers_are_kept_until_a_file_changes(path: Path) -> None:
 
 
 def test_models_that_are_gone_are_left_out(path: Path) -> None:
-    _filled(path).save({MODEL.path})
+    cache = _filled(path)
+    cache.drop_all_but({MODEL.path})
+    cache.save()
     cache = HeaderCache(path)
     cache.load()
     assert cache.find(REFUSED.path, "s2") is None
