@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from app.library import Library
 from app.model_places import Place
 from app.model_scan import FoundModel, candidate_at, inspect
 from app.verdict import judge
-from engine.checkpoint.catalog import GUIDE
+from engine.checkpoint.catalog import GUIDE, guide_path
 from engine.checkpoint.families import FAMILIES
 from engine.checkpoint.tensor_names import expected_tensors, name_in_file
 from engine.config import EngineConfig, ModelConfig, SamplingParams, Traits
@@ -47,7 +48,7 @@ TIMEOUT_S = 120.0
 MIB = 1 << 20
 GPU_SHARE = 0.5  # of a model's experts, that the simulated GPU has room for
 SIMULATED_EXTRA_BYTES = 256 * MIB
-CONTEXT_TOKENS, PROMPT_CHARS, REPLY_TOKENS = 512, 440, 32
+CONTEXT_TOKENS, PROMPT_CHARS, REPLY_TOKENS, REPLIES = 512, 440, 64, 3
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,7 @@ class Held:
     Attributes:
         model: Its name.
         device: Where it ran.
-        promised_ram, taken_ram: Beyond what the engine's process takes with the bundled guide, less the guide.
+        promised_ram, taken_ram, peak_ram: Of the engine's process: as judged, after replies, and at most.
         promised_vram, taken_vram: Of the simulated GPU, without the margin; 0 without one.
         assumed_speed, kept_speed: Decoding as promised before this machine was measured, and afterwards.
         measured_speed: Decoding.
@@ -202,6 +203,7 @@ class Held:
     device: str
     promised_ram: int
     taken_ram: int
+    peak_ram: int
     promised_vram: int
     taken_vram: int
     assumed_speed: float
@@ -213,9 +215,9 @@ class Held:
 class _Run:
     """What a model took in the engine's process."""
 
-    ready: Ready
     snapshot: Snapshot
     rss_bytes: int
+    peak_bytes: int
     tokens_per_s: float
 
 
@@ -223,7 +225,7 @@ def measure_verdicts(models: list[str]) -> list[Held]:
     """Judge each model for the CPU and for a simulated GPU with room for half of it, then load it and have it reply."""
     held = []
     for name in models:
-        candidate = candidate_at(Path(name), "folder")
+        candidate = candidate_at(guide_path() if name == GUIDE else Path(name), "folder")
         found = inspect(candidate) if candidate is not None else None
         if found is None or found.config is None:
             raise SystemExit(f"{name} is no model that can be run.")
@@ -238,13 +240,12 @@ def measure_verdicts(models: list[str]) -> list[Held]:
 
 
 def _hold(found: FoundModel, config: EngineConfig) -> Held:
-    """One model on one device; the guide, run first in the same process, shows what the engine itself takes."""
+    """One model on one device, in a process of its own."""
     before = judge(found, config, probe_hardware())
     if before.kind != "fits" or before.plan is None:
         raise SystemExit(f"{found.name} does not fit here: {before.problem}")
     host = start_host()
     try:
-        guide = _run(host, GUIDE, replace(config, device="cpu"))
         run = _run(host, found.path, config)
     finally:
         host.stop()
@@ -254,7 +255,8 @@ def _hold(found: FoundModel, config: EngineConfig) -> Held:
         model=found.name,
         device=config.device,
         promised_ram=before.plan.host_bytes["total"],
-        taken_ram=run.rss_bytes - guide.rss_bytes + guide.ready.plan.host_bytes["total"],
+        taken_ram=run.rss_bytes,
+        peak_ram=run.peak_bytes,
         promised_vram=vram["total"] - vram["margin"] if vram else 0,
         taken_vram=sum(run.snapshot.vram_bytes.values()),
         assumed_speed=before.plan.predicted_decode_tokens_per_s,
@@ -267,13 +269,26 @@ def _run(host: EngineHost, model: str, config: EngineConfig) -> _Run:
     """Load a model and have it answer, then look at the process."""
     assert host.pid is not None
     host.send(Load(model, config))
-    ready = _wait_for(host, Ready)[0]
+    _wait_for(host, Ready)
     asked = ChatMessage("user", "a" * PROMPT_CHARS)
-    host.send(Generate((asked,), SamplingParams(max_tokens=REPLY_TOKENS, temperature=0.0, ignore_eos=True)))
-    finished, snapshot = _wait_for(host, Finished)
+    rates = []
+    for _ in range(REPLIES):
+        host.send(Generate((asked,), SamplingParams(max_tokens=REPLY_TOKENS, temperature=0.0, ignore_eos=True)))
+        finished, snapshot = _wait_for(host, Finished)
+        rates.append(finished.timings.decode_tokens_per_s)
     assert snapshot is not None, "a reply ends with a snapshot"
-    rss_bytes = psutil.Process(host.pid).memory_info().rss
-    return _Run(ready, snapshot, rss_bytes, finished.timings.decode_tokens_per_s)
+    return _Run(snapshot, *_process_bytes(host.pid), statistics.median(rates))
+
+
+def _process_bytes(pid: int) -> tuple[int, int]:
+    """RAM of a process now, and at most so far where the system tells."""
+    memory = psutil.Process(pid).memory_info()
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+        peak = int(status.split("VmHWM:")[1].split()[0]) << 10
+    except (OSError, IndexError):
+        peak = getattr(memory, "peak_wset", memory.rss)
+    return memory.rss, peak
 
 
 def _wait_for(host: EngineHost, kind: type[Event]) -> tuple[Any, Snapshot | None]:
@@ -296,15 +311,23 @@ def verdict_words(held: list[Held]) -> list[str]:
     lines = []
     for one in held:
         parts = [f"{one.model} on {one.device}: RAM {_against(one.promised_ram, one.taken_ram)}"]
+        parts.append(f"at most {one.peak_ram / MIB:.1f} MiB ({_off(one.promised_ram, one.peak_ram)})")
         if one.promised_vram:
             parts.append(f"VRAM {_against(one.promised_vram, one.taken_vram)}")
         else:  # a simulated GPU computes on the CPU: how fast says nothing
-            rates = f"{one.assumed_speed:.1f} assumed, {one.kept_speed:.1f} after measuring"
-            parts.append(f"decode {rates}, {one.measured_speed:.1f} tokens/s measured")
+            assumed, kept = (
+                f"{speed:.1f} ({_off(one.measured_speed, speed)})" for speed in (one.assumed_speed, one.kept_speed)
+            )
+            measured = f"{one.measured_speed:.1f} tokens/s measured"
+            parts.append(f"decode {assumed} assumed, {kept} after measuring the machine, {measured}")
         lines.append("; ".join(parts))
     return lines
 
 
 def _against(promised: int, taken: int) -> str:
-    share = f"{100 * (taken / promised - 1):+.1f} %" if promised else "-"
-    return f"{promised / MIB:.1f} promised, {taken / MIB:.1f} MiB taken ({share})"
+    return f"{promised / MIB:.1f} promised, {taken / MIB:.1f} MiB taken ({_off(promised, taken)})"
+
+
+def _off(right: float, other: float) -> str:
+    """By how much another figure is off."""
+    return f"{100 * (other / right - 1):+.1f} %" if right else "-"

@@ -30,10 +30,10 @@ from engine.errors import ConfigurationError
 from engine.experts.calibration import calibrate
 from engine.experts.cost_model import assumed_costs, planned_threads
 from engine.experts.explain import make_way_words
-from engine.experts.memory import Vram, planned_device
+from engine.experts.memory import Vram, machine_without_engine, planned_device
 from engine.experts.placement import budget_range, check_fits, in_force, make_plan
 from engine.experts.popularity import Popularity
-from engine.hardware import HardwareProfile, probe_hardware
+from engine.hardware import HardwareProfile, own_ram_bytes, probe_hardware
 from engine.loading import Cancelled, LoadedModel, LoadProgress, OnEvent, load_model
 from engine.messages import (
     ChatMessage,
@@ -108,7 +108,9 @@ class Engine:
         """Use `Engine.load`."""
         on_event(Loading("checking", 0, 0))
         self._path, self._config = path, config
-        self._hardware, self._kernels, self._gpu_note = probe_hardware(config.gpu_index), planned_kernels(config), ""
+        hardware = probe_hardware(config.gpu_index)
+        self._hardware = machine_without_engine(hardware, planned_device(config, hardware), own_ram_bytes())
+        self._kernels, self._gpu_note = planned_kernels(config), ""
         self._gpu_kernels = True
         self._check_gpu()
         with open_checkpoint(path) as checkpoint:

@@ -69,6 +69,12 @@ def probe_hardware(gpu_index: int | None = None) -> HardwareProfile:
     )
 
 
+def own_ram_bytes() -> int:
+    """RAM that this process holds and no other shares; pages of files that the system could drop do not count."""
+    memory = psutil.Process().memory_info()
+    return int(memory.rss - getattr(memory, "shared", 0))
+
+
 def probe_gpu(gpu_index: int | None = None) -> GpuProfile | None:
     """An NVIDIA GPU, or None where NVML is missing or fails, or counts fewer.
 

@@ -70,7 +70,8 @@ class PlacementPlan:
         device: "cuda", "cpu" or "simulated".
         resident_by_layer: For each layer the experts that live in VRAM, ascending.
         vram_bytes: Term -> bytes: dense, kv, workspace, experts, staging, margin, total; empty without a GPU.
-        host_bytes: Term -> bytes: experts, and on the CPU device dense, kv, workspace too; total. Beside a GPU dense is
+        host_bytes: Term -> bytes: experts, engine (what its process holds besides), and on the CPU device dense, kv,
+            workspace too; total. Beside a GPU dense is
             an embedding that is looked up in RAM. Experts that are kept on disk are the term experts_on_disk instead,
             which the total leaves out. Beside a GPU that needs it, experts_pinned is the part of them that is
             page-locked, which the total leaves out too.

@@ -5,7 +5,7 @@ Pure arithmetic, nothing is placed here. A VRAM budget is all that the engine ma
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.config import SINK_WIDTH, EngineConfig, ModelConfig
 from engine.experts.footprint import (
@@ -26,6 +26,10 @@ VRAM_MARGIN_BYTES = 512 * MIB  # CUDA context, fragmentation, other programs' ne
 RAM_MARGIN_BYTES = (512 * MIB, 2048 * MIB)
 MARGIN_PARTS = 20  # a margin is one part in twenty, within those limits
 FLOAT_BYTES = 4
+# What the engine's process holds besides the model: Python, torch and transformers with their libraries, the stacks and
+# heaps of its threads. Measured with `python -m app.bench --verdicts`; what CUDA's libraries add is not known yet.
+ENGINE_BYTES: dict[PlannedDevice, int] = {"cpu": 264 * MIB, "simulated": 320 * MIB, "cuda": 320 * MIB}
+TOKEN_BYTES = 512  # of a vocabulary in memory, for each token with the merge that made it
 LEAST_CHUNK_TOKENS = 512  # of a prompt, per forward pass, where nobody chose
 
 
@@ -72,6 +76,23 @@ def workspace_bytes(model: ModelConfig, config: EngineConfig) -> int:
     return FLOAT_BYTES * states + max(FLOAT_BYTES * heads + mask_bytes, FLOAT_BYTES * expert)
 
 
+def engine_bytes(model: ModelConfig, device: PlannedDevice) -> int:
+    """RAM of the engine's process besides the model's weights and what it computes in; the tokenizer is part of it."""
+    return ENGINE_BYTES[device] + TOKEN_BYTES * model.vocab_size
+
+
+def machine_without_engine(hardware: HardwareProfile, device: PlannedDevice, held_bytes: int) -> HardwareProfile:
+    """The machine for a plan that is made in the engine's process: what this holds already is planned for, too.
+
+    Args:
+        hardware: As it is now.
+        device: Where the dense part will live.
+        held_bytes: RAM of this process.
+    """
+    available = hardware.ram_available_bytes + min(held_bytes, ENGINE_BYTES[device])
+    return replace(hardware, ram_available_bytes=min(hardware.ram_total_bytes, available))
+
+
 def cache_slice_bytes(model: ModelConfig, config: EngineConfig, device: PlannedDevice, kernels: str) -> int:
     """What one layer's keys and values take as torch attends to them, where the KV cache holds another type."""
     as_it_is = model.kv_format(config.kv_precision) == model.kv_format("auto")
@@ -93,6 +114,7 @@ class Needs:
         experts: All experts, each as large as it is.
         on_disk: Whether they are kept in a file instead of RAM.
         host_dense: Weights outside the experts that stay in RAM beside a GPU.
+        engine: RAM of the process besides.
     """
 
     dense: int
@@ -102,6 +124,7 @@ class Needs:
     experts: int
     on_disk: bool = False
     host_dense: int = 0
+    engine: int = 0
 
     @classmethod
     def of(
@@ -137,6 +160,7 @@ class Needs:
             experts=model.experts_bytes,
             on_disk=config.experts_on_disk,
             host_dense=host_dense_bytes(model, device, gpu_kernels=gpu_kernels),
+            engine=engine_bytes(model, device),
         )
 
     @property
@@ -248,6 +272,7 @@ def host_terms(device: PlannedDevice, needs: Needs, vram_bytes: dict[str, int]) 
         terms["dense"] = needs.host_dense
     if device == "simulated":
         terms["simulated_vram"] = vram_bytes["total"] - vram_bytes["margin"]
+    terms["engine"] = needs.engine
     terms["total"] = sum(terms.values())
     return {"experts_on_disk": needs.experts, **terms} if needs.on_disk else terms
 

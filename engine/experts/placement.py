@@ -282,7 +282,7 @@ def _ram_shortage(situation: Situation) -> _Shortage:
         available=human_bytes(available, "down"),
         reserve=human_bytes(hardware.ram_available_bytes - available),
     )
-    lower = available - needs.experts
+    lower = available - needs.experts - needs.engine
     shorter = _longest_context(situation, lambda other: other.fits_vram and other.fits_ram)
     if situation.device == "simulated" and lower >= vram.budget_for(needs.least):
         remedy = say(

@@ -33,10 +33,12 @@ def test_the_models_have_real_shapes_and_take_no_room(tmp_path: Path) -> None:
 
 def test_a_verdict_is_told_beside_what_it_took() -> None:
     held = [
-        Held("m", "cpu", 100 << 20, 110 << 20, 0, 0, 10.0, 12.0, 11.0),
-        Held("m", "simulated", 100 << 20, 100 << 20, 50 << 20, 49 << 20, 10.0, 12.0, 1.0),
+        Held("m", "cpu", 100 << 20, 110 << 20, 120 << 20, 0, 0, 10.0, 12.0, 11.0),
+        Held("m", "simulated", 100 << 20, 100 << 20, 100 << 20, 50 << 20, 49 << 20, 10.0, 12.0, 1.0),
     ]
     cpu, simulated = verdict_words(held)
     assert "100.0 promised, 110.0 MiB taken (+10.0 %)" in cpu
+    assert "at most 120.0 MiB (+20.0 %)" in cpu
+    assert "12.0 (+9.1 %) after measuring" in cpu
     assert "11.0 tokens/s measured" in cpu
     assert "VRAM 50.0 promised, 49.0 MiB taken (-2.0 %)" in simulated

@@ -11,6 +11,7 @@ from engine import Engine, EngineConfig
 from engine.devices import CudaDevice
 from engine.errors import DoesNotFitError
 from engine.experts.footprint import held_dense_bytes
+from engine.experts.memory import engine_bytes, planned_device
 from engine.experts.placement import budget_range
 from engine.hardware import GpuProfile, probe_hardware
 from engine.kernels.gpu_kernels import GpuKernels, GpuKernelsUnavailableError
@@ -49,8 +50,9 @@ def in_force(engine: Engine) -> None:
     terms = {term: size for term, size in plan.vram_bytes.items() if size and term not in ("margin", "total")}
     assert {term: size for term, size in snapshot.vram_bytes.items() if size} == terms
     in_ram = {term: size for term, size in plan.host_bytes.items() if term not in ("experts_pinned", "total")}
-    assert snapshot.host_bytes == in_ram
     assert plan.host_bytes["total"] == sum(in_ram.values())
+    assert in_ram.pop("engine") == engine_bytes(engine.model, planned_device(engine.ready.effective, probe_hardware()))
+    assert snapshot.host_bytes == in_ram
 
 
 @pytest.mark.usefixtures("_gpu")

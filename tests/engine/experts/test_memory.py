@@ -9,10 +9,14 @@ from hypothesis import strategies as st
 from engine.config import EngineConfig, KvPrecision, ModelConfig, Traits
 from engine.experts.footprint import step_bytes
 from engine.experts.memory import (
+    ENGINE_BYTES,
     MIB,
+    TOKEN_BYTES,
     Needs,
     Vram,
+    engine_bytes,
     host_terms,
+    machine_without_engine,
     planned_context_tokens,
     planned_device,
     ram_room,
@@ -121,26 +125,43 @@ def test_vram_of_each_device() -> None:
 
 def test_host_terms() -> None:
     needs = Needs.of(TINY, EngineConfig())
-    experts = TINY.total_experts * TINY.expert_bytes
-    in_ram = {"experts": experts, "dense": TINY.embedding_bytes, "total": experts + TINY.embedding_bytes}
+    experts, engine = TINY.total_experts * TINY.expert_bytes, engine_bytes(TINY, "cuda")
+    in_ram = {"experts": experts, "dense": TINY.embedding_bytes, "engine": engine}
+    in_ram["total"] = sum(in_ram.values())
     assert host_terms("cuda", needs, needs.terms(TINY.expert_bytes, 5)) == in_ram
     tied = Needs.of(replace(TINY, tie_word_embeddings=True), EngineConfig())
     for without in (tied, Needs.of(TINY, EngineConfig(), gpu_kernels=False)):
-        assert host_terms("cuda", without, {}) == {"experts": experts, "total": experts}
-    assert host_terms("cpu", needs, {})["total"] == needs.everything
+        assert host_terms("cuda", without, {}) == {"experts": experts, "engine": engine, "total": experts + engine}
+    assert host_terms("cpu", needs, {})["total"] == needs.everything + engine
     needs = Needs.of(TINY, EngineConfig(), "simulated")
     simulated = host_terms("simulated", needs, needs.terms(TINY.expert_bytes, 5))
     assert simulated["simulated_vram"] == needs.terms(TINY.expert_bytes, 0)["total"]
-    assert simulated["total"] == experts + simulated["simulated_vram"]
+    assert simulated["total"] == experts + simulated["simulated_vram"] + engine_bytes(TINY, "simulated")
+
+
+def test_what_the_engines_process_holds_grows_with_the_vocabulary() -> None:
+    small, large = (engine_bytes(replace(TINY, vocab_size=size), "cpu") for size in (32_000, 152_000))
+    assert large - small == 120_000 * TOKEN_BYTES
+
+
+def test_a_plan_made_in_the_engines_process_does_not_count_that_twice() -> None:
+    here = machine_without_engine(machine(ram_available=GIB), "cpu", 100 * MIB)
+    assert here.ram_available_bytes == GIB + 100 * MIB
+    assert machine_without_engine(machine(ram_available=GIB), "cpu", 9 * GIB).ram_available_bytes == (
+        GIB + ENGINE_BYTES["cpu"]
+    )
+    full = machine(ram_available=machine().ram_total_bytes)
+    assert machine_without_engine(full, "cpu", 100 * MIB) == full
 
 
 def test_host_terms_with_experts_on_disk() -> None:
     needs = Needs.of(TINY, EngineConfig(experts_on_disk=True))
     experts = TINY.total_experts * TINY.expert_bytes
     terms = host_terms("cuda", needs, needs.terms(TINY.expert_bytes, 5))
-    assert terms == {"experts_on_disk": experts, "dense": TINY.embedding_bytes, "total": TINY.embedding_bytes}
+    dense, engine = TINY.embedding_bytes, engine_bytes(TINY, "cuda")
+    assert terms == {"experts_on_disk": experts, "dense": dense, "engine": engine, "total": dense + engine}
     on_cpu = host_terms("cpu", needs, {})
-    assert on_cpu["total"] == needs.fixed
+    assert on_cpu["total"] == needs.fixed + engine
     assert on_cpu["experts_on_disk"] == experts
 
 

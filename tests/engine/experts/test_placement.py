@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from engine.config import ClampedGate, DeviceName, EngineConfig, ModelConfig, Traits
 from engine.errors import DoesNotFitError
-from engine.experts.memory import Needs
+from engine.experts.memory import Needs, engine_bytes
 from engine.experts.placement import budget_range, check_fits, in_force, make_plan
 from engine.hardware import GpuProfile, HardwareProfile
 from engine.messages import PlacementPlan, PlanningInputs
@@ -261,7 +261,7 @@ def test_auto_without_a_gpu_is_the_cpu() -> None:
     inputs = planning(hardware=machine(gpu=None), costs=pc_costs(MIXTRAL, gpu=False))
     plan = make_plan(inputs, EngineConfig(vram_budget_bytes=GIB))
     assert (plan.fits, plan.device, plan.vram_bytes, plan.vram_budget_bytes) == (True, "cpu", {}, 0)
-    assert set(plan.host_bytes) == {"experts", "dense", "kv", "workspace", "total"}
+    assert set(plan.host_bytes) == {"experts", "dense", "kv", "workspace", "engine", "total"}
     assert plan.resident_experts == 0
 
 
@@ -288,7 +288,7 @@ def test_too_little_vram(gpu: GpuProfile, config: EngineConfig, remedy: str) -> 
 @pytest.mark.parametrize(
     ("available", "config", "remedy"),
     [
-        (92 * GIB, EngineConfig(device="simulated"), r"Lower the simulated GPU's VRAM budget to 6\.0 GiB: .*"),
+        (92 * GIB, EngineConfig(device="simulated"), r"Lower the simulated GPU's VRAM budget to 5\.6 GiB: .*"),
         (90 * GIB, EngineConfig(device="cpu", context_tokens=32768), r"Shorten the context to \d+ tokens."),
         (
             40 * GIB,
@@ -317,7 +317,7 @@ def test_a_model_beyond_all_ram() -> None:
     assert not plan.fits
     assert plan.remedy.startswith("Choose a smaller model")
     assert plan.remedy.endswith("tokens/s.")
-    assert plan.needed_bytes == 64 * 8 * MIXTRAL.expert_bytes + MIXTRAL.embedding_bytes
+    assert plan.needed_bytes == 64 * 8 * MIXTRAL.expert_bytes + MIXTRAL.embedding_bytes + engine_bytes(MIXTRAL, "cuda")
 
 
 def test_a_model_beyond_all_ram_fits_on_disk_and_says_how_slow_it_is() -> None:
@@ -325,9 +325,11 @@ def test_a_model_beyond_all_ram_fits_on_disk_and_says_how_slow_it_is() -> None:
     refused = make_plan(planning(huge), EngineConfig())
     plan = make_plan(planning(huge), EngineConfig(experts_on_disk=True))
     assert plan.fits
-    embedding = MIXTRAL.embedding_bytes
+    embedding, engine = MIXTRAL.embedding_bytes, engine_bytes(MIXTRAL, "cuda")
     on_disk = 64 * 8 * MIXTRAL.expert_bytes
-    assert plan.host_bytes == {"experts_on_disk": on_disk, "dense": embedding, "total": embedding}
+    assert plan.host_bytes == {
+        "experts_on_disk": on_disk, "dense": embedding, "engine": engine, "total": embedding + engine
+    }  # fmt: skip
     assert 0 < plan.predicted_decode_tokens_per_s < 1
     assert f"about {plan.predicted_decode_tokens_per_s:.2g} tokens/s" in refused.remedy
     sentence = plan.reasons[-1]
@@ -440,7 +442,8 @@ def test_what_is_not_page_locked_is_said_and_slows_prompts_down(limit: int | Non
     usual, plan = make_plan(inputs, config), make_plan(inputs, replace(config, pinned_budget_bytes=limit))
     assert usual.host_bytes["experts_pinned"] == usual.host_bytes["experts"]
     assert plan.host_bytes["experts"] == usual.host_bytes["experts"]
-    assert plan.host_bytes["total"] == plan.host_bytes["experts"] + MIXTRAL.embedding_bytes
+    besides = MIXTRAL.embedding_bytes + engine_bytes(MIXTRAL, "cuda")
+    assert plan.host_bytes["total"] == plan.host_bytes["experts"] + besides
     said = [reason for reason in plan.reasons if "page-locked" in reason]
     if limit is None:
         assert plan == usual
