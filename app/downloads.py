@@ -15,13 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from PySide6.QtCore import QObject, Signal
 
 from engine.errors import OperationCancelledError, RooftopError
 from engine.hub.api import Hub
 from engine.hub.places import UNFINISHED, key_of, unfinished, unfinished_folder
+from engine.hub.preview import remote_config
 from engine.hub.record import bytes_here
 from engine.hub.repository import choices
 from engine.hub.transfer import Transfer, broke_off
@@ -40,6 +41,8 @@ PAUSE_TIMEOUT_S = 2.0
 REMOVED = ".removed-"
 
 log = logging.getLogger(__name__)
+
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ class Downloads(QObject):
         finished(str, object): Its key, and the path of the model.
         searched(str, object, object): The words, the repositories, and the ErrorReport where it failed.
         looked_up(str, object, object): The repository's name, its choices, and the ErrorReport where it failed.
+        previewed(str, object, object): A choice's key, its shape, and the ErrorReport where it failed.
 
     Args:
         models_folder: Where complete models go.
@@ -103,6 +107,7 @@ class Downloads(QObject):
     finished = Signal(str, object)
     searched = Signal(str, object, object)
     looked_up = Signal(str, object, object)
+    previewed = Signal(str, object, object)
     _posted = Signal(object)
 
     def __init__(
@@ -206,16 +211,29 @@ class Downloads(QObject):
         """Ask what a repository offers; `looked_up` brings the answer."""
         self._ask(lambda hub: choices(hub.look_up(repo_id)), partial(self.looked_up.emit, repo_id))
 
+    def preview(self, choice: Choice) -> None:
+        """Ask what shape a model has, which takes some megabytes of it; `previewed` brings the answer."""
+        self._start_asking(
+            lambda: remote_config(choice, self._token(), self._endpoint),
+            None,
+            partial(self.previewed.emit, key_of(choice)),
+        )
+
     def _ask(
         self,
         question: Callable[[Hub], tuple[object, ...]],
         answered: Callable[[tuple[object, ...], ErrorReport | None], None],
     ) -> None:
+        nothing: tuple[object, ...] = ()
+        self._start_asking(lambda: question(Hub(self._token(), self._endpoint)), nothing, answered)
+
+    def _start_asking(
+        self, question: Callable[[], _Answer], nothing: _Answer, answered: Callable[[_Answer, ErrorReport | None], None]
+    ) -> None:
         def work() -> None:
-            answer: tuple[object, ...] = ()
-            report = None
+            answer, report = nothing, None
             try:
-                answer = question(Hub(self._token(), self._endpoint))
+                answer = question()
             except RooftopError as error:
                 report = ErrorReport.of(error)
             self._post(partial(answered, answer, report))

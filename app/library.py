@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from app.model_places import Place
-    from engine.config import EngineConfig
+    from engine.config import EngineConfig, ModelConfig
     from engine.messages import Ready
 
 log = logging.getLogger(__name__)
@@ -122,6 +122,17 @@ class Library(QObject):
             config = self._config()
             known = self._verdicts[model.path] = _judged(model, config, self._machine(config))
         return known
+
+    def foresee(self, name: str, size_bytes: int, shape: ModelConfig) -> Verdict:
+        """Whether a model that is not here yet would run, and how fast.
+
+        Args:
+            name: Where it would lie, by which nothing of it is kept.
+            size_bytes: Of its files.
+            shape: As its headers tell it.
+        """
+        config = self._config()
+        return _judged(FoundModel(name, name, "rooftop", size_bytes, shape), config, self._machine(config))
 
     def known_verdict(self, path: str) -> Verdict | None:
         """The verdict on a model if it is known already."""

@@ -1,8 +1,9 @@
 """`python -m engine.bench.download`: our transfer beside curl, from the same server on this machine.
 
-Prints the speeds of both, alternating, and how much is fetched twice when connections drop and when the process is
-killed. The server is a process of its own that sends a file from memory with `sendfile`; both clients write to the same
-drive, and only ours compares the SHA-256, while it writes.
+Prints the speeds of both, alternating, and of curl with a SHA-256 beside it, which is what ours has to do, too; and how
+much is fetched twice when connections drop and when the process is killed. The server is a process of its own that
+sends a file from memory with `sendfile`; all clients write to the same drive, and ours compares the SHA-256, too, while
+it writes.
 """
 
 from __future__ import annotations
@@ -75,16 +76,19 @@ def measure(folder: Path, size_bytes: int, repeat: int, connections: int) -> dic
     """All figures; speeds in bytes per second, shares of 1."""
     served = folder / FILE
     choice = _write_file(served, size_bytes)
-    ours, curl = [], []
+    ours, curl, checked = [], [], []
     with _server(served) as endpoint:
         for _ in range(repeat):
             curl.append(size_bytes / _timed(lambda: _curl(endpoint, folder)))
+            checked.append(size_bytes / _timed(lambda: _curl_and_sum(endpoint, folder)))
             ours.append(size_bytes / _timed(lambda: _ours(endpoint, folder, choice, connections)))
     return {
         "size_bytes": size_bytes,
         "curl_bytes_per_s": statistics.median(curl),
+        "curl_and_sha256_bytes_per_s": statistics.median(checked),
         "ours_bytes_per_s": statistics.median(ours),
         "share_of_curl": statistics.median(a / b for a, b in zip(ours, curl, strict=True)),
+        "share_of_curl_and_sha256": statistics.median(a / b for a, b in zip(ours, checked, strict=True)),
         "refetched_after_drops": _refetched_after_drops(served, folder, choice, connections),
         "refetched_per_kill": _refetched_per_kill(served, folder, choice, connections),
     }
@@ -96,6 +100,17 @@ def measure(folder: Path, size_bytes: int, repeat: int, connections: int) -> dic
 def _curl(endpoint: str, folder: Path) -> None:
     target = folder / "curl.gguf"
     subprocess.run(["curl", "-sS", "-o", str(target), f"{endpoint}/a/b/resolve/0/{FILE}"], check=True)
+    target.unlink()
+
+
+def _curl_and_sum(endpoint: str, folder: Path) -> None:
+    """As curl, and the checksum of what comes at the same time, by the system's own programs."""
+    target = folder / "curl.gguf"
+    words = 'set -o pipefail; curl -sS "$1" | tee "$2" | sha256sum > /dev/null'
+    subprocess.run(
+        ["bash", "-c", words, "bash", f"{endpoint}/a/b/resolve/0/{FILE}", str(target)],
+        check=True,
+    )
     target.unlink()
 
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import sys
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from io import FileIO
+from functools import partial
 from pathlib import Path
 from struct import Struct
 from types import MappingProxyType
@@ -75,6 +75,9 @@ class GgufHeader:
     tensors: Mapping[str, TensorEntry]
 
 
+Fill = Callable[[int, memoryview], None]  # a file's bytes from a position on, exactly as many as there is room for
+
+
 def read_gguf_header(path: Path) -> GgufHeader:
     """Everything that a GGUF file says before its tensors' bytes.
 
@@ -83,15 +86,31 @@ def read_gguf_header(path: Path) -> GgufHeader:
         UnsupportedModelError: It is of another version or byte order, or a tensor is in a format not run here.
     """
     with open_regular(path) as file:
-        source = _Source(file, path)
-        keys, tensors = _read_counts(source)
-        metadata: dict[str, MetadataValue] = {}
-        for _ in range(keys):
-            key = source.string("a key", MAX_KEY_BYTES)
-            if not key or not key.isprintable() or key in metadata:
-                raise source.damaged(say("the key {key} is empty, unprintable or there twice", key=quote(key)))
-            metadata[key] = _read_value(source, key, source.integer(_U32))
-        described = [_read_tensor(source) for _ in range(tensors)]
+        size = os.fstat(file.fileno()).st_size
+        return parse_gguf_header(path, size, partial(fill, file, path))
+
+
+def parse_gguf_header(path: Path, size: int, fill_from: Fill) -> GgufHeader:
+    """The same of a file whose bytes come from anywhere; asks for them in few pieces, in order.
+
+    Args:
+        path: What the file is called.
+        size: Its length.
+        fill_from: Gives its bytes.
+
+    Raises:
+        CheckpointError: As for `read_gguf_header`, and whatever `fill_from` raises.
+        UnsupportedModelError: As for `read_gguf_header`.
+    """
+    source = _Source(path, size, fill_from)
+    keys, tensors = _read_counts(source)
+    metadata: dict[str, MetadataValue] = {}
+    for _ in range(keys):
+        key = source.string("a key", MAX_KEY_BYTES)
+        if not key or not key.isprintable() or key in metadata:
+            raise source.damaged(say("the key {key} is empty, unprintable or there twice", key=quote(key)))
+        metadata[key] = _read_value(source, key, source.integer(_U32))
+    described = [_read_tensor(source) for _ in range(tensors)]
     entries = _place_tensors(source, described, _alignment(source, metadata))
     return GgufHeader(MappingProxyType(metadata), MappingProxyType(entries))
 
@@ -109,13 +128,13 @@ class _Described:
 class _Source:
     """The start of a file, read as far as it is asked for; `position` is where the next value begins."""
 
-    def __init__(self, file: FileIO, path: Path) -> None:
+    def __init__(self, path: Path, size: int, fill_from: Fill) -> None:
         self.path = path
-        self.size = os.fstat(file.fileno()).st_size
+        self.size = size
         self.data = bytearray()
         self.position = 0
         self.strings = 0  # in arrays, so far
-        self._file = file
+        self._fill = fill_from
 
     def require(self, end: int) -> None:
         """Hold that `data` reaches to `end`.
@@ -140,7 +159,7 @@ class _Source:
             raise self.damaged(say("its header is over the limit of {most} bytes", most=MAX_HEADER_BYTES))
         target = min(max(end, 2 * have, FIRST_READ_BYTES), self.size, MAX_HEADER_BYTES)
         self.data.extend(bytes(target - have))
-        fill(self._file, self.path, have, memoryview(self.data)[have:])
+        self._fill(have, memoryview(self.data)[have:])
 
     def integer(self, layout: Struct) -> Any:  # noqa: ANN401 - the layout decides
         """The next number."""

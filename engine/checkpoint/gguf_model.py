@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -38,18 +38,19 @@ class GgufModel:
     tensors: Mapping[str, TensorEntry]
 
 
-def read_gguf(path: Path) -> GgufModel:
+def read_gguf(path: Path, read_header: Callable[[Path], GgufHeader] = read_gguf_header) -> GgufModel:
     """Read the headers of a GGUF model.
 
     Args:
         path: Its file, or any file of a split one.
+        read_header: Reads the header of one file.
 
     Raises:
         CheckpointError: A file is missing, damaged or of another model.
         UnsupportedModelError: A file is of another GGUF version, or a tensor in a format that is not run here.
     """
     paths = split_paths(path)
-    headers = [_read_split(shard, number, len(paths)) for number, shard in enumerate(paths)]
+    headers = [_read_split(read_header(shard), shard, number, len(paths)) for number, shard in enumerate(paths)]
     tensors: dict[str, TensorEntry] = {}
     for shard, header in zip(paths, headers, strict=True):
         repeated = next((name for name in header.tensors if name in tensors), None)
@@ -99,9 +100,8 @@ def split_paths(path: Path) -> list[Path]:
     return [path.with_name(name) for name in names]
 
 
-def _read_split(path: Path, number: int, count: int) -> GgufHeader:
+def _read_split(header: GgufHeader, path: Path, number: int, count: int) -> GgufHeader:
     """One file's header, if the file knows its place."""
-    header = read_gguf_header(path)
     stated_count = header.metadata.get(SPLIT_COUNT, 1)
     stated_number = header.metadata.get(SPLIT_NUMBER, 0)
     if stated_count in (0, 1) and count == 1:

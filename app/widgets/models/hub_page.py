@@ -26,20 +26,24 @@ from app.language import error_text, tr
 from app.rough_fit import fit_words, rough_fit
 from app.theme import SPACE_L, SPACE_M, SPACE_S
 from app.units import bytes_text, number_text
+from app.verdict import sentence
 from app.widgets.models.found_list import DOT
 from app.widgets.models.token_dialog import TokenDialog
 from app.widgets.panel_parts import DimLabel
+from engine.hub.places import key_of
 
 if TYPE_CHECKING:
     from app.downloads import Downloads
     from app.hub_token import HubToken
     from app.library import Library
+    from engine.config import ModelConfig
     from engine.hub.repository import Choice, Repository
     from engine.messages import ErrorReport
 
 VALUE_ROLE = int(Qt.ItemDataRole.UserRole)
 _RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
 _GATED = "gated"
+_CANNOT_RUN = ("checkpoint", "unsupported-model")
 
 
 class HubPage(QWidget):
@@ -56,6 +60,7 @@ class HubPage(QWidget):
         super().__init__(parent)
         self._downloads, self._library, self._token = downloads, library, token
         self._words = self._repository = ""
+        self._previewed = self._facts = self._by_size = ""
         self._build()
         self.search.clicked.connect(self._search)
         self.field.returnPressed.connect(self._search)
@@ -66,6 +71,7 @@ class HubPage(QWidget):
         self.enter_token.clicked.connect(self._ask_for_token)
         downloads.searched.connect(self._show_found)
         downloads.looked_up.connect(self._show_choices)
+        downloads.previewed.connect(self._show_preview)
 
     def _build(self) -> None:
         self.field = QLineEdit()
@@ -203,8 +209,23 @@ class HubPage(QWidget):
         gated = tr("needs an access token") if choice.gated else ""
         free = tr("{size} free on the drive").format(size=bytes_text(fit.free_bytes, "down")) if fit.on_drive else ""
         facts = DOT.join(filter(None, (licence, gated, free)))
-        self.fit.setText(f"{fit_words(fit)}\n{facts}")
+        self._facts, self._by_size, self._previewed = facts, fit_words(fit), key_of(choice)
         self.download.setEnabled(fit.on_drive)
+        self.fit.setText(f"{self._by_size}\n{facts}")
+        if fit.on_drive:
+            self.fit.setText(f"{self._by_size} {tr('Asking how fast it would run…')}\n{facts}")
+            self._downloads.preview(choice)
+
+    def _show_preview(self, key: str, shape: ModelConfig | None, error: ErrorReport | None) -> None:
+        """What the engine's planner says of the choice that is shown; where the hub does not tell, its size must do."""
+        item = self.choices.currentItem()
+        if item is None or key != self._previewed or not self.download.isEnabled():
+            return
+        if shape is not None:
+            words = sentence(self._library.foresee(key, item.data(0, VALUE_ROLE).total_bytes, shape))
+        else:
+            words = error_text(error) if error is not None and error.code in _CANNOT_RUN else self._by_size
+        self.fit.setText(f"{words}\n{self._facts}")
 
 
 def _table(columns: tuple[str, str], name: str) -> QTreeWidget:

@@ -15,6 +15,7 @@ from app.theme import ThemeManager
 from app.widgets.models.found_list import LOADED_ROLE, MODEL_ROLE
 from app.widgets.models.found_page import FoundPage
 from engine.config import EngineConfig
+from engine.experts.memory import ENGINE_BYTES
 from engine.hardware import HardwareProfile
 from tests.gguf_files import write_gguf
 
@@ -126,7 +127,7 @@ def test_what_cannot_be_run_cannot_be_loaded(open_page: Callable[..., FoundPage]
 def test_a_model_too_big_is_loaded_from_disk(
     open_page: Callable[..., FoundPage], library: Library, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    room = HardwareProfile("CPU", 2, 1 << 30, (512 << 20) + (4 << 20), None)
+    room = HardwareProfile("CPU", 2, 1 << 30, (512 << 20) + ENGINE_BYTES["cpu"] + (4 << 20), None)
     monkeypatch.setattr("app.library.probe_hardware", lambda _index: room)
     library._config = lambda: replace(CPU, context_tokens=16)
     page = open_page()

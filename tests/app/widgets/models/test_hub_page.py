@@ -13,7 +13,7 @@ from app.widgets.models.hub_page import HubPage
 from app.widgets.models.token_dialog import TokenDialog
 from engine.messages import ErrorReport
 from tests.app.widgets.models.conftest import REPO, FakeToken
-from tests.engine.hub.hub_server import FakeHub, FakeRepository
+from tests.engine.hub.hub_server import FakeHub, FakeRepository, Fault
 
 
 @pytest.fixture
@@ -52,6 +52,35 @@ def test_a_model_is_searched_chosen_and_downloaded(
     with qtbot.waitSignal(downloads.finished):
         page.download.click()
     assert not page.download.isEnabled()
+
+
+def test_the_planners_verdict_comes_before_the_download(
+    page: HubPage, hub: FakeHub, downloads: Downloads, qtbot: QtBot
+) -> None:
+    search(page, "mix", qtbot)
+    with qtbot.waitSignal(downloads.previewed):
+        choose_first(page, qtbot)
+        assert "Asking how fast" in page.fit.text()
+    assert page.fit.text().startswith("Fits: about ")
+    assert "all experts on the CPU" in page.fit.text()
+    assert "free on the drive" in page.fit.text()
+    assert page.download.isEnabled()
+    assert downloads.states() == ()
+
+
+def test_what_cannot_run_is_told_before_the_download_and_silence_leaves_its_size(
+    page: HubPage, hub: FakeHub, downloads: Downloads, qtbot: QtBot
+) -> None:
+    content = hub.repositories[REPO].files["mix.Q4_0.gguf"]
+    hub.repositories[REPO].files["mix.Q4_0.gguf"] = content.replace(b"llama", b"lemma")
+    hub.always["mix.F32.gguf"] = Fault(status=503)
+    search(page, "mix", qtbot)
+    with qtbot.waitSignal(downloads.previewed):
+        choose_first(page, qtbot)
+    assert "lemma" in page.fit.text()
+    with qtbot.waitSignal(downloads.previewed):
+        page.choices.setCurrentItem(page.choices.topLevelItem(1))  # type: ignore[arg-type]
+    assert page.fit.text().startswith("Its weights fit in this PC's memory.\n")
 
 
 def test_what_is_not_found_is_a_sentence(page: HubPage, hub: FakeHub, qtbot: QtBot) -> None:
