@@ -84,7 +84,7 @@ class HubPage(QWidget):
         self.choices = _table((tr("Files"), tr("Size")), tr("What the repository offers"))
         self.status = DimLabel(tr("What you search for is sent to huggingface.co, and nothing else."))
         self.status.setAccessibleName(tr("Status"))
-        self.fit = DimLabel(lines=2)
+        self.fit = DimLabel(lines=4)
         self.fit.setAccessibleName(tr("Whether it runs here"))
         self.download = _button(tr("&Download"))
         self.download.setObjectName("primary")
