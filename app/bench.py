@@ -115,14 +115,18 @@ def main(argv: list[str] | None = None) -> int:
 def _measure_models(options: argparse.Namespace) -> int:
     from app.bench_models import measure_page, measure_verdicts, page_words, verdict_words
 
-    values: dict[str, object]
     if options.models:
         times = measure_page(options.models)
-        lines, values = page_words(times), {name: dataclasses.asdict(one) for name, one in times.items()}
-    else:
-        held = measure_verdicts(options.verdicts)
-        lines, values = verdict_words(held), {"verdicts": [dataclasses.asdict(one) for one in held]}
-    print(json.dumps(values) if options.json else "\n".join(lines))
+        values = {name: dataclasses.asdict(one) for name, one in times.items()}
+        print(json.dumps(values) if options.json else "\n".join(page_words(times)))
+        return 0
+    held = []
+    for one in measure_verdicts(options.verdicts):
+        held.append(dataclasses.asdict(one))
+        if not options.json:  # each takes its time
+            print(*verdict_words([one]), flush=True)
+    if options.json:
+        print(json.dumps({"verdicts": held}))
     return 0
 
 
