@@ -6,12 +6,14 @@ Resident experts are found through the layer's table alone, as the kernels of a 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 
 import torch
 
 from engine.config import PAGEABLE_SLOWDOWN, SIMULATED_LAUNCH_S, EngineConfig, ExpertFormats
 from engine.devices.device import Device
 from engine.devices.pending import KnownSpan, Span
+from engine.kernels.gpu_grouped_plans import Visits
 from engine.kernels.gpu_plans import LayerTable, runs_tokens
 from engine.kernels.torch_expert import ExpertWeights, expert_forward
 from engine.quant.formats import FORMATS
@@ -133,6 +135,11 @@ class SimulatedDevice(Device):
         if slot is not None:
             self._vacated_s[slot] = self._compute_clock_s
         return expert_forward(hidden, weights)
+
+    def run_group(self, visits: Visits, experts: Sequence[tuple[int, ExpertWeights]], slot: int | None = None) -> None:
+        """Run them, on the virtual clock one after the other in one launch."""
+        self._compute_clock_s -= (len(experts) - 1) * SIMULATED_LAUNCH_S
+        super().run_group(visits, experts, slot)
 
     def end_layer(self) -> Span:
         """Virtual time: what a GPU of these speeds would have taken."""

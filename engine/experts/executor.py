@@ -32,12 +32,14 @@ from engine.devices import Device
 from engine.devices.pending import Handed, Span
 from engine.experts.cost_model import with_correction
 from engine.experts.cpu_experts import Check, CpuExperts, Routing
-from engine.experts.planner import LayerPlan, plan_layer, residents_run
+from engine.experts.footprint import pass_group_visits
+from engine.experts.planner import LayerPlan, groups, plan_layer, residents_run
 from engine.experts.popularity import Popularity
 from engine.experts.record import ExecutionRecord
 from engine.experts.replacement import Replacement
 from engine.experts.residency import Residency
 from engine.experts.store import ExpertStore
+from engine.kernels.gpu_grouped_plans import Visits
 from engine.kernels.gpu_plans import LayerTable
 from engine.messages import CostModel, ExpertRun, LayerTrace
 from engine.sentences import Sentence, say
@@ -141,6 +143,7 @@ class ExpertExecutor(ExecutionRecord):
     ) -> None:
         """Wire the parts; nothing is computed."""
         super().__init__(model, popularity, costs, policy)
+        self._model = model
         self._device, self._store, self._residency, self._cpu = device, store, residency, cpu
         self._expert_bytes = tuple(model.layer_expert_bytes(layer) for layer in range(model.layers))
         self._replacement = Replacement(model)
@@ -244,8 +247,7 @@ class ExpertExecutor(ExecutionRecord):
         plan = self._plan(layer, counts, tokens, resident)
         on_gpu = [run for run in plan.runs if run.place == "stream" or (run.place == "gpu" and not launched)]
         if on_gpu:
-            order_there = None if order is None else self._device.send("order", order)
-            self._launch(layer, on_gpu, given, self._routing(spans, order_there, given.weights), check)
+            self._launch(layer, on_gpu, self._visits(on_gpu, spans, order, given), check)
             span = self._device.end_layer()
         on_cpu = [run.expert for run in plan.runs if run.place == "cpu"]
         exchange.launched(cpu_computes=bool(on_cpu))
@@ -265,6 +267,7 @@ class ExpertExecutor(ExecutionRecord):
         plan = plan_layer(
             counts, resident, self.costs, self.policy,
             staging_slots=self._residency.staging_slots, pass_tokens=tokens, pageable=self._store.pageable[layer],
+            group_visits=pass_group_visits(self._model, tokens),
         )  # fmt: skip
         if self._store.on_disk:
             self._store.expect(layer, [run.expert for run in plan.runs if run.place != "gpu"])
@@ -278,35 +281,51 @@ class ExpertExecutor(ExecutionRecord):
             return Routing(spans, self._row_zero[top_weights.device], top_weights.reshape(-1, 1))
         return Routing(spans, order // top_weights.shape[1], top_weights.reshape(-1)[order, None])
 
-    def _launch(
+    def _visits(
         self,
-        layer: int,
         runs: Sequence[ExpertRun],
+        spans: dict[int, tuple[int, int]],
+        order: torch.Tensor | None,
         given: LayerInput,
-        routing: Routing,
-        check: Check,
-    ) -> None:
-        """Start experts one by one, as planned, and add their outputs on the compute stream."""
-        hidden, out = given.hidden, given.out
+    ) -> Visits:
+        """The visits of the GPU's experts in the order in which they run, on the device."""
+        order = torch.arange(given.weights.numel()) if order is None else order
+        parts: list[torch.Tensor] = []
+        ours: dict[int, tuple[int, int]] = {}
+        behind = 0
+        for run in runs:
+            first, end = spans[run.expert]
+            parts.append(order[first:end])
+            ours[run.expert] = (behind, behind := behind + end - first)
+        sorted_visits = torch.cat(parts)
+        places = torch.full((given.weights.numel(),), -1)
+        places[sorted_visits] = torch.arange(behind)
+        both = self._device.send("order", torch.cat([sorted_visits, places]))
+        return Visits(
+            ours, both[:behind], both[behind:].view(given.weights.shape), given.hidden.contiguous(),
+            given.weights.contiguous(), given.out,
+        )  # fmt: skip
+
+    def _launch(self, layer: int, runs: Sequence[ExpertRun], visits: Visits, check: Check) -> None:
+        """Start experts as planned, residents that follow each other as groups; their outputs are added there."""
         device, slots = self._device, self._residency.staging_slots
         streamed = [run.expert for run in runs if run.place == "stream"]
         staging = [self._residency.staged(slot, layer) for slot in range(slots)] if streamed else []
         for turn, expert in enumerate(streamed[:slots]):
             device.copy_in(turn, staging[turn].flat, self._store.weights(layer, expert).flat)
-        turn = 0
-        for run in runs:
+        turn, group_visits = 0, pass_group_visits(self._model, visits.hidden.shape[0])
+        for group in groups(runs, group_visits):
             check()
-            rows, scales = routing.visits(run.expert)
-            if run.place == "gpu":
-                expert_out = device.run_expert(hidden[rows], self._residency.weights(layer, run.expert))
-            else:
-                slot, following = turn % slots, turn + slots
-                device.wait_copy(slot)
-                expert_out = device.run_expert(hidden[rows], staging[slot], slot)
-                if following < len(streamed):
-                    device.copy_in(slot, staging[slot].flat, self._store.weights(layer, streamed[following]).flat)
-                turn += 1
-            out.index_add_(0, rows, expert_out * scales)
+            expert = group[0].expert
+            if group[0].place == "gpu":
+                device.run_group(visits, [(run.expert, self._residency.weights(layer, run.expert)) for run in group])
+                continue
+            slot, following = turn % slots, turn + slots
+            device.wait_copy(slot)
+            device.run_group(visits, [(expert, staging[slot])], slot)
+            if following < len(streamed):
+                device.copy_in(slot, staging[slot].flat, self._store.weights(layer, streamed[following]).flat)
+            turn += 1
 
     def _record(self, layer: int, tokens: int, plan: LayerPlan, cpu_s: float, span: Span) -> None:
         """Count what ran, and read its time if that is known already."""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from engine.config import EngineConfig, ModelConfig, PolicyName
 from engine.experts.cost_model import predict
 from engine.experts.explain import human_seconds
+from engine.experts.footprint import pass_group_visits
 from engine.experts.planner import layer_seconds
 from engine.experts.ranking import as_array
 from engine.messages import CostModel, PlanningInputs
@@ -170,6 +171,7 @@ def _chunk_experts_seconds(
     """
     model, costs = inputs.model, inputs.costs
     counts = _expected_counts(popularity, chunk_tokens, model.experts_per_token)
+    group_visits = pass_group_visits(model, chunk_tokens)
     total_s = 0.0
     known: dict[bytes, float] = {}
     for row, resident, pageable in zip(counts, *places, strict=True):
@@ -177,7 +179,9 @@ def _chunk_experts_seconds(
         if key not in known:
             pairs = [(expert, tokens) for expert, tokens in enumerate(row.tolist()) if tokens]
             living, slow = (set(np.flatnonzero(mask).tolist()) for mask in (resident, pageable))
-            sides = layer_seconds(pairs, living, costs, policy, pass_tokens=chunk_tokens, pageable=slow)
+            sides = layer_seconds(
+                pairs, living, costs, policy, pass_tokens=chunk_tokens, pageable=slow, group_visits=group_visits
+            )
             known[key] = max(sides)
         total_s += known[key]
     return total_s

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from engine.config import SINK_WIDTH, EngineConfig, ModelConfig
 from engine.experts.footprint import (
     PlannedDevice,
+    grouping_bytes,
     held_dense_bytes,
     host_dense_bytes,
     launching_bytes,
@@ -124,7 +125,8 @@ class Needs:
         """
         # One buffer serves both: nothing is unpacked while a launch works.
         unpacking = unpacking_bytes(model, device, kernels, gpu_kernels=gpu_kernels)
-        moment = max(unpacking, launching_bytes(model, device))
+        grouping = grouping_bytes(model, device, planned_chunk_tokens(model, config), gpu_kernels=gpu_kernels)
+        moment = max(unpacking, grouping, launching_bytes(model, device))
         return cls(
             dense=held_dense_bytes(model, device, kernels, gpu_kernels=gpu_kernels),
             kv=model.kv_bytes_per_token(config.kv_precision) * planned_context_tokens(model, config),

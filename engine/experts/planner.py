@@ -7,7 +7,8 @@ Here the two sides overlap, so what counts is `max(CPU side, GPU side)`:
     GPU side   a pipeline of two stages: copies one after the other, each into a free staging slot (with two slots,
                copy j waits for the compute of streamed expert j - 2); computes one after the other. In a pass of few
                tokens residents come first, all in one launch; in a longer one they fill the time that computing
-               would wait for copies, so that the link is never kept waiting by them
+               would wait for copies, so that the link is never kept waiting by them, and those that follow each other
+               are one call (`groups`)
 
 An expert's copy takes the same time whatever its tokens, so the experts worth streaming are those with the most of
 them: only prefixes of that order are compared, from none (all on the CPU) to all. For a single expert that is the
@@ -21,7 +22,7 @@ Pure, and called for every layer of every token: it must stay within some micros
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import itemgetter
@@ -29,9 +30,11 @@ from operator import itemgetter
 from engine.config import PAGEABLE_SLOWDOWN, PolicyName
 from engine.experts.cost_model import predict
 from engine.experts.footprint import LAUNCHED_TOKENS
+from engine.kernels.grouping import GROUP_EXPERTS
 from engine.messages import CostCurve, CostModel, ExpertRun
 
 STAGING_SLOTS = 2
+UNLIMITED = 1 << 62
 
 _TIE = 1.0 - 1e-9  # a gain below rounding is a tie, and ties go to the CPU: less traffic
 
@@ -75,6 +78,7 @@ class _Split:
     copy_s: float
     activation_s: float = 0.0
     residents_first: bool = True
+    call_s: float = 0.0  # of the GPU's calls, a part of each expert's seconds
 
 
 def plan_layer(
@@ -86,6 +90,7 @@ def plan_layer(
     staging_slots: int = STAGING_SLOTS,
     pass_tokens: int = 0,
     pageable: Container[int] = (),
+    group_visits: int = UNLIMITED,
 ) -> LayerPlan:
     """Decide one layer (Fiddler, Algorithm 1; see the module's docstring for what differs).
 
@@ -101,13 +106,15 @@ def plan_layer(
         staging_slots: Slots that streamed weights can wait in; without any, what is not resident runs on the CPU.
         pass_tokens: Tokens of the pass (T), whose activations go to the CPU; 0 takes the largest of `counts`.
         pageable: Experts whose host copies are not page-locked.
+        group_visits: Tokens that one call takes of residents that follow each other.
 
     Returns:
         Every active expert exactly once, with the predictions that the choice was made from.
     """
     split = _split(
-        counts, resident, costs, policy, staging_slots=staging_slots, pass_tokens=pass_tokens, pageable=pageable
-    )
+        counts, resident, costs, policy, staging_slots=staging_slots, pass_tokens=pass_tokens, pageable=pageable,
+        group_visits=group_visits,
+    )  # fmt: skip
 
     def copy_s(expert: int) -> float:
         return split.copy_s * PAGEABLE_SLOWDOWN if expert in pageable else split.copy_s
@@ -117,8 +124,8 @@ def plan_layer(
         ExpertRun(expert, tokens, "stream", cpu, gpu, copy_s(expert)) for expert, tokens, cpu, gpu in split.streamed
     ]
     runs, gpu_s = residents + streamed, split.gpu_s
-    if residents and streamed and not split.residents_first:
-        runs, gpu_s = _filling_gaps(residents, streamed, staging_slots)
+    if residents and not split.residents_first:
+        runs, gpu_s = _filling_gaps(residents, streamed, staging_slots, split.call_s, group_visits)
     for expert, tokens, cpu, gpu in split.cpu:
         runs.append(ExpertRun(expert, tokens, "cpu", cpu, gpu, 0.0 if expert in resident else copy_s(expert)))
     return LayerPlan(tuple(runs), split.cpu_s, gpu_s, split.activation_s)
@@ -143,10 +150,12 @@ def layer_seconds(
     staging_slots: int = STAGING_SLOTS,
     pass_tokens: int = 0,
     pageable: Container[int] = (),
+    group_visits: int = UNLIMITED,
 ) -> tuple[float, float]:
     """The CPU's and the GPU's side of `plan_layer`, without the runs: for forecasts over many layers.
 
-    Residents that fill gaps are taken as divisible, so that the GPU's side is short by less than one of them.
+    Residents that fill gaps are taken as divisible, and as called for as seldom as they may be, so that the GPU's side
+    is short by less than one of them and a call for each gap.
 
     Args:
         counts: As for `plan_layer`, like all others.
@@ -156,10 +165,12 @@ def layer_seconds(
         staging_slots: See there.
         pass_tokens: See there.
         pageable: See there.
+        group_visits: See there.
     """
     split = _split(
-        counts, resident, costs, policy, staging_slots=staging_slots, pass_tokens=pass_tokens, pageable=pageable
-    )
+        counts, resident, costs, policy, staging_slots=staging_slots, pass_tokens=pass_tokens, pageable=pageable,
+        group_visits=group_visits,
+    )  # fmt: skip
     return split.cpu_s, split.gpu_s
 
 
@@ -172,6 +183,7 @@ def _split(
     staging_slots: int,
     pass_tokens: int,
     pageable: Container[int],
+    group_visits: int,
 ) -> _Split:
     """The decision, without words."""
     gpu_curve, copy_curve = costs.gpu_expert, costs.weight_copy
@@ -192,24 +204,27 @@ def _split(
         others.sort(key=_TOKENS, reverse=True)
         if pageable:
             others.sort(key=lambda item: item[0] in pageable)
-    resident_s = sum(item[3] for item in residents)
+    resident_s, call_s = sum(item[3] for item in residents), gpu_curve.overhead_s * costs.gpu_correction
     residents_first = pass_tokens <= LAUNCHED_TOKENS
-    if residents_first and len(residents) > 1:
-        resident_s -= (len(residents) - 1) * gpu_curve.overhead_s * costs.gpu_correction
+    if len(residents) > 1:
+        calls = 1 if residents_first else _least_calls(residents, group_visits)
+        resident_s -= (len(residents) - calls) * call_s
     if staging_slots == 0:
         cpu_s = _cpu_sides(others, once_s)[0]
-        return _Split(residents, [], others, cpu_s, resident_s, math.inf, activation_s)
+        return _Split(residents, [], others, cpu_s, resident_s, math.inf, activation_s, residents_first, call_s)
     copies_s = [copy_s * PAGEABLE_SLOWDOWN if item[0] in pageable else copy_s for item in others]
     gpu_sides = _gpu_sides(others, copies_s, resident_s, staging_slots, residents_first)
     if policy == "gpu_stream":
-        return _Split(residents, others, [], 0.0, gpu_sides[-1], copy_s, activation_s, residents_first)
+        return _Split(residents, others, [], 0.0, gpu_sides[-1], copy_s, activation_s, residents_first, call_s)
     cpu_sides = _cpu_sides(others, once_s)
     if pageable:
         held_up = accumulate((slow_s if slow_s > copy_s else 0.0 for slow_s in copies_s), initial=0.0)
         cpu_sides = [cpu_s + waiting_s for cpu_s, waiting_s in zip(cpu_sides, held_up, strict=True)]
     streamed = _best_prefix(cpu_sides, gpu_sides)
     cpu_s, gpu_s = cpu_sides[streamed], gpu_sides[streamed]
-    return _Split(residents, others[:streamed], others[streamed:], cpu_s, gpu_s, copy_s, activation_s, residents_first)
+    return _Split(
+        residents, others[:streamed], others[streamed:], cpu_s, gpu_s, copy_s, activation_s, residents_first, call_s
+    )
 
 
 def _price(counts: Sequence[tuple[int, int]], costs: CostModel) -> list[_Priced]:
@@ -261,25 +276,68 @@ def _gpu_sides(
     return sides
 
 
+def _least_calls(residents: list[_Priced], group_visits: int) -> int:
+    """The fewest calls that residents can be launched with."""
+    by_visits = -(-sum(item[1] for item in residents) // group_visits)
+    return min(len(residents), max(by_visits, -(-len(residents) // GROUP_EXPERTS)))
+
+
+def groups(runs: Sequence[ExpertRun], group_visits: int) -> Iterator[list[ExpertRun]]:
+    """The GPU's runs by calls: residents that follow each other together, as many as one takes; all others alone.
+
+    Args:
+        runs: Residents and streamed ones, in order.
+        group_visits: As for `plan_layer`.
+    """
+    group: list[ExpertRun] = []
+    for run in runs:
+        if group and not _joins(run, group, group_visits):
+            yield group
+            group = []
+        group.append(run)
+    if group:
+        yield group
+
+
+def _joins(run: ExpertRun, group: list[ExpertRun], group_visits: int) -> bool:
+    """Whether a run is part of the call before it."""
+    if not (run.place == group[-1].place == "gpu") or len(group) >= GROUP_EXPERTS:
+        return False
+    return run.tokens + sum(other.tokens for other in group) <= group_visits
+
+
 def _filling_gaps(
-    residents: list[ExpertRun], streamed: list[ExpertRun], staging_slots: int
+    residents: list[ExpertRun], streamed: list[ExpertRun], staging_slots: int, call_s: float, group_visits: int
 ) -> tuple[list[ExpertRun], float]:
     """Residents among streamed experts, one whenever the next copy would be waited for; and when all is done."""
     order: list[ExpertRun] = []
+    group: list[ExpertRun] = []
     waiting = residents[::-1]
     done: list[float] = []
     computed = copied = 0.0
+
+    def next_resident_s() -> float:
+        """Launch one more resident, with others if it can be."""
+        nonlocal group
+        run = waiting.pop()
+        joins = bool(group) and _joins(run, group, group_visits)
+        group = [*group, run] if joins else [run]
+        order.append(run)
+        return run.gpu_s - call_s if joins else run.gpu_s
+
     for index, run in enumerate(streamed):
         if index >= staging_slots:
             copied = max(copied, done[index - staging_slots])
         copied += run.copy_s
         while waiting and computed < copied:
-            order.append(waiting.pop())
-            computed += order[-1].gpu_s
+            computed += next_resident_s()
         order.append(run)
+        group = []
         computed = max(computed, copied) + run.gpu_s
         done.append(computed)
-    return order + waiting[::-1], computed + sum(run.gpu_s for run in waiting)
+    while waiting:
+        computed += next_resident_s()
+    return order, computed
 
 
 def _best_prefix(cpu_sides: list[float], gpu_sides: list[float]) -> int:

@@ -18,9 +18,10 @@ from engine.bench.predict.bound import prompt_bound_seconds
 from engine.bench.predict.stream import Chosen, Counts, Stream
 from engine.config import EngineConfig, ModelConfig
 from engine.experts.cost_model import dense_layer_bytes, predict
+from engine.experts.footprint import pass_group_visits
 from engine.experts.forecast import dense_chunk_seconds
 from engine.experts.placement import check_fits, make_plan
-from engine.experts.planner import layer_seconds
+from engine.experts.planner import layer_seconds, plan_layer
 from engine.experts.popularity import Popularity
 from engine.experts.replacement import Replacement
 from engine.hardware import GpuProfile, HardwareProfile
@@ -105,11 +106,11 @@ class Conversation:
             counts = Counts.of(chosen[first : first + self.plan.prefill_chunk_tokens], model.experts)
             dense_s = dense_chunk_seconds(model, self._inputs.costs, counts.tokens, self._context_tokens)
             for layer, row in enumerate(counts.by_layer):
-                seconds += dense_s + max(
-                    layer_seconds(
-                        row, self._resident[layer], self._inputs.costs, config.policy, pass_tokens=counts.tokens
-                    )
-                )
+                plan = plan_layer(
+                    row, self._resident[layer], self._inputs.costs, config.policy, pass_tokens=counts.tokens,
+                    group_visits=pass_group_visits(model, counts.tokens),
+                )  # fmt: skip
+                seconds += dense_s + plan.predicted_s
                 self._replacement.observe_prompt(layer, row, counts.tokens)
             bound_s += prompt_bound_seconds(model, self._pc, counts, self._resident, dense_s)
             self._context_tokens += counts.tokens
