@@ -282,6 +282,14 @@ class CudaDevice(Device):
             target.copy_(source, non_blocking=True)
             self._arrived.setdefault(slot, torch.cuda.Event()).record(self._copies)
 
+    def copied(self, slot: int) -> bool:
+        """Ask the copy's event."""
+        return bool(self._arrived[slot].query())
+
+    def finish_copies(self) -> None:
+        """Wait for the copies' stream."""
+        self._copies.synchronize()
+
     def wait_copy(self, slot: int) -> None:
         """The compute stream waits for the copy's event; the host does not."""
         torch.cuda.current_stream(self.torch_device).wait_event(self._arrived[slot])

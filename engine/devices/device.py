@@ -203,6 +203,17 @@ class Device(ABC):
     def copy_in(self, slot: int, target: torch.Tensor, source: torch.Tensor) -> None:
         """Start copying one expert's weights into staging slot `slot`, once that slot's last expert has run."""
 
+    def copy_ahead(self, slot: int, target: torch.Tensor, source: torch.Tensor) -> None:
+        """Do as `copy_in` for the next layer, when all of this one is launched."""
+        self.copy_in(slot, target, source)
+
+    def copied(self, slot: int) -> bool:
+        """Whether the copy ahead into a staging slot is done; never waits."""
+        raise AssertionError("asked for only where something was copied")
+
+    def finish_copies(self) -> None:
+        """Wait for copies into staging slots, before their memory goes."""
+
     @abstractmethod
     def wait_copy(self, slot: int) -> None:
         """Make the compute stream wait for the copy into a staging slot."""

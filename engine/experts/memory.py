@@ -18,7 +18,7 @@ from engine.experts.footprint import (
     table_bytes,
     unpacking_bytes,
 )
-from engine.experts.planner import STAGING_SLOTS
+from engine.experts.planner import STAGING_SLOTS, staging_slots_of
 from engine.hardware import HardwareProfile
 from engine.messages import TORCH_KERNELS
 
@@ -94,6 +94,7 @@ class Needs:
         experts: All experts, each as large as it is.
         on_disk: Whether they are kept in a file instead of RAM.
         host_dense: Weights outside the experts that stay in RAM beside a GPU.
+        slots: For streaming.
     """
 
     dense: int
@@ -103,6 +104,7 @@ class Needs:
     experts: int
     on_disk: bool = False
     host_dense: int = 0
+    slots: int = STAGING_SLOTS
 
     @classmethod
     def of(
@@ -139,6 +141,7 @@ class Needs:
             experts=model.experts_bytes,
             on_disk=config.experts_on_disk,
             host_dense=host_dense_bytes(model, device, gpu_kernels=gpu_kernels),
+            slots=staging_slots_of(model),
         )
 
     @property
@@ -154,7 +157,7 @@ class Needs:
     @property
     def least(self) -> int:
         """The least that works: no resident and slots to stream through, or all experts where that is less."""
-        return min(self.fixed + STAGING_SLOTS * self.expert, self.everything)
+        return min(self.fixed + self.slots * self.expert, self.everything)
 
     def resident_room(self, room: int) -> int:
         """Bytes for residents out of so much room, which is at least `least`; slots for streaming come first."""
@@ -162,7 +165,7 @@ class Needs:
 
     def terms(self, resident_bytes: int, margin: int) -> dict[str, int]:
         """VRAM by term, with the total; nothing is streamed where every expert is resident."""
-        staging = 0 if resident_bytes == self.experts else STAGING_SLOTS * self.expert
+        staging = 0 if resident_bytes == self.experts else self.slots * self.expert
         terms = {
             "dense": self.dense,
             "kv": self.kv,

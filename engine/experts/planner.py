@@ -13,6 +13,7 @@ Here the two sides overlap, so what counts is `max(CPU side, GPU side)`:
 An expert's copy takes the same time whatever its tokens, so the experts worth streaming are those with the most of
 them: only prefixes of that order are compared, from none (all on the CPU) to all. For a single expert that is the
 paper's rule; for several it contains the paper's choice wherever the CPU's cost per token is the steeper one.
+An expert whose copy was begun while the layer before ran comes first, with what is left of that copy (`ahead`).
 An expert whose host copy is not page-locked takes PAGEABLE_SLOWDOWN times as long to copy, keeps the host from
 computing meanwhile, and comes last.
 
@@ -22,19 +23,23 @@ Pure, and called for every layer of every token: it must stay within some micros
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import itemgetter
+from types import MappingProxyType
 
-from engine.config import PAGEABLE_SLOWDOWN, PolicyName
+from engine.config import PAGEABLE_SLOWDOWN, ModelConfig, PolicyName
 from engine.experts.cost_model import predict
 from engine.experts.footprint import LAUNCHED_TOKENS
 from engine.kernels.grouping import GROUP_EXPERTS
 from engine.messages import CostCurve, CostModel, ExpertRun
 
-STAGING_SLOTS = 2
+STAGING_SLOTS = 2  # at least: one is filled while the other's expert runs
+STAGING_BYTES = 48 << 20  # of small experts so many more are copied ahead, while the dense part runs
+STAGING_PARTS = 8  # of a layer's experts, at most
 UNLIMITED = 1 << 62
+NOTHING_AHEAD: Mapping[int, float] = MappingProxyType({})
 
 _TIE = 1.0 - 1e-9  # a gain below rounding is a tie, and ties go to the CPU: less traffic
 
@@ -91,6 +96,7 @@ def plan_layer(
     pass_tokens: int = 0,
     pageable: Container[int] = (),
     group_visits: int = UNLIMITED,
+    ahead: Mapping[int, float] = NOTHING_AHEAD,
 ) -> LayerPlan:
     """Decide one layer (Fiddler, Algorithm 1; see the module's docstring for what differs).
 
@@ -107,16 +113,19 @@ def plan_layer(
         pass_tokens: Tokens of the pass (T), whose activations go to the CPU; 0 takes the largest of `counts`.
         pageable: Experts whose host copies are not page-locked.
         group_visits: Tokens that one call takes of residents that follow each other.
+        ahead: Experts whose copies were begun before, in that order, and seconds that are left of each.
 
     Returns:
         Every active expert exactly once, with the predictions that the choice was made from.
     """
     split = _split(
         counts, resident, costs, policy, staging_slots=staging_slots, pass_tokens=pass_tokens, pageable=pageable,
-        group_visits=group_visits,
+        group_visits=group_visits, ahead=ahead,
     )  # fmt: skip
 
     def copy_s(expert: int) -> float:
+        if expert in ahead:
+            return ahead[expert]
         return split.copy_s * PAGEABLE_SLOWDOWN if expert in pageable else split.copy_s
 
     residents = [ExpertRun(expert, tokens, "gpu", cpu, gpu, 0.0) for expert, tokens, cpu, gpu in split.residents]
@@ -141,6 +150,41 @@ def residents_run(costs: CostModel, policy: PolicyName) -> bool:
     return policy != "cpu_only" and costs.gpu_expert is not None and costs.weight_copy is not None
 
 
+def staging_slots_of(model: ModelConfig) -> int:
+    """Slots that streamed experts of a model wait in.
+
+    Args:
+        model: Its shape and formats.
+    """
+    return max(STAGING_SLOTS, min(model.experts // STAGING_PARTS, STAGING_BYTES // model.expert_bytes))
+
+
+def copies_ahead(streamed: int, slots: int, copy_s: float, lead_s: float) -> int:
+    """How many copies to begin for a layer before its routing is known: those that the link would stand still for.
+
+    Args:
+        streamed: Experts that the layer before has streamed.
+        slots: To copy them to.
+        copy_s: What each takes.
+        lead_s: Time until the routing is known.
+    """
+    return min(streamed, slots, math.ceil(lead_s / copy_s) if copy_s > 0 else slots)
+
+
+def left_of_copies(experts: Sequence[int], copy_s: float, lead_s: float) -> dict[int, float]:
+    """What is left of copies that follow each other, after some time on the link.
+
+    Args:
+        experts: Theirs.
+        copy_s: What each takes.
+        lead_s: The time.
+
+    Returns:
+        `ahead` of `plan_layer`.
+    """
+    return {expert: min(copy_s, max(0.0, (turn + 1) * copy_s - lead_s)) for turn, expert in enumerate(experts)}
+
+
 def layer_seconds(
     counts: Sequence[tuple[int, int]],
     resident: Container[int],
@@ -151,6 +195,7 @@ def layer_seconds(
     pass_tokens: int = 0,
     pageable: Container[int] = (),
     group_visits: int = UNLIMITED,
+    ahead: Mapping[int, float] = NOTHING_AHEAD,
 ) -> tuple[float, float]:
     """The CPU's and the GPU's side of `plan_layer`, without the runs: for forecasts over many layers.
 
@@ -166,10 +211,11 @@ def layer_seconds(
         pass_tokens: See there.
         pageable: See there.
         group_visits: See there.
+        ahead: See there.
     """
     split = _split(
         counts, resident, costs, policy, staging_slots=staging_slots, pass_tokens=pass_tokens, pageable=pageable,
-        group_visits=group_visits,
+        group_visits=group_visits, ahead=ahead,
     )  # fmt: skip
     return split.cpu_s, split.gpu_s
 
@@ -184,6 +230,7 @@ def _split(
     pass_tokens: int,
     pageable: Container[int],
     group_visits: int,
+    ahead: Mapping[int, float],
 ) -> _Split:
     """The decision, without words."""
     gpu_curve, copy_curve = costs.gpu_expert, costs.weight_copy
@@ -201,9 +248,7 @@ def _split(
     for item in priced:
         (residents if item[0] in resident else others).append(item)
     if len(others) > 1:
-        others.sort(key=_TOKENS, reverse=True)
-        if pageable:
-            others.sort(key=lambda item: item[0] in pageable)
+        _sort_for_streaming(others, pageable, ahead)
     resident_s, call_s = sum(item[3] for item in residents), gpu_curve.overhead_s * costs.gpu_correction
     residents_first = pass_tokens <= LAUNCHED_TOKENS
     if len(residents) > 1:
@@ -212,7 +257,7 @@ def _split(
     if staging_slots == 0:
         cpu_s = _cpu_sides(others, once_s)[0]
         return _Split(residents, [], others, cpu_s, resident_s, math.inf, activation_s, residents_first, call_s)
-    copies_s = [copy_s * PAGEABLE_SLOWDOWN if item[0] in pageable else copy_s for item in others]
+    copies_s = [ahead.get(item[0], copy_s * PAGEABLE_SLOWDOWN if item[0] in pageable else copy_s) for item in others]
     gpu_sides = _gpu_sides(others, copies_s, resident_s, staging_slots, residents_first)
     if policy == "gpu_stream":
         return _Split(residents, others, [], 0.0, gpu_sides[-1], copy_s, activation_s, residents_first, call_s)
@@ -225,6 +270,16 @@ def _split(
     return _Split(
         residents, others[:streamed], others[streamed:], cpu_s, gpu_s, copy_s, activation_s, residents_first, call_s
     )
+
+
+def _sort_for_streaming(others: list[_Priced], pageable: Container[int], ahead: Mapping[int, float]) -> None:
+    """Those that are under way, then the others by their tokens, then those whose copies are slow."""
+    others.sort(key=_TOKENS, reverse=True)
+    if pageable:
+        others.sort(key=lambda item: item[0] in pageable)
+    if ahead:
+        turns = {expert: turn for turn, expert in enumerate(ahead)}
+        others.sort(key=lambda item: turns.get(item[0], len(turns)))
 
 
 def _price(counts: Sequence[tuple[int, int]], costs: CostModel) -> list[_Priced]:

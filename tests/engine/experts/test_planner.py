@@ -13,10 +13,20 @@ from hypothesis import strategies as st
 from engine.config import PAGEABLE_SLOWDOWN, PolicyName
 from engine.experts.cost_model import predict
 from engine.experts.footprint import LAUNCHED_TOKENS
-from engine.experts.planner import LayerPlan, groups, layer_seconds, plan_layer
+from engine.experts.planner import (
+    STAGING_BYTES,
+    STAGING_SLOTS,
+    LayerPlan,
+    copies_ahead,
+    groups,
+    layer_seconds,
+    left_of_copies,
+    plan_layer,
+    staging_slots_of,
+)
 from engine.kernels.grouping import GROUP_EXPERTS
 from engine.messages import CostCurve, CostModel, ExpertRun
-from tests.engine.experts.shapes import realistic_costs, routings, wild_costs
+from tests.engine.experts.shapes import MIXTRAL, QWEN_Q4_K_M, realistic_costs, routings, wild_costs
 
 Counts = list[tuple[int, int]]
 Routing = tuple[Counts, frozenset[int]]
@@ -254,6 +264,40 @@ def test_residents_of_a_long_pass_do_not_keep_the_link_waiting() -> None:
     assert plan.predicted_gpu_s < copies_s + 3 * last_s
     first = sum(run.gpu_s for run in plan.runs if run.place == "gpu")
     assert plan.predicted_gpu_s < 0.85 * (copies_s + first)
+
+
+def test_what_was_copied_ahead_comes_first_and_waits_for_what_is_left_of_its_copy() -> None:
+    counts = [(0, 300), (1, 400), (2, 500), (3, 600)]
+    copy_s = predict(COSTS.weight_copy, 1) if COSTS.weight_copy else 0.0
+    usual = plan_layer(counts, frozenset(), COSTS, "gpu_stream")
+    plan = plan_layer(counts, frozenset(), COSTS, "gpu_stream", ahead={1: 0.0, 0: copy_s / 2, 9: copy_s})
+    assert [(run.expert, run.copy_s) for run in plan.runs] == [(1, 0.0), (0, copy_s / 2), (3, copy_s), (2, copy_s)]
+    assert plan.predicted_gpu_s < usual.predicted_gpu_s - copy_s
+    assert plan.predicted_gpu_s == pytest.approx(pipeline(plan.runs, 2, 0.0))
+    sides_s = layer_seconds(counts, frozenset(), COSTS, "gpu_stream", ahead={1: 0.0, 0: copy_s / 2, 9: copy_s})
+    assert sides_s == pytest.approx((0.0, plan.predicted_gpu_s))
+    few = plan_layer([(0, 20), (1, 2000)], frozenset(), COSTS, "fiddler")
+    assert [run.place for run in few.runs] == ["stream", "cpu"]
+    sunk = plan_layer([(0, 20), (1, 2000)], frozenset(), COSTS, "fiddler", ahead={0: 0.0})
+    assert [(run.expert, run.place) for run in sunk.runs] == [(0, "stream"), (1, "stream")], (
+        "its copy costs nothing now"
+    )
+
+
+def test_copies_ahead_fill_the_time_that_the_link_would_stand_still() -> None:
+    assert copies_ahead(streamed=40, slots=16, copy_s=1.0, lead_s=2.5) == 3
+    assert copies_ahead(streamed=2, slots=16, copy_s=1.0, lead_s=2.5) == 2
+    assert copies_ahead(streamed=40, slots=2, copy_s=1.0, lead_s=2.5) == 2
+    assert copies_ahead(streamed=40, slots=2, copy_s=0.0, lead_s=2.5) == 2
+    assert copies_ahead(streamed=0, slots=2, copy_s=1.0, lead_s=2.5) == 0
+    assert left_of_copies([7, 3, 5], 1.0, 1.25) == {7: 0.0, 3: 0.75, 5: 1.0}
+    assert left_of_copies([], 1.0, 1.25) == {}
+
+
+def test_slots_are_two_and_more_where_experts_are_small_and_many() -> None:
+    assert staging_slots_of(MIXTRAL) == STAGING_SLOTS
+    assert staging_slots_of(QWEN_Q4_K_M) == 16
+    assert 16 * QWEN_Q4_K_M.expert_bytes <= STAGING_BYTES
 
 
 def test_residents_are_one_launch_however_many_tokens_they_have() -> None:
