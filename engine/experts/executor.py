@@ -268,7 +268,7 @@ class ExpertExecutor(ExecutionRecord):
         plan = plan_layer(
             counts, resident, self.costs, self.policy,
             staging_slots=self._residency.staging_slots, pass_tokens=tokens, pageable=self._store.pageable[layer],
-            group_visits=pass_group_visits(self._model, tokens), ahead=self._streamer.left(ahead, self.costs),
+            group_visits=pass_group_visits(self._model, tokens), ahead=self._streamer.left(ahead),
         )  # fmt: skip
         if self._store.on_disk:
             self._store.expect(layer, [run.expert for run in plan.runs if run.place != "gpu"])

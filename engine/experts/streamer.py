@@ -21,7 +21,7 @@ from engine.experts.cost_model import predict
 from engine.experts.cpu_experts import Check
 from engine.experts.footprint import pass_group_visits
 from engine.experts.forecast import dense_chunk_seconds
-from engine.experts.planner import copies_ahead, groups
+from engine.experts.planner import copies_ahead, groups, left_of_copies
 from engine.experts.popularity import Popularity
 from engine.experts.residency import Residency
 from engine.experts.store import ExpertStore
@@ -51,10 +51,12 @@ class Ahead:
     Attributes:
         layer: The layer; -1 for none.
         slots: Expert -> its slot, in the order of the copies.
+        left_s: Expert -> what will be left of its copy when the layer's experts begin.
     """
 
     layer: int = -1
     slots: dict[int, int] = field(default_factory=dict)
+    left_s: dict[int, float] = field(default_factory=dict)
 
 
 class Streamer:
@@ -85,10 +87,11 @@ class Streamer:
         """The slots are others now."""
         self._ahead = Ahead()
 
-    def left(self, ahead: Ahead, costs: CostModel) -> dict[int, float]:
-        """Seconds that are left of copies ahead; one that is not done counts as a whole one."""
-        copy_s = _copy_seconds(costs)
-        return {expert: 0.0 if self._device.copied(slot) else copy_s for expert, slot in ahead.slots.items()}
+    def left(self, ahead: Ahead) -> dict[int, float]:
+        """Seconds that are left of copies ahead, as expected; nothing of one that is done."""
+        return {
+            expert: 0.0 if self._device.copied(ahead.slots[expert]) else left for expert, left in ahead.left_s.items()
+        }
 
     def launch(self, layer: int, runs: Sequence[ExpertRun], visits: Visits, ahead: Ahead, check: Check) -> None:
         """Start experts in order; what they say is added on the compute stream.
@@ -138,7 +141,8 @@ class Streamer:
         if layer == self._model.layers or self._store.on_disk or not streamed:
             return
         lead_s = dense_chunk_seconds(self._model, costs, tokens, 0)
-        count = copies_ahead(streamed, self._residency.staging_slots, _copy_seconds(costs), lead_s)
+        copy_s = predict(costs.weight_copy, 1) * costs.gpu_correction if costs.weight_copy else 0.0
+        count = copies_ahead(streamed, self._residency.staging_slots, copy_s, lead_s)
         if layer == 1:
             self._shares = self._popularity.shares()
         away, shares = self._residency.resident[layer] | self._store.pageable[layer], self._shares[layer]
@@ -147,12 +151,7 @@ class Streamer:
         for expert, slot in slots.items():
             target = self._residency.staged(slot, layer).flat
             self._device.copy_ahead(slot, target, self._store.weights(layer, expert).flat)
-        self._ahead = Ahead(layer, slots)
-
-
-def _copy_seconds(costs: CostModel) -> float:
-    """An expert's copy; 0 without a GPU."""
-    return predict(costs.weight_copy, 1) * costs.gpu_correction if costs.weight_copy else 0.0
+        self._ahead = Ahead(layer, slots, left_of_copies(list(slots), copy_s, lead_s))
 
 
 def visits_of(
