@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.config import ModelConfig
+from engine.experts.regret import LEAST_SETTLED
 from engine.experts.replacement import (
     HALF_LIFE_TOKENS,
     HORIZON_TOKENS,
@@ -21,7 +22,6 @@ from engine.experts.replacement import (
     Replacement,
     _FadingCounts,
 )
-from engine.experts.regret import LEAST_SETTLED
 from engine.messages import CostModel
 from tests.engine.experts.conversations import (
     COARSE,
