@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.experts.planner import STAGING_SLOTS, plan_layer
+from engine.experts.footprint import pass_group_visits
+from engine.experts.planner import plan_layer, staging_slots_of
 from engine.messages import LayerTrace
 
 if TYPE_CHECKING:
@@ -189,8 +190,12 @@ def _planned(
     there = set(residents) if policy == "cpu_only" else {expert for expert, _, place in ran if place == "gpu"}
     pairs = [(expert, tokens) for expert, tokens, _ in ran]
     places = {expert: place for expert, _, place in ran}
-    for slots in (0, STAGING_SLOTS):
-        plan = plan_layer(pairs, there, costs, policy, staging_slots=slots, pass_tokens=pass_tokens)
+    model = ready.planning.model
+    group_visits = pass_group_visits(model, pass_tokens)
+    for slots in (0, staging_slots_of(model)):
+        plan = plan_layer(
+            pairs, there, costs, policy, staging_slots=slots, pass_tokens=pass_tokens, group_visits=group_visits
+        )
         if all(places[run.expert] == run.place for run in plan.runs):
             return plan
     return replace(plan, runs=tuple(replace(run, place=places[run.expert]) for run in plan.runs))

@@ -15,7 +15,7 @@ import itertools
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from engine.errors import ConfigurationError
 from engine.hardware import GpuProfile
 from engine.kernels.cuda_driver import CudaDriver, CudaDriverError
 from engine.kernels.gpu_decoder_plans import MAX_HEAD_DIM, decoder_programs
+from engine.kernels.gpu_grouped_plans import Visits
 from engine.kernels.gpu_kernels import GpuKernels, GpuKernelsUnavailableError
 from engine.kernels.gpu_plans import LayerTable, matrix_program, runs_experts
 from engine.kernels.torch_expert import ExpertWeights, expert_forward
@@ -281,6 +282,14 @@ class CudaDevice(Device):
             target.copy_(source, non_blocking=True)
             self._arrived.setdefault(slot, torch.cuda.Event()).record(self._copies)
 
+    def copied(self, slot: int) -> bool:
+        """Ask the copy's event."""
+        return bool(self._arrived[slot].query())
+
+    def finish_copies(self) -> None:
+        """Wait for the copies' stream."""
+        self._copies.synchronize()
+
     def wait_copy(self, slot: int) -> None:
         """The compute stream waits for the copy's event; the host does not."""
         torch.cuda.current_stream(self.torch_device).wait_event(self._arrived[slot])
@@ -288,9 +297,21 @@ class CudaDevice(Device):
     def run_expert(self, hidden: torch.Tensor, weights: ExpertWeights, slot: int | None = None) -> torch.Tensor:
         """Launch on the compute stream."""
         out = self._experts.run(hidden, weights) if self._experts else expert_forward(hidden, weights)
+        self._vacate(slot)
+        return out
+
+    def run_group(self, visits: Visits, experts: Sequence[tuple[int, ExpertWeights]], slot: int | None = None) -> None:
+        """Launch all of them at once, where there are kernels for such experts."""
+        if self._experts is None or not self._experts.runs_group(experts[0][1]):
+            super().run_group(visits, experts, slot)
+            return
+        self._experts.add_group(visits, experts)
+        self._vacate(slot)
+
+    def _vacate(self, slot: int | None) -> None:
+        """What was launched so far is the last that needs a staging slot."""
         if slot is not None:
             self._vacated.setdefault(slot, torch.cuda.Event()).record()
-        return out
 
     def end_layer(self) -> Span:
         """Mark the end on the compute stream."""

@@ -13,6 +13,7 @@ from engine.devices.pending import Handed, KnownSpan, Span
 from engine.devices.step_tools import StepTools
 from engine.errors import DeviceOutOfMemoryError
 from engine.hardware import HardwareProfile
+from engine.kernels.gpu_grouped_plans import Visits
 from engine.kernels.gpu_plans import LayerTable
 from engine.kernels.host_memory import host_tensor
 from engine.kernels.torch_expert import ExpertWeights
@@ -202,6 +203,17 @@ class Device(ABC):
     def copy_in(self, slot: int, target: torch.Tensor, source: torch.Tensor) -> None:
         """Start copying one expert's weights into staging slot `slot`, once that slot's last expert has run."""
 
+    def copy_ahead(self, slot: int, target: torch.Tensor, source: torch.Tensor) -> None:
+        """Do as `copy_in` for the next layer, when all of this one is launched."""
+        self.copy_in(slot, target, source)
+
+    def copied(self, slot: int) -> bool:
+        """Whether the copy ahead into a staging slot is done; never waits."""
+        raise AssertionError("asked for only where something was copied")
+
+    def finish_copies(self) -> None:
+        """Wait for copies into staging slots, before their memory goes."""
+
     @abstractmethod
     def wait_copy(self, slot: int) -> None:
         """Make the compute stream wait for the copy into a staging slot."""
@@ -209,6 +221,18 @@ class Device(ABC):
     @abstractmethod
     def run_expert(self, hidden: torch.Tensor, weights: ExpertWeights, slot: int | None = None) -> torch.Tensor:
         """Run one expert on this side: [s, H] -> [s, H]; `slot` names its staging slot, None for a resident."""
+
+    def run_group(self, visits: Visits, experts: Sequence[tuple[int, ExpertWeights]], slot: int | None = None) -> None:
+        """Add what some experts say to `visits.out`, on this side; one after the other where it knows no better.
+
+        Args:
+            visits: Of the layer.
+            experts: Which, in the order of the visits, right behind each other.
+            slot: The staging slot of a single expert; None for residents.
+        """
+        for expert, weights in experts:
+            rows, scales = visits.rows(expert)
+            visits.out.index_add_(0, rows, self.run_expert(visits.hidden[rows], weights, slot) * scales)
 
     @abstractmethod
     def end_layer(self) -> Span:

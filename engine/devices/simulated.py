@@ -6,12 +6,14 @@ Resident experts are found through the layer's table alone, as the kernels of a 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 
 import torch
 
 from engine.config import PAGEABLE_SLOWDOWN, SIMULATED_LAUNCH_S, EngineConfig, ExpertFormats
 from engine.devices.device import Device
 from engine.devices.pending import KnownSpan, Span
+from engine.kernels.gpu_grouped_plans import Visits
 from engine.kernels.gpu_plans import LayerTable, runs_tokens
 from engine.kernels.torch_expert import ExpertWeights, expert_forward
 from engine.quant.formats import FORMATS
@@ -37,6 +39,9 @@ class SimulatedDevice(Device):
         self._flops = config.simulated_flops
         self._compute_clock_s = 0.0
         self._copy_clock_s = 0.0
+        self._ahead: list[tuple[int, float]] = []  # slots and seconds of copies that belong to the next layer
+        self._carried: list[tuple[int, float]] = []  # that belong to this one, and how far they are is not known
+        self._layer_s = self._lead_s = 0.0
         self._arrived_s: dict[int, float] = {}
         self._vacated_s: dict[int, float] = {}
         self.clock = VirtualClock()
@@ -69,18 +74,33 @@ class SimulatedDevice(Device):
         return TimedUpload(self.clock, self._uploading_until_s, target, source)
 
     def elapse(self, seconds: float) -> None:
-        """Move the virtual time on."""
+        """Move the virtual time on: what is copied ahead went on while the layer before did other things."""
         self.clock.now_s += seconds
+        self._lead_s = max(0.0, seconds - self._layer_s)
+        if self._carried:
+            self._carry_on()
 
     def activation_round_trip_s(self, hidden: torch.Tensor) -> float:
         """Virtual time of both ways over the link."""
         return 2 * (hidden.nbytes / self._link + SIMULATED_LAUNCH_S)
 
     def begin_layer(self) -> None:
-        """Set both virtual clocks to zero."""
+        """Set both virtual clocks to zero, less what copies ahead have behind them."""
         self._compute_clock_s = self._copy_clock_s = 0.0
         self._arrived_s.clear()
         self._vacated_s.clear()
+        self._carried, self._ahead = self._ahead, []
+        if self._lead_s:
+            self._carry_on()
+
+    def _carry_on(self) -> None:
+        """Copies ahead follow each other from the end of the layer before, as soon as it is known how long ago."""
+        done_s, self._lead_s = -self._lead_s, 0.0
+        for slot, copy_s in self._carried:
+            done_s += copy_s
+            self._arrived_s[slot] = done_s
+        self._copy_clock_s = max(self._copy_clock_s, done_s)
+        self._carried = []
 
     def runs_at_once(self, table: LayerTable, tokens: int, per_token: int) -> bool:
         """As many as the kernels of a real GPU, of experts that they know."""
@@ -121,6 +141,16 @@ class SimulatedDevice(Device):
         self._copy_clock_s = start + self._copy_seconds(source)
         self._arrived_s[slot] = self._copy_clock_s
 
+    def copy_ahead(self, slot: int, target: torch.Tensor, source: torch.Tensor) -> None:
+        """Copy now; on the virtual clock it goes on from the end of this layer."""
+        target.copy_(source)
+        self._layer_s = self._compute_clock_s
+        self._ahead.append((slot, self._copy_seconds(source)))
+
+    def copied(self, slot: int) -> bool:
+        """By the virtual clock, at the beginning of a layer's experts."""
+        return self._arrived_s[slot] <= self._compute_clock_s
+
     def wait_copy(self, slot: int) -> None:
         """Move the compute clock to the copy's end."""
         self._compute_clock_s = max(self._compute_clock_s, self._arrived_s[slot])
@@ -134,6 +164,11 @@ class SimulatedDevice(Device):
             self._vacated_s[slot] = self._compute_clock_s
         return expert_forward(hidden, weights)
 
+    def run_group(self, visits: Visits, experts: Sequence[tuple[int, ExpertWeights]], slot: int | None = None) -> None:
+        """Run them, on the virtual clock one after the other in one launch."""
+        self._compute_clock_s -= (len(experts) - 1) * SIMULATED_LAUNCH_S
+        super().run_group(visits, experts, slot)
+
     def end_layer(self) -> Span:
         """Virtual time: what a GPU of these speeds would have taken."""
-        return KnownSpan(max(self._compute_clock_s, self._copy_clock_s))
+        return KnownSpan(self._compute_clock_s)

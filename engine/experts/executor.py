@@ -6,10 +6,11 @@ The order of one call, with a single hand-off between the two sides:
     all residents are launched, without waiting to know who visits them
     the host waits for the routing, and for nothing else
     it plans; copies of streamed experts start, and the experts follow them; the CPU computes its own
+    in a prompt, copies for the next layer follow those of this one, of experts that it will stream in all likelihood
     the CPU's sum goes back and is added
     uploads of experts that shall live in VRAM begin, and are met again as residents when they are done
 
-A pass of many tokens, or a device that cannot launch all residents at once, runs them one by one after the plan. What
+A pass of many tokens, or a device that cannot launch all residents at once, runs them after the plan. What
 the GPU took is read when it is known: in the next layer, which cannot begin before. All policies and devices share
 everything but the plan.
 
@@ -32,14 +33,17 @@ from engine.devices import Device
 from engine.devices.pending import Handed, Span
 from engine.experts.cost_model import with_correction
 from engine.experts.cpu_experts import Check, CpuExperts, Routing
+from engine.experts.footprint import LAUNCHED_TOKENS, pass_group_visits
+from engine.experts.forecast import dense_chunk_seconds
 from engine.experts.planner import LayerPlan, plan_layer, residents_run
 from engine.experts.popularity import Popularity
 from engine.experts.record import ExecutionRecord
 from engine.experts.replacement import Replacement
 from engine.experts.residency import Residency
 from engine.experts.store import ExpertStore
+from engine.experts.streamer import Ahead, LayerInput, Streamer, visits_of
 from engine.kernels.gpu_plans import LayerTable
-from engine.messages import CostModel, ExpertRun, LayerTrace
+from engine.messages import CostModel, LayerTrace
 from engine.sentences import Sentence, say
 
 
@@ -72,21 +76,6 @@ class Begun:
     launched: bool
     span: Span
     unread: _Ran | None
-
-
-@dataclass(frozen=True, slots=True)
-class LayerInput:
-    """What a layer's experts get, and where their sum goes, on the device.
-
-    Attributes:
-        hidden: Normed hidden states [T, H].
-        weights: Router weights [T, A], fp32.
-        out: Sum of those that run there [T, H], fp32, changed in place.
-    """
-
-    hidden: torch.Tensor
-    weights: torch.Tensor
-    out: torch.Tensor
 
 
 class Exchange(Protocol):
@@ -141,6 +130,7 @@ class ExpertExecutor(ExecutionRecord):
     ) -> None:
         """Wire the parts; nothing is computed."""
         super().__init__(model, popularity, costs, policy)
+        self._model = model
         self._device, self._store, self._residency, self._cpu = device, store, residency, cpu
         self._expert_bytes = tuple(model.layer_expert_bytes(layer) for layer in range(model.layers))
         self._replacement = Replacement(model)
@@ -148,6 +138,7 @@ class ExpertExecutor(ExecutionRecord):
         self._row_zero = {
             place: torch.zeros(model.experts_per_token, dtype=torch.long, device=place) for place in places
         }
+        self._streamer = Streamer(model, device, store, residency, popularity)
         self._unread: _Ran | None = None
 
     def reset_counters(self) -> None:
@@ -157,6 +148,7 @@ class ExpertExecutor(ExecutionRecord):
 
     def placed(self) -> None:
         """See `ExecutionRecord`."""
+        self._streamer.forget()
         residents = self._residency.by_layer()
         self._replacement.place(
             (experts if self._residency.can_swap(layer) else () for layer, experts in enumerate(residents)),
@@ -241,12 +233,16 @@ class ExpertExecutor(ExecutionRecord):
         spans, order = _sort(host_experts)
         counts = [(expert, end - first) for expert, (first, end) in spans.items()]
         resident = begun.residents if launched else self._residency.resident[layer]
-        plan = self._plan(layer, counts, tokens, resident)
+        ahead = self._streamer.take(layer)
+        plan = self._plan(layer, counts, tokens, resident, ahead)
         on_gpu = [run for run in plan.runs if run.place == "stream" or (run.place == "gpu" and not launched)]
         if on_gpu:
-            order_there = None if order is None else self._device.send("order", order)
-            self._launch(layer, on_gpu, given, self._routing(spans, order_there, given.weights), check)
+            visits = visits_of(self._device, on_gpu, spans, order, given)
+            self._streamer.launch(layer, on_gpu, visits, ahead, check)
             span = self._device.end_layer()
+        if tokens > LAUNCHED_TOKENS:
+            streamed = sum(run.place == "stream" for run in plan.runs)
+            self._streamer.copy_ahead(layer + 1, streamed, tokens, self.costs)
         on_cpu = [run.expert for run in plan.runs if run.place == "cpu"]
         exchange.launched(cpu_computes=bool(on_cpu))
         cpu_s = 0.0
@@ -260,11 +256,19 @@ class ExpertExecutor(ExecutionRecord):
         if self.adaptive:
             self._adapt(layer, tokens, counts)
 
-    def _plan(self, layer: int, counts: Sequence[tuple[int, int]], tokens: int, resident: Container[int]) -> LayerPlan:
+    def _plan(
+        self,
+        layer: int,
+        counts: Sequence[tuple[int, int]],
+        tokens: int,
+        resident: Container[int],
+        ahead: Ahead,
+    ) -> LayerPlan:
         """Decide, and have what will be read from disk read ahead."""
         plan = plan_layer(
             counts, resident, self.costs, self.policy,
             staging_slots=self._residency.staging_slots, pass_tokens=tokens, pageable=self._store.pageable[layer],
+            group_visits=pass_group_visits(self._model, tokens), ahead=self._streamer.left(ahead),
         )  # fmt: skip
         if self._store.on_disk:
             self._store.expect(layer, [run.expert for run in plan.runs if run.place != "gpu"])
@@ -277,36 +281,6 @@ class ExpertExecutor(ExecutionRecord):
         if order is None:
             return Routing(spans, self._row_zero[top_weights.device], top_weights.reshape(-1, 1))
         return Routing(spans, order // top_weights.shape[1], top_weights.reshape(-1)[order, None])
-
-    def _launch(
-        self,
-        layer: int,
-        runs: Sequence[ExpertRun],
-        given: LayerInput,
-        routing: Routing,
-        check: Check,
-    ) -> None:
-        """Start experts one by one, as planned, and add their outputs on the compute stream."""
-        hidden, out = given.hidden, given.out
-        device, slots = self._device, self._residency.staging_slots
-        streamed = [run.expert for run in runs if run.place == "stream"]
-        staging = [self._residency.staged(slot, layer) for slot in range(slots)] if streamed else []
-        for turn, expert in enumerate(streamed[:slots]):
-            device.copy_in(turn, staging[turn].flat, self._store.weights(layer, expert).flat)
-        turn = 0
-        for run in runs:
-            check()
-            rows, scales = routing.visits(run.expert)
-            if run.place == "gpu":
-                expert_out = device.run_expert(hidden[rows], self._residency.weights(layer, run.expert))
-            else:
-                slot, following = turn % slots, turn + slots
-                device.wait_copy(slot)
-                expert_out = device.run_expert(hidden[rows], staging[slot], slot)
-                if following < len(streamed):
-                    device.copy_in(slot, staging[slot].flat, self._store.weights(layer, streamed[following]).flat)
-                turn += 1
-            out.index_add_(0, rows, expert_out * scales)
 
     def _record(self, layer: int, tokens: int, plan: LayerPlan, cpu_s: float, span: Span) -> None:
         """Count what ran, and read its time if that is known already."""
@@ -331,7 +305,10 @@ class ExpertExecutor(ExecutionRecord):
         plan, cpu_s = ran.plan, ran.cpu_s
         gpu_s = gpu_s if plan.predicted_gpu_s > 0 else 0.0
         self.history.gpu_took(ran.layer, gpu_s)
-        self._device.elapse(max(cpu_s, gpu_s) + self.costs.dense_layer_s)
+        dense_s = self.costs.dense_layer_s
+        if ran.tokens > 1:
+            dense_s = dense_chunk_seconds(self._model, self.costs, ran.tokens, 0)
+        self._device.elapse(max(cpu_s, gpu_s) + dense_s)
         self._traces[ran.layer] = LayerTrace(
             ran.layer, ran.tokens, plan.runs, plan.predicted_cpu_s, plan.predicted_gpu_s, cpu_s, gpu_s,
             plan.activation_s,

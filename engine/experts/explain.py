@@ -104,6 +104,8 @@ def _why_streamed(run: ExpertRun, trace: LayerTrace) -> Sentence:
     """Cheaper by itself, or cheaper because the CPU has others to do, or the policy's will."""
     cpu, copy, there = human_seconds(run.cpu_s), human_seconds(run.copy_s), human_seconds(run.gpu_s)
     there_s = run.copy_s + run.gpu_s
+    if run.copy_s == 0.0:
+        return say("its weights were copied while the layer before ran, {gpu} there", gpu=there)
     if run.cpu_s > there_s:
         return say("{cpu} on the CPU, {copy} to copy its weights and {gpu} there", cpu=cpu, copy=copy, gpu=there)
     if trace.predicted_cpu_s == 0.0 and run.cpu_s + trace.activation_s > there_s:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 from engine.config import KvPrecision, ModelConfig
+from engine.kernels.grouping import group_bytes, group_visits
 from engine.messages import TORCH_KERNELS
 from engine.quant.formats import FORMATS, TILE_ROWS
 
@@ -67,6 +68,36 @@ def _strips_bytes(model: ModelConfig, strips: int) -> int:
     if model.embedding_format is None:
         return 0
     return FORMATS[model.embedding_format].packed_bytes(strips * TILE_ROWS, model.hidden_size)
+
+
+def pass_group_visits(model: ModelConfig, tokens: int) -> int:
+    """Visits that the GPU's experts of a pass are launched with at once.
+
+    Args:
+        model: Its shape.
+        tokens: Of the pass (T).
+    """
+    return group_visits(tokens, model.experts_per_token, *_expert_shape(model))
+
+
+def _expert_shape(model: ModelConfig) -> tuple[int, int, int]:
+    """Hidden and intermediate size, and bytes of a hidden number."""
+    return model.hidden_size, model.intermediate_size, model.dtype_bytes
+
+
+def grouping_bytes(model: ModelConfig, device: PlannedDevice, tokens: int, *, gpu_kernels: bool = True) -> int:
+    """What experts with many tokens work in on a GPU.
+
+    Args:
+        model: Its shape and formats.
+        device: Where the dense part lives.
+        tokens: Of a pass of a prompt (T).
+        gpu_kernels: As in `PlanningInputs`.
+    """
+    in_blocks = any(not any(FORMATS[name].is_float for name in layer) for layer in model.expert_formats)
+    if device != "cuda" or not gpu_kernels or not in_blocks or model.traits.clamped_gate is not None:
+        return 0
+    return group_bytes(tokens, pass_group_visits(model, tokens), *_expert_shape(model))
 
 
 def launching_bytes(model: ModelConfig, device: PlannedDevice) -> int:

@@ -6,7 +6,8 @@ Pure, and fast enough to follow a slider. The approximations:
   number of misses is binomial (really they are A different experts: the ends 0 and 1 are exact, the middle is near).
   Each number of misses is planned by the planner, and the times are averaged, not the misses.
 - Prefill: every expert gets its expected number of tokens, in whole tokens; the dense part is scaled from one expert's
-  curve by its number of weights, as both are matrix products on the same device.
+  curve by its number of weights, as both are matrix products on the same device. What is copied while it runs are the
+  experts with the most tokens; the first layer, which nothing goes before, is taken like the others.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from numpy.typing import NDArray
 from engine.config import EngineConfig, ModelConfig, PolicyName
 from engine.experts.cost_model import predict
 from engine.experts.explain import human_seconds
-from engine.experts.planner import layer_seconds
+from engine.experts.footprint import LAUNCHED_TOKENS, pass_group_visits
+from engine.experts.planner import copies_ahead, layer_seconds, left_of_copies, staging_slots_of
 from engine.experts.ranking import as_array
 from engine.messages import CostModel, PlanningInputs
 from engine.sentences import Sentence, say
@@ -170,14 +172,23 @@ def _chunk_experts_seconds(
     """
     model, costs = inputs.model, inputs.costs
     counts = _expected_counts(popularity, chunk_tokens, model.experts_per_token)
+    group_visits, slots = pass_group_visits(model, chunk_tokens), staging_slots_of(model)
+    copy_s = predict(costs.weight_copy, 1) * costs.gpu_correction if costs.weight_copy else 0.0
+    lead_s = dense_chunk_seconds(model, costs, chunk_tokens, 0)
+    most_ahead = copies_ahead(slots, slots, copy_s, lead_s) if chunk_tokens > LAUNCHED_TOKENS and copy_s else 0
+    first = np.argsort(np.where(places[0] | places[1], 0, -counts), axis=1, kind="stable")[:, :most_ahead]
     total_s = 0.0
     known: dict[bytes, float] = {}
-    for row, resident, pageable in zip(counts, *places, strict=True):
+    for row, resident, pageable, likely in zip(counts, *places, first.tolist(), strict=True):
         key = row.tobytes() + resident.tobytes() + pageable.tobytes()
         if key not in known:
             pairs = [(expert, tokens) for expert, tokens in enumerate(row.tolist()) if tokens]
             living, slow = (set(np.flatnonzero(mask).tolist()) for mask in (resident, pageable))
-            sides = layer_seconds(pairs, living, costs, policy, pass_tokens=chunk_tokens, pageable=slow)
+            ahead = left_of_copies([expert for expert in likely if row[expert]], copy_s, lead_s)
+            sides = layer_seconds(
+                pairs, living, costs, policy, pass_tokens=chunk_tokens, pageable=slow, group_visits=group_visits,
+                staging_slots=slots, ahead=ahead,
+            )  # fmt: skip
             known[key] = max(sides)
         total_s += known[key]
     return total_s

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from engine.config import SINK_WIDTH, EngineConfig, ModelConfig
 from engine.experts.footprint import (
     PlannedDevice,
+    grouping_bytes,
     held_dense_bytes,
     host_dense_bytes,
     launching_bytes,
@@ -17,7 +18,7 @@ from engine.experts.footprint import (
     table_bytes,
     unpacking_bytes,
 )
-from engine.experts.planner import STAGING_SLOTS
+from engine.experts.planner import STAGING_SLOTS, staging_slots_of
 from engine.hardware import HardwareProfile
 from engine.messages import TORCH_KERNELS
 
@@ -115,6 +116,7 @@ class Needs:
         on_disk: Whether they are kept in a file instead of RAM.
         host_dense: Weights outside the experts that stay in RAM beside a GPU.
         engine: RAM of the process besides.
+        slots: For streaming.
     """
 
     dense: int
@@ -125,6 +127,7 @@ class Needs:
     on_disk: bool = False
     host_dense: int = 0
     engine: int = 0
+    slots: int = STAGING_SLOTS
 
     @classmethod
     def of(
@@ -147,7 +150,8 @@ class Needs:
         """
         # One buffer serves both: nothing is unpacked while a launch works.
         unpacking = unpacking_bytes(model, device, kernels, gpu_kernels=gpu_kernels)
-        moment = max(unpacking, launching_bytes(model, device))
+        grouping = grouping_bytes(model, device, planned_chunk_tokens(model, config), gpu_kernels=gpu_kernels)
+        moment = max(unpacking, grouping, launching_bytes(model, device))
         return cls(
             dense=held_dense_bytes(model, device, kernels, gpu_kernels=gpu_kernels),
             kv=model.kv_bytes_per_token(config.kv_precision) * planned_context_tokens(model, config),
@@ -161,6 +165,7 @@ class Needs:
             on_disk=config.experts_on_disk,
             host_dense=host_dense_bytes(model, device, gpu_kernels=gpu_kernels),
             engine=engine_bytes(model, device),
+            slots=staging_slots_of(model),
         )
 
     @property
@@ -176,7 +181,7 @@ class Needs:
     @property
     def least(self) -> int:
         """The least that works: no resident and slots to stream through, or all experts where that is less."""
-        return min(self.fixed + STAGING_SLOTS * self.expert, self.everything)
+        return min(self.fixed + self.slots * self.expert, self.everything)
 
     def resident_room(self, room: int) -> int:
         """Bytes for residents out of so much room, which is at least `least`; slots for streaming come first."""
@@ -184,7 +189,7 @@ class Needs:
 
     def terms(self, resident_bytes: int, margin: int) -> dict[str, int]:
         """VRAM by term, with the total; nothing is streamed where every expert is resident."""
-        staging = 0 if resident_bytes == self.experts else STAGING_SLOTS * self.expert
+        staging = 0 if resident_bytes == self.experts else self.slots * self.expert
         terms = {
             "dense": self.dense,
             "kv": self.kv,

@@ -7,11 +7,13 @@ Here the two sides overlap, so what counts is `max(CPU side, GPU side)`:
     GPU side   a pipeline of two stages: copies one after the other, each into a free staging slot (with two slots,
                copy j waits for the compute of streamed expert j - 2); computes one after the other. In a pass of few
                tokens residents come first, all in one launch; in a longer one they fill the time that computing
-               would wait for copies, so that the link is never kept waiting by them
+               would wait for copies, so that the link is never kept waiting by them, and those that follow each other
+               are one call (`groups`)
 
 An expert's copy takes the same time whatever its tokens, so the experts worth streaming are those with the most of
 them: only prefixes of that order are compared, from none (all on the CPU) to all. For a single expert that is the
 paper's rule; for several it contains the paper's choice wherever the CPU's cost per token is the steeper one.
+An expert whose copy was begun while the layer before ran comes first, with what is left of that copy (`ahead`).
 An expert whose host copy is not page-locked takes PAGEABLE_SLOWDOWN times as long to copy, keeps the host from
 computing meanwhile, and comes last.
 
@@ -21,17 +23,23 @@ Pure, and called for every layer of every token: it must stay within some micros
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import itemgetter
+from types import MappingProxyType
 
-from engine.config import PAGEABLE_SLOWDOWN, PolicyName
+from engine.config import PAGEABLE_SLOWDOWN, ModelConfig, PolicyName
 from engine.experts.cost_model import predict
 from engine.experts.footprint import LAUNCHED_TOKENS
+from engine.kernels.grouping import GROUP_EXPERTS
 from engine.messages import CostCurve, CostModel, ExpertRun
 
-STAGING_SLOTS = 2
+STAGING_SLOTS = 2  # at least: one is filled while the other's expert runs
+STAGING_BYTES = 48 << 20  # of small experts so many more are copied ahead, while the dense part runs
+STAGING_PARTS = 8  # of a layer's experts, at most
+UNLIMITED = 1 << 62
+NOTHING_AHEAD: Mapping[int, float] = MappingProxyType({})
 
 _TIE = 1.0 - 1e-9  # a gain below rounding is a tie, and ties go to the CPU: less traffic
 
@@ -75,6 +83,7 @@ class _Split:
     copy_s: float
     activation_s: float = 0.0
     residents_first: bool = True
+    call_s: float = 0.0  # of the GPU's calls, a part of each expert's seconds
 
 
 def plan_layer(
@@ -86,6 +95,8 @@ def plan_layer(
     staging_slots: int = STAGING_SLOTS,
     pass_tokens: int = 0,
     pageable: Container[int] = (),
+    group_visits: int = UNLIMITED,
+    ahead: Mapping[int, float] = NOTHING_AHEAD,
 ) -> LayerPlan:
     """Decide one layer (Fiddler, Algorithm 1; see the module's docstring for what differs).
 
@@ -101,15 +112,20 @@ def plan_layer(
         staging_slots: Slots that streamed weights can wait in; without any, what is not resident runs on the CPU.
         pass_tokens: Tokens of the pass (T), whose activations go to the CPU; 0 takes the largest of `counts`.
         pageable: Experts whose host copies are not page-locked.
+        group_visits: Tokens that one call takes of residents that follow each other.
+        ahead: Experts whose copies were begun before, in that order, and seconds that are left of each.
 
     Returns:
         Every active expert exactly once, with the predictions that the choice was made from.
     """
     split = _split(
-        counts, resident, costs, policy, staging_slots=staging_slots, pass_tokens=pass_tokens, pageable=pageable
-    )
+        counts, resident, costs, policy, staging_slots=staging_slots, pass_tokens=pass_tokens, pageable=pageable,
+        group_visits=group_visits, ahead=ahead,
+    )  # fmt: skip
 
     def copy_s(expert: int) -> float:
+        if expert in ahead:
+            return ahead[expert]
         return split.copy_s * PAGEABLE_SLOWDOWN if expert in pageable else split.copy_s
 
     residents = [ExpertRun(expert, tokens, "gpu", cpu, gpu, 0.0) for expert, tokens, cpu, gpu in split.residents]
@@ -117,8 +133,8 @@ def plan_layer(
         ExpertRun(expert, tokens, "stream", cpu, gpu, copy_s(expert)) for expert, tokens, cpu, gpu in split.streamed
     ]
     runs, gpu_s = residents + streamed, split.gpu_s
-    if residents and streamed and not split.residents_first:
-        runs, gpu_s = _filling_gaps(residents, streamed, staging_slots)
+    if residents and not split.residents_first:
+        runs, gpu_s = _filling_gaps(residents, streamed, staging_slots, split.call_s, group_visits)
     for expert, tokens, cpu, gpu in split.cpu:
         runs.append(ExpertRun(expert, tokens, "cpu", cpu, gpu, 0.0 if expert in resident else copy_s(expert)))
     return LayerPlan(tuple(runs), split.cpu_s, gpu_s, split.activation_s)
@@ -134,6 +150,41 @@ def residents_run(costs: CostModel, policy: PolicyName) -> bool:
     return policy != "cpu_only" and costs.gpu_expert is not None and costs.weight_copy is not None
 
 
+def staging_slots_of(model: ModelConfig) -> int:
+    """Slots that streamed experts of a model wait in.
+
+    Args:
+        model: Its shape and formats.
+    """
+    return max(STAGING_SLOTS, min(model.experts // STAGING_PARTS, STAGING_BYTES // model.expert_bytes))
+
+
+def copies_ahead(streamed: int, slots: int, copy_s: float, lead_s: float) -> int:
+    """How many copies to begin for a layer before its routing is known: those that the link would stand still for.
+
+    Args:
+        streamed: Experts that the layer before has streamed.
+        slots: To copy them to.
+        copy_s: What each takes.
+        lead_s: Time until the routing is known.
+    """
+    return min(streamed, slots, math.ceil(lead_s / copy_s) if copy_s > 0 else slots)
+
+
+def left_of_copies(experts: Sequence[int], copy_s: float, lead_s: float) -> dict[int, float]:
+    """What is left of copies that follow each other, after some time on the link.
+
+    Args:
+        experts: Theirs.
+        copy_s: What each takes.
+        lead_s: The time.
+
+    Returns:
+        `ahead` of `plan_layer`.
+    """
+    return {expert: min(copy_s, max(0.0, (turn + 1) * copy_s - lead_s)) for turn, expert in enumerate(experts)}
+
+
 def layer_seconds(
     counts: Sequence[tuple[int, int]],
     resident: Container[int],
@@ -143,10 +194,13 @@ def layer_seconds(
     staging_slots: int = STAGING_SLOTS,
     pass_tokens: int = 0,
     pageable: Container[int] = (),
+    group_visits: int = UNLIMITED,
+    ahead: Mapping[int, float] = NOTHING_AHEAD,
 ) -> tuple[float, float]:
     """The CPU's and the GPU's side of `plan_layer`, without the runs: for forecasts over many layers.
 
-    Residents that fill gaps are taken as divisible, so that the GPU's side is short by less than one of them.
+    Residents that fill gaps are taken as divisible, and as called for as seldom as they may be, so that the GPU's side
+    is short by less than one of them and a call for each gap.
 
     Args:
         counts: As for `plan_layer`, like all others.
@@ -156,10 +210,13 @@ def layer_seconds(
         staging_slots: See there.
         pass_tokens: See there.
         pageable: See there.
+        group_visits: See there.
+        ahead: See there.
     """
     split = _split(
-        counts, resident, costs, policy, staging_slots=staging_slots, pass_tokens=pass_tokens, pageable=pageable
-    )
+        counts, resident, costs, policy, staging_slots=staging_slots, pass_tokens=pass_tokens, pageable=pageable,
+        group_visits=group_visits, ahead=ahead,
+    )  # fmt: skip
     return split.cpu_s, split.gpu_s
 
 
@@ -172,6 +229,8 @@ def _split(
     staging_slots: int,
     pass_tokens: int,
     pageable: Container[int],
+    group_visits: int,
+    ahead: Mapping[int, float],
 ) -> _Split:
     """The decision, without words."""
     gpu_curve, copy_curve = costs.gpu_expert, costs.weight_copy
@@ -189,27 +248,38 @@ def _split(
     for item in priced:
         (residents if item[0] in resident else others).append(item)
     if len(others) > 1:
-        others.sort(key=_TOKENS, reverse=True)
-        if pageable:
-            others.sort(key=lambda item: item[0] in pageable)
-    resident_s = sum(item[3] for item in residents)
+        _sort_for_streaming(others, pageable, ahead)
+    resident_s, call_s = sum(item[3] for item in residents), gpu_curve.overhead_s * costs.gpu_correction
     residents_first = pass_tokens <= LAUNCHED_TOKENS
-    if residents_first and len(residents) > 1:
-        resident_s -= (len(residents) - 1) * gpu_curve.overhead_s * costs.gpu_correction
+    if len(residents) > 1:
+        calls = 1 if residents_first else _least_calls(residents, group_visits)
+        resident_s -= (len(residents) - calls) * call_s
     if staging_slots == 0:
         cpu_s = _cpu_sides(others, once_s)[0]
-        return _Split(residents, [], others, cpu_s, resident_s, math.inf, activation_s)
-    copies_s = [copy_s * PAGEABLE_SLOWDOWN if item[0] in pageable else copy_s for item in others]
+        return _Split(residents, [], others, cpu_s, resident_s, math.inf, activation_s, residents_first, call_s)
+    copies_s = [ahead.get(item[0], copy_s * PAGEABLE_SLOWDOWN if item[0] in pageable else copy_s) for item in others]
     gpu_sides = _gpu_sides(others, copies_s, resident_s, staging_slots, residents_first)
     if policy == "gpu_stream":
-        return _Split(residents, others, [], 0.0, gpu_sides[-1], copy_s, activation_s, residents_first)
+        return _Split(residents, others, [], 0.0, gpu_sides[-1], copy_s, activation_s, residents_first, call_s)
     cpu_sides = _cpu_sides(others, once_s)
     if pageable:
         held_up = accumulate((slow_s if slow_s > copy_s else 0.0 for slow_s in copies_s), initial=0.0)
         cpu_sides = [cpu_s + waiting_s for cpu_s, waiting_s in zip(cpu_sides, held_up, strict=True)]
     streamed = _best_prefix(cpu_sides, gpu_sides)
     cpu_s, gpu_s = cpu_sides[streamed], gpu_sides[streamed]
-    return _Split(residents, others[:streamed], others[streamed:], cpu_s, gpu_s, copy_s, activation_s, residents_first)
+    return _Split(
+        residents, others[:streamed], others[streamed:], cpu_s, gpu_s, copy_s, activation_s, residents_first, call_s
+    )
+
+
+def _sort_for_streaming(others: list[_Priced], pageable: Container[int], ahead: Mapping[int, float]) -> None:
+    """Those that are under way, then the others by their tokens, then those whose copies are slow."""
+    others.sort(key=_TOKENS, reverse=True)
+    if pageable:
+        others.sort(key=lambda item: item[0] in pageable)
+    if ahead:
+        turns = {expert: turn for turn, expert in enumerate(ahead)}
+        others.sort(key=lambda item: turns.get(item[0], len(turns)))
 
 
 def _price(counts: Sequence[tuple[int, int]], costs: CostModel) -> list[_Priced]:
@@ -261,25 +331,68 @@ def _gpu_sides(
     return sides
 
 
+def _least_calls(residents: list[_Priced], group_visits: int) -> int:
+    """The fewest calls that residents can be launched with."""
+    by_visits = -(-sum(item[1] for item in residents) // group_visits)
+    return min(len(residents), max(by_visits, -(-len(residents) // GROUP_EXPERTS)))
+
+
+def groups(runs: Sequence[ExpertRun], group_visits: int) -> Iterator[list[ExpertRun]]:
+    """The GPU's runs by calls: residents that follow each other together, as many as one takes; all others alone.
+
+    Args:
+        runs: Residents and streamed ones, in order.
+        group_visits: As for `plan_layer`.
+    """
+    group: list[ExpertRun] = []
+    for run in runs:
+        if group and not _joins(run, group, group_visits):
+            yield group
+            group = []
+        group.append(run)
+    if group:
+        yield group
+
+
+def _joins(run: ExpertRun, group: list[ExpertRun], group_visits: int) -> bool:
+    """Whether a run is part of the call before it."""
+    if not (run.place == group[-1].place == "gpu") or len(group) >= GROUP_EXPERTS:
+        return False
+    return run.tokens + sum(other.tokens for other in group) <= group_visits
+
+
 def _filling_gaps(
-    residents: list[ExpertRun], streamed: list[ExpertRun], staging_slots: int
+    residents: list[ExpertRun], streamed: list[ExpertRun], staging_slots: int, call_s: float, group_visits: int
 ) -> tuple[list[ExpertRun], float]:
     """Residents among streamed experts, one whenever the next copy would be waited for; and when all is done."""
     order: list[ExpertRun] = []
+    group: list[ExpertRun] = []
     waiting = residents[::-1]
     done: list[float] = []
     computed = copied = 0.0
+
+    def next_resident_s() -> float:
+        """Launch one more resident, with others if it can be."""
+        nonlocal group
+        run = waiting.pop()
+        joins = bool(group) and _joins(run, group, group_visits)
+        group = [*group, run] if joins else [run]
+        order.append(run)
+        return run.gpu_s - call_s if joins else run.gpu_s
+
     for index, run in enumerate(streamed):
         if index >= staging_slots:
             copied = max(copied, done[index - staging_slots])
         copied += run.copy_s
         while waiting and computed < copied:
-            order.append(waiting.pop())
-            computed += order[-1].gpu_s
+            computed += next_resident_s()
         order.append(run)
+        group = []
         computed = max(computed, copied) + run.gpu_s
         done.append(computed)
-    return order + waiting[::-1], computed + sum(run.gpu_s for run in waiting)
+    while waiting:
+        computed += next_resident_s()
+    return order, computed
 
 
 def _best_prefix(cpu_sides: list[float], gpu_sides: list[float]) -> int:

@@ -36,7 +36,8 @@ from engine.sentences import Sentence, say
 HALF_LIFE_TOKENS = 48.0
 HORIZON_TOKENS = 64  # what an upload must pay back in, and how long a newcomer stays at least
 MARGIN = 1.5
-SWAPS_PER_TOKEN = 4  # and as many in flight
+SWAPS_PER_TOKEN = 16  # at most, and as many in flight; fewer where they would take more than LINK_SHARE of its time
+LINK_SHARE = 0.5
 WARM_SWAPS_PER_LAYER = 4
 CHECK_EVERY_TOKENS = 4  # each layer looks for swaps, in turn
 REPRICE_EVERY_TOKENS = 16
@@ -87,6 +88,13 @@ class Prices:
             upload_s=predict(costs.weight_copy, 1) * costs.gpu_correction,
             token_s=model.layers * (costs.dense_layer_s + (missed_s + hit_s) / 2),
         )
+
+    @property
+    def swaps_per_token(self) -> int:
+        """How many uploads the link carries beside a token."""
+        if self.upload_s <= 0.0:
+            return SWAPS_PER_TOKEN
+        return max(1, min(SWAPS_PER_TOKEN, int(LINK_SHARE * self.token_s / self.upload_s)))
 
     def gain_s(self, coming: float, leaving: float, in_flight: int) -> float:
         """What a swap is expected to save over the horizon, its copy paid.
@@ -257,8 +265,10 @@ class Replacement:
         self._ledger.visited(layer, experts)
         if not self._warm and (self._clock_tokens + layer) % CHECK_EVERY_TOKENS:
             return []
-        most = self._allowance()
-        if most <= 0 or self._prices is None or self._prices.saving_s <= 0.0:
+        if self._prices is None or self._prices.saving_s <= 0.0:
+            return []
+        most = self._allowance(self._prices)
+        if most <= 0:
             return []
         swaps = self._paying_swaps(layer, most, self._prices)
         for swap in swaps:
@@ -275,11 +285,11 @@ class Replacement:
             self._prices = Prices.of(self._model, costs, policy)
         self._ledger.tick()
 
-    def _allowance(self) -> int:
+    def _allowance(self, prices: Prices) -> int:
         """How many swaps may begin in this layer now."""
         if self._warm:
             return min(WARM_SWAPS_PER_LAYER, self._ledger.allowance)
-        return min(SWAPS_PER_TOKEN - max(self._begun, len(self._arriving)), self._ledger.allowance)
+        return min(prices.swaps_per_token - max(self._begun, len(self._arriving)), self._ledger.allowance)
 
     def _paying_swaps(self, layer: int, most: int, prices: Prices) -> list[Swap]:
         """The swaps of one layer that pay, best first."""

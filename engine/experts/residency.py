@@ -22,7 +22,7 @@ import torch
 from engine.config import ExpertFormats, ModelConfig
 from engine.devices import Device
 from engine.errors import DeviceOutOfMemoryError
-from engine.experts.planner import STAGING_SLOTS
+from engine.experts.planner import staging_slots_of
 from engine.experts.store import ExpertStore
 from engine.kernels.gpu_plans import LayerTable
 from engine.kernels.torch_expert import ExpertWeights
@@ -73,6 +73,7 @@ class Residency:
         )
         self._spare: dict[int, list[torch.Tensor]] = {size: [] for size in self._sizes}
         self._arrivals: deque[_Arrival] = deque()
+        self._slots_wanted = staging_slots_of(model)
         self._staging: list[torch.Tensor] = []
         self._staged: list[dict[ExpertFormats, ExpertWeights]] = []
 
@@ -173,7 +174,7 @@ class Residency:
                 self._store.view(layer, slot).flat.copy_(self._store.weights(layer, expert).flat)
                 self._move_in(layer, expert, slot)
         self._free_spares()
-        return room and self.staging_slots == (STAGING_SLOTS if staging else 0)
+        return room and self.staging_slots == (self._slots_wanted if staging else 0)
 
     def shrink(self, shares: Shares | None = None) -> bool:
         """Give up some memory, because the device ran out of it: the least popular residents, then streaming.
@@ -261,7 +262,8 @@ class Residency:
         self.land()
 
     def _quiet_link(self) -> None:
-        """Wait until no upload is under way; `land` still has to be asked for them."""
+        """Wait until nothing is under way; uploads still have to be asked for by `land`."""
+        self._device.finish_copies()
         for arrival in self._arrivals:
             arrival.upload.wait()
 
@@ -285,7 +287,7 @@ class Residency:
 
     def _stage(self, shares: Shares | None) -> None:
         """Have all slots for streaming, at the expense of residents where it must be; as many as there is room for."""
-        while len(self._staging) < STAGING_SLOTS:
+        while len(self._staging) < self._slots_wanted:
             try:
                 slot = self._new(self._model.expert_bytes, "staging")
             except DeviceOutOfMemoryError:
@@ -299,7 +301,8 @@ class Residency:
             )
 
     def _unstage(self) -> None:
-        """Free one slot for streaming."""
+        """Free one slot for streaming, which a copy may still be under way to."""
+        self._device.finish_copies()
         self._staged.pop()
         self._free(self._staging.pop(), "staging")
 

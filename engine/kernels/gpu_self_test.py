@@ -12,7 +12,9 @@ import torch
 from torch.nn import functional as F
 
 from engine.config import ExpertFormats
+from engine.kernels.gpu_grouped_plans import Located, Visits, plan_group, plan_prepare_group, runs_groups
 from engine.kernels.gpu_plans import LayerTable, experts_workspace_bytes, linear_workspace_bytes
+from engine.kernels.grouping import group_bytes
 from engine.kernels.packed import PackedMatrix
 from engine.kernels.torch_expert import ExpertWeights
 from engine.kernels.torch_unpack import unpack
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 # sums; in an expert, an activation at the edge of two codes may fall to the other side.
 LINEAR_ERROR, EXPERTS_ERROR = 1e-4, 5e-3
 
-_TOKENS = (3, 9)
+_TOKENS, _GROUP_TOKENS = (3, 9), 40
 _HIDDEN, _INTERMEDIATE, _EXPERTS, _ABSENT = 256, 256, 4, 2
 
 
@@ -54,9 +56,11 @@ def find_mismatch(kernels: GpuKernels, name: str, device: torch.device) -> str:
                     error=Number(f"{error:.2g}"),
                     limit=Number(f"{limit:.2g}"),
                 )
-    if not FORMATS[name].is_float and not _unpacks(kernels, name, device, random):
+    if FORMATS[name].is_float:
+        return ""
+    if not _unpacks(kernels, name, device, random):
         return say("The GPU unpacks {format} to other weights than torch does.", format=name)
-    return ""
+    return _group_mismatch(kernels, (name,) * 3, device, random)
 
 
 def find_mixed_mismatch(kernels: GpuKernels, formats: ExpertFormats, device: torch.device) -> str:
@@ -78,7 +82,25 @@ def find_mixed_mismatch(kernels: GpuKernels, formats: ExpertFormats, device: tor
                 error=Number(f"{error:.2g}"),
                 limit=Number(f"{EXPERTS_ERROR:.2g}"),
             )
-    return ""
+    return _group_mismatch(kernels, formats, device, random)
+
+
+def _group_mismatch(
+    kernels: GpuKernels, formats: ExpertFormats, device: torch.device, random: np.random.Generator
+) -> str:
+    """What a group of experts computes otherwise than torch: a sentence, empty if nothing."""
+    if not runs_groups(formats, _HIDDEN, _INTERMEDIATE):
+        return ""
+    error = _group_error(kernels, formats, device, random)
+    if error <= EXPERTS_ERROR:
+        return ""
+    return say(
+        "The GPU's experts in {formats} with {tokens} tokens are off by {error}, the limit is {limit}.",
+        formats=", ".join(formats),
+        tokens=_GROUP_TOKENS,
+        error=Number(f"{error:.2g}"),
+        limit=Number(f"{EXPERTS_ERROR:.2g}"),
+    )
 
 
 def as_seen(activations: torch.Tensor, weight_format: WeightFormat) -> torch.Tensor:
@@ -183,6 +205,36 @@ def _experts_error(
     size = experts_workspace_bytes(tokens, 3, _HIDDEN, _INTERMEDIATE)
     buffer = torch.empty(size, dtype=torch.uint8, device=device)
     kernels.experts(table, hidden, ids, weights, buffer, out)
+    return _error(out, expected)
+
+
+def _group_error(
+    kernels: GpuKernels, formats: ExpertFormats, device: torch.device, random: np.random.Generator
+) -> float:
+    """How far a group of two experts is from torch, with tokens that visit one of them, both, or neither."""
+    slots = [random_expert(formats, _HIDDEN, _INTERMEDIATE, random).to(device) for _ in range(2)]
+    hidden = torch.from_numpy(random.standard_normal((_GROUP_TOKENS, _HIDDEN), dtype=np.float32)).to(device)
+    weights = torch.from_numpy(random.random((_GROUP_TOKENS, 2), dtype=np.float32)).to(device)
+    chosen = np.argsort(random.random((_GROUP_TOKENS, 4)))[:, :2].flatten()
+    order = np.concatenate([np.flatnonzero(chosen == expert) for expert in range(2)])
+    places = np.full(chosen.size, -1)
+    places[order] = np.arange(order.size)
+    first = int((chosen == 0).sum())
+    out, expected = (torch.ones(_GROUP_TOKENS, _HIDDEN, device=device) for _ in range(2))
+    visits = Visits(
+        {0: (0, first), 1: (first, order.size)}, torch.from_numpy(order).to(device),
+        torch.from_numpy(places.reshape(-1, 2)).to(device), hidden, weights, out,
+    )  # fmt: skip
+    size = group_bytes(_GROUP_TOKENS, order.size, _HIDDEN, _INTERMEDIATE, hidden.element_size())
+    buffer = torch.empty(size, dtype=torch.uint8, device=device)
+    located = [Located(expert, slot.data_ptr()) for expert, slot in enumerate(slots)]
+    for launch in (
+        plan_prepare_group(formats, hidden, buffer), *plan_group(formats, visits, located, buffer, _INTERMEDIATE)
+    ):  # fmt: skip
+        kernels.launch(launch)
+    for expert, slot in enumerate(slots):
+        rows, scales = visits.rows(expert)
+        expected[rows] += scales * _expert(hidden[rows], ExpertWeights.view(slot, formats, _HIDDEN, _INTERMEDIATE))
     return _error(out, expected)
 
 

@@ -27,8 +27,9 @@ from engine.config import ModelConfig, Traits
 from engine.devices.gpu_products import views_of
 from engine.devices.step_tools import StepTools, Work, in_order
 from engine.experts.cpu_experts import Check
-from engine.experts.executor import Begun, ExpertExecutor, LayerInput
+from engine.experts.executor import Begun, ExpertExecutor
 from engine.experts.footprint import graph_bytes, widest_columns
+from engine.experts.streamer import LayerInput
 from engine.kernels.cuda_driver import CudaDriverError
 from engine.kernels.gpu_decoder_plans import (
     HeadNorms,

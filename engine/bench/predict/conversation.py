@@ -18,9 +18,10 @@ from engine.bench.predict.bound import prompt_bound_seconds
 from engine.bench.predict.stream import Chosen, Counts, Stream
 from engine.config import EngineConfig, ModelConfig
 from engine.experts.cost_model import dense_layer_bytes, predict
+from engine.experts.footprint import pass_group_visits
 from engine.experts.forecast import dense_chunk_seconds
 from engine.experts.placement import check_fits, make_plan
-from engine.experts.planner import layer_seconds
+from engine.experts.planner import copies_ahead, layer_seconds, left_of_copies, plan_layer, staging_slots_of
 from engine.experts.popularity import Popularity
 from engine.experts.replacement import Replacement
 from engine.hardware import GpuProfile, HardwareProfile
@@ -100,21 +101,33 @@ class Conversation:
         Args:
             chosen: Its experts [T, L, A].
         """
-        model, config, seconds, bound_s = self._model, self._config, 0.0, 0.0
+        model, seconds, bound_s = self._model, 0.0, 0.0
         for first in range(0, len(chosen), self.plan.prefill_chunk_tokens):
             counts = Counts.of(chosen[first : first + self.plan.prefill_chunk_tokens], model.experts)
             dense_s = dense_chunk_seconds(model, self._inputs.costs, counts.tokens, self._context_tokens)
-            for layer, row in enumerate(counts.by_layer):
-                seconds += dense_s + max(
-                    layer_seconds(
-                        row, self._resident[layer], self._inputs.costs, config.policy, pass_tokens=counts.tokens
-                    )
-                )
-                self._replacement.observe_prompt(layer, row, counts.tokens)
+            seconds += self._pass_seconds(counts, dense_s)
             bound_s += prompt_bound_seconds(model, self._pc, counts, self._resident, dense_s)
             self._context_tokens += counts.tokens
         self._clock_s += seconds
         return seconds, bound_s
+
+    def _pass_seconds(self, counts: Counts, dense_s: float) -> float:
+        """A pass layer by layer; what the next one will likely stream is copied while its dense part runs."""
+        model, prices, seconds, streamed = self._model, self._inputs.costs, 0.0, 0
+        assert prices.weight_copy is not None, "a PC has a GPU"
+        copy_s, slots = predict(prices.weight_copy, 1), staging_slots_of(model)
+        for layer, row in enumerate(counts.by_layer):
+            resident, shares = self._resident[layer], self._inputs.popularity[layer]
+            likely = sorted(set(range(model.experts)) - resident, key=shares.__getitem__, reverse=True)
+            ahead = left_of_copies(likely[: copies_ahead(streamed, slots, copy_s, dense_s)], copy_s, dense_s)
+            plan = plan_layer(
+                row, resident, prices, self._config.policy, staging_slots=slots, pass_tokens=counts.tokens,
+                group_visits=pass_group_visits(model, counts.tokens), ahead=ahead,
+            )  # fmt: skip
+            streamed = sum(run.place == "stream" for run in plan.runs)
+            seconds += dense_s + plan.predicted_s
+            self._replacement.observe_prompt(layer, row, counts.tokens)
+        return seconds
 
     def reply(self, chosen: Chosen) -> Decoded:
         """Decode tokens one by one.

@@ -33,8 +33,10 @@ _ASSUMPTIONS = f"""
   in VRAM, how many prompt tokens a pass takes, which side runs which expert) and its own replacement policy, with costs
   worked out from the bandwidths above.
 - An expert takes max(bytes / bandwidth, operations / rate), on the GPU with a call of 20 us; all of a layer's experts
-  on the CPU are one call of 10 us; a copy takes bytes / link + 20 us. With up to 16 tokens the residents of a layer are
-  one call. The CPU's kernels are taken to read at RAM speed; where they were measured, they reach 72 to 84 % of it.
+  on the CPU are one call of 10 us; a copy takes bytes / link + 20 us. Residents that follow each other are one call,
+  with up to 16 tokens all of a layer. While the dense part of a prompt's layer runs, experts that are popular are
+  copied for it; one that the layer does not use has cost the link's time. The CPU's kernels are taken to read at RAM
+  speed; where they were measured, they reach 72 to 84 % of it.
 - Dense layers take their bytes / VRAM speed (packed as in the file, the embedding in RAM), or their arithmetic;
   launches of a decode layer's dense part are not charged. Keys and values are read from VRAM. An upload delays the
   CPU's experts by its bytes / RAM speed.

@@ -84,6 +84,9 @@ class FakeStream:
         self._cuda.log.append(("query", self.name))
         return self._cuda.done
 
+    def synchronize(self) -> None:
+        self._cuda.log.append(("synchronize", self.name))
+
 
 def install(patch: pytest.MonkeyPatch) -> FakeCuda:
     """Put the stand-ins in torch's place."""

@@ -11,14 +11,18 @@ import torch
 
 from engine.devices import CudaDevice, why_unusable
 from engine.devices.cuda import _find
+from engine.devices.gpu_experts import GpuExperts
 from engine.errors import ConfigurationError, DeviceOutOfMemoryError
 from engine.hardware import GpuProfile
+from engine.kernels.gpu_grouped_plans import Visits
 from engine.kernels.gpu_kernels import GpuKernels, GpuKernelsUnavailableError
 from engine.kernels.gpu_launch import Program
 from engine.kernels.gpu_plans import matrix_program
 from engine.kernels.torch_expert import expert_forward
 from tests.engine.devices.experts import HIDDEN, a_table, an_expert, an_expert_in
 from tests.engine.devices.fake_cuda import FakeCuda, install
+from tests.engine.devices.test_gpu_experts import an_expert as a_block_expert
+from tests.engine.kernels.cuda_emulation.launcher import EmulatedLauncher
 from tests.engine.shapes import TINY
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
@@ -56,6 +60,25 @@ def test_streamed_experts_are_ordered_by_events(device: CudaDevice, cuda: FakeCu
     ]
     assert span.wait() == pytest.approx(0.012)
     assert cuda.log[-1] == ("synchronize", end)
+
+
+def test_groups_leave_their_slot_when_they_ran_with_kernels_and_without(
+    device: CudaDevice, cuda: FakeCuda, launcher: EmulatedLauncher
+) -> None:
+    blocks = a_block_expert(("Q4_0",) * 3)
+    for kernels, ran in ((GpuKernels(launcher), ["prepare", "group_gate_up", "group_down", "group_add"]), (None, [])):
+        device._experts = GpuExperts(kernels) if kernels else None
+        hidden, ones, order = torch.randn(20, blocks.gate.columns), torch.ones(20, 1), torch.arange(20)
+        visits = Visits({3: (0, 20)}, order, order[:, None], hidden, ones, torch.zeros(hidden.shape))
+        launcher.launched.clear()
+        cuda.log.clear()
+        device.run_group(visits, [(3, blocks)])
+        assert cuda.log == [], "a resident leaves nothing"
+        device.run_group(visits, [(3, blocks)], 1)
+        assert [(what, where) for what, _, where in cuda.log] == [("record", "compute")]
+        assert launcher.launched == ran + ran[1:]
+        expected = 2 * expert_forward(hidden, blocks)
+        assert float((visits.out - expected).norm() / expected.norm()) < 3e-2
 
 
 def test_a_layers_time_is_asked_for_and_never_waited_for(device: CudaDevice, cuda: FakeCuda) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from engine.config import ExpertFormats
-from engine.devices import gpu_products
+from engine.config import EngineConfig, ExpertFormats
+from engine.devices import SimulatedDevice, gpu_products
 from engine.devices.gpu_experts import GpuExperts
-from engine.experts.footprint import unpacking_bytes
+from engine.experts.footprint import grouping_bytes, unpacking_bytes
+from engine.experts.memory import Needs
+from engine.kernels.gpu_grouped_plans import Visits
 from engine.kernels.gpu_kernels import GpuKernels
 from engine.kernels.gpu_plans import LayerTable
 from engine.kernels.gpu_self_test import random_weights
@@ -53,16 +56,60 @@ def test_few_tokens_multiply_packed_weights(
     assert launcher.launched[-2:] == ["gate_up_8", "down_8"]
 
 
-def test_many_tokens_share_the_unpacking(
+def visits_of(hidden: torch.Tensor, chosen: torch.Tensor, experts: Sequence[int]) -> Visits:
+    """Those of some experts, in that order, with weights of their own."""
+    flat, spans, parts, first = chosen.flatten(), {}, [], 0
+    for expert in experts:
+        parts.append((flat == expert).nonzero().flatten())
+        spans[expert] = (first, first := first + len(parts[-1]))
+    order, places = torch.cat(parts), torch.full(chosen.shape, -1)
+    places.view(-1)[order] = torch.arange(len(order))
+    weights = torch.rand(chosen.shape, generator=torch.Generator().manual_seed(1))
+    return Visits(spans, order, places, hidden, weights, torch.zeros(hidden.shape))
+
+
+def test_many_tokens_of_one_expert_multiply_packed_weights_too(experts: GpuExperts, launcher: EmulatedLauncher) -> None:
+    weights, hidden = an_expert(Q4_K), torch.randn(40, HIDDEN)
+    assert loss(experts.run(hidden, weights), expert_forward(hidden, weights)) < INT8
+    assert launcher.launched == ["prepare", "group_gate_up", "group_down", "group_add"]
+
+
+def test_groups_add_what_each_expert_says_by_itself(launcher: EmulatedLauncher) -> None:
+    """The plain reference is what a device does that knows nothing of groups."""
+    device, kernels = SimulatedDevice(EngineConfig(), 1 << 30), GpuExperts(GpuKernels(launcher))
+    held = {expert: an_expert(Q4_K, expert) for expert in range(4)}
+    chosen = torch.stack([torch.randperm(5)[:3] for _ in range(24)])
+    visits = visits_of(torch.randn(24, HIDDEN), chosen, (2, 0, 3, 1))
+    expected = replace(visits, out=torch.zeros(24, HIDDEN))
+    for group in ((2, 0), (3,), (1,)):
+        kernels.add_group(visits, [(expert, held[expert]) for expert in group])
+        device.run_group(expected, [(expert, held[expert]) for expert in group])
+    assert loss(visits.out, expected.out) < INT8
+    assert launcher.launched == ["prepare", *["group_gate_up", "group_down", "group_add"] * 3], "prepared once"
+
+
+def test_a_group_works_in_what_the_plan_has_counted(experts: GpuExperts) -> None:
+    model = replace(
+        MIXTRAL, expert_formats=(Q4_K,) * MIXTRAL.layers, hidden_size=HIDDEN, intermediate_size=INTERMEDIATE,
+        experts=4, experts_per_token=2,
+    )  # fmt: skip
+    hidden = torch.randn(30, HIDDEN).to({2: torch.bfloat16, 4: torch.float32}[model.dtype_bytes])
+    chosen = torch.stack([torch.randperm(4)[:2] for _ in range(30)])
+    experts.add_group(visits_of(hidden, chosen, range(4)), [(expert, an_expert(Q4_K, expert)) for expert in range(4)])
+    assert experts.products._buffer.nbytes == grouping_bytes(model, "cuda", 30)
+    assert Needs.of(model, EngineConfig(prefill_chunk_tokens=30)).workspace >= grouping_bytes(model, "cuda", 30)
+
+
+def test_one_matrix_of_floats_is_multiplied_by_torch_and_the_others_are_unpacked(
     experts: GpuExperts, launcher: EmulatedLauncher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    weights, hidden = an_expert(Q4_K), torch.randn(40, HIDDEN)
+    weights, hidden = an_expert(MIXED), torch.randn(40, HIDDEN)
     expected = expert_forward(hidden, weights)
     torch.testing.assert_close(experts.run(hidden, weights), expected)
-    assert launcher.launched == ["unpack_tiles"] * 3
+    assert launcher.launched == ["unpack_tiles"] * 2
     monkeypatch.setattr(gpu_products, "GPU_SLICE_WEIGHTS", 64 * HIDDEN)
     torch.testing.assert_close(experts.run(hidden, weights), expected, atol=1e-4, rtol=1e-4)
-    assert launcher.launched[3:] == ["unpack_tiles"] * 12
+    assert launcher.launched[2:] == ["unpack_tiles"] * 8
 
 
 def test_the_type_of_the_activations_is_that_of_the_result(experts: GpuExperts) -> None:
@@ -98,7 +145,7 @@ def test_torch_runs_experts_with_biases(
 
 
 def test_unpacking_takes_no_more_than_the_plan_has_counted(experts: GpuExperts) -> None:
-    experts.run(torch.randn(20, HIDDEN).bfloat16(), an_expert(Q4_K))
+    experts.run(torch.randn(20, HIDDEN).bfloat16(), an_expert(MIXED))
     assert experts.products._buffer.nbytes == HIDDEN * INTERMEDIATE * 2
     large = slice_rows(MIXTRAL.hidden_size, GPU_SLICE_WEIGHTS) * MIXTRAL.hidden_size
     packed = replace(MIXTRAL, expert_formats=(Q4_K,) * MIXTRAL.layers)

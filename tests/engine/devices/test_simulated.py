@@ -8,6 +8,7 @@ import torch
 from engine.config import SIMULATED_LAUNCH_S, EngineConfig
 from engine.devices import SimulatedDevice
 from engine.errors import DeviceOutOfMemoryError
+from engine.kernels.gpu_grouped_plans import Visits
 from engine.kernels.torch_expert import expert_forward
 from tests.engine.devices.experts import HIDDEN, a_table, an_expert
 
@@ -46,6 +47,21 @@ def test_two_copies_follow_each_other_and_computing_waits_for_its_copy() -> None
         device.run_expert(torch.zeros(3, HIDDEN), target, slot)
     assert device.end_layer().seconds() == pytest.approx(2 * copy_s + run_s)
     assert torch.equal(slots[0].flat, source.flat)
+
+
+def test_a_group_is_one_launch_and_adds_what_each_expert_says() -> None:
+    device, held = SimulatedDevice(CONFIG, 10_000), [an_expert(seed) for seed in range(3)]
+    chosen = torch.tensor([0, 1, 2, 0, 1, 1, 2, 0])
+    order = chosen.argsort(stable=True)
+    places = torch.empty(8, dtype=torch.long).scatter_(0, order, torch.arange(8))
+    hidden, weights = torch.randn(8, HIDDEN), torch.rand(8, 1)
+    visits = Visits({0: (0, 3), 1: (3, 6), 2: (6, 8)}, order, places[:, None], hidden, weights, torch.zeros(8, HIDDEN))
+    device.begin_layer()
+    device.run_group(visits, list(enumerate(held)))
+    each_s = held[0].nbytes / 1e7
+    assert device.end_layer().seconds() == pytest.approx(3 * each_s + SIMULATED_LAUNCH_S)
+    expected = torch.stack([expert_forward(hidden[row][None], held[chosen[row]])[0] * weights[row] for row in range(8)])
+    torch.testing.assert_close(visits.out, expected)
 
 
 def test_a_copy_waits_until_its_slot_is_vacated() -> None:

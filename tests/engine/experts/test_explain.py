@@ -82,6 +82,12 @@ def test_quicker_streamed() -> None:
     )
 
 
+def test_copied_while_the_layer_before_ran() -> None:
+    plan = plan_layer([(2, 38)], (), COSTS, "fiddler", ahead={2: 0.0})
+    words = "its weights were copied while the layer before ran, 200 us there (38 tokens)."
+    assert explained(plan, 2) == f"Expert 2 streamed to the GPU: {words}"
+
+
 def test_the_copy_alone_is_quicker_but_not_with_the_compute() -> None:
     costs = replace(COSTS, gpu_expert=CostCurve(5e-3, 0, 0))
     plan = plan_layer([(2, 20)], (), costs, "fiddler")

@@ -65,12 +65,15 @@ def test_decode_agrees_with_drawn_routings() -> None:
 def test_prefill_is_the_planners_on_expected_counts() -> None:
     costs = pc_costs(MIXTRAL)
     counts = [(expert, 128) for expert in range(8)]
-    plan = plan_layer(counts, (), costs, "fiddler", pass_tokens=512)
     assert costs.gpu_expert
+    assert costs.weight_copy
     attention = 4096 * (2 * 4096 + 2 * 1024) + 2 * 4096 + 8 * 4096
     matrices_s = attention / MIXTRAL.expert_parameters * predict(costs.gpu_expert, 512)
     pair_s = costs.gpu_expert.per_unit_s * 2 * 4096 / MIXTRAL.expert_parameters
     dense_s = max(costs.dense_layer_s, matrices_s + 512 * 513 / 2 * pair_s)
+    ahead = {0: predict(costs.weight_copy, 1) - dense_s}
+    plan = plan_layer(counts, (), costs, "fiddler", pass_tokens=512, ahead=ahead)
+    assert plan.predicted_s < plan_layer(counts, (), costs, "fiddler", pass_tokens=512).predicted_s
     got = forecast(
         planning(MIXTRAL, costs=costs, popularity=uniform(MIXTRAL)), CONFIG, mask(MIXTRAL, resident=False), 512
     )

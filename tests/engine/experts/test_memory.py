@@ -23,6 +23,7 @@ from engine.experts.memory import (
     workspace_bytes,
 )
 from engine.experts.placement import make_plan
+from engine.experts.planner import staging_slots_of
 from tests.engine.experts.shapes import GIB, MIXTRAL, QWEN, QWEN_Q4_K_M, TINY, machine, pc_costs, planning
 
 SIMULATED = EngineConfig(device="simulated")
@@ -171,7 +172,8 @@ def test_experts_are_as_large_as_they_are_and_slots_for_streaming_as_the_largest
     assert needs.expert == sizes[0] > sizes[1]
     assert host_terms("cuda", needs, {})["experts"] == 128 * 24 * sum(sizes)
     assert needs.everything == needs.fixed + needs.experts
-    assert needs.terms(0, 0)["staging"] == 2 * sizes[0]
+    assert needs.terms(0, 0)["staging"] == staging_slots_of(QWEN_Q4_K_M) * sizes[0]
+    assert needs.least == needs.fixed + staging_slots_of(QWEN_Q4_K_M) * sizes[0]
 
 
 @pytest.mark.parametrize(("available", "kept"), [(4 * GIB, 512 * MIB), (20 * GIB, GIB), (200 * GIB, 2 * GIB)])

@@ -108,4 +108,4 @@ def test_streaming_from_memory_that_is_not_page_locked_takes_longer_and_is_fores
         times.append(sum(trace.measured_gpu_s for trace in snapshot.layers))
         predicted_s = sum(trace.predicted_gpu_s for trace in snapshot.layers)
         assert predicted_s == pytest.approx(times[-1], rel=0.15)
-    assert 2 < times[1] / times[0] <= 3.01
+    assert 2 < times[1] / times[0] <= 3.01 * 7 / 6, "of eight experts one is copied ahead, where it is page-locked"

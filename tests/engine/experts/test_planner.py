@@ -13,9 +13,20 @@ from hypothesis import strategies as st
 from engine.config import PAGEABLE_SLOWDOWN, PolicyName
 from engine.experts.cost_model import predict
 from engine.experts.footprint import LAUNCHED_TOKENS
-from engine.experts.planner import LayerPlan, layer_seconds, plan_layer
+from engine.experts.planner import (
+    STAGING_BYTES,
+    STAGING_SLOTS,
+    LayerPlan,
+    copies_ahead,
+    groups,
+    layer_seconds,
+    left_of_copies,
+    plan_layer,
+    staging_slots_of,
+)
+from engine.kernels.grouping import GROUP_EXPERTS
 from engine.messages import CostCurve, CostModel, ExpertRun
-from tests.engine.experts.shapes import realistic_costs, routings, wild_costs
+from tests.engine.experts.shapes import MIXTRAL, QWEN_Q4_K_M, realistic_costs, routings, wild_costs
 
 Counts = list[tuple[int, int]]
 Routing = tuple[Counts, frozenset[int]]
@@ -45,17 +56,25 @@ def pipeline(runs: Sequence[ExpertRun], slots: int, shared_s: float) -> float:
     return compute_free
 
 
-def sides(runs: Sequence[ExpertRun], costs: CostModel, slots: int) -> tuple[float, float]:
+def sides(runs: Sequence[ExpertRun], costs: CostModel, slots: int, group_visits: int = 1 << 62) -> tuple[float, float]:
     """Both sides of any assignment, by reference."""
     cpu = [run.cpu_s for run in runs if run.place == "cpu"]
     activation = costs.activation_copy if costs.gpu_expert else None
     copy_s = predict(activation, max(run.tokens for run in runs)) if activation and cpu else 0.0
     copy_s += costs.cpu_call_s if cpu else 0.0
     residents = [run for run in runs if run.place == "gpu"]
-    shared_s = 0.0
-    if residents and costs.gpu_expert and few(runs):
-        shared_s = (len(residents) - 1) * costs.gpu_expert.overhead_s * costs.gpu_correction
-    return copy_s + sum(cpu), pipeline([run for run in runs if run.place != "cpu"], slots, shared_s)
+    on_gpu, shared_s, call_s = [run for run in runs if run.place != "cpu"], 0.0, gpu_call_s(costs)
+    if residents and few(runs):
+        shared_s = (len(residents) - 1) * call_s
+    else:
+        calls = list(groups(on_gpu, group_visits))
+        on_gpu = [replace(run, gpu_s=run.gpu_s - call_s * bool(at)) for call in calls for at, run in enumerate(call)]
+    return copy_s + sum(cpu), pipeline(on_gpu, slots, shared_s)
+
+
+def gpu_call_s(costs: CostModel) -> float:
+    """What launching takes of an expert's time."""
+    return costs.gpu_expert.overhead_s * costs.gpu_correction if costs.gpu_expert else 0.0
 
 
 def few(runs: Sequence[ExpertRun]) -> bool:
@@ -124,18 +143,38 @@ def test_residents_run_where_the_policy_says(routing: Routing, costs: CostModel,
         assert (run.copy_s == 0.0) == (run.expert in resident or costs.weight_copy == CostCurve(0.0, 0.0, 0.0))
 
 
-@given(routings(), realistic_costs() | wild_costs(), st.sampled_from(POLICIES), st.integers(1, 4))
+@given(
+    routings(),
+    realistic_costs() | wild_costs(),
+    st.sampled_from(POLICIES),
+    st.integers(1, 4),
+    st.sampled_from([1, 300, 1 << 62]),
+)
 @settings(deadline=None)
 def test_predicted_sides_are_those_of_the_reference(
-    routing: Routing, costs: CostModel, policy: PolicyName, slots: int
+    routing: Routing, costs: CostModel, policy: PolicyName, slots: int, group_visits: int
 ) -> None:
     counts, resident = routing
-    plan = plan_layer(counts, resident, costs, policy, staging_slots=slots)
-    assert (plan.predicted_cpu_s, plan.predicted_gpu_s) == pytest.approx(sides(plan.runs, costs, slots), rel=1e-9)
-    cpu_s, gpu_s = layer_seconds(counts, resident, costs, policy, staging_slots=slots)
+    plan = plan_layer(counts, resident, costs, policy, staging_slots=slots, group_visits=group_visits)
+    expected = sides(plan.runs, costs, slots, group_visits)
+    assert (plan.predicted_cpu_s, plan.predicted_gpu_s) == pytest.approx(expected, rel=1e-9)
+    cpu_s, gpu_s = layer_seconds(counts, resident, costs, policy, staging_slots=slots, group_visits=group_visits)
     assert cpu_s == plan.predicted_cpu_s
     assert gpu_s <= plan.predicted_gpu_s * (1 + 1e-9)
-    assert slots == 1 or plan.predicted_gpu_s <= (gpu_s + 2 * grain_s(plan)) * (1 + 1e-9)
+    calls = len(plan.runs) * gpu_call_s(costs)
+    assert slots == 1 or plan.predicted_gpu_s <= (gpu_s + 2 * grain_s(plan) + calls) * (1 + 1e-9)
+
+
+def test_calls_take_residents_that_follow_each_other_as_many_as_there_is_room_for() -> None:
+    runs = [
+        ExpertRun(expert, tokens, "gpu" if expert % 10 else "stream", 1.0, 1.0, 0.0)
+        for expert, tokens in enumerate([5, 90, 10, 1, 200, 3, 4, 5, 6, 7, 8, 9])
+    ]
+    calls = [[run.expert for run in call] for call in groups(runs, 100)]
+    assert calls == [[0], [1, 2], [3], [4], [5, 6, 7, 8, 9], [10], [11]]
+    many = [ExpertRun(expert, 1, "gpu", 1.0, 1.0, 0.0) for expert in range(300)]
+    assert [len(call) for call in groups(many, 1 << 62)] == [GROUP_EXPERTS, GROUP_EXPERTS, 300 - 2 * GROUP_EXPERTS]
+    assert list(groups([], 100)) == []
 
 
 @given(routings(), realistic_costs() | wild_costs(), st.integers(1, 4))
@@ -227,12 +266,48 @@ def test_residents_of_a_long_pass_do_not_keep_the_link_waiting() -> None:
     assert plan.predicted_gpu_s < 0.85 * (copies_s + first)
 
 
-def test_residents_of_few_tokens_are_one_launch() -> None:
+def test_what_was_copied_ahead_comes_first_and_waits_for_what_is_left_of_its_copy() -> None:
+    counts = [(0, 300), (1, 400), (2, 500), (3, 600)]
+    copy_s = predict(COSTS.weight_copy, 1) if COSTS.weight_copy else 0.0
+    usual = plan_layer(counts, frozenset(), COSTS, "gpu_stream")
+    plan = plan_layer(counts, frozenset(), COSTS, "gpu_stream", ahead={1: 0.0, 0: copy_s / 2, 9: copy_s})
+    assert [(run.expert, run.copy_s) for run in plan.runs] == [(1, 0.0), (0, copy_s / 2), (3, copy_s), (2, copy_s)]
+    assert plan.predicted_gpu_s < usual.predicted_gpu_s - copy_s
+    assert plan.predicted_gpu_s == pytest.approx(pipeline(plan.runs, 2, 0.0))
+    sides_s = layer_seconds(counts, frozenset(), COSTS, "gpu_stream", ahead={1: 0.0, 0: copy_s / 2, 9: copy_s})
+    assert sides_s == pytest.approx((0.0, plan.predicted_gpu_s))
+    few = plan_layer([(0, 20), (1, 2000)], frozenset(), COSTS, "fiddler")
+    assert [run.place for run in few.runs] == ["stream", "cpu"]
+    sunk = plan_layer([(0, 20), (1, 2000)], frozenset(), COSTS, "fiddler", ahead={0: 0.0})
+    assert [(run.expert, run.place) for run in sunk.runs] == [(0, "stream"), (1, "stream")], (
+        "its copy costs nothing now"
+    )
+
+
+def test_copies_ahead_fill_the_time_that_the_link_would_stand_still() -> None:
+    assert copies_ahead(streamed=40, slots=16, copy_s=1.0, lead_s=2.5) == 3
+    assert copies_ahead(streamed=2, slots=16, copy_s=1.0, lead_s=2.5) == 2
+    assert copies_ahead(streamed=40, slots=2, copy_s=1.0, lead_s=2.5) == 2
+    assert copies_ahead(streamed=40, slots=2, copy_s=0.0, lead_s=2.5) == 2
+    assert copies_ahead(streamed=0, slots=2, copy_s=1.0, lead_s=2.5) == 0
+    assert left_of_copies([7, 3, 5], 1.0, 1.25) == {7: 0.0, 3: 0.75, 5: 1.0}
+    assert left_of_copies([], 1.0, 1.25) == {}
+
+
+def test_slots_are_two_and_more_where_experts_are_small_and_many() -> None:
+    assert staging_slots_of(MIXTRAL) == STAGING_SLOTS
+    assert staging_slots_of(QWEN_Q4_K_M) == 16
+    assert 16 * QWEN_Q4_K_M.expert_bytes <= STAGING_BYTES
+
+
+def test_residents_are_one_launch_however_many_tokens_they_have() -> None:
     costs = replace(COSTS, gpu_expert=CostCurve(2e-4, 1e-6, 5e-5))
     counts = [(expert, 1) for expert in range(8)]
     assert plan_layer(counts, range(8), costs, "fiddler").predicted_gpu_s == pytest.approx(8 * 2e-4 + 5e-5)
     many = plan_layer(counts, range(8), costs, "fiddler", pass_tokens=LAUNCHED_TOKENS + 1)
-    assert many.predicted_gpu_s == pytest.approx(8 * 2.5e-4)
+    assert many.predicted_gpu_s == pytest.approx(8 * 2e-4 + 5e-5)
+    in_two = plan_layer(counts, range(8), costs, "fiddler", pass_tokens=LAUNCHED_TOKENS + 1, group_visits=4)
+    assert in_two.predicted_gpu_s == pytest.approx(8 * 2e-4 + 2 * 5e-5)
 
 
 def test_what_is_not_page_locked_is_streamed_last_and_only_where_even_that_is_quicker() -> None:

@@ -314,14 +314,20 @@ class TestSelfTest:
         monkeypatch.setattr(gpu_self_test, "_TOKENS", (3,))
         launcher.launched.clear()
         GpuKernels(launcher).self_test_experts(mixes, CPU)
-        assert launcher.launched == ["prepare", "gate_up_8", "down_8"], "a single format is tried by itself"
+        tried = ["prepare", "gate_up_8", "down_8", "prepare", "group_gate_up", "group_down", "group_add"]
+        assert launcher.launched == tried, "a single format is tried by itself"
         wrong = WrongLauncher(emulation)
         wrong.wrong = "down_8"
         with pytest.raises(GpuKernelsUnavailableError, match="experts in Q4_K, Q6_K, Q8_0 with 3 tokens"):
             GpuKernels(wrong).self_test_experts(mixes, CPU)
 
     @pytest.mark.parametrize(
-        ("wrong", "message"), [("down_16", "experts in MXFP4 with 9 tokens"), ("unpack", "unpacks MXFP4")]
+        ("wrong", "message"),
+        [
+            ("down_16", "experts in MXFP4 with 9 tokens"),
+            ("unpack", "unpacks MXFP4"),
+            ("group_down", "experts in MXFP4, MXFP4, MXFP4 with 40 tokens"),
+        ],
     )
     def test_tells_what_is_wrong(
         self, emulation: Path, wrong: str, message: str, monkeypatch: pytest.MonkeyPatch

@@ -9,6 +9,7 @@
 
 #include "attention.cuh"
 #include "experts.cuh"
+#include "grouped.cuh"
 #include "matrices.cuh"
 #include "router.cuh"
 #include "rows.cuh"

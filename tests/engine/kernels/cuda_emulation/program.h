@@ -21,6 +21,9 @@ const emulation::Listed listed{
     ROOFTOP_ENTRY(linear_8),
     ROOFTOP_ENTRY(linear_16),
 #ifndef ROOFTOP_FLOATS
+    ROOFTOP_ENTRY(group_gate_up),
+    ROOFTOP_ENTRY(group_down),
+    ROOFTOP_ENTRY(group_add),
     ROOFTOP_ENTRY(unpack_tiles),
 #endif
 };
