@@ -15,21 +15,21 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Signal
 
 from app.gpu_files import bytes_there, discard, remove_component
-from app.gpu_install import Installation, Progress
-from app.gpu_look import Gpu, look_for_gpu, why_not, why_not_yet
-from app.gpu_pins import PinnedWheel, Pins, fits, platform_name, read_pins
-from app.language import tr, translated
+from app.gpu_install import Installation
+from app.gpu_look import look_for_gpu
+from app.gpu_pins import PinnedWheel, read_pins
+from app.gpu_state import GpuState, Phase, Progress, Seen, judge
 from app.wheel_index import project_files
 from engine.errors import NotOnHubError, OperationCancelledError, RooftopError
-from engine.gpu_packages import Build, Found, default_root, find_component, own_build
-from engine.hub.transfer import broke_off
+from engine.gpu_packages import default_root, find_component, own_build
+from engine.hub.transfer import Patience, broke_off
 from engine.messages import ErrorReport
 from engine.sentences import say
 
@@ -37,73 +37,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from engine.hub.transfer import Patience
-
-Phase = Literal[
-    "unknown", "own", "no-gpu", "unavailable", "unsuitable", "old-driver", "available",
-    "downloading", "stalled", "paused", "verifying", "unpacking", "trying", "failed",
-    "installed", "damaged", "removing",
-]  # fmt: skip
-
-ACTIVE: frozenset[Phase] = frozenset(("downloading", "stalled", "verifying", "unpacking", "trying", "removing"))
 CHANGED_EVERY_S = 0.1
 END_TIMEOUT_S = 2.0
-NOTHING_YET = Progress("downloading")
+PATIENCE = Patience(tries=7, longest_wait_s=15.0)  # without a network it is said after half a minute
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What is known of this computer.
-
-    Attributes:
-        gpu: The NVIDIA GPU.
-        own: The torch that is installed with Rooftop.
-        pins: What could be installed.
-        found: What is.
-        there_bytes: What earlier runs have fetched.
-    """
-
-    gpu: Gpu | None
-    own: Build
-    pins: Pins | None
-    found: Found
-    there_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class GpuState:
-    """How the component stands.
-
-    Attributes:
-        phase: As in the module's diagram.
-        seen: What is known of this computer; None before it was looked at.
-        sentence: What the user should know; "" where the phase says it all.
-        progress: Of what is being done, or was when it was paused.
-        error: Why it failed.
-    """
-
-    phase: Phase = "unknown"
-    seen: Seen | None = None
-    sentence: str = ""
-    progress: Progress = NOTHING_YET
-    error: ErrorReport | None = None
-
-    @property
-    def gpu_name(self) -> str:
-        """The GPU, "" where there is none."""
-        return self.seen.gpu.name if self.seen is not None and self.seen.gpu is not None else ""
-
-    @property
-    def download_bytes(self) -> int:
-        """What installing fetches; 0 where it cannot be installed."""
-        return self.seen.pins.download_bytes if self.seen is not None and self.seen.pins is not None else 0
-
-    @property
-    def unpacked_bytes(self) -> int:
-        """What it takes on the drive."""
-        return self.seen.pins.unpacked_bytes if self.seen is not None and self.seen.pins is not None else 0
 
 
 def look(root: Path) -> Seen:
@@ -111,42 +49,6 @@ def look(root: Path) -> Seen:
     own, pins = own_build(), read_pins()
     there = bytes_there(root, pins) if pins is not None else 0
     return Seen(look_for_gpu(), own, pins, find_component(root, own), there)
-
-
-def judge(seen: Seen) -> GpuState:
-    """What is possible on this computer, while nothing is being done."""
-    phase, sentence = _phase(seen)
-    there = Progress("downloading", seen.there_bytes, seen.pins.download_bytes if seen.pins is not None else 0)
-    return GpuState(phase, seen, sentence, there)
-
-
-def _phase(seen: Seen) -> tuple[Phase, str]:
-    if seen.own.cuda:
-        return "own", ""
-    if seen.found.state == "ready":
-        return "installed", ""
-    if seen.found.state in ("damaged", "refused"):
-        return "damaged", translated(seen.found.problem)
-    if seen.gpu is None:
-        return "no-gpu", ""
-    if seen.pins is None:
-        words = tr("This Rooftop has no list of GPU files for this system ({platform}), so the CPU computes alone.")
-        return "unavailable", words.format(platform=platform_name())
-    return _phase_with(seen, seen.gpu, seen.pins)
-
-
-def _phase_with(seen: Seen, gpu: Gpu, pins: Pins) -> tuple[Phase, str]:
-    if not fits(pins, seen.own):
-        words = tr("GPU support is made for torch {wanted} on Python {python}, and this is torch {version} on {own}.")
-        made_for, own = pins.build, seen.own
-        return "unavailable", words.format(
-            wanted=made_for.version, python=made_for.python, version=own.version or "?", own=own.python
-        )
-    if sentence := why_not(gpu, pins):
-        return "unsuitable", sentence
-    if sentence := why_not_yet(gpu, pins):
-        return "old-driver", sentence
-    return "paused" if seen.there_bytes else "available", translated(seen.found.problem)
 
 
 class GpuComponent(QObject):
@@ -181,7 +83,7 @@ class GpuComponent(QObject):
     ) -> None:
         super().__init__(parent)
         self.root = root or default_root()
-        self._mirror, self._patience, self._look, self._command = mirror, patience, look, command
+        self._mirror, self._patience, self._look, self._command = mirror, patience or PATIENCE, look, command
         self._state = GpuState()
         self._thread: threading.Thread | None = None
         self._installation: Installation | None = None

@@ -11,13 +11,13 @@ import logging
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import engine
 from app.gpu_files import UNPACKING, alone, check_room, choice_of, remove, rename, storage
+from app.gpu_state import Progress
 from app.wheels import Stop, recorded, sha256_of, unpack
 from engine.checkpoint.untrusted import quote
 from engine.errors import (
@@ -38,33 +38,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from app.gpu_pins import PinnedWheel, Pins
+    from app.gpu_state import Step
     from engine.hub.progress import TransferProgress
     from engine.hub.transfer import Patience, Transfer
-
-Step = Literal["downloading", "stalled", "verifying", "unpacking", "trying"]
 
 TRY_TIMEOUT_S = 180.0
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far an installation is.
-
-    Attributes:
-        step: What it does.
-        done_bytes: Of this step.
-        total_bytes: Of this step; 0 where nobody can tell.
-        bytes_per_s: What arrives now.
-        seconds_left: None when nobody can tell.
-    """
-
-    step: Step
-    done_bytes: int = 0
-    total_bytes: int = 0
-    bytes_per_s: float = 0.0
-    seconds_left: float | None = None
 
 
 class Installation:

@@ -73,7 +73,7 @@ def _gpu(index: int, driver: str) -> Gpu:
         capability = (int(major), int(minor))
     except pynvml.NVMLError:
         capability = None
-    return Gpu(_text(pynvml.nvmlDeviceGetName(handle)).removeprefix("NVIDIA "), driver, capability)
+    return Gpu(_text(pynvml.nvmlDeviceGetName(handle)).removeprefix("NVIDIA").strip(), driver, capability)
 
 
 def _text(value: object) -> str:

@@ -6,14 +6,15 @@ import json
 import re
 from dataclasses import dataclass
 from html.parser import HTMLParser
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urljoin, urlsplit
-
-import httpx2
 
 from engine.checkpoint.untrusted import quote
 from engine.errors import ConfigurationError, HubUnreachableError, NotOnHubError
 from engine.sentences import say
+
+if TYPE_CHECKING:
+    import httpx2
 
 ANSWER_TIMEOUT_S = 20.0
 MAX_PAGE_BYTES = 64 << 20
@@ -65,6 +66,8 @@ def project_files(index: str, project: str) -> tuple[IndexedFile, ...]:
         HubUnreachableError: The index does not answer as one.
         NotOnHubError: It does not have the project.
     """
+    import httpx2
+
     url = f"{check_index(index)}/{project}/"
     host = urlsplit(url).hostname or ""
     try:

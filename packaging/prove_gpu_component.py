@@ -19,8 +19,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from app.gpu_component import wheel_address
-from app.gpu_install import Installation, Progress
+from app.gpu_install import Installation
 from app.gpu_pins import read_pins
+from app.gpu_state import Progress
 from engine import EngineConfig, SamplingParams
 from engine.errors import RooftopError
 from engine.gpu_packages import Build, find_component
@@ -41,7 +42,8 @@ class Watch:
     def tell(self, progress: Progress) -> None:
         """A step goes on, or another one begins."""
         now = time.monotonic()
-        self.seconds[progress.step] = self.seconds.get(progress.step, 0.0) + (now - self._began_s)
+        if self._step:
+            self.seconds[self._step] = self.seconds.get(self._step, 0.0) + (now - self._began_s)
         self._began_s = now
         if progress.step != self._step or now - self._told_s > 5:
             self._step, self._told_s = progress.step, now
@@ -102,6 +104,7 @@ def main() -> int:
     )
     try:
         installation.run(options.folder)
+        watch.tell(Progress("trying"))
         began_s = time.monotonic()
         own = Build(pins.build.version, "", pins.build.python)
         found = find_component(root, own)
