@@ -72,7 +72,12 @@ class GpuDesk(QObject):
     def _make_component(self) -> GpuComponent:
         from app.gpu_component import GpuComponent
 
-        return GpuComponent(mirror=lambda: self._rooftop.settings.gpu_mirror or self._mirror, parent=self)
+        return GpuComponent(mirror=self._index, parent=self)
+
+    def _index(self) -> str:
+        """The package index to fetch from: as it is written now, else as it was applied, else the environment's."""
+        written = self._page.merge(self._rooftop.settings) if self._page is not None else self._rooftop.settings
+        return written.gpu_mirror or self._mirror
 
     def _look(self) -> None:
         self.component.look()

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QFileDialog, QLabel, QLineEdit, QProgressBar, QPus
 from app.gpu_state import ACTIVE, GpuState
 from app.gpu_words import facts, headline, origin, progress_words, trouble
 from app.language import error_text, tr
+from app.theme import SPACE_XS
 from app.wheel_index import check_index
 from app.widgets.models.progress_row import PROGRESS_STEPS
 from app.widgets.panel_parts import DimLabel
@@ -55,7 +56,7 @@ class GpuPage(SettingsPage):
         self.main, self.cancel = _button(""), _button(tr("Cancel"))
         self.main.setObjectName("primary")
         self.repair, self.remove = _button(tr("Re&pair")), _button(tr("&Remove"))
-        self.folder = _button(tr("&Install from a folder…"))
+        self.folder = _button(tr("Install from a &folder…"))
         self.mirror = QLineEdit()
         self.mirror.setPlaceholderText("https://pypi.org/simple")
         self.mirror.setAccessibleName(tr("Package index to take GPU support from"))
@@ -65,6 +66,7 @@ class GpuPage(SettingsPage):
 
     def _arrange(self) -> None:
         buttons = in_a_row(self.main, self.cancel, self.repair, self.remove, self.folder)
+        buttons.setContentsMargins(0, SPACE_XS, 0, SPACE_XS)
         parts = (self._headline, self._bar, self._progress, self._error, self._facts, buttons, self._origin)
         self._add_row(tr("GPU support"), self.main, *parts)
         note = DimLabel(
@@ -109,7 +111,7 @@ class GpuPage(SettingsPage):
         self.main.setAccessibleName(f"{tr('GPU support')}: {self.main.text()}".rstrip(": ").replace("&", ""))
         self.main.setVisible(bool(self.main.text()))
         self.cancel.setVisible(phase in _PAUSABLE or phase in ("paused", "failed"))
-        self.repair.setVisible(phase in ("installed", "damaged"))
+        self.repair.setVisible(phase == "installed")
         self.remove.setVisible(phase in ("installed", "damaged"))
         self.folder.setVisible(installable)
 
@@ -122,6 +124,7 @@ class GpuPage(SettingsPage):
             "paused": tr("Resume"),
             "failed": tr("Try again"),
             "old-driver": tr("Get a newer driver…"),
+            "damaged": tr("Repair"),
         }.get(phase, "")
 
     def _act(self) -> None:
@@ -129,6 +132,8 @@ class GpuPage(SettingsPage):
             self.pause_requested.emit()
         elif self._state.phase == "old-driver":
             self.driver_requested.emit()
+        elif self._state.phase == "damaged":
+            self.repair_requested.emit()
         else:
             self.install_requested.emit()
 
