@@ -163,7 +163,7 @@ def import_torch(folder: Path) -> tuple[Build, str]:
         torch = importlib.import_module("torch")
         return Build(str(torch.__version__), str(torch.version.cuda or ""), ""), ""
     except Exception as error:  # noqa: BLE001 - whatever a damaged package raises
-        _log.exception("The GPU component cannot be imported")
+        _log.info("The GPU component cannot be imported", exc_info=True)
         return Build("", "", ""), describe(error)
 
 
