@@ -37,16 +37,16 @@ CUBLAS_WHEEL = "nvidia_cublas-13.1.1.3-py3-none-manylinux_2_27_x86_64.whl"
 CUBLAS_BYTES = 300_000
 
 
-def wheel_files(torch: str = TORCH) -> dict[str, dict[str, bytes]]:
+def wheel_files(torch: str = TORCH, cublas_bytes: int = CUBLAS_BYTES) -> dict[str, dict[str, bytes]]:
     """What is in each wheel."""
     return {
         TORCH_WHEEL: {
             "torch/__init__.py": torch.encode(),
             "torch/version.py": b"__version__ = '2.13.0+cu130'\ncuda: str = '13.0'\n",
-            "torch/lib/libtorch_cuda.so": bytes(range(256)) * 400,
+            "torch/lib/libtorch_cuda.so": bytes(range(256)) * (cublas_bytes // 800),
             "torch/include/ATen/ATen.h": b"// only compilers read it",
         },
-        CUBLAS_WHEEL: {"nvidia/cu13/lib/libcublas.so.13": hashlib.shake_128(b"cublas").digest(CUBLAS_BYTES)},
+        CUBLAS_WHEEL: {"nvidia/cu13/lib/libcublas.so.13": hashlib.shake_128(b"cublas").digest(cublas_bytes)},
     }
 
 
@@ -63,10 +63,10 @@ def write_wheel(path: Path, files: Mapping[str, bytes]) -> Path:
     return path
 
 
-def write_wheels(folder: Path, torch: str = TORCH) -> Path:
+def write_wheels(folder: Path, torch: str = TORCH, cublas_bytes: int = CUBLAS_BYTES) -> Path:
     """All wheels in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, files in wheel_files(torch).items():
+    for name, files in wheel_files(torch, cublas_bytes).items():
         write_wheel(folder / name, files)
     return folder
 
