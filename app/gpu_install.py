@@ -11,6 +11,7 @@ import logging
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -27,7 +28,7 @@ from engine.errors import (
     OperationCancelledError,
     RooftopError,
 )
-from engine.gpu_packages import MARKER, Component, forgive, read_component, write_component
+from engine.gpu_packages import MARKER, Component, components, forgive, read_component, write_component
 from engine.hub.places import key_of, target_of, unfinished_folder
 from engine.hub.record import bytes_here, sync_folder
 from engine.hub.repository import RemoteFile
@@ -258,6 +259,11 @@ class Installation:
             rename(building, self.target)
             sync_folder(self._root)
         forgive(self.target)
+        for other in components(self._root):
+            if other != self.target:
+                with suppress(OSError):  # an older Rooftop may be using it
+                    remove(self._root, other)
+                    forgive(other)
 
     def _take_over(
         self, old: Component, damaged: tuple[PinnedWheel, ...], building: Path

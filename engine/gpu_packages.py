@@ -120,7 +120,7 @@ def find_component(root: Path | None = None, own: Build | None = None) -> Found:
         own: What is installed; None to look.
     """
     root, own = root or default_root(), own or own_build()
-    folders = sorted(_components(root))
+    folders = sorted(components(root))
     fitting = [folder for folder in folders if folder.name.startswith(f"{own.version}+cu")]
     if not fitting:
         if folders:
@@ -251,7 +251,8 @@ def _refusal(folder: Path) -> Path:
     return folder.with_name(folder.name + REFUSED_SUFFIX)
 
 
-def _components(root: Path) -> list[Path]:
+def components(root: Path) -> list[Path]:
+    """Every component that has its name."""
     try:
         return [folder for folder in root.iterdir() if "+cu" in folder.name and folder.is_dir()]
     except OSError:
