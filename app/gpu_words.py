@@ -25,11 +25,17 @@ def headline(state: GpuState) -> str:
         "available": offer(state),
         "paused": tr("GPU support is fetched in part."),
         "failed": tr("GPU support is not installed."),
-        "installed": tr("GPU support is installed."),
+        "installed": _installed(state),
         "damaged": tr("GPU support is damaged."),
         "removing": tr("GPU support is being removed…"),
     }
     return words.get(state.phase, tr("GPU support is being installed…"))
+
+
+def _installed(state: GpuState) -> str:
+    if not state.unpacked_bytes:
+        return tr("GPU support is installed.")
+    return tr("GPU support is installed and takes {size}.").format(size=bytes_text(state.unpacked_bytes))
 
 
 def offer(state: GpuState) -> str:
@@ -70,6 +76,8 @@ def facts(state: GpuState, in_use: TorchBuild | None) -> str:
         if gpu.capability is not None:
             kind = tr("compute capability {number}").format(number=".".join(map(str, gpu.capability)))
         lines.append(DOT.join(filter(None, (gpu.name, driver, kind))))
+    elif state.phase == "installed":
+        lines.append(tr("No NVIDIA GPU was found, so the CPU computes alone."))
     if in_use is not None and in_use.version:
         lines.append(
             tr("In force: torch {version}, made for CUDA {cuda}").format(

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 MAX_LOG_BYTES = 1 << 20
 STOP_TIMEOUT_S = 3.0
+LOOK_S = 0.1
 
 _TERMINATE_S = 0.5
 _SIGKILL = 9  # which Windows' signal module lacks
@@ -164,14 +165,14 @@ class ProcessHost(EngineHost):
         self._drainer = threading.Thread(target=self._drain, name="engine-events", daemon=True)
 
     def start(self) -> None:
-        """Start the child; returns once it exists, not once it is ready."""
+        """Start the child; returns once it exists, not once it is ready, or while the look at a component goes on."""
         self._drainer.start()
-        self._launched.wait()
+        self._launched.wait(LOOK_S)
 
     def send(self, request: Request) -> None:
         """Queue a request for the child."""
         with self._lock:
-            if not self._dead and self._process is not None:
+            if not self._dead:
                 self._outbox.put(request)
                 if self._unheard is not None:
                     self._unheard.append(request)
@@ -193,7 +194,10 @@ class ProcessHost(EngineHost):
         with self._lock:
             self._stopping = True
             process = self._process
+            self._dead = self._dead or process is None
         if process is None:
+            if self._drainer.is_alive():  # it looks at a component, and launches nothing any more
+                self._drainer.join(timeout_s)
             return
         self._outbox.put(Shutdown())
         self._outbox.put(None)
@@ -211,6 +215,9 @@ class ProcessHost(EngineHost):
     def _drain(self) -> None:
         """Start the child and move its events to the inbox until it ends; without the component if it ends by that."""
         packages = self._packages()
+        if self._stopping:
+            self._launched.set()
+            return
         ended = self._live(packages)
         if packages is not None and self._begin_again():
             refuse(packages, ended)

@@ -238,6 +238,29 @@ def test_a_child_that_has_spoken_is_not_begun_again(tmp_path: Path) -> None:
     host.stop()
 
 
+def test_a_slow_look_at_the_component_keeps_nobody_waiting() -> None:
+    looked = threading.Event()
+
+    def look() -> None:
+        looked.wait(PATIENCE_S)
+
+    host = ProcessHost(FAKE_COMMAND, packages=look)
+    host.start()
+    assert host.pid is None
+    host.send(LOAD)
+    looked.set()
+    until(host, Ready)
+    host.stop()
+    looked.clear()
+    stopped = ProcessHost(FAKE_COMMAND, packages=look)
+    stopped.start()
+    stopped.stop(0.01)
+    looked.set()
+    stopped._drainer.join(PATIENCE_S)
+    assert not psutil.Process().children()
+    assert stopped.poll() == []
+
+
 def test_a_stop_while_the_component_is_imported_begins_nothing_anew(tmp_path: Path) -> None:
     folder = write_installed(tmp_path, "import time\ntime.sleep(60)\n")
     host = ProcessHost(FAKE_COMMAND, packages=lambda: folder)
