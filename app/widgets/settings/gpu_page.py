@@ -58,7 +58,7 @@ class GpuPage(SettingsPage):
         self.repair, self.remove = _button(tr("Re&pair")), _button(tr("&Remove"))
         self.folder = _button(tr("Install from a &folder…"))
         self.mirror = QLineEdit()
-        self.mirror.setPlaceholderText("https://pypi.org/simple")
+        self.mirror.setPlaceholderText("https://mirror.example/simple")
         self.mirror.setAccessibleName(tr("Package index to take GPU support from"))
         self._arrange()
         self._connect()

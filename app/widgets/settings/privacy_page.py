@@ -36,7 +36,10 @@ class PrivacyPage(SettingsPage):
             )
         )
         fetched = QLabel(
-            tr("GPU support is fetched from PyPI, or a mirror of yours, when you install it; nothing is sent.")
+            tr(
+                "GPU support is fetched from pypi.org, on Windows from pytorch.org, or from a mirror of yours, when "
+                "you install it; nothing is sent."
+            )
         )
         for sentence in (promise, fetched):
             sentence.setWordWrap(True)
