@@ -36,6 +36,7 @@ examples:
 Settings: {config}
 Log:      {log}
 Started a second time, Rooftop brings its open window to the front. Exit codes: 0 done, 1 failed, 2 bad usage."""
+MIRROR_VARIABLE = "ROOFTOP_GPU_MIRROR"
 CHAT_HINT = "`{program} chat` starts the same engine in this terminal"
 
 
@@ -136,6 +137,7 @@ def _open_window(app: QApplication, options: argparse.Namespace, gpu_bytes: int 
     from app.crash_records import CrashRecords
     from app.engine_client import Host
     from app.first_run import FirstRun, is_first_run
+    from app.gpu_desk import GpuDesk
     from app.history import default_history_path
     from app.language import error_text, install_language
     from app.logs import ENGINE_LOG
@@ -171,6 +173,7 @@ def _open_window(app: QApplication, options: argparse.Namespace, gpu_bytes: int 
     rooftop = Application(app, start_host, path, model, gpu_bytes, options.experts_on_disk, default_history_path())
     instance.asked.connect(rooftop.asked_again)
     SupportDesk(rooftop, records, log_path)
+    GpuDesk(rooftop, mirror=os.environ.get(MIRROR_VARIABLE, ""))
     if first_run and model is None:
         FirstRun(rooftop)
     app.setQuitOnLastWindowClosed(False)  # the window may be in the tray

@@ -80,11 +80,13 @@ class Application(QObject):
 
     Signals:
         panel_ready(): The live panel is in the window and the engine has been asked to load.
+        settings_opened(SettingsDialog): The dialog is there.
         settings_refused(ErrorReport, Settings): The engine did not take the settings; these are in force.
         ended(): Everything has been taken down; nothing is left to wait for.
     """
 
     panel_ready = Signal()
+    settings_opened = Signal(object)
     settings_refused = Signal(object, object)
     ended = Signal()
 
@@ -181,6 +183,11 @@ class Application(QObject):
             self._load()
         elif old != new:
             self.client.reconfigure(new)
+
+    def remember(self, **changes: Any) -> None:  # noqa: ANN401 - fields of the settings
+        """Keep settings that nothing else depends on."""
+        self._settings = dataclasses.replace(self._settings, **changes)
+        self._save()
 
     def shutdown(self) -> None:
         """Save, and end what runs besides the window; safe to call twice."""
@@ -355,6 +362,7 @@ class Application(QObject):
         dialog.measure_requested.connect(self.client.recalibrate)
         dialog.privacy.delete_chats_requested.connect(lambda: self._desk.ask_delete_all(dialog))
         self.client.ready.connect(dialog.show_ready)
+        self.settings_opened.emit(dialog)
 
     def _open_about(self) -> None:
         from app.widgets.about_dialog import AboutDialog

@@ -47,6 +47,7 @@ from engine.messages import (
     Request,
     Shutdown,
     TokensCounted,
+    TorchBuild,
 )
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class EngineClient(QObject):
         finished(Finished): A reply is complete or was cancelled.
         failed(ErrorReport, str): What failed: "load", "reply", "settings" or "engine" (it is gone).
         state_changed(EngineState): After every change.
+        torch_told(TorchBuild): Which torch the engine has, where a GPU component is installed.
         recovered(str): A sentence: the model is loaded again after the GPU was lost, and where it runs.
     """
 
@@ -123,6 +125,7 @@ class EngineClient(QObject):
     finished = Signal(object)
     failed = Signal(object, str)
     state_changed = Signal(object)
+    torch_told = Signal(object)
     recovered = Signal(str)
 
     def __init__(self, start_host: Callable[[], Host], parent: QObject | None = None) -> None:
@@ -226,6 +229,11 @@ class EngineClient(QObject):
         if self._load is not None:
             self.load(self._load.model, self._load.config)
 
+    def renew(self) -> None:
+        """Load the same model again in a new engine; only while no reply is written."""
+        self._drop_host(KILL_TIMEOUT_S)
+        self.restart()
+
     def shutdown(self) -> None:
         """End the engine; returns when it is gone."""
         if self._host is not None:
@@ -303,6 +311,8 @@ class EngineClient(QObject):
                 self._on_ready(event)
             case TokensCounted():
                 self.counted.emit(event)
+            case TorchBuild():
+                self.torch_told.emit(event)
             case LeftOut() | PromptProgress():
                 self._on_prompt(event)
             case Finished():

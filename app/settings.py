@@ -50,7 +50,16 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "language": LANGUAGES,
 }
 
-SWITCHES = ("experts_on_disk", "adaptive", "sidebar_visible", "panel_visible", "tray", "tray_told", "reopen_last_chat")
+SWITCHES = (
+    "experts_on_disk",
+    "adaptive",
+    "sidebar_visible",
+    "panel_visible",
+    "tray",
+    "tray_told",
+    "reopen_last_chat",
+    "gpu_offer_closed",
+)
 
 
 class SettingsError(RooftopError):
@@ -91,6 +100,8 @@ class Settings:
         splitter_state: Qt's saved splitter, base64.
         models_folder: Where downloaded models go; "" for the default.
         model_folders: Further folders to look for models in.
+        gpu_mirror: The package index to take GPU support from; "" for the usual places.
+        gpu_offer_closed: Whether the user has waved the offer of GPU support away.
 
     Raises:
         ConfigurationError: A value is outside its limits.
@@ -123,10 +134,12 @@ class Settings:
     splitter_state: str = ""
     models_folder: str = ""
     model_folders: tuple[str, ...] = ()
+    gpu_mirror: str = ""
+    gpu_offer_closed: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        for name in ("model", "panel_folded", "window_geometry", "splitter_state", "models_folder"):
+        for name in ("model", "panel_folded", "window_geometry", "splitter_state", "models_folder", "gpu_mirror"):
             if not _is_text(getattr(self, name)):
                 raise ConfigurationError(say("The setting {name} is not a usable text.", name=name), RESTORE)
         object.__setattr__(self, "model_folders", _folders(self.model_folders))

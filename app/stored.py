@@ -9,6 +9,7 @@ import platformdirs
 
 from app.language import tr
 from app.settings import APP_NAME
+from engine.gpu_packages import default_root
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,11 @@ def stored_places() -> tuple[StoredPlace, ...]:
             tr("Chats and popularity of experts"),
             tr("How often each expert of a model was used, so that the next start knows; chats, where they are kept."),
             platformdirs.user_data_path(APP_NAME, appauthor=False),
+        ),
+        StoredPlace(
+            tr("GPU support"),
+            tr("PyTorch for CUDA and NVIDIA's libraries, where you have installed them; the settings remove them."),
+            default_root(),
         ),
         StoredPlace(
             tr("Measured costs"),

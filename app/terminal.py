@@ -39,6 +39,7 @@ from engine.messages import (
     Ready,
     Snapshot,
     Token,
+    TorchBuild,
 )
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
@@ -224,6 +225,8 @@ class TerminalChat:
                 for event in self._host.poll():
                     if isinstance(event, Snapshot):
                         self._snapshot = event
+                    elif isinstance(event, TorchBuild) and event.problem:
+                        _note(f"rooftop: {event.problem}")
                     yield event
 
     def _complain(self, error: ErrorReport) -> None:

@@ -23,11 +23,13 @@ import platformdirs
 from engine.bench.gpu.command import add_suite_options, run_suite
 from engine.config import EngineConfig, IsaName, KvPrecision
 from engine.convert.command import add_convert_options, run_convert
-from engine.errors import ConfigurationError, InputError, RooftopError
+from engine.errors import ConfigurationError, EngineFailure, InputError, RooftopError
 from engine.experts.explain import human_bytes
+from engine.gpu_packages import import_torch, refuse, usable_packages
 from engine.hub.command import add_download_options, run_download
 from engine.messages import ChatMessage, Event, Finished, Loading, PlacementPlan, PlanningInputs, PromptProgress, Token
 from engine.sampling_options import add_sampling_options, sampling_of
+from engine.sentences import join, say
 from engine.sizes import parse_bytes
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         command: Callable[[argparse.Namespace, TextIO], int] = options.run
+        if command not in (_plan, _download):
+            _take_gpu_packages()
         out = sys.stdout
         with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
             code = command(options, out)
@@ -64,6 +68,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     return code
+
+
+def _take_gpu_packages() -> None:
+    """Compute with the GPU component where one is installed.
+
+    Raises:
+        EngineFailure: It cannot be imported, and will not be tried again.
+    """
+    packages = usable_packages() if "torch" not in sys.modules else None
+    if packages is None:
+        return
+    _, reason = import_torch(packages)
+    if reason:
+        refuse(packages, reason)
+        raise EngineFailure(
+            join([say("GPU support could not be used."), reason]),
+            say("Start this again: the CPU computes alone until you have repaired GPU support in the settings."),
+        )
 
 
 # ---- the commands ---------------------------------------------------------------------------------------------------

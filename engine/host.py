@@ -8,6 +8,8 @@ requests and polls for events; nothing here blocks a window or raises because an
 - A child that ends unasked leaves exactly one `Failed` with code "engine-stopped". It answers all that was under way.
   What is sent to a dead engine is answered by a `Failed` each, `Cancel`, `CountTokens` and `Shutdown` excepted.
 - The child's stderr goes to a log of bounded size.
+- A child that is given a GPU component and ends before its first event could not import it. Then the component is noted
+  as refused, another child is started without it, gets all requests so far, and a `TorchBuild` says why.
 """
 
 from __future__ import annotations
@@ -20,12 +22,13 @@ import subprocess
 import sys
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 from engine.errors import EngineStoppedError
-from engine.messages import Cancel, CountTokens, ErrorReport, Event, Failed, Request, Shutdown, Snapshot
+from engine.gpu_packages import refuse, usable_packages
+from engine.messages import Cancel, CountTokens, ErrorReport, Event, Failed, Request, Shutdown, Snapshot, TorchBuild
 from engine.pipe import BrokenFrameError, read_message, write_message
 from engine.sentences import Sentence, join, say
 
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
 MAX_LOG_BYTES = 1 << 20
 STOP_TIMEOUT_S = 3.0
+LOOK_S = 0.1
 
 _TERMINATE_S = 0.5
 _SIGKILL = 9  # which Windows' signal module lacks
@@ -87,8 +91,10 @@ def start_host(*, in_process: bool = False, log_path: Path | None = None) -> Eng
     Args:
         in_process: Run it as a thread of this process, instead of in one of its own.
         log_path: Where the child's stderr goes; None keeps only the last line, for error messages.
+
+    A process of its own takes the GPU component where one is installed; this process never does.
     """
-    host: EngineHost = InProcessHost() if in_process else ProcessHost(log_path=log_path)
+    host: EngineHost = InProcessHost() if in_process else ProcessHost(log_path=log_path, packages=usable_packages)
     host.start()
     return host
 
@@ -134,15 +140,23 @@ class ProcessHost(EngineHost):
     Args:
         command: What to run; None for `engine.worker` under this interpreter.
         log_path: Where its stderr goes.
+        packages: Finds the GPU component that the child is to take torch from; asked when the child is started.
     """
 
-    def __init__(self, command: Sequence[str] | None = None, log_path: Path | None = None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str] | None = None,
+        log_path: Path | None = None,
+        packages: Callable[[], Path | None] = lambda: None,
+    ) -> None:
         """See the class."""
         super().__init__()
         # -P: the working folder, which may be anybody's, must not lend its own "engine" package.
         self._command = list(command or (sys.executable, "-P", "-m", "engine.worker"))
         self._log = _BoundedLog(log_path)
+        self._packages = packages
         self._outbox: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self._unheard: list[Request] | None = []  # what a child would have to be told again; None once one has spoken
         self._process: subprocess.Popen[bytes] | None = None
         self._launched = threading.Event()
         self._lock = threading.Lock()
@@ -151,15 +165,17 @@ class ProcessHost(EngineHost):
         self._drainer = threading.Thread(target=self._drain, name="engine-events", daemon=True)
 
     def start(self) -> None:
-        """Start the child; returns once it exists, not once it is ready."""
+        """Start the child; returns once it exists, not once it is ready, or while the look at a component goes on."""
         self._drainer.start()
-        self._launched.wait()
+        self._launched.wait(LOOK_S)
 
     def send(self, request: Request) -> None:
         """Queue a request for the child."""
         with self._lock:
-            if not self._dead and self._process is not None:
+            if not self._dead:
                 self._outbox.put(request)
+                if self._unheard is not None:
+                    self._unheard.append(request)
                 return
         self._answer_for_the_dead(request)
 
@@ -178,7 +194,10 @@ class ProcessHost(EngineHost):
         with self._lock:
             self._stopping = True
             process = self._process
+            self._dead = self._dead or process is None
         if process is None:
+            if self._drainer.is_alive():  # it looks at a component, and launches nothing any more
+                self._drainer.join(timeout_s)
             return
         self._outbox.put(Shutdown())
         self._outbox.put(None)
@@ -194,13 +213,26 @@ class ProcessHost(EngineHost):
     # ---- the threads ----
 
     def _drain(self) -> None:
-        """Start the child and move its events to the inbox until it ends."""
+        """Start the child and move its events to the inbox until it ends; without the component if it ends by that."""
+        packages = self._packages()
+        if self._stopping:
+            self._launched.set()
+            return
+        ended = self._live(packages)
+        if packages is not None and self._begin_again():
+            refuse(packages, ended)
+            problem = join([say("GPU support could not be used, so the CPU computes alone."), ended])
+            self._inbox.add(TorchBuild("", "", problem))
+            ended = self._live(None)
+        self._declare_dead(ended)
+
+    def _live(self, packages: Path | None) -> str:
+        """A child's whole life; returns how it ended."""
         try:
-            process = self._process = self._launch()
+            process = self._launch(packages)
         except OSError as error:
             reason = error.strerror or str(error)
-            self._declare_dead(say("The engine process could not be started ({reason}).", reason=reason))
-            return
+            return say("The engine process could not be started ({reason}).", reason=reason)
         finally:
             self._launched.set()
         assert process.stdin is not None
@@ -208,43 +240,63 @@ class ProcessHost(EngineHost):
         assert process.stderr is not None
         logger = threading.Thread(target=self._log.drain, args=(process.stderr,), name="engine-log", daemon=True)
         logger.start()
-        threading.Thread(target=self._write, args=(process.stdin,), name="engine-requests", daemon=True).start()
+        outbox = self._outbox
+        sent_by = threading.Thread(
+            target=self._write, args=(process.stdin, outbox), name="engine-requests", daemon=True
+        )
+        sent_by.start()
         complaint = self._receive(cast("BinaryIO", process.stdout))
         if complaint:
             process.kill()
         code = _reap(process)
-        self._outbox.put(None)
+        outbox.put(None)
         logger.join(STOP_TIMEOUT_S)
         process.stdout.close()
-        ended = say("The engine process ended unexpectedly ({how}).", how=self._how(code))
-        self._declare_dead(complaint or ended)
+        return complaint or say("The engine process ended unexpectedly ({how}).", how=self._how(code))
 
-    def _launch(self) -> subprocess.Popen[bytes]:
+    def _begin_again(self) -> bool:
+        """Whether the child that ended never spoke and another may; what it was told is ready for that one."""
+        with self._lock:
+            if self._stopping or self._unheard is None:
+                return False
+            self._outbox = queue.SimpleQueue()
+            for request in self._unheard:
+                self._outbox.put(request)
+            return True
+
+    def _launch(self, packages: Path | None) -> subprocess.Popen[bytes]:
         source = str(Path(__file__).resolve().parents[1])
         path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
-        return subprocess.Popen(
-            self._command,
+        command = self._command if packages is None else [*self._command, "--packages", str(packages)]
+        process = subprocess.Popen(
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path},
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
+        with self._lock:
+            self._process = process
+            if self._stopping:  # meanwhile, while the first one was gone
+                process.kill()
+        return process
 
-    def _receive(self, stream: BinaryIO) -> str:
+    def _receive(self, stream: BinaryIO) -> Sentence | str:
         """Take events until the stream ends; returns what was wrong with it, "" for nothing."""
         try:
             while (event := read_message(stream)) is not None:
+                self._unheard = None
                 self._inbox.add(cast("Event", event))
         except BrokenFrameError as error:
             return error.message
         return ""
 
-    def _write(self, stream: IO[bytes]) -> None:
+    def _write(self, stream: IO[bytes], outbox: queue.SimpleQueue[Request | None]) -> None:
         """Send what is queued; a dead child's broken pipe is noticed by the drain thread."""
         try:
             with stream:
-                while (request := self._outbox.get()) is not None:
+                while (request := outbox.get()) is not None:
                     write_message(cast("BinaryIO", stream), request)
         except OSError:
             return

@@ -258,7 +258,34 @@ class Failed:
     error: ErrorReport
 
 
-Event = Loading | Ready | LeftOut | TokensCounted | PromptProgress | Token | Snapshot | Passes | Finished | Failed
+@dataclass(frozen=True, slots=True)
+class TorchBuild:
+    """Which torch this engine has, where a GPU component is installed; told once, before anything else.
+
+    Attributes:
+        version: Torch's own, e.g. "2.13.0+cu130"; "" where the component could not be used.
+        cuda: The CUDA that it was made for; "" likewise.
+        problem: A sentence: why the component could not be used, so that the interpreter's own torch is; else "".
+    """
+
+    version: str
+    cuda: str
+    problem: str = ""
+
+
+Event = (
+    Loading
+    | Ready
+    | LeftOut
+    | TokensCounted
+    | PromptProgress
+    | Token
+    | Snapshot
+    | Passes
+    | Finished
+    | Failed
+    | TorchBuild
+)
 
 
 # ---- requests: into the engine --------------------------------------------------------------------------------------

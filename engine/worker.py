@@ -13,12 +13,16 @@ answered without being started. `Reconfigure` is never cancelled.
 
 `CountTokens` needs the tokenizer alone: it is answered between two events of a reply too, and of several the last.
 
+With `--packages FOLDER` torch is imported from there first of all. If that fails, the process ends before its first
+event, by which the host knows what to do.
+
 While a model is loaded, a watch asks what other programs take of its GPU. Between any two events of a reply, and at
 once where there is none, the engine makes way; a `Ready` with `because` tells of it, as of memory that ran out.
 """
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import faulthandler
 import itertools
@@ -30,10 +34,13 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from engine.config import EngineConfig
 from engine.errors import ConfigurationError, OperationCancelledError, RooftopError
+from engine.gpu_packages import import_torch
 from engine.log_lines import LogFormatter, describe
 from engine.messages import (
     Cancel,
@@ -51,6 +58,7 @@ from engine.messages import (
     Shutdown,
     Timings,
     TokensCounted,
+    TorchBuild,
     Usage,
 )
 from engine.pipe import BrokenFrameError, read_message, write_message
@@ -61,6 +69,7 @@ if TYPE_CHECKING:
     from engine.engine import Engine
 
 GRACE_S = 2.0
+PACKAGES_FAILED = 3
 
 _PR_SET_PDEATHSIG = 1
 _log = logging.getLogger(__name__)
@@ -74,6 +83,19 @@ def load_engine(model: str, config: EngineConfig, emit: Emit, cancelled: Callabl
     from engine.engine import Engine
 
     return Engine.load(model, config, emit, cancelled, require_tokenizer=True)
+
+
+def take_packages(folder: Path) -> TorchBuild:
+    """Import torch from a GPU component; a process that cannot is of no use any more and ends.
+
+    Args:
+        folder: The component's.
+    """
+    build, reason = import_torch(folder)
+    if reason:
+        print(reason, file=sys.stderr, flush=True)  # noqa: T201 - stderr is the log, its last line the reason
+        os._exit(PACKAGES_FAILED)
+    return TorchBuild(build.version, build.cuda)
 
 
 class _MakeWay:
@@ -90,10 +112,14 @@ class EngineWorker:
     Args:
         emit: Takes events; called on the engine thread, and must not block for long.
         load: Makes an engine.
+        prepare: Called first of all on the engine thread; what it returns is the first event.
     """
 
-    def __init__(self, emit: Emit, load: Loader = load_engine) -> None:
+    def __init__(
+        self, emit: Emit, load: Loader = load_engine, prepare: Callable[[], TorchBuild | None] = lambda: None
+    ) -> None:
         """See the class."""
+        self._prepare = prepare
         self._emit = emit
         self._load = load
         self._engine: Engine | None = None
@@ -137,6 +163,9 @@ class EngineWorker:
 
     def _run(self) -> None:
         """The engine thread: one request after the other."""
+        build = self._prepare()
+        if build is not None:
+            self._emit(build)
         while True:
             number, request = self._requests.get()
             if isinstance(request, Shutdown):
@@ -267,17 +296,19 @@ def _internal(error: BaseException) -> ErrorReport:
 # ---- the child process ----------------------------------------------------------------------------------------------
 
 
-def serve(load: Loader = load_engine) -> None:
+def serve(load: Loader = load_engine, packages: Path | None = None) -> None:
     """Be the engine process: answer stdin's requests on stdout until told to stop; does not return.
 
     Args:
         load: Makes an engine.
+        packages: The folder of a GPU component; None for the interpreter's own torch.
     """
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with_parent()
     requests, events = _take_pipes()
-    worker = EngineWorker(_Sender(events).send, load)
+    prepare = (lambda: None) if packages is None else partial(take_packages, packages)
+    worker = EngineWorker(_Sender(events).send, load, prepare)
     worker.start()
     try:
         _pump(requests, worker)
@@ -345,4 +376,6 @@ if __name__ == "__main__":
     _stderr = logging.StreamHandler(sys.stderr)
     _stderr.setFormatter(LogFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[_stderr])
-    serve()
+    _parser = argparse.ArgumentParser(prog="python -m engine.worker")
+    _parser.add_argument("--packages", type=Path, metavar="FOLDER", help="a GPU component to take torch from")
+    serve(packages=_parser.parse_args().packages)

@@ -241,7 +241,7 @@ def _device_words(ready: Ready | None, machine: MachineSample | None) -> tuple[s
     if ready.plan.device == "cuda":
         return (device_words(ready), "")
     if found is not None:
-        return (tr("Every expert runs on the CPU, as chosen."), tr("{gpu} is not used").format(gpu=found))
+        return (tr("Every expert runs on the CPU."), tr("{gpu} is not used").format(gpu=found))
     return (no_gpu_text(), "")
 
 

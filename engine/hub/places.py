@@ -62,7 +62,7 @@ def unfinished(models: Path) -> dict[str, Choice]:
 
 def model_path(folder: Path, choice: Choice) -> Path:
     """What to load of a complete folder: the folder, or the first file of a GGUF model."""
-    return folder if choice.format == "safetensors" else folder / choice.files[0].name
+    return folder / choice.files[0].name if choice.format == "GGUF" else folder
 
 
 def find_downloaded(
@@ -136,4 +136,4 @@ def _cached(repo_id: str, cache: Path | None, title: str = "") -> Path | None:
 
 def _suffix(choice: Choice) -> str:
     """What is added to the repository's name for one of several models in it."""
-    return "" if choice.format == "safetensors" else SEPARATOR + _UNUSUAL.sub("-", choice.title).strip("-.")
+    return SEPARATOR + _UNUSUAL.sub("-", choice.title).strip("-.") if choice.format == "GGUF" else ""

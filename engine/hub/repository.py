@@ -19,7 +19,7 @@ from engine.errors import UnsupportedModelError
 from engine.hub.names import check_distinct, check_path
 from engine.sentences import say
 
-Format = Literal["GGUF", "safetensors"]
+Format = Literal["GGUF", "safetensors", "wheels"]
 
 MAX_FILES = 5000
 ALLOWED_SUFFIXES = (".safetensors", GGUF_SUFFIX, ".json", ".txt", ".jinja", ".model")
@@ -101,7 +101,7 @@ class Choice:
 
     Attributes:
         title: What tells it from the repository's others: "Q4_K_M", or "safetensors".
-        format: What kind of files they are.
+        format: What kind of files they are; wheels, which come from no hub, are what the GPU component is made of.
         files: All of them; the small ones first, so that a mistake shows before gigabytes have come.
         total_bytes: Of all of them.
         repo_id: "owner/name".

@@ -13,7 +13,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from urllib.parse import quote as quote_url
 
@@ -44,15 +44,23 @@ class Source:
         token: Of the user's account; None asks as a stranger.
         silence_s: After how long without a byte a connection counts as dead.
         connections: How many requests there may be at a time.
+        address: Where a file is, for what lies on no hub; None asks the hub.
     """
 
     def __init__(
-        self, choice: Choice, endpoint: str, token: str | None, silence_s: float = SILENCE_S, connections: int = 4
+        self,
+        choice: Choice,
+        endpoint: str,
+        token: str | None,
+        silence_s: float = SILENCE_S,
+        connections: int = 4,
+        address: Callable[[RemoteFile], str] | None = None,
     ) -> None:
         """See the class."""
         self._choice = choice
         self._hub = httpx2.URL(endpoint)
         self._token = token
+        self._elsewhere = address
         self._places: dict[str, httpx2.URL] = {}
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -127,6 +135,8 @@ class Source:
         raise HubUnreachableError(say("The hub sends every request somewhere else."), say("Retry later."))
 
     def _address(self, file: RemoteFile) -> httpx2.URL:
+        if self._elsewhere is not None:
+            return httpx2.URL(self._elsewhere(file))
         path = f"/{self._choice.repo_id}/resolve/{self._choice.commit}/{quote_url(file.path)}"
         return self._hub.copy_with(raw_path=(self._hub.path.rstrip("/") + path).encode())
 

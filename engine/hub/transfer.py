@@ -33,7 +33,7 @@ from engine.sentences import say
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from engine.hub.repository import Choice
+    from engine.hub.repository import Choice, RemoteFile
     from engine.hub.source import Source
 
 REPORT_EVERY_S = 0.1
@@ -73,6 +73,7 @@ class Transfer:
         on_progress: Hears how far it is, about ten times a second, on the thread of `run`.
         connections: How many requests at a time.
         patience: How long to wait, and how often.
+        address: Where a file is, for what lies on no hub; None asks the hub.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Transfer:
         on_progress: Callable[[TransferProgress], None] = lambda _progress: None,
         connections: int = CONNECTIONS,
         patience: Patience | None = None,
+        address: Callable[[RemoteFile], str] | None = None,
     ) -> None:
         """See the class."""
         self.choice = choice
@@ -97,6 +99,7 @@ class Transfer:
         self._blocks = Blocks([file.size_bytes for file in choice.files], block_bytes_for(choice.total_bytes))
         self._endpoint = endpoint
         self._token = token
+        self._address = address
         self._lock = threading.Lock()
         self._source: Source | None = None
         self._stopping = threading.Event()
@@ -186,7 +189,9 @@ class Transfer:
         from engine.hub.source import Source
 
         endpoint = Hub(endpoint=self._endpoint).endpoint
-        source = Source(self.choice, endpoint, self._token(), self._patience.silence_s, self._connections)
+        source = Source(
+            self.choice, endpoint, self._token(), self._patience.silence_s, self._connections, self._address
+        )
         with self._lock:
             self._source = source
         if self._stopping.is_set():

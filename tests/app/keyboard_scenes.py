@@ -258,8 +258,8 @@ def change_settings(user: Session) -> None:
     tab_to(lambda widget: isinstance(widget, QListWidget))
     seen = {settings.general.isVisible()}
     for page in (
-        settings.model, settings.folders, settings.presets, settings.chat, settings.privacy, settings.shortcuts,
-        settings.advanced,
+        settings.model, settings.gpu, settings.folders, settings.presets, settings.chat, settings.privacy,
+        settings.shortcuts, settings.advanced,
     ):  # fmt: skip
         press("Down")
         seen.add(page.isVisible())

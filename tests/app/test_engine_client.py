@@ -9,7 +9,7 @@ from app.engine_client import EngineClient, EngineState
 from app.event_feed import BUSY_POLL_MS, IDLE_POLL_MS
 from engine.config import EngineConfig, SamplingParams
 from engine.errors import EngineStoppedError
-from engine.messages import Cancel, ChatMessage, ErrorReport, Failed, Generate, Load, Reconfigure
+from engine.messages import Cancel, ChatMessage, ErrorReport, Failed, Generate, Load, Reconfigure, TorchBuild
 from tests.app.fake_host import FakeHost
 
 QUESTION = (ChatMessage("user", "Hi"),)
@@ -297,3 +297,19 @@ def test_a_gpu_that_breaks_every_load_ends_on_the_cpu(
     wait_for(client, qtbot, EngineState.READY)
     assert loaded_devices(host) == ["auto", "auto", "cpu"]
     assert said.failures == []
+
+
+def test_a_new_engine_says_which_torch_it_has_and_loads_the_same_model(
+    client: EngineClient, host: FakeHost, qtbot: QtBot
+) -> None:
+    load(client, qtbot)
+    build = TorchBuild("2.13.0+cu130", "13.0")
+    host._events.append(build)
+    with qtbot.waitSignal(client.torch_told) as told:
+        client.renew()
+    assert told.args == [build]
+    qtbot.waitUntil(lambda: client.state is EngineState.READY)
+    assert host.stopped == 1
+    loads = [request for request in host.requests if isinstance(request, Load)]
+    assert len(loads) == 2
+    assert loads[0] == loads[1]

@@ -22,6 +22,7 @@ from engine.config import EngineConfig, SamplingParams
 from engine.host import EngineHost, ProcessHost
 from engine.messages import Generate, Request
 from tests.engine.test_worker import FAKE_COMMAND
+from tests.gpu_wheels import BROKEN, write_installed
 
 PATIENCE_S = 20.0
 AS_PROCESS = (  # with Ctrl+C at work, which a shell that runs the tests in the background takes away
@@ -211,3 +212,20 @@ def test_closed_stdout_is_no_traceback() -> None:
 def test_terminal_imports_no_torch_and_no_qt() -> None:
     source = "import sys, app.terminal; sys.exit(any(name in sys.modules for name in ('torch', 'PySide6')))"
     assert subprocess.run([sys.executable, "-c", source], check=False).returncode == 0
+
+
+def test_a_component_that_cannot_be_used_is_said_and_the_chat_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], chat: Chat, tmp_path: Path
+) -> None:
+    folder = write_installed(tmp_path, BROKEN)
+
+    def start(*, in_process: bool, log_path: Path) -> EngineHost:
+        host = ProcessHost(FAKE_COMMAND, packages=lambda: folder)
+        host.start()
+        return host
+
+    monkeypatch.setattr(app.terminal, "start_host", start)
+    assert chat("one two") == 0
+    captured = capsys.readouterr()
+    assert "rooftop: GPU support could not be used, so the CPU computes alone." in captured.err
+    assert captured.out.startswith("one two")

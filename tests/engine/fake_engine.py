@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import cast
 
 from engine.config import EngineConfig, ModelConfig, SamplingParams
@@ -210,4 +210,4 @@ def load_fake(model: str, config: EngineConfig, emit: Emit, cancelled: Callable[
 LOAD_FAKE = cast("Loader", load_fake)
 
 if __name__ == "__main__":
-    serve(LOAD_FAKE)
+    serve(LOAD_FAKE, Path(sys.argv[2]) if "--packages" in sys.argv else None)

@@ -18,6 +18,7 @@ import pytest
 
 import engine.host
 from engine.config import EngineConfig, SamplingParams
+from engine.gpu_packages import find_component
 from engine.host import EngineHost, InProcessHost, ProcessHost, start_host
 from engine.messages import (
     Cancel,
@@ -34,11 +35,13 @@ from engine.messages import (
     Snapshot,
     Token,
     TokensCounted,
+    TorchBuild,
 )
 from engine.worker import EngineWorker
 from tests.checkpoints import write_mixtral
 from tests.engine.fake_engine import LOAD_FAKE
 from tests.engine.test_worker import FAKE_COMMAND, LOAD, PATIENCE_S, ask
+from tests.gpu_wheels import BROKEN, DEADLY, OWN, write_installed
 
 
 def until(host: EngineHost, *kinds: type) -> list[Event]:
@@ -179,6 +182,95 @@ def test_message_that_is_not_plain_data_is_refused(loaded: ProcessHost) -> None:
     (failed,) = (event for event in until(loaded, Failed) if isinstance(event, Failed))
     assert failed.error.code == "engine-stopped"
     assert "PurePosixPath may not be sent" in failed.error.message
+
+
+# ---- the GPU component ----
+
+
+def test_a_child_takes_torch_from_the_component_and_says_so_first(tmp_path: Path) -> None:
+    folder = write_installed(tmp_path)
+    host = ProcessHost(FAKE_COMMAND, packages=lambda: folder)
+    host.start()
+    host.send(LOAD)
+    events = until(host, Ready)
+    assert events[0] == TorchBuild("2.13.0+cu130", "13.0")
+    assert find_component(tmp_path, OWN).state == "ready"
+    host.stop()
+
+
+@pytest.mark.parametrize(
+    ("torch", "how"),
+    [
+        (BROKEN, "exit code 3: ImportError: libcublas.so.13: cannot open shared object file"),
+        pytest.param(DEADLY, "killed", marks=pytest.mark.skipif(sys.platform == "win32", reason="signals")),
+    ],
+)
+def test_a_component_that_ends_the_child_is_refused_and_the_cpu_goes_on(tmp_path: Path, torch: str, how: str) -> None:
+    folder = write_installed(tmp_path, torch)
+    host = ProcessHost(FAKE_COMMAND, packages=lambda: folder)
+    host.start()
+    host.send(LOAD)
+    host.send(ask("a b c"))
+    events = until(host, Finished)
+    (build,) = (event for event in events if isinstance(event, TorchBuild))
+    assert (build.version, build.cuda) == ("", "")
+    assert build.problem.startswith(
+        "GPU support could not be used, so the CPU computes alone. The engine process ended"
+    )
+    assert how in build.problem
+    assert [type(event) for event in events].count(Ready) == 1, "what the first child was told, the second one does"
+    assert failures(events) == []
+    found = find_component(tmp_path, OWN)
+    assert found.state == "refused"
+    assert how in found.problem
+    host.stop()
+
+
+def test_a_child_that_has_spoken_is_not_begun_again(tmp_path: Path) -> None:
+    folder = write_installed(tmp_path)
+    host = ProcessHost(FAKE_COMMAND, packages=lambda: folder)
+    host.start()
+    host.send(LOAD)
+    until(host, Ready)
+    host.send(ask("die"))
+    assert failures(until(host, Failed)) == ["engine-stopped"]
+    assert find_component(tmp_path, OWN).state == "ready"
+    host.stop()
+
+
+def test_a_slow_look_at_the_component_keeps_nobody_waiting() -> None:
+    looked = threading.Event()
+
+    def look() -> None:
+        looked.wait(PATIENCE_S)
+
+    host = ProcessHost(FAKE_COMMAND, packages=look)
+    host.start()
+    assert host.pid is None
+    host.send(LOAD)
+    looked.set()
+    until(host, Ready)
+    host.stop()
+    looked.clear()
+    stopped = ProcessHost(FAKE_COMMAND, packages=look)
+    stopped.start()
+    stopped.stop(0.01)
+    looked.set()
+    stopped._drainer.join(PATIENCE_S)
+    assert not psutil.Process().children()
+    assert stopped.poll() == []
+
+
+def test_a_stop_while_the_component_is_imported_begins_nothing_anew(tmp_path: Path) -> None:
+    folder = write_installed(tmp_path, "import time\ntime.sleep(60)\n")
+    host = ProcessHost(FAKE_COMMAND, packages=lambda: folder)
+    host.start()
+    host.send(LOAD)
+    host.stop(0.1)
+    assert not host.alive
+    assert host.poll() == []
+    assert find_component(tmp_path, OWN).state == "ready"
+    assert not psutil.Process().children()
 
 
 # ---- stop ----

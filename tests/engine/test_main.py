@@ -18,10 +18,12 @@ from engine import Engine, EngineConfig, SamplingParams
 from engine.__main__ import main
 from engine.checkpoint.checkpoint import read_config
 from engine.config import ExpertFormats
+from engine.gpu_packages import find_component, own_build
 from engine.messages import Token
 from engine.planning import plan_model
 from tests.checkpoints import write_mixtral
 from tests.gguf_files import write_gguf
+from tests.gpu_wheels import BROKEN, BUILD, write_installed
 
 PATIENCE_S = 60.0
 
@@ -295,3 +297,27 @@ def test_closed_stdout_is_no_traceback(model: str) -> None:
     os.close(write)
     assert ended.stderr == b""
     assert ended.returncode == 1
+
+
+def test_a_component_that_cannot_be_imported_is_refused_in_one_line(tmp_path: Path, model: str) -> None:
+    folder = write_installed(tmp_path / "data" / "rooftop" / "gpu", BROKEN, replace(BUILD, version=own_build().version))
+    command = [
+        sys.executable,
+        "-m",
+        "engine",
+        "logits",
+        "--model",
+        model,
+        "--tokens",
+        "1",
+        "--out",
+        str(tmp_path / "l"),
+    ]
+    environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path / "data")}
+
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE_S, env=environment)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "GPU support could not be used. ImportError: libcublas.so.13" in line
+    assert "repaired GPU support" in line
+    assert find_component(folder.parent).state == "refused", "the next time the CPU computes alone"

@@ -35,6 +35,7 @@ from app.widgets.settings.advanced_page import AdvancedPage
 from app.widgets.settings.chat_page import ChatPage
 from app.widgets.settings.folders_page import FoldersPage
 from app.widgets.settings.general_page import GeneralPage
+from app.widgets.settings.gpu_page import GpuPage
 from app.widgets.settings.model_page import ModelPage
 from app.widgets.settings.presets_page import PresetsPage
 from app.widgets.settings.privacy_page import PrivacyPage
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 WANTED_SIZE = QSize(840, 680)
 _LIST_WIDTH_CHARS = 20
 _TITLE_BAR_PX = 48
-PageName = Literal["general", "model", "folders", "presets", "chat", "privacy", "shortcuts", "advanced"]
+PageName = Literal["general", "model", "gpu", "folders", "presets", "chat", "privacy", "shortcuts", "advanced"]
 
 
 class SettingsDialog(QDialog):
@@ -88,11 +89,13 @@ class SettingsDialog(QDialog):
         self.setAccessibleName(tr("Settings"))
         self.general, self.chat, self.privacy = GeneralPage(), ChatPage(), PrivacyPage()
         self.model = ModelPage(list_gpus(), settings.cpu_threads or 1)
+        self.gpu = GpuPage()
         self.presets, self.advanced = PresetsPage(self._book), AdvancedPage()
         self.folders, self.shortcuts = FoldersPage(), ShortcutsPage(shortcuts or [])
         self._pages: dict[PageName, SettingsPage] = {
             "general": self.general,
             "model": self.model,
+            "gpu": self.gpu,
             "folders": self.folders,
             "presets": self.presets,
             "chat": self.chat,

@@ -35,8 +35,15 @@ class PrivacyPage(SettingsPage):
                 "links are opened only after you have agreed."
             )
         )
-        promise.setWordWrap(True)
-        self._rows.addWidget(promise)
+        fetched = QLabel(
+            tr(
+                "GPU support is fetched from pypi.org, on Windows from pytorch.org, or from a mirror of yours, when "
+                "you install it; nothing is sent."
+            )
+        )
+        for sentence in (promise, fetched):
+            sentence.setWordWrap(True)
+            self._rows.addWidget(sentence)
         self.buttons: list[QPushButton] = []
         for place in stored_places():
             button = QPushButton(tr("Open folder"))
