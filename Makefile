@@ -8,7 +8,7 @@ CMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" cmake
 COMPILERS := g++ clang++ x86_64-w64-mingw32-g++-posix
 
 .PHONY: setup run test test-app test-engine check format bench bench-gpu bench-window translations guide native \
-	native-check native-sanitize clean
+	native-check native-sanitize clean package-lock
 
 setup: $(STAMP) $(NATIVE)
 
@@ -62,6 +62,11 @@ translations: setup
 guide: setup
 	$(BIN)/python -m resources.guide_training.train --out build/guide
 	$(BIN)/python -m resources.guide_training.evaluate --model build/guide
+
+# Renews the pins of the installed app's packages, packaging/locks.
+package-lock: setup
+	$(BIN)/pip install --quiet --disable-pip-version-check -r packaging/requirements.txt
+	$(BIN)/python packaging/wheels.py lock
 
 native: $(STAMP)
 	rm -rf $(NATIVE) build/native
