@@ -28,7 +28,17 @@ LOCK = wheels.LOCKS / "linux-python.txt"
 EXECUTABLE = PurePosixPath("bin/python3.11")
 LIBRARY = PurePosixPath("lib/python3.11")
 SITE_PACKAGES = LIBRARY / "dist-packages"  # as Debian's Python calls it, in its own frozen `site`
+QT_LIBRARIES = SITE_PACKAGES / "PySide6/Qt/lib"
 _SUITES = (("debian", "bookworm"), ("debian-security", "bookworm-security"))
+XCB_PACKAGES = {
+    "libxcb-cursor0": "libxcb-cursor.so.0",
+    "libxcb-icccm4": "libxcb-icccm.so.4",
+    "libxcb-image0": "libxcb-image.so.0",
+    "libxcb-keysyms1": "libxcb-keysyms.so.1",
+    "libxcb-render-util0": "libxcb-render-util.so.0",
+    "libxcb-util1": "libxcb-util.so.1",
+}
+"""Small libraries that Qt needs on X11 and that many desktops do not have; they go beside Qt's own."""
 _PACKAGES = (
     "python3.11-minimal",
     "libpython3.11-minimal",
@@ -39,6 +49,7 @@ _PACKAGES = (
     "libbz2-1.0",
     "liblzma5",
     "libuuid1",
+    *XCB_PACKAGES,
 )
 _SHARED = (
     "libssl.so.3",
@@ -128,12 +139,19 @@ def _copy(unpacked: Path, python: Path) -> None:
     for pattern in _LEFT_OUT:
         for path in (python / LIBRARY).glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (python / QT_LIBRARIES).mkdir(parents=True)
     for name in _SHARED:
-        found = [folder / name for folder in unpacked.glob("**/lib/x86_64-linux-gnu") if (folder / name).exists()]
-        shutil.copy2(found[0].resolve(), python / "lib" / name)  # no links: some file systems have none
-        _look_in(python / "lib" / name, "$ORIGIN")
+        _copy_library(unpacked, name, python / "lib")
+    for name in XCB_PACKAGES.values():
+        _copy_library(unpacked, name, python / QT_LIBRARIES)
     for module in (python / LIBRARY / "lib-dynload").glob("*.so"):
         _look_in(module, "$ORIGIN/../..")
+
+
+def _copy_library(unpacked: Path, name: str, folder: Path) -> None:
+    found = [place / name for place in unpacked.glob("**/lib/x86_64-linux-gnu") if (place / name).exists()]
+    shutil.copy2(found[0].resolve(), folder / name)  # no links: some file systems have none
+    _look_in(folder / name, "$ORIGIN")
 
 
 def _look_in(library: Path, folder: str) -> None:

@@ -170,7 +170,7 @@ def _flat(file: metadata.PackagePath) -> str:
 def _overview(parts: Iterable[Part]) -> str:
     lines = [
         f"Rooftop {wheels.version()} is under the Apache License 2.0 (LICENSE.txt).",
-        "It contains the following parts, unchanged but for files left out. Their texts are in the folders beside this file;",
+        "It contains the following parts, unchanged but for files left out. Their texts are in the folders here;",
         f"{SBOM} lists them for programs; {RELINKING} tells how to use another build of Qt.",
         "",
     ]

@@ -69,6 +69,7 @@ _PYSIDE_FILES = (
     "qt.conf",
     "*translations/qtbase_*.qm",
     "Qt/lib/libicu*.so.*",
+    "Qt/lib/libxcb-*.so.*",  # put there by linux_python
 )
 
 

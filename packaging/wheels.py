@@ -98,7 +98,7 @@ def install(target: Target, site_packages: Path, own_wheel: Path) -> None:
         own_wheel: What `build_own_wheel` gave. Its native library is this machine's: on another system, replace it.
     """
     lock = lock_path(target)
-    _check_fresh(target)
+    check_fresh(target)
     # A copy, not a link: the files are stripped, and uv's cache must stay whole.
     into = ["--no-deps", "--link-mode=copy", "--target", str(site_packages), "--quiet"]
     _uv("install", target, "--require-hashes", *into, "--requirements", str(lock))
@@ -124,6 +124,28 @@ def build_own_wheel(folder: Path) -> Path:
     return next(folder.glob("rooftop-*.whl"))
 
 
+def check_fresh(target: Target) -> None:
+    """See that a lock names every package that pyproject.toml does.
+
+    Args:
+        target: The system.
+
+    Raises:
+        BuildError: One is missing, or has a version that is not allowed.
+    """
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    path = lock_path(target)
+    pinned = pins(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *(ROOT / "requirements-torch.txt").read_text(encoding="utf-8").split()]
+    for requirement in map(Requirement, wanted):
+        found = pinned.get(canonicalize_name(requirement.name))
+        if found is None or not requirement.specifier.contains(found, prereleases=True):
+            raise BuildError(f"packaging/locks/{target.name}.txt has no {requirement}; run: make package-lock")
+
+
 def run(command: list[str], cwd: Path = ROOT, environment: dict[str, str] | None = None) -> str:
     """Run a program and return what it prints; a failure ends the build with what it said.
 
@@ -142,21 +164,6 @@ def run(command: list[str], cwd: Path = ROOT, environment: dict[str, str] | None
     if done.returncode:
         raise BuildError(f"{' '.join(command[:6])} failed with {done.returncode}:\n{done.stdout}{done.stderr}".rstrip())
     return done.stdout
-
-
-def _check_fresh(target: Target) -> None:
-    """The lock names every package that pyproject.toml does."""
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
-    path = lock_path(target)
-    pinned = pins(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [*project["dependencies"], *(ROOT / "requirements-torch.txt").read_text(encoding="utf-8").split()]
-    for requirement in map(Requirement, wanted):
-        found = pinned.get(canonicalize_name(requirement.name))
-        if found is None or not requirement.specifier.contains(found, prereleases=True):
-            raise BuildError(f"packaging/locks/{target.name}.txt has no {requirement}; run: make package-lock")
 
 
 def _uv(command: str, target: Target, *arguments: str) -> None:
