@@ -3,7 +3,8 @@
 # otherwise it prints the one line to run and fails. `build_tools.sh proof` asks for what `make package-proof` needs too.
 set -eu
 packages="binutils dpkg git musl-tools patchelf zstd"
-[ "${1-}" = proof ] && packages="$packages appstream debootstrap desktop-file-utils lintian"
+[ "${1-}" = proof ] && packages="$packages appstream debootstrap desktop-file-utils imagemagick lintian openbox procps \
+x11-utils xdotool xvfb"
 
 missing=""
 for package in $packages; do

@@ -39,7 +39,7 @@ def build(packages: Path) -> list[Path]:
     name = f"rooftop-{wheels.version()}-linux-x86_64"
     root = work / name
     linux_tree.build(root, work)
-    _limit("The installed app", tree.size_bytes(root), MAX_INSTALLED_BYTES)
+    refuse_larger("The installed app", tree.size_bytes(root), MAX_INSTALLED_BYTES)
     deb = packages / f"rooftop_{wheels.version()}_amd64.deb"
     archive = packages / f"{name}.tar.zst"
     sbom = packages / f"{name}.cdx.json"
@@ -47,7 +47,7 @@ def build(packages: Path) -> list[Path]:
     _pack(root, archive)
     shutil.copyfile(root / "licences/sbom.cdx.json", sbom)
     for path in (deb, archive):
-        _limit(path.name, path.stat().st_size, MAX_PACKAGE_BYTES)
+        refuse_larger(path.name, path.stat().st_size, MAX_PACKAGE_BYTES)
     write_sums(packages)
     return [deb, archive, sbom]
 
@@ -69,7 +69,8 @@ def _pack(root: Path, archive: Path) -> None:
     wheels.run(["zstd", "-q", "-f", "-T0", "-12", "--long=27", "--rm", str(tar), "-o", str(archive)])
 
 
-def _limit(name: str, size_bytes: int, most_bytes: int) -> None:
+def refuse_larger(name: str, size_bytes: int, most_bytes: int) -> None:
+    """End the build where something takes more room than it may."""
     if size_bytes > most_bytes:
         raise wheels.BuildError(f"{name} takes {size_bytes / 1e6:.0f} MB, more than the {most_bytes / 1e6:.0f} it may.")
 

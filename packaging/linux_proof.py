@@ -70,9 +70,12 @@ class Proof:
 
     def menu_command(self) -> list[str]:
         """What the menu entry runs."""
+        return [part for part in self._entry()["Exec"].split() if not part.startswith("%")]
+
+    def _entry(self) -> configparser.SectionProxy:
         entry = configparser.ConfigParser(interpolation=None)
-        entry.read(self._root.path / _DESKTOP, encoding="utf-8")
-        return [part for part in entry["Desktop Entry"]["Exec"].split() if not part.startswith("%")]
+        entry.read_string((self._root.path / _DESKTOP).read_text(encoding="utf-8"))
+        return entry["Desktop Entry"]
 
     @contextlib.contextmanager
     def started(self, command: list[str], environment: dict[str, str]) -> Iterator[str]:
@@ -89,8 +92,8 @@ class Proof:
                 self._screen.type("", "ctrl+q")
                 said, _ = process.communicate(timeout=30)
             except BaseException:
-                process.send_signal(signal.SIGTERM)
                 self._screen.picture(PICTURES / "failed.png")
+                process.send_signal(signal.SIGTERM)
                 raise
         expect(process.returncode == 0, f"ended with {process.returncode}: {said}")
         expect(not said.strip(), f"said: {said}")
@@ -102,7 +105,8 @@ class Proof:
     def ask(self, name: str, command: list[str], environment: dict[str, str] | None = None) -> None:
         """Start, ask, read the answer from the user's chats, take a picture, quit."""
         with self.started(command, environment or {}) as window:
-            expect('"Rooftop"' in self._screen.classes(window), "StartupWMClass is not the window's")
+            classes = self._screen.classes(window)
+            expect(f'"{self._entry()["StartupWMClass"]}"' in classes, f"the menu entry does not fit {classes}")
             wait_for("the guide", self._is_ready)
             self._screen.type(QUESTION, "Return")
             answers = wait_for("the answer", self._new_answers)

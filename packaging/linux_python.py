@@ -125,7 +125,7 @@ def install(python: Path, downloads: Path) -> list[DebianPackage]:
         folder.mkdir(parents=True)
     for line in LOCK.read_text(encoding="utf-8").splitlines():
         sha256, address = line.split()
-        wheels.run(["dpkg-deb", "-x", str(_fetch(address, sha256, downloads)), str(unpacked)])
+        wheels.run(["dpkg-deb", "-x", str(fetch(address, sha256, downloads)), str(unpacked)])
     _copy(unpacked, python)
     packages = [_described(line.split()[1], unpacked) for line in LOCK.read_text(encoding="utf-8").splitlines()]
     shutil.rmtree(unpacked)
@@ -158,7 +158,17 @@ def _look_in(library: Path, folder: str) -> None:
     wheels.run(["patchelf", "--set-rpath", folder, str(library)])
 
 
-def _fetch(address: str, sha256: str, downloads: Path) -> Path:
+def fetch(address: str, sha256: str, downloads: Path) -> Path:
+    """One of Debian's packages, read from the mirror unless it is here.
+
+    Args:
+        address: On the mirror.
+        sha256: What it must have.
+        downloads: Where packages are kept.
+
+    Raises:
+        BuildError: It cannot be had, or is another one.
+    """
     path = downloads / PurePosixPath(address).name
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
         downloads.mkdir(parents=True, exist_ok=True)
@@ -202,3 +212,7 @@ def _described(address: str, unpacked: Path) -> DebianPackage:
     name, version, _ = PurePosixPath(address).name.split("_")
     text = (unpacked / "usr/share/doc" / name / "copyright").read_text(encoding="utf-8")
     return DebianPackage(name, version.replace("%3a", ":"), text)
+
+
+if __name__ == "__main__":
+    renew_lock()

@@ -38,7 +38,7 @@ class Screen:
 
     def window(self) -> str:
         """Rooftop's visible window; "" while there is none."""
-        return self.ask("xdotool", "search", "--onlyvisible", "--class", "^Rooftop$").partition("\n")[0]
+        return self.ask("xdotool", "search", "--onlyvisible", "--class", "^rooftop$").partition("\n")[0]
 
     def classes(self, window: str) -> str:
         """What a window says it belongs to."""
@@ -64,17 +64,16 @@ def screen(sockets: Path) -> Iterator[Screen]:
         sockets: Where those who use it find it; the block's mounts show it there.
     """
     read, write = os.pipe()
+    quiet = subprocess.DEVNULL
     size = ["-screen", "0", "1280x860x24", "-nolisten", "tcp"]
-    with subprocess.Popen(
-        ["Xvfb", *size, "-displayfd", str(write)], pass_fds=[write], stderr=subprocess.DEVNULL
-    ) as server:
+    with subprocess.Popen(["Xvfb", *size, "-displayfd", str(write)], pass_fds=[write], stderr=quiet) as server:
         os.close(write)
         with os.fdopen(read) as answer:
             display = f":{answer.readline().strip()}"
         sockets.mkdir(parents=True, exist_ok=True)
         wheels.run(["mount", "--bind", _SOCKETS, str(sockets)])
         environment = os.environ | {"DISPLAY": display}
-        with subprocess.Popen(["openbox"], env=environment, stderr=subprocess.DEVNULL) as manager:
+        with subprocess.Popen(["openbox"], env=environment, stdout=quiet, stderr=quiet) as manager:
             try:
                 yield Screen(display)
             finally:

@@ -70,8 +70,30 @@ def packages(site_packages: Path) -> list[Part]:
     Raises:
         BuildError: One has no licence, or no text of it.
     """
-    found = [_package(one) for one in metadata.distributions(path=[str(site_packages)]) if one.name != "rooftop"]
+    found = [package(one) for one in metadata.distributions(path=[str(site_packages)]) if one.name != "rooftop"]
     return sorted(found, key=lambda part: part.name.lower())
+
+
+def package(one: metadata.Distribution) -> Part:
+    """What one Python package says of itself.
+
+    Args:
+        one: The one.
+
+    Raises:
+        BuildError: It has no licence, or no text of it.
+    """
+    name, key = one.name, re.sub(r"[-_.]+", "-", one.name).lower()
+    files = [file for file in one.files or [] if ".dist-info/" in file.as_posix()]
+    paths = {_flat(file): Path(str(one.locate_file(file))) for file in files if LICENCE_FILE.search(file.as_posix())}
+    texts = {name: _text(path) for name, path in paths.items() if path.is_file()}
+    texts = texts or {path.name: _text(path) for path in _TEXTS.get(key, ())}
+    licence = licence_name(one.metadata)
+    if not texts or not licence:
+        raise wheels.BuildError(f"{name} brings no licence text; find it and add it to packaging/notices.py.")
+    addresses = [line.partition(", ") for line in one.metadata.get_all("Project-URL") or []]
+    homes = [address for _, _, address in addresses] or one.metadata.get_all("Home-page") or [""]
+    return Part(name, one.version, licence, texts, f"pkg:pypi/{key}@{quote(one.version)}", homes[0])
 
 
 def bundled() -> list[Part]:
@@ -142,22 +164,6 @@ def _component(part: Part) -> dict[str, object]:
     if part.home:
         found["externalReferences"] = [{"type": "website", "url": part.home}]
     return found
-
-
-def _package(package: metadata.Distribution) -> Part:
-    name, key = package.name, re.sub(r"[-_.]+", "-", package.name).lower()
-    files = [file for file in package.files or [] if ".dist-info/" in file.as_posix()]
-    paths = {
-        _flat(file): Path(str(package.locate_file(file))) for file in files if LICENCE_FILE.search(file.as_posix())
-    }
-    texts = {name: _text(path) for name, path in paths.items() if path.is_file()}
-    texts = texts or {path.name: _text(path) for path in _TEXTS.get(key, ())}
-    licence = licence_name(package.metadata)
-    if not texts or not licence:
-        raise wheels.BuildError(f"{name} brings no licence text; find it and add it to packaging/notices.py.")
-    addresses = [line.partition(", ") for line in package.metadata.get_all("Project-URL") or []]
-    homes = [address for _, _, address in addresses] or package.metadata.get_all("Home-page") or [""]
-    return Part(name, package.version, licence, texts, f"pkg:pypi/{key}@{quote(package.version)}", homes[0])
 
 
 def _flat(file: metadata.PackagePath) -> str:
