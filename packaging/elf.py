@@ -20,6 +20,7 @@ NEWEST: Mapping[str, tuple[int, ...]] = {
 }
 """The newest symbols of Ubuntu 22.04's libc6, libstdc++6 and libgcc-s1."""
 _VERSION = re.compile(r"\b(GLIBC|GLIBCXX|CXXABI|GCC)_(\d+(?:\.\d+)*)\b")
+_SEGMENT = re.compile(r"^\s+LOAD off\s+(0x[0-9a-f]+) vaddr (0x[0-9a-f]+) paddr \S+ align 2\*\*(\d+)", re.MULTILINE)
 _LIBRARY = re.compile(r"^\s+(?:NEEDED\s+|DLL Name: )(\S+)$", re.MULTILINE)
 
 
@@ -63,6 +64,33 @@ def is_native(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return file.read(4) == b"\x7fELF"
+
+
+def strip_symbols(path: Path) -> None:
+    """Take the symbols out of a library that nobody debugs here; one that would not load any more stays as it is.
+
+    Libraries whose layout another tool has changed (auditwheel does) come out of `strip` damaged, which their segments
+    show: a place in the file must fit its place in memory.
+
+    Args:
+        path: The library.
+    """
+    stripped = path.with_name(f"{path.name}.stripped")
+    wheels.run(["strip", "--strip-unneeded", "-o", str(stripped), str(path)])
+    if is_loadable(wheels.run(["objdump", "-p", str(stripped)])):
+        stripped.replace(path)
+    else:
+        stripped.unlink()
+
+
+def is_loadable(dump: str) -> bool:
+    """Whether the segments are laid out as the system's loader wants them.
+
+    Args:
+        dump: What `objdump -p` printed.
+    """
+    segments = [(int(off, 16), int(address, 16), 1 << int(align)) for off, address, align in _SEGMENT.findall(dump)]
+    return bool(segments) and all((off - address) % align == 0 for off, address, align in segments)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

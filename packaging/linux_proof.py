@@ -111,7 +111,7 @@ class Proof:
             self._screen.type(QUESTION, "Return")
             answers = wait_for("the answer", self._new_answers)
             self._answers = len(answers)
-            expect(WORD in answers[-1], f"the answer was: {answers[-1]}")
+            expect(WORD in answers[-1].casefold(), f"the answer was: {answers[-1]}")
             time.sleep(0.5)  # the last frame
             self._screen.picture(PICTURES / f"{name}.png")
         say(f"{name}: window after {self.shown_s:.2f} s; asked {QUESTION!r}, was told {answers[-1][:60]!r}...; quit")

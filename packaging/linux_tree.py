@@ -83,6 +83,9 @@ def build(root: Path, work: Path) -> None:
     debian = linux_python.install(python, work / "debian")
     own_wheel = wheels.build_own_wheel(work)
     tree.fill(wheels.LINUX, python / linux_python.SITE_PACKAGES, own_wheel)
+    for path in (python / linux_python.SITE_PACKAGES).rglob("*.so*"):
+        if elf.is_native(path):
+            elf.strip_symbols(path)
     tree.compile_bytecode(python / linux_python.LIBRARY)
     _compile_launcher(root / LAUNCHER)
     _write_notices(root, debian)

@@ -97,25 +97,20 @@ def package(one: metadata.Distribution) -> Part:
 
 
 def bundled() -> list[Part]:
-    """What the wheels bring along without saying so in a way that programs read: Qt's own parts, the font."""
+    """What the wheels bring along without saying so in a way that programs read: Qt's own parts, the fonts."""
     qt = {"qt6-base-third-party.txt": _text(_OWN_TEXTS / "qt6-base.txt"), **{path.name: _text(path) for path in _LGPL}}
     version = wheels.pins(wheels.lock_path(wheels.LINUX).read_text(encoding="utf-8"))["pyside6-essentials"]
     expression = "LGPL-3.0-only OR GPL-2.0-only OR GPL-3.0-only"
+    fonts = {
+        "Inter": ("OFL-1.1", _RESOURCES / "fonts" / "OFL.txt", "https://rsms.me/inter/"),
+        "STIX Two Math": ("OFL-1.1", _OWN_TEXTS / "stix-two-math.txt", "https://github.com/stipub/stixfonts"),
+        "DejaVu Sans": ("Bitstream-Vera", _OWN_TEXTS / "dejavu-sans.txt", "https://dejavu-fonts.github.io"),
+    }
+    home, icu = "https://download.qt.io/official_releases/qt/", {"LICENSE.txt": _text(_OWN_TEXTS / "icu.txt")}
     return [
-        Part(
-            "Qt", version, expression, qt, f"pkg:generic/qt@{version}", "https://download.qt.io/official_releases/qt/"
-        ),
-        Part(
-            "ICU",
-            "73",
-            "Unicode-3.0",
-            {"LICENSE.txt": _text(_OWN_TEXTS / "icu.txt")},
-            "pkg:generic/icu@73",
-            "https://icu.unicode.org",
-        ),
-        Part(
-            "Inter", "", "OFL-1.1", {"OFL.txt": _text(_RESOURCES / "fonts" / "OFL.txt")}, "", "https://rsms.me/inter/"
-        ),
+        Part("Qt", version, expression, qt, f"pkg:generic/qt@{version}", home),
+        Part("ICU", "", "Unicode-3.0", icu, "pkg:generic/icu", "https://icu.unicode.org"),
+        *(Part(name, "", licence, {path.name: _text(path)}, "", home) for name, (licence, path, home) in fonts.items()),
     ]
 
 

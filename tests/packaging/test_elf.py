@@ -1,4 +1,6 @@
+import ctypes
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -47,6 +49,25 @@ def test_a_real_program_is_read() -> None:
     program = Path(sys.executable).resolve()
     assert elf.is_native(program)
     assert "libc.so.6" in elf.read_needs(program).libraries
+
+
+def test_a_library_that_stripping_damages_is_known_by_its_segments() -> None:
+    line = "    LOAD off    0x{:016x} vaddr 0x{:016x} paddr 0x{:016x} align 2**12\n"
+    good = "Program Header:\n" + line.format(0x1000, 0x3000, 0x3000)
+    assert elf.is_loadable(good)
+    assert not elf.is_loadable(good + line.format(0x2340, 0x5000, 0x5000))
+    assert not elf.is_loadable("")
+
+
+@pytest.mark.skipif(not (shutil.which("strip") and shutil.which("cc")), reason="no compiler")
+def test_symbols_are_taken_out(tmp_path: Path) -> None:
+    library = tmp_path / "libx.so"
+    (tmp_path / "x.c").write_text("static int hidden(void) { return 42; } int shown(void) { return hidden(); }\n")
+    subprocess.run(["cc", "-g", "-O0", "-shared", "-fPIC", "-o", library, tmp_path / "x.c"], check=True)
+    elf.strip_symbols(library)
+    assert b"hidden" not in library.read_bytes()
+    assert ctypes.CDLL(str(library)).shown() == 42
+    assert [path.name for path in tmp_path.glob("lib*")] == ["libx.so"]
 
 
 def test_text_is_no_program(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import notices
 import pytest
 import wheels
 
+FONTS = ("Inter", "STIX Two Math", "DejaVu Sans")
+
 
 def install(site: Path, name: str, *lines: str, licence_text: str = "") -> None:
     folder = site / f"{name}-1.0.dist-info"
@@ -57,13 +59,15 @@ def test_the_folder_tells_people_and_programs(tmp_path: Path) -> None:
     notices.write(folder, [*notices.packages(site), *notices.bundled()], "python/qt")
     assert (folder / "one-1.0/LICENSE.txt").read_text() == "Words."
     assert "SIL OPEN FONT LICENSE" in (folder / "Inter/OFL.txt").read_text()
+    assert "SIL OPEN FONT LICENSE" in (folder / "STIX-Two-Math/stix-two-math.txt").read_text()
+    assert "Bitstream Vera" in (folder / "DejaVu-Sans/dejavu-sans.txt").read_text()
     assert "GNU LESSER GENERAL PUBLIC LICENSE" in next(folder.glob("Qt-6*/LGPL-3.0.txt")).read_text()
     assert "one 1.0\n    A licence of its own\n" in (folder / notices.OVERVIEW).read_text()
     assert "python/qt" in (folder / notices.RELINKING).read_text()
     assert "Apache License" in (folder / "LICENSE.txt").read_text()
     found = json.loads((folder / notices.SBOM).read_text())
     assert found["metadata"]["component"]["version"] == wheels.version()
-    assert [component["name"] for component in found["components"]] == ["one", "Qt", "ICU", "Inter"]
+    assert [component["name"] for component in found["components"]] == ["one", "Qt", "ICU", *FONTS]
     assert found["components"][0]["licenses"] == [{"license": {"name": "A licence of its own"}}]
     assert found["components"][1]["licenses"][0]["expression"].startswith("LGPL-3.0-only")
 
