@@ -43,7 +43,7 @@ def build(root: Path, staging: Path, deb: Path) -> None:
     _add_papers(staging / "usr/share")
     _add_control(staging)
     _date(staging)
-    wheels.run(["dpkg-deb", "--root-owner-group", "-Zxz", "-z6", "--build", str(staging), str(deb)])
+    wheels.run(["dpkg-deb", "--root-owner-group", "-Zxz", "-z2", "--build", str(staging), str(deb)])
 
 
 def add_desktop_files(share: Path) -> None:

@@ -191,6 +191,19 @@ def older_version(deb: Path, folder: Path) -> Path:
     return older
 
 
+def check_papers(deb: Path, share: Path) -> None:
+    """Let the distributions' own checkers look at the package and at its description.
+
+    Args:
+        deb: The package.
+        share: /usr/share of a system where it is installed.
+    """
+    wheels.run(["lintian", "--allow-root", "--fail-on", "error", str(deb)])
+    wheels.run(["desktop-file-validate", *map(str, (share / "applications").glob("rooftop*.desktop"))])
+    wheels.run(["appstreamcli", "validate", "--no-net", *map(str, (share / "metainfo").glob("*Rooftop*.xml"))])
+    say("lintian, desktop-file-validate and appstreamcli find no error")
+
+
 def prove(suite: str, deb: Path, archive: Path) -> None:
     """Everything, in one clean system.
 
@@ -213,6 +226,7 @@ def prove(suite: str, deb: Path, archive: Path) -> None:
         kept = proof.data()
         proof.install(deb, wheels.version())
         expect(proof.data() == kept, "the upgrade touched the user's files")
+        check_papers(deb, root.path / "usr/share")
         installed = root.files()
         proof.ask("installed", proof.menu_command())
         proof.times(proof.menu_command())
