@@ -196,7 +196,7 @@ def check_papers(deb: Path, share: Path) -> None:
 
     Args:
         deb: The package.
-        share: /usr/share of a system where it is installed.
+        share: What it installs below /usr/share.
     """
     wheels.run(["lintian", "--allow-root", "--fail-on", "error", str(deb)])
     wheels.run(["desktop-file-validate", *map(str, (share / "applications").glob("rooftop*.desktop"))])
@@ -226,7 +226,6 @@ def prove(suite: str, deb: Path, archive: Path) -> None:
         kept = proof.data()
         proof.install(deb, wheels.version())
         expect(proof.data() == kept, "the upgrade touched the user's files")
-        check_papers(deb, root.path / "usr/share")
         installed = root.files()
         proof.ask("installed", proof.menu_command())
         proof.times(proof.menu_command())
@@ -241,6 +240,7 @@ def prove(suite: str, deb: Path, archive: Path) -> None:
         left = sorted(name for name in root.files() - before)
         expect(not left, f"left behind: {left[:5]}")
         say("removed: nothing is left but the user's own files")
+    check_papers(deb, PACKAGES / "work/deb/usr/share")
 
 
 def expect(holds: bool, otherwise: str) -> None:
