@@ -8,7 +8,7 @@ CMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" cmake
 COMPILERS := g++ clang++ x86_64-w64-mingw32-g++-posix
 
 .PHONY: setup run test test-app test-engine check format bench bench-gpu bench-window translations guide native \
-	native-check native-sanitize clean
+	native-check native-sanitize clean package package-proof package-lock
 
 setup: $(STAMP) $(NATIVE)
 
@@ -62,6 +62,22 @@ translations: setup
 guide: setup
 	$(BIN)/python -m resources.guide_training.train --out build/guide
 	$(BIN)/python -m resources.guide_training.evaluate --model build/guide
+
+# The installers for Linux, in build/packages; packaging/README.md tells what is inside and what they were proven with.
+package: setup
+	sh packaging/build_tools.sh
+	$(BIN)/pip install --quiet --disable-pip-version-check -r packaging/requirements.txt
+	$(BIN)/python packaging/linux_package.py
+
+package-proof: package
+	sh packaging/build_tools.sh proof
+	$(BIN)/python packaging/linux_proof.py
+
+# Renews the pins of the installed app's packages, packaging/locks.
+package-lock: setup
+	$(BIN)/pip install --quiet --disable-pip-version-check -r packaging/requirements.txt
+	$(BIN)/python packaging/wheels.py lock
+	$(BIN)/python packaging/linux_python.py
 
 native: $(STAMP)
 	rm -rf $(NATIVE) build/native

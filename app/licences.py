@@ -92,10 +92,11 @@ def _package(name: str) -> Component:
     texts = _package_texts(name)
     if name in QT_PACKAGES and not texts:  # the wheels name the licence and have no text of it
         texts = tuple(_licence_text(stem) for stem in ("LGPL-3.0", "GPL-3.0"))
-    return Component(fields["Name"], fields["Version"], _licence_name(fields), texts)
+    return Component(fields["Name"], fields["Version"], licence_name(fields), texts)
 
 
-def _licence_name(fields: metadata.PackageMetadata) -> str:
+def licence_name(fields: metadata.PackageMetadata) -> str:
+    """A package's licence, as short as its makers give it; "" where they give none."""
     if "License-Expression" in fields:
         return fields["License-Expression"]
     stated = fields["License"].strip() if "License" in fields else ""

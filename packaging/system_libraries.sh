@@ -1,10 +1,13 @@
 #!/bin/sh
 # Makes sure that Qt's system libraries are there. As root on a Debian-like system it installs what is missing;
 # otherwise it prints the one line to run. Never fails the set-up: the terminal chat needs none of them.
+# The .deb depends on the same list (packaging/linux_deb.py).
 # Says so, too, when there is no C++ compiler for the native library: that is never installed unasked.
 set -u
-packages="libegl1 libgl1 libdbus-1-3 libfontconfig1 libglib2.0-0 libxkbcommon0 libxkbcommon-x11-0 libxcb-cursor0 \
-libxcb-icccm4 libxcb-keysyms1 libxcb-image0 libxcb-render-util0 libwayland-cursor0"
+packages="libbrotli1 libdbus-1-3 libegl1 libexpat1 libfontconfig1 libfreetype6 libgcc-s1 libgl1 libglib2.0-0 libgssapi-krb5-2 \
+libstdc++6 libwayland-client0 libwayland-cursor0 libwayland-egl1 libx11-6 libx11-xcb1 libxcb-cursor0 libxcb-glx0 libxcb-icccm4 \
+libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-render0 libxcb-shape0 libxcb-shm0 libxcb-sync1 \
+libxcb-util1 libxcb-xfixes0 libxcb-xkb1 libxcb1 libxkbcommon-x11-0 libxkbcommon0 libzstd1 zlib1g"
 
 for compiler in "${CXX:-c++}" c++ g++ clang++ ""; do
     command -v "$compiler" >/dev/null 2>&1 && break
