@@ -538,6 +538,301 @@
             <translation>einen Chat von GPT4All in Version {version} seines Formats, und lesen lassen sich {first} bis {last}</translation>
         </message>
         <message>
+            <location filename="../../app/gpu_component.py" />
+            <source>{mirror} does not have {file}.</source>
+            <translation>{mirror} hat {file} nicht.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_component.py" />
+            <source>Take another.</source>
+            <translation>Nehmen Sie einen anderen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_desk.py" />
+            <source>Show</source>
+            <translation>Zeigen</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_desk.py" />
+            <source>GPU support is fetched in part: {done} of {total}.</source>
+            <translation>Die GPU-Unterstützung ist zum Teil geladen: {done} von {total}.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_desk.py" />
+            <source>Resume</source>
+            <translation>Fortsetzen</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_desk.py" />
+            <source>{problem} The CPU computes alone.</source>
+            <translation>{problem} Die CPU rechnet allein.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_desk.py" />
+            <source>Repair</source>
+            <translation>Reparieren</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_desk.py" />
+            <source>Install</source>
+            <translation>Installieren</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_desk.py" />
+            <source>Get a newer driver…</source>
+            <translation>Neueren Treiber holen…</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_desk.py" />
+            <source>Remove GPU support</source>
+            <translation>GPU-Unterstützung entfernen</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_desk.py" />
+            <source>Remove GPU support from this computer?</source>
+            <translation>Die GPU-Unterstützung von diesem Computer entfernen?</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_desk.py" />
+            <source>The CPU computes alone then. {size} become free; it can be installed again.</source>
+            <translation>Dann rechnet die CPU allein. {size} werden frei; sie lässt sich wieder installieren.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_desk.py" />
+            <source>Remove</source>
+            <translation>Entfernen</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_desk.py" />
+            <source>GPU support is installed; the model is loaded again with it.</source>
+            <translation>Die GPU-Unterstützung ist installiert; das Modell wird mit ihr neu geladen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_files.py" />
+            <source>Another Rooftop is installing GPU support now.</source>
+            <translation>Ein anderes Rooftop installiert gerade die GPU-Unterstützung.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_files.py" />
+            <source>Wait until it is done.</source>
+            <translation>Warten Sie, bis es fertig ist.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_files.py" />
+            <source>GPU support needs {needed} on the drive of {folder}, which has {free} free.</source>
+            <translation>Die GPU-Unterstützung braucht {needed} auf dem Laufwerk von {folder}, auf dem {free} frei sind.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_files.py" />
+            <source>Free some space there, then try again; what has come is kept.</source>
+            <translation>Schaffen Sie dort Platz und versuchen Sie es dann noch einmal; was da ist, bleibt.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_install.py" />
+            <source>{folder} has only {count} of the {all} files that are needed; {file} is missing.</source>
+            <translation>{folder} hat nur {count} der {all} Dateien, die gebraucht werden; {file} fehlt.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_install.py" />
+            <source>Copy it there, or choose another folder.</source>
+            <translation>Kopieren Sie sie dorthin, oder wählen Sie einen anderen Ordner.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_install.py" />
+            <source>{file} is not the file that is meant: its SHA-256 differs.</source>
+            <translation>{file} ist nicht die gemeinte Datei: Ihr SHA-256 ist ein anderer.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_install.py" />
+            <source>Install again; if it happens again, report it.</source>
+            <translation>Installieren Sie noch einmal; geschieht es wieder, melden Sie es.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_install.py" />
+            <source>Copy it anew, or choose another folder.</source>
+            <translation>Kopieren Sie sie neu, oder wählen Sie einen anderen Ordner.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_install.py" />
+            <source>it took too long</source>
+            <translation>es dauerte zu lange</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_install.py" />
+            <source>exit code {code}</source>
+            <translation>Exit-Code {code}</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_install.py" />
+            <source>it is torch {version}, which knows no GPU</source>
+            <translation>es ist torch {version}, das keine GPU kennt</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_install.py" />
+            <source>GPU support was fetched and does not start here: {reason}.</source>
+            <translation>Die GPU-Unterstützung wurde geladen und läuft hier nicht an: {reason}.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_install.py" />
+            <source>The CPU goes on computing alone; copy the diagnostics to report it.</source>
+            <translation>Die CPU rechnet weiter allein; kopieren Sie die Diagnose, um es zu melden.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_install.py" />
+            <source>{host} sends other files than those that are meant.</source>
+            <translation>{host} sendet andere Dateien als die gemeinten.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_install.py" />
+            <source>Retry, or take another mirror.</source>
+            <translation>Versuchen Sie es noch einmal, oder nehmen Sie einen anderen Spiegelserver.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_install.py" />
+            <source>{host} does not have a file that is needed.</source>
+            <translation>{host} hat eine Datei nicht, die gebraucht wird.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_install.py" />
+            <source>Take another mirror, or none.</source>
+            <translation>Nehmen Sie einen anderen Spiegelserver oder keinen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_look.py" />
+            <source>Your {gpu} is too old: it has compute capability {has}, and at least {oldest} is needed.</source>
+            <translation>Ihre {gpu} ist zu alt: Sie hat Compute Capability {has}, und mindestens {oldest} wird gebraucht.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_look.py" />
+            <source>Your {gpu} cannot be used yet: its driver has version {has}, and CUDA {cuda} needs {oldest} or newer.</source>
+            <translation>Ihre {gpu} kann noch nicht genutzt werden: Ihr Treiber hat Version {has}, und CUDA {cuda} braucht {oldest} oder neuer.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_state.py" />
+            <source>This Rooftop has no list of GPU files for this system ({platform}), so the CPU computes alone.</source>
+            <translation>Dieses Rooftop hat für dieses System ({platform}) keine Liste der GPU-Dateien, daher rechnet die CPU allein.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_state.py" />
+            <source>GPU support is made for torch {wanted} on Python {python}, and this is torch {version} on {own}.</source>
+            <translation>Die GPU-Unterstützung ist für torch {wanted} mit Python {python} gemacht, und dies ist torch {version} mit {own}.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_words.py" />
+            <source>Looking at this computer…</source>
+            <translation>Dieser Computer wird untersucht…</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_words.py" />
+            <source>Rooftop runs with a torch that knows GPUs already; there is nothing to install.</source>
+            <translation>Rooftop läuft bereits mit einem torch, das GPUs kennt; es gibt nichts zu installieren.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_words.py" />
+            <source>No NVIDIA GPU was found, so the CPU computes alone.</source>
+            <translation>Es wurde keine NVIDIA-GPU gefunden, daher rechnet die CPU allein.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_words.py" />
+            <source>GPU support is fetched in part.</source>
+            <translation>Die GPU-Unterstützung ist zum Teil geladen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_words.py" />
+            <source>GPU support is not installed.</source>
+            <translation>Die GPU-Unterstützung ist nicht installiert.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_words.py" />
+            <source>GPU support is damaged.</source>
+            <translation>Die GPU-Unterstützung ist beschädigt.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_words.py" />
+            <source>GPU support is being removed…</source>
+            <translation>Die GPU-Unterstützung wird entfernt…</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_words.py" />
+            <source>GPU support is being installed…</source>
+            <translation>Die GPU-Unterstützung wird installiert…</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_words.py" />
+            <source>GPU support is installed.</source>
+            <translation>Die GPU-Unterstützung ist installiert.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_words.py" />
+            <source>GPU support is installed and takes {size}.</source>
+            <translation>Die GPU-Unterstützung ist installiert und belegt {size}.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_words.py" />
+            <source>Your {gpu} can be used: {size} to download.</source>
+            <translation>Ihre {gpu} kann genutzt werden: {size} herunterzuladen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_words.py" />
+            <source>{done} of {total}</source>
+            <translation>{done} von {total}</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_words.py" />
+            <source>{size}/s</source>
+            <translation>{size}/s</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_words.py" />
+            <source>{time} left</source>
+            <translation>noch {time}</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_words.py" />
+            <source>stalled: nothing arrives, still trying</source>
+            <translation>stockt: nichts kommt an, neuer Versuch läuft</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_words.py" />
+            <source>paused</source>
+            <translation>angehalten</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_words.py" />
+            <source>checking the files</source>
+            <translation>Dateien werden geprüft</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_words.py" />
+            <source>unpacking</source>
+            <translation>wird entpackt</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_words.py" />
+            <source>trying it out</source>
+            <translation>wird ausprobiert</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_words.py" />
+            <source>driver {version}</source>
+            <translation>Treiber {version}</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_words.py" />
+            <source>compute capability {number}</source>
+            <translation>Compute Capability {number}</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_words.py" />
+            <source>In force: torch {version}, made for CUDA {cuda}</source>
+            <translation>In Kraft: torch {version}, für CUDA {cuda} gebaut</translation>
+        </message>
+        <message>
+            <location filename="../../app/gpu_words.py" />
+            <source>PyTorch {torch} for CUDA {cuda} and NVIDIA's libraries for it: {files} files, each held against its SHA-256. {size} are fetched and take {unpacked} on the drive, both at once while they are unpacked. NVIDIA's libraries come under NVIDIA's own licence.</source>
+            <translation>PyTorch {torch} für CUDA {cuda} und NVIDIAs Bibliotheken dafür: {files} Dateien, jede wird mit ihrem SHA-256 verglichen. {size} werden geladen und belegen {unpacked} auf dem Laufwerk, beim Entpacken beides zugleich. NVIDIAs Bibliotheken stehen unter NVIDIAs eigener Lizenz.</translation>
+        </message>
+        <message>
             <location filename="../../app/history.py" />
             <source>The file of your chats, {path}, is damaged ({reason}).</source>
             <translation>Die Datei Ihrer Chats, {path}, ist beschädigt ({reason}).</translation>
@@ -972,6 +1267,16 @@
         </message>
         <message>
             <location filename="../../app/stored.py" />
+            <source>GPU support</source>
+            <translation>GPU-Unterstützung</translation>
+        </message>
+        <message>
+            <location filename="../../app/stored.py" />
+            <source>PyTorch for CUDA and NVIDIA's libraries, where you have installed them; the settings remove them.</source>
+            <translation>PyTorch für CUDA und NVIDIAs Bibliotheken, falls Sie sie installiert haben; die Einstellungen entfernen sie.</translation>
+        </message>
+        <message>
+            <location filename="../../app/stored.py" />
             <source>Measured costs</source>
             <translation>Gemessene Kosten</translation>
         </message>
@@ -1164,6 +1469,66 @@
             <location filename="../../app/verdict.py" />
             <source>Fits: about {speed}, {residents} of {total} experts on the simulated GPU.</source>
             <translation>Passt: etwa {speed}, {residents} von {total} Experten auf der simulierten GPU.</translation>
+        </message>
+        <message>
+            <location filename="../../app/wheel_index.py" />
+            <source>{address} is not the address of a package index.</source>
+            <translation>{address} ist nicht die Adresse eines Paketverzeichnisses.</translation>
+        </message>
+        <message>
+            <location filename="../../app/wheel_index.py" />
+            <source>Write one that begins with https://, or leave it empty.</source>
+            <translation>Schreiben Sie eine, die mit https:// beginnt, oder lassen Sie das Feld leer.</translation>
+        </message>
+        <message>
+            <location filename="../../app/wheel_index.py" />
+            <source>{host} cannot be reached: {reason}.</source>
+            <translation>{host} ist nicht erreichbar: {reason}.</translation>
+        </message>
+        <message>
+            <location filename="../../app/wheel_index.py" />
+            <source>Check your connection, then retry.</source>
+            <translation>Prüfen Sie Ihre Verbindung und versuchen Sie es noch einmal.</translation>
+        </message>
+        <message>
+            <location filename="../../app/wheel_index.py" />
+            <source>{host} does not have {name}.</source>
+            <translation>{host} hat {name} nicht.</translation>
+        </message>
+        <message>
+            <location filename="../../app/wheel_index.py" />
+            <source>{host} answered with error {status}.</source>
+            <translation>{host} hat mit Fehler {status} geantwortet.</translation>
+        </message>
+        <message>
+            <location filename="../../app/wheel_index.py" />
+            <source>Retry later.</source>
+            <translation>Versuchen Sie es später noch einmal.</translation>
+        </message>
+        <message>
+            <location filename="../../app/wheel_index.py" />
+            <source>What answers at {host} is not a package index.</source>
+            <translation>Was unter {host} antwortet, ist kein Paketverzeichnis.</translation>
+        </message>
+        <message>
+            <location filename="../../app/wheel_index.py" />
+            <source>Check that you are online, without a sign-in page in between, then retry.</source>
+            <translation>Prüfen Sie, ob Sie online sind und keine Anmeldeseite dazwischen liegt, und versuchen Sie es noch einmal.</translation>
+        </message>
+        <message>
+            <location filename="../../app/wheels.py" />
+            <source>The installation is paused.</source>
+            <translation>Die Installation ist angehalten.</translation>
+        </message>
+        <message>
+            <location filename="../../app/wheels.py" />
+            <source>Resume it when you like.</source>
+            <translation>Setzen Sie ihn fort, wann Sie möchten.</translation>
+        </message>
+        <message>
+            <location filename="../../app/wheels.py" />
+            <source>{file} is damaged, or no wheel that can be taken.</source>
+            <translation>{file} ist beschädigt oder kein Wheel, das genommen werden kann.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/about_dialog.py" />
@@ -2057,11 +2422,6 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/first_run_view.py" />
-            <source>Looking at this computer…</source>
-            <translation>Dieser Computer wird angesehen…</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/first_run_view.py" />
             <source>Looking for models on this computer…</source>
             <translation>Modelle auf diesem Computer werden gesucht…</translation>
         </message>
@@ -2217,11 +2577,6 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../app/widgets/loading_bar.py" />
             <source>Starting the engine for {model}</source>
             <translation>Engine für {model} wird gestartet</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/loading_bar.py" />
-            <source>{done} of {total}</source>
-            <translation>{done} von {total}</translation>
         </message>
         <message>
             <location filename="../../app/widgets/loading_bar.py" />
@@ -2553,11 +2908,6 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/models/conversion_row.py" />
-            <source>{time} left</source>
-            <translation>noch {time}</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/models/conversion_row.py" />
             <source>waiting for its turn</source>
             <translation>wartet, bis es an der Reihe ist</translation>
         </message>
@@ -2570,11 +2920,6 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../app/widgets/models/conversion_row.py" />
             <source>reading it back</source>
             <translation>wird zur Prüfung gelesen</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/models/conversion_row.py" />
-            <source>paused</source>
-            <translation>angehalten</translation>
         </message>
         <message>
             <location filename="../../app/widgets/models/conversion_row.py" />
@@ -2596,11 +2941,6 @@ Alles bleibt auf diesem Computer.</translation>
             <source>Load now</source>
             <translation>Jetzt laden</translation>
         </message>
-        <message>
-            <location filename="../../app/widgets/models/conversion_row.py" />
-            <source>Resume</source>
-            <translation>Fortsetzen</translation>
-        </message>
         <message numerus="yes">
             <location filename="../../app/widgets/models/desk.py" />
             <source>%n downloads are unfinished: {names}.</source>
@@ -2608,11 +2948,6 @@ Alles bleibt auf diesem Computer.</translation>
                 <numerusform>%n Download ist unfertig: {names}.</numerusform>
                 <numerusform>%n Downloads sind unfertig: {names}.</numerusform>
             </translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/models/desk.py" />
-            <source>Show</source>
-            <translation>Zeigen</translation>
         </message>
         <message numerus="yes">
             <location filename="../../app/widgets/models/desk.py" />
@@ -2774,23 +3109,8 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/models/download_row.py" />
-            <source>{size}/s</source>
-            <translation>{size}/s</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/models/download_row.py" />
             <source>Downloaded and checked, {size}</source>
             <translation>Heruntergeladen und geprüft, {size}</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/models/download_row.py" />
-            <source>stalled: nothing arrives, still trying</source>
-            <translation>stockt: nichts kommt an, neuer Versuch läuft</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/models/download_row.py" />
-            <source>checking the files</source>
-            <translation>Dateien werden geprüft</translation>
         </message>
         <message>
             <location filename="../../app/widgets/models/found_list.py" />
@@ -3024,6 +3344,11 @@ Alles bleibt auf diesem Computer.</translation>
             <translation>{size} frei auf dem Laufwerk</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/models/hub_page.py" />
+            <source>Asking how fast it would run…</source>
+            <translation>Es wird gefragt, wie schnell es liefe …</translation>
+        </message>
+        <message>
             <location filename="../../app/widgets/models/progress_row.py" />
             <source>Make smaller…</source>
             <translation>Verkleinern…</translation>
@@ -3230,8 +3555,8 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_parts.py" />
-            <source>Every expert runs on the CPU, as chosen.</source>
-            <translation>Jeder Experte läuft auf der CPU, wie gewählt.</translation>
+            <source>Every expert runs on the CPU.</source>
+            <translation>Jeder Experte läuft auf der CPU.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_parts.py" />
@@ -3772,6 +4097,46 @@ Alles bleibt auf diesem Computer.</translation>
             <translation>Infobereich</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/settings/gpu_page.py" />
+            <source>Graphics card</source>
+            <translation>Grafikkarte</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/gpu_page.py" />
+            <source>Re&amp;pair</source>
+            <translation>Re&amp;parieren</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/gpu_page.py" />
+            <source>Install from a &amp;folder…</source>
+            <translation>Aus einem &amp;Ordner installieren…</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/gpu_page.py" />
+            <source>Package index to take GPU support from</source>
+            <translation>Paketverzeichnis, aus dem die GPU-Unterstützung kommt</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/gpu_page.py" />
+            <source>Empty for the usual places. A mirror must have the very same files. Without a network, copy the files into a folder elsewhere and install from that.</source>
+            <translation>Leer für die üblichen Orte. Ein Spiegelserver muss genau dieselben Dateien haben. Ohne Netz kopieren Sie die Dateien anderswo in einen Ordner und installieren aus diesem.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/gpu_page.py" />
+            <source>&amp;Mirror</source>
+            <translation>&amp;Spiegelserver</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/gpu_page.py" />
+            <source>&amp;Install</source>
+            <translation>&amp;Installieren</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/gpu_page.py" />
+            <source>Folder with the files of GPU support</source>
+            <translation>Ordner mit den Dateien der GPU-Unterstützung</translation>
+        </message>
+        <message>
             <location filename="../../app/widgets/settings/model_page.py" />
             <source>Model and memory</source>
             <translation>Modell und Speicher</translation>
@@ -3845,11 +4210,6 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../app/widgets/settings/model_page.py" />
             <source>Automatic: the one with the most VRAM</source>
             <translation>Automatisch: die mit dem meisten Grafikspeicher</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/settings/model_page.py" />
-            <source>Graphics card</source>
-            <translation>Grafikkarte</translation>
         </message>
         <message>
             <location filename="../../app/widgets/settings/model_page.py" />
@@ -4005,6 +4365,11 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../app/widgets/settings/privacy_page.py" />
             <source>Your chats never leave this machine. There is no account and no telemetry. Rooftop connects to huggingface.co only when you search for a model or download one, and sends what you search for; links are opened only after you have agreed.</source>
             <translation>Ihre Chats verlassen diesen Rechner nie. Es gibt kein Konto und keine Telemetrie. Rooftop verbindet sich nur mit huggingface.co, wenn Sie ein Modell suchen oder herunterladen, und sendet, was Sie suchen; Links werden nur geöffnet, wenn Sie zugestimmt haben.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/privacy_page.py" />
+            <source>GPU support is fetched from pypi.org, on Windows from pytorch.org, or from a mirror of yours, when you install it; nothing is sent.</source>
+            <translation>Die GPU-Unterstützung wird von pypi.org, unter Windows von pytorch.org, oder von Ihrem Spiegelserver geladen, wenn Sie sie installieren; gesendet wird nichts.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/settings/privacy_page.py" />
@@ -4523,6 +4888,16 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../app/widgets/window_menus.py" />
             <source>&amp;About Rooftop</source>
             <translation>&amp;Über Rooftop</translation>
+        </message>
+        <message>
+            <location filename="../../engine/__main__.py" />
+            <source>GPU support could not be used.</source>
+            <translation>Die GPU-Unterstützung ließ sich nicht nutzen.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/__main__.py" />
+            <source>Start this again: the CPU computes alone until you have repaired GPU support in the settings.</source>
+            <translation>Starten Sie dies noch einmal: Die CPU rechnet allein, bis Sie die GPU-Unterstützung in den Einstellungen repariert haben.</translation>
         </message>
         <message>
             <location filename="../../engine/chat_template.py" />
@@ -5597,7 +5972,7 @@ Alles bleibt auf diesem Computer.</translation>
         <message>
             <location filename="../../engine/convert/source.py" />
             <source>Use it as it is, or choose its GGUF file.</source>
-            <translation>Verwenden Sie es, wie es ist, oder wählen Sie seine GGUF-Datei.</translation>
+            <translation>Benutze es, wie es ist, oder wähle seine GGUF-Datei.</translation>
         </message>
         <message>
             <location filename="../../engine/convert/source.py" />
@@ -5867,6 +6242,11 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../engine/experts/explain.py" />
             <source>and {number} more.</source>
             <translation>und {number} weitere.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>its weights were copied while the layer before ran, {gpu} there</source>
+            <translation>seine Gewichte wurden kopiert, während die Schicht davor lief, {gpu} dort</translation>
         </message>
         <message>
             <location filename="../../engine/experts/explain.py" />
@@ -6360,9 +6740,39 @@ Alles bleibt auf diesem Computer.</translation>
             <translation>ist {value}, nicht die Nummer eines der {count} Token</translation>
         </message>
         <message>
+            <location filename="../../engine/gpu_packages.py" />
+            <source>GPU support is there for torch {other}, and this Rooftop needs {version}.</source>
+            <translation>Die GPU-Unterstützung ist für torch {other} da, und dieses Rooftop braucht {version}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/gpu_packages.py" />
+            <source>GPU support is damaged: what it holds cannot be read.</source>
+            <translation>Die GPU-Unterstützung ist beschädigt: Was sie enthält, lässt sich nicht lesen.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/gpu_packages.py" />
+            <source>GPU support is there for Python {other}, and this Rooftop runs on {version}.</source>
+            <translation>Die GPU-Unterstützung ist für Python {other} da, und dieses Rooftop läuft mit {version}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/gpu_packages.py" />
+            <source>GPU support is damaged: {file} is missing or changed.</source>
+            <translation>Die GPU-Unterstützung ist beschädigt: {file} fehlt oder ist verändert.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/gpu_packages.py" />
+            <source>GPU support did not start.</source>
+            <translation>Die GPU-Unterstützung ist nicht angelaufen.</translation>
+        </message>
+        <message>
             <location filename="../../engine/host.py" />
             <source>The engine is not running.</source>
             <translation>Die Engine läuft nicht.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/host.py" />
+            <source>GPU support could not be used, so the CPU computes alone.</source>
+            <translation>Die GPU-Unterstützung ließ sich nicht nutzen, daher rechnet die CPU allein.</translation>
         </message>
         <message>
             <location filename="../../engine/host.py" />
@@ -6386,11 +6796,6 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../engine/host.py" />
-            <source>exit code {code}</source>
-            <translation>Exit-Code {code}</translation>
-        </message>
-        <message>
-            <location filename="../../engine/host.py" />
             <source>Load the model again to go on; your chats are safe.</source>
             <translation>Laden Sie das Modell neu, um weiterzumachen; Ihre Chats sind sicher.</translation>
         </message>
@@ -6411,18 +6816,8 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../engine/hub/api.py" />
-            <source>Check your connection, then retry.</source>
-            <translation>Prüfen Sie Ihre Verbindung und versuchen Sie es noch einmal.</translation>
-        </message>
-        <message>
-            <location filename="../../engine/hub/api.py" />
             <source>What answers at the hub's address is not the hub.</source>
             <translation>Was unter der Adresse des Hubs antwortet, ist nicht der Hub.</translation>
-        </message>
-        <message>
-            <location filename="../../engine/hub/api.py" />
-            <source>Check that you are online, without a sign-in page in between, then retry.</source>
-            <translation>Prüfen Sie, ob Sie online sind und keine Anmeldeseite dazwischen liegt, und versuchen Sie es noch einmal.</translation>
         </message>
         <message>
             <location filename="../../engine/hub/api.py" />
@@ -6458,11 +6853,6 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../engine/hub/api.py" />
             <source>The hub answered with error {status}.</source>
             <translation>Der Hub antwortete mit Fehler {status}.</translation>
-        </message>
-        <message>
-            <location filename="../../engine/hub/api.py" />
-            <source>Retry later.</source>
-            <translation>Versuchen Sie es später noch einmal.</translation>
         </message>
         <message>
             <location filename="../../engine/hub/api.py" />
@@ -6650,6 +7040,16 @@ Alles bleibt auf diesem Computer.</translation>
             <translation>Geben Sie eines davon als {name} an.</translation>
         </message>
         <message>
+            <location filename="../../engine/hub/preview.py" />
+            <source>its files end early</source>
+            <translation>seine Dateien enden zu früh</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/preview.py" />
+            <source>The hub does not tell what this model is like: {reason}.</source>
+            <translation>Der Hub sagt nicht, wie dieses Modell beschaffen ist: {reason}.</translation>
+        </message>
+        <message>
             <location filename="../../engine/hub/repository.py" />
             <source>Choose a repository with GGUF or safetensors files.</source>
             <translation>Wählen Sie ein Repository mit GGUF- oder safetensors-Dateien.</translation>
@@ -6756,18 +7156,8 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../engine/hub/transfer.py" />
-            <source>Resume it when you like.</source>
-            <translation>Setzen Sie ihn fort, wann Sie möchten.</translation>
-        </message>
-        <message>
-            <location filename="../../engine/hub/transfer.py" />
             <source>Another Rooftop is downloading this model now.</source>
             <translation>Ein anderes Rooftop lädt dieses Modell gerade herunter.</translation>
-        </message>
-        <message>
-            <location filename="../../engine/hub/transfer.py" />
-            <source>Wait until it is done.</source>
-            <translation>Warten Sie, bis es fertig ist.</translation>
         </message>
         <message>
             <location filename="../../engine/hub/transfer.py" />
