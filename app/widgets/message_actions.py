@@ -66,7 +66,7 @@ class MessageActions(QWidget):
         self._versions = 1
         self._continue = self._make("continue", tr("Continue this reply"), self.continue_requested.emit)
         self._retry = self._make("retry", tr("Write this reply anew"), self.retry_requested.emit)
-        self._remedy = self._make("", "", self.remedy_requested.emit)
+        self._remedy = self._make("", tr("What helps"), self.remedy_requested.emit)
         self._remedy.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextOnly)
         self._copy = self._make("copy", tr("Copy this message") if own else tr("Copy this reply"), self._copied)
         self._edit = self._make("edit", tr("Edit this message"), self.edit_requested.emit)

@@ -2785,6 +2785,11 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/message_actions.py" />
+            <source>What helps</source>
+            <translation>Was hilft</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/message_actions.py" />
             <source>Copy this message</source>
             <translation>Diese Nachricht kopieren</translation>
         </message>
