@@ -119,12 +119,17 @@ class Hub:
 
 @cache
 def _use_our_client() -> None:
-    """Give huggingface_hub's questions an end: of itself it waits for ever, and asks again for half a minute."""
-    import httpx2
-    from huggingface_hub import set_client_factory
+    """Give huggingface_hub's questions an end: of itself it waits for ever, and asks again for half a minute.
 
+    Its telemetry is turned off too: it would ask huggingface.co which programs start it, whatever the hub's address.
+    """
+    from huggingface_hub import constants, set_client_factory
+
+    from engine.hub.connection import Client
+
+    constants.HF_HUB_DISABLE_TELEMETRY = True
     hooks: dict[str, list[Callable[..., Any]]] = {"request": [_limit_request], "response": [_limit_response]}
-    set_client_factory(lambda: httpx2.Client(event_hooks=hooks, follow_redirects=True, timeout=ANSWER_TIMEOUT_S))
+    set_client_factory(lambda: Client(event_hooks=hooks, follow_redirects=True, timeout=ANSWER_TIMEOUT_S))
 
 
 class _EnoughAsked(Exception):  # noqa: N818 - ends the asking, is no error
@@ -207,9 +212,10 @@ def refusal(repo_id: str, status: int, headers: Mapping[str, str]) -> RooftopErr
 
 def unreachable(error: Exception) -> HubUnreachableError:
     """The error for a connection that failed."""
-    reason = " ".join(str(error).split())[:MAX_TEXT_CHARS] or type(error).__name__
+    from engine.hub.connection import reason_of
+
     return HubUnreachableError(
-        say("The hub cannot be reached: {reason}.", reason=reason), say("Check your connection, then retry.")
+        say("The hub cannot be reached: {reason}.", reason=reason_of(error)), say("Check your connection, then retry.")
     )
 
 

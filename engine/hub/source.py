@@ -7,10 +7,8 @@ and never any further. Knows nothing of disks or of other requests.
 from __future__ import annotations
 
 import email.utils
-import functools
 import re
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +21,7 @@ from engine.checkpoint.untrusted import quote
 from engine.errors import DamagedDownloadError, HubUnreachableError
 from engine.hub.answer import SILENCE_S, Body, TryAgain
 from engine.hub.api import refusal
+from engine.hub.connection import Client, reason_of
 from engine.hub.repository import Choice, RemoteFile
 from engine.sentences import say
 
@@ -65,9 +64,8 @@ class Source:
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._closed = False
-        self._client = httpx2.Client(
+        self._client = Client(
             timeout=httpx2.Timeout(silence_s, connect=min(silence_s, CONNECT_TIMEOUT_S)),
-            verify=_tls(),
             limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
             headers={"User-Agent": "rooftop", "Accept-Encoding": "identity"},
         )
@@ -99,7 +97,7 @@ class Source:
                 raise TryAgain(say("nothing came for a while"), silent=True) from error
             except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL, OSError) as error:
                 self._places.pop(file.path, None)
-                raise TryAgain(" ".join(str(error).split()) or type(error).__name__) from error
+                raise TryAgain(reason_of(error)) from error
             except RuntimeError as error:
                 if not self._closed:
                     raise
@@ -211,12 +209,6 @@ class Source:
         finally:
             with self._lock:
                 self._sockets.discard(connected)
-
-
-@functools.cache
-def _tls() -> ssl.SSLContext:
-    """The authorities that are trusted; reading them takes long enough to do it once."""
-    return httpx2.create_ssl_context()
 
 
 def _shut(connected: socket.socket) -> None:

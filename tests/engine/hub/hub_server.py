@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import ssl
 import threading
 import time
 from collections import defaultdict
@@ -74,9 +75,12 @@ class FakeHub:
         requests: (server, path, headers) of every request, in order.
         sent: Bytes that the storage has sent, by path.
         bytes_per_s: How fast the storage sends, for each connection; None for no limit.
+
+    Args:
+        context: Speak TLS, as "localhost"; None for plain HTTP.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.repositories: dict[str, FakeRepository] = {}
         self.faults: dict[str, list[Fault]] = defaultdict(list)
         self.always: dict[str, Fault] = {}
@@ -87,7 +91,12 @@ class FakeHub:
         self.progressed = threading.Condition(self.lock)
         self.closed = threading.Event()
         self._servers = [_Server(self, _HubHandler), _Server(self, _StorageHandler)]
-        self.endpoint, self.storage = (f"http://127.0.0.1:{server.server_port}" for server in self._servers)
+        if context is None:
+            self.endpoint, self.storage = (f"http://127.0.0.1:{server.server_port}" for server in self._servers)
+        else:
+            self.endpoint, self.storage = (f"https://localhost:{server.server_port}" for server in self._servers)
+            for server in self._servers:
+                server.socket = context.wrap_socket(server.socket, server_side=True)
         for server in self._servers:
             threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
@@ -111,8 +120,8 @@ class FakeHub:
 
 
 @contextmanager
-def fake_hub() -> Iterator[FakeHub]:
-    hub = FakeHub()
+def fake_hub(context: ssl.SSLContext | None = None) -> Iterator[FakeHub]:
+    hub = FakeHub(context)
     try:
         yield hub
     finally:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import RooftopError
-from engine.hub import parts, record, source
+from engine.hub import connection, parts, record
 from engine.hub.api import Hub
 from engine.hub.places import target_of
 from engine.hub.repository import Choice, choices
@@ -80,7 +80,7 @@ def found(choice: Choice, models: Path) -> dict[str, str] | None:
 def main(endpoint: str, repo_id: str, folder: str) -> None:
     """Kill at moment 1, 2, 3 ... until a download is no longer killed."""
     choice = choices(Hub(endpoint=endpoint).look_up(repo_id))[0]
-    source._tls()
+    connection.trusted()
     moment, ended = 0, -1
     while ended != 0:
         moment += 1
