@@ -146,6 +146,8 @@ def _open_window(app: QApplication, options: argparse.Namespace, gpu_bytes: int 
     from app.settings import default_settings_path, load_settings
     from app.single_instance import NotAnsweringError, SingleInstance
     from app.support_desk import SupportDesk
+    from app.update_desk import UpdateDesk
+    from app.updates import release_list_address
 
     def start_host() -> Host:
         from engine.host import start_host
@@ -174,6 +176,7 @@ def _open_window(app: QApplication, options: argparse.Namespace, gpu_bytes: int 
     instance.asked.connect(rooftop.asked_again)
     SupportDesk(rooftop, records, log_path)
     GpuDesk(rooftop, mirror=os.environ.get(MIRROR_VARIABLE, ""))
+    UpdateDesk(rooftop, release_list_address())
     if first_run and model is None:
         FirstRun(rooftop)
     app.setQuitOnLastWindowClosed(False)  # the window may be in the tray

@@ -58,6 +58,7 @@ OFFERS: dict[str, Offer] = {
     "chat-file": "other_file",
     "already-running": "retry",
     "removal": "open_folder",
+    "updates": "retry",
 }
 
 

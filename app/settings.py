@@ -59,6 +59,7 @@ SWITCHES = (
     "tray_told",
     "reopen_last_chat",
     "gpu_offer_closed",
+    "check_updates",
 )
 
 
@@ -102,6 +103,9 @@ class Settings:
         model_folders: Further folders to look for models in.
         gpu_mirror: The package index to take GPU support from; "" for the usual places.
         gpu_offer_closed: Whether the user has waved the offer of GPU support away.
+        check_updates: Whether to ask once a day if there is a newer version.
+        updates_asked_s: When that was asked last, in seconds since 1970.
+        update_dismissed: The version that the user has been told of and waved away.
 
     Raises:
         ConfigurationError: A value is outside its limits.
@@ -136,10 +140,14 @@ class Settings:
     model_folders: tuple[str, ...] = ()
     gpu_mirror: str = ""
     gpu_offer_closed: bool = False
+    check_updates: bool = False
+    updates_asked_s: float = 0.0
+    update_dismissed: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        for name in ("model", "panel_folded", "window_geometry", "splitter_state", "models_folder", "gpu_mirror"):
+        texts = ("model", "panel_folded", "window_geometry", "splitter_state", "models_folder")
+        for name in (*texts, "gpu_mirror", "update_dismissed"):
             if not _is_text(getattr(self, name)):
                 raise ConfigurationError(say("The setting {name} is not a usable text.", name=name), RESTORE)
         object.__setattr__(self, "model_folders", _folders(self.model_folders))
@@ -162,6 +170,9 @@ class Settings:
         for name in SWITCHES:
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(say("The setting {name} is neither true nor false.", name=name), RESTORE)
+        asked_s = self.updates_asked_s
+        if isinstance(asked_s, bool) or not isinstance(asked_s, int | float) or not 0 <= asked_s < MAX_BYTES:
+            raise ConfigurationError(say("The setting {name} is no moment.", name="updates_asked_s"), RESTORE)
         if isinstance(self.zoom, bool) or not isinstance(self.zoom, int | float) or not 0.5 <= self.zoom <= 3.0:
             raise ConfigurationError(
                 say("The text size {size} is outside 0.5 to 3.", size=repr(self.zoom)), say("Reset the text size.")

@@ -32,13 +32,13 @@ class Proxy:
     """A proxy that makes tunnels.
 
     Attributes:
-        secret: What it asks for, "name:password" in Base64; "" asks for nothing.
+        account: What it asks for, "name:password" in Base64; "" asks for nothing.
         refuses: The status with which it refuses every tunnel; 0 for none.
         tunnels: Where tunnels were asked for.
     """
 
     def __init__(self) -> None:
-        self.secret, self.refuses = "", 0
+        self.account, self.refuses = "", 0
         self.tunnels: list[str] = []
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_for(self))
         self.server.daemon_threads = True
@@ -73,8 +73,8 @@ def _handler_for(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             self._refused()
 
         def _refused(self) -> bool:
-            known = self.headers.get("Proxy-Authorization") == f"Basic {proxy.secret}"
-            status = proxy.refuses or (407 if proxy.secret and not known else 0)
+            known = self.headers.get("Proxy-Authorization") == f"Basic {proxy.account}"
+            status = proxy.refuses or (407 if proxy.account and not known else 0)
             if status:
                 self.send_response(status)
                 self.send_header("Content-Length", "0")

@@ -74,7 +74,7 @@ def test_a_companys_certificate_and_proxy_let_a_download_through(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.utils._detect_agent._registry", None)
     monkeypatch.setenv(variable, company_file)
-    proxy.secret = base64.b64encode(b"jane:s3cret").decode()
+    proxy.account = base64.b64encode(b"jane:s3cret").decode()
     monkeypatch.setenv("HTTPS_PROXY", f"http://jane:s3cret@{proxy.address}")
     path = transfer(secure_hub, tmp_path / "models", chosen(secure_hub)).run()
     assert path.read_bytes() == CONTENT
@@ -126,7 +126,7 @@ def test_an_unknown_issuer_ends_the_questions_and_the_download_at_once(
 
 
 def test_a_proxy_that_asks_for_a_name(secure_hub: FakeHub, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    proxy.secret = "c2VjcmV0"
+    proxy.account = "c2VjcmV0"
     monkeypatch.setenv("HTTP_PROXY", f"http://jane:wrong@{proxy.address}")
     for endpoint in (secure_hub.endpoint, "http://hub.example"):
         with pytest.raises(HubUnreachableError, match=f"The proxy {proxy.address} asks for a name") as caught:
