@@ -49,6 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    _open_missing_streams()
     options = _parse(sys.argv[1:] if argv is None else argv)
     log_path = _start_logging()
     try:
@@ -60,6 +61,13 @@ def main(argv: list[str] | None = None) -> int:
         return _say(str(error), BAD_USAGE)
     except RooftopError as error:
         return _say(str(error), FAILED)
+
+
+def _open_missing_streams() -> None:
+    """A program without a console (`pythonw`, or `2>&-`) has None there; nor may a file of ours become number 2."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - as long as we run
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -114,14 +122,14 @@ def _run_terminal(options: argparse.Namespace, gpu_bytes: int | None) -> int:
 
 
 def _run_window(options: argparse.Namespace, gpu_bytes: int | None, log_path: Path | None) -> int:
-    from app.display import display_problem
+    from app.display import display_problem, missing_library
 
     problem = display_problem(os.environ)
     try:
         if not problem:
             from PySide6.QtWidgets import QApplication
     except ImportError as error:
-        problem = f"Qt cannot be loaded ({str(error).split(':')[0]})"
+        problem = missing_library(error) if ".so" in str(error) else f"Qt cannot be loaded ({str(error).split(':')[0]})"
     if problem:
         return _offer_terminal(problem, options, gpu_bytes)
     QApplication.setApplicationName("rooftop")
@@ -213,7 +221,7 @@ def _offer_terminal(problem: str, options: argparse.Namespace, gpu_bytes: int | 
     """One sentence; where someone can answer, the terminal chat at once."""
     hint = CHAT_HINT.format(program=sys.argv[0] if Path(sys.argv[0]).name == "rooftop" else "rooftop")
     _say(f"The window cannot be opened because {problem}; {hint}.", BAD_USAGE)
-    if sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty():
+    if sys.stdin.isatty() and sys.stderr.isatty():
         sys.stderr.write("Start the terminal chat now? [Y/n] ")
         sys.stderr.flush()
         answer = sys.stdin.readline()

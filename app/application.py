@@ -17,6 +17,7 @@ from app.chat_session import ChatSession
 from app.chats import Chats
 from app.engine_client import EngineClient, EngineState, Host
 from app.engine_words import GUIDE_NAME, facts, model_label, why_portable
+from app.json_file import folder_problem
 from app.language import error_text, tr, translated
 from app.preset_keeper import PresetKeeper
 from app.settings import (
@@ -242,6 +243,7 @@ class Application(QObject):
         self.chats.start(self._history_path, reopen=self._settings.reopen_last_chat)
         self._panel_desk.build()
         self.model_desk.offer_unfinished()
+        self._tell_what_is_not_kept()
         self.panel_ready.emit()
 
     # ---- the engine ---------------------------------------------------------------------------------------------
@@ -427,6 +429,16 @@ class Application(QObject):
             self.chat.banners.show_banner("settings-file", error_text(error), "notice", (retry,))
         else:
             self.chat.banners.dismiss("settings-file")
+
+    def _tell_what_is_not_kept(self) -> None:
+        """Where the settings cannot be written, say so now and not when the window closes."""
+        folder = self._settings_path.parent
+        reason = folder_problem(folder)
+        if reason:
+            words = tr(
+                "Settings and presets cannot be kept in {folder} ({reason}); changes last until Rooftop is closed."
+            )
+            self.chat.banners.show_banner("settings-file", words.format(folder=folder, reason=reason))
 
     def _model_name(self) -> str:
         return model_label(self._settings.model)

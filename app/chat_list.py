@@ -167,7 +167,12 @@ def grouped(entries: list[ChatEntry], now: datetime.datetime) -> list[Row]:
 
 
 def _day(updated_s: float, now: datetime.datetime) -> str:
-    day = datetime.datetime.fromtimestamp(updated_s, now.tzinfo).date()
+    if updated_s >= now.timestamp():  # the clock was wrong then, or is now
+        return tr("Today")
+    try:
+        day = datetime.datetime.fromtimestamp(updated_s, now.tzinfo).date()
+    except (OverflowError, ValueError, OSError):  # not a moment that the system knows
+        return tr("Older")
     ago = (now.date() - day).days
     if ago <= 0:
         return tr("Today")

@@ -16,6 +16,24 @@ from pathlib import Path
 WITHOUT_DISPLAY = ("offscreen", "minimal", "minimalegl", "vnc", "eglfs", "linuxfb", "vkkhrdisplay")
 CONNECT_TIMEOUT_S = 2.0
 
+# What Qt's wheels need of the system, and the packages of Debian and Ubuntu that have it.
+SYSTEM_LIBRARIES = {
+    "libEGL.so.1": "libegl1",
+    "libGL.so.1": "libgl1",
+    "libdbus-1.so.3": "libdbus-1-3",
+    "libfontconfig.so.1": "libfontconfig1",
+    "libglib-2.0.so.0": "libglib2.0-0",
+    "libxcb.so.1": "libxcb1",
+    "libxcb-cursor.so.0": "libxcb-cursor0",
+    "libxcb-icccm.so.4": "libxcb-icccm4",
+    "libxcb-image.so.0": "libxcb-image0",
+    "libxcb-keysyms.so.1": "libxcb-keysyms1",
+    "libxcb-render-util.so.0": "libxcb-render-util0",
+    "libxkbcommon.so.0": "libxkbcommon0",
+    "libxkbcommon-x11.so.0": "libxkbcommon-x11-0",
+    "libwayland-cursor.so.0": "libwayland-cursor0",
+}
+
 
 def display_problem(environment: Mapping[str, str]) -> str:
     """Why no window can be opened, in one sentence without a full stop; "" when one can.
@@ -43,7 +61,7 @@ def _x11_problem(display: str) -> str:
     try:
         xcb = ctypes.CDLL("libxcb.so.1")
     except OSError as error:
-        return _missing_library(error)
+        return missing_library(error)
     xcb.xcb_connect.restype = ctypes.c_void_p
     connection = ctypes.c_void_p(xcb.xcb_connect(display.encode(errors="replace"), None))
     failed = xcb.xcb_connection_has_error(connection) != 0
@@ -74,11 +92,28 @@ def _library_problem(pattern: str) -> str:
         try:
             ctypes.CDLL(str(plugin))
         except OSError as error:
-            problem = _missing_library(error)
+            problem = missing_library(error)
         else:
             return ""
     return problem
 
 
-def _missing_library(error: OSError) -> str:
-    return f"a system library is missing ({str(error).split(':')[0]})"
+def missing_library(error: Exception) -> str:
+    """What a loader's error means: the library, and how all that are missing come onto a Debian or Ubuntu.
+
+    Args:
+        error: As it came, "libxcb-cursor.so.0: cannot open shared object file".
+    """
+    name = str(error).split(":")[0]
+    packages = sorted(package for library, package in SYSTEM_LIBRARIES.items() if not _loads(library))
+    if name not in SYSTEM_LIBRARIES or not packages:
+        return f"a system library is missing ({name})"
+    return f"a system library is missing ({name}; on Debian or Ubuntu: sudo apt install {' '.join(packages)})"
+
+
+def _loads(name: str) -> bool:
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True

@@ -10,11 +10,17 @@ import contextlib
 import json
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+REPLACE_TRIES = 10
+REPLACE_WAIT_S = 0.05
+SMALLEST_FILE_BYTES = 4096
 
 
 def read_object(path: Path, max_bytes: int) -> dict[str, Any]:
@@ -52,12 +58,40 @@ def write_object(path: Path, values: dict[str, Any], is_sound: Callable[[Path], 
     temporary = _write_synced(path, json.dumps(values, indent=2) + "\n")
     try:
         if path.exists() and is_sound(path):
-            path.replace(backup_path(path))
-        temporary.replace(path)
+            replace_file(path, backup_path(path))
+        replace_file(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def replace_file(source: Path, target: Path) -> None:
+    """Rename over another file; where a scanner holds one of them for a moment, as happens on Windows, try again.
+
+    Raises:
+        OSError: It cannot be done, or whoever holds it does not let go.
+    """
+    for _ in range(REPLACE_TRIES - 1):
+        try:
+            source.replace(target)
+        except PermissionError:
+            time.sleep(REPLACE_WAIT_S)
+        else:
+            return
+    source.replace(target)
+
+
+def folder_problem(folder: Path) -> str:
+    """Why nothing can be kept in a folder, which is made; "" where it can."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(SMALLEST_FILE_BYTES))
+            file.flush()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def backup_path(path: Path) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import logging.handlers
+import sys
 from typing import TYPE_CHECKING
 
 import platformdirs
@@ -23,6 +24,15 @@ ENGINE_LOG = "engine.log"
 ROOTS = ("app", "engine")
 
 
+class _LogFile(logging.handlers.RotatingFileHandler):
+    """A log whose lines are lost while its drive is full or its file is held, without a word for each of them."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Keep quiet about the drive; our own mistakes are still shown."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 def log_path() -> Path:
     """The window's log on this system."""
     return platformdirs.user_log_path("rooftop", appauthor=False) / "rooftop.log"
@@ -36,9 +46,7 @@ def start_logging(path: Path) -> str:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.handlers.RotatingFileHandler(
-            path, maxBytes=FILE_BYTES, backupCount=OLDER_FILES, encoding="utf-8"
-        )
+        handler = _LogFile(path, maxBytes=FILE_BYTES, backupCount=OLDER_FILES, encoding="utf-8")
     except OSError as error:
         return error.strerror or str(error)
     handler.setFormatter(LogFormatter())

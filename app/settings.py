@@ -241,7 +241,7 @@ def save_settings(settings: Settings, path: Path) -> None:
         SettingsError: The file could not be written.
     """
     try:
-        write_object(path, {"version": 1, **dataclasses.asdict(settings)}, _is_sound)
+        write_object(path, {**_of_newer_versions(path), "version": 1, **dataclasses.asdict(settings)}, _is_sound)
     except OSError as error:
         raise SettingsError(
             say(
@@ -259,7 +259,7 @@ def _read(path: Path) -> tuple[Settings, str]:
 
 
 def _from_values(values: dict[str, Any]) -> tuple[Settings, str]:
-    """Take every value that is sound; unknown names are left for newer versions."""
+    """Take every value that is sound; unknown names are a newer version's."""
     settings = Settings()
     refused = []
     for field in dataclasses.fields(Settings):
@@ -272,6 +272,16 @@ def _from_values(values: dict[str, Any]) -> tuple[Settings, str]:
         return settings, ""
     words = say("The default is in use for a setting that could not be read: {names}.", names=", ".join(refused))
     return settings, words
+
+
+def _of_newer_versions(path: Path) -> dict[str, Any]:
+    """What a newer version keeps in the file and this one does not know: it stays there."""
+    try:
+        values = read_object(path, MAX_FILE_BYTES)
+    except (OSError, ValueError):
+        return {}
+    ours = {field.name for field in dataclasses.fields(Settings)}
+    return {name: value for name, value in values.items() if name not in ours}
 
 
 def _is_sound(path: Path) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import ssl
 import time
 import urllib.request
@@ -23,6 +24,7 @@ from engine.sentences import say
 
 CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 MAX_REASON_CHARS = 200
+_NUMBER = re.compile(r"^\[Errno -?\d+\] ")
 
 # The codes of OpenSSL (X509_V_ERR_...), of Windows (CERT_E_...) and of macOS (errSecCertificate...).
 _NOT_YET_VALID = (9, -67819)
@@ -183,4 +185,5 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _in_short(error: Exception) -> str:
-    return " ".join(str(error).split())[:MAX_REASON_CHARS] or type(error).__name__
+    words = _NUMBER.sub("", " ".join(str(error).split()))
+    return words[:MAX_REASON_CHARS] or type(error).__name__

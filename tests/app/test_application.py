@@ -410,3 +410,10 @@ def test_settings_that_the_engine_refuses_are_not_kept(rooftop: Application, hos
     assert rooftop.settings.context_tokens == Settings().context_tokens
     assert dialog.button("Apply").isEnabled()
     dialog.reject()
+
+
+def test_settings_that_cannot_be_kept_are_said_at_the_start(make_rooftop: Make, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    rooftop = make_rooftop(settings_path=tmp_path / "file" / "settings.json")
+    words = rooftop.chat.banners.banners["settings-file"].text
+    assert words.startswith(f"Settings and presets cannot be kept in {tmp_path / 'file'} (File exists); ")

@@ -1,6 +1,7 @@
 import datetime
 import time
 
+import pytest
 from PySide6.QtCore import Qt
 from pytestqt.qtbot import QtBot
 
@@ -66,3 +67,12 @@ def test_thousands_of_chats(qtbot: QtBot) -> None:
     model.show_entries(entries, NOW)
     assert time.perf_counter() - started < 1.0
     assert model.index(model.row_of("4999")).data(ENTRY_ROLE) is entries[4999]
+
+
+@pytest.mark.parametrize(
+    ("updated_s", "heading"),
+    [(0.0, "Older"), (-1e9, "Older"), (1e11, "Today"), (1e30, "Today"), (-1e30, "Older"), (float("inf"), "Today")],
+)
+def test_moments_of_a_wrong_clock(updated_s: float, heading: str) -> None:
+    rows = grouped([ChatEntry("a", "A", pinned=False, folder="", updated_s=updated_s)], NOW)
+    assert rows[0].heading == heading

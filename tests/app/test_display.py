@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from app.display import display_problem
+from app.display import SYSTEM_LIBRARIES, display_problem, missing_library
 
 UNUSED_DISPLAY = ":4711"
 
@@ -45,7 +45,27 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(f"{name}: cannot open shared object file")
 
     monkeypatch.setattr("ctypes.CDLL", refuse)
-    assert "a system library is missing (libxcb.so.1)" in display_problem({"DISPLAY": ":0"})
+    problem = display_problem({"DISPLAY": ":0"})
+    assert problem.startswith(
+        "a system library is missing (libxcb.so.1; on Debian or Ubuntu: sudo apt install libdbus-1-3"
+    )
+    for package in SYSTEM_LIBRARIES.values():
+        assert f" {package}" in problem
+    assert missing_library(OSError("libodd.so.3: cannot open shared object file")) == (
+        "a system library is missing (libodd.so.3)"
+    )
+
+
+def test_only_what_is_missing_is_to_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str) -> None:
+        if name.endswith(("libqxcb.so", "libxcb-cursor.so.0")):
+            raise OSError("libxcb-cursor.so.0: cannot open shared object file")
+
+    monkeypatch.setattr("ctypes.CDLL", refuse)
+    monkeypatch.setattr("app.display._x11_problem", lambda _display: "")
+    assert display_problem({"DISPLAY": ":0"}) == (
+        "a system library is missing (libxcb-cursor.so.0; on Debian or Ubuntu: sudo apt install libxcb-cursor0)"
+    )
 
 
 def test_other_systems_always_have_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,3 +46,19 @@ def test_the_tail_has_whole_lines_and_goes_on_in_the_older_file(tmp_path: Path) 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert logs.start_logging(tmp_path / "file" / "rooftop.log") != ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
+def test_a_full_drive_costs_lines_and_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "rooftop.log"
+    path.symlink_to("/dev/full")
+    assert logs.start_logging(path) == ""
+    for number in range(3):
+        logging.getLogger("app.test").info("line %d", number)
+    assert capfd.readouterr().err == ""
+    (handler,) = (one for one in logging.getLogger().handlers if isinstance(one, logs._LogFile))
+    handler.handle(logging.LogRecord("app.test", logging.INFO, "", 0, "%d", ("no number",), None))
+    assert "Logging error" in capfd.readouterr().err, "a mistake of ours"
+    logging.getLogger().removeHandler(handler)
+    with contextlib.suppress(OSError):
+        handler.close()

@@ -1,3 +1,4 @@
+import io
 import os
 import subprocess
 import sys
@@ -92,6 +93,22 @@ def test_a_second_start_ends_at_once_and_leaves_the_first_alone(tmp_path: Path, 
     assert first.returncode == 0, "a polite kill closes the window"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="closes the streams as a shell does")
+@pytest.mark.parametrize(("arguments", "code"), [(["--simulate-gpu", "lots"], 2), ([], 2)])
+def test_without_a_console_nothing_breaks(tmp_path: Path, arguments: list[str], code: int) -> None:
+    """As `pythonw` starts it: no stdin, stdout or stderr; the numbers 0 to 2 must not go to files of ours."""
+    words = (
+        "import os, sys; assert sys.stdin is sys.stdout is sys.stderr is None; from app.__main__ import main; "
+        "code = main(); taken = {os.readlink(f'/proc/self/fd/{n}') for n in range(3)}; "
+        "sys.exit(code if taken == {'/dev/null'} else 9)"
+    )
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" -c "$@" <&- >&- 2>&-', sys.executable, words, *arguments],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)}, cwd=Path(__file__).parents[2], timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == code
+
+
 def test_bad_usage(tmp_path: Path) -> None:
     assert run(tmp_path, "dance").returncode == 2
     done = run(tmp_path, "--simulate-gpu", "lots")
@@ -105,7 +122,7 @@ def test_a_missing_qt_library_is_one_sentence(
 ) -> None:
     monkeypatch.setitem(sys.modules, "PySide6.QtWidgets", None)
     monkeypatch.setattr("app.display.display_problem", lambda _environment: "")
-    monkeypatch.setattr("sys.stdin", None)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
     assert command.main([]) == 2
     assert "Qt cannot be loaded" in capsys.readouterr().err
 

@@ -102,6 +102,18 @@ def test_a_full_disk_keeps_the_old_file(path: Path, monkeypatch: pytest.MonkeyPa
     assert [entry.name for entry in path.parent.iterdir()] == ["settings.json"]
 
 
+def test_what_a_newer_version_keeps_there_outlives_this_one(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"version": 7, "zoom": 1.5, "novelty": {"a": [1]}}))
+    settings, notice = load_settings(path)
+    assert (settings.zoom, notice) == (1.5, "")
+    save_settings(CHANGED, path)
+    values = json.loads(path.read_text())
+    assert values["novelty"] == {"a": [1]}
+    assert values["version"] == 1
+    assert load_settings(path) == (CHANGED, "")
+
+
 def test_settings_of_before_there_was_a_kv_precision_take_the_models_own(path: Path) -> None:
     path.parent.mkdir()
     path.write_text(json.dumps({"version": 1, "context_tokens": 4096}))

@@ -71,8 +71,8 @@ class GeneralPage(SettingsPage):
         """Show the setting, which only a package has that knows where its releases are listed."""
         self._rows.takeAt(self._rows.count() - 1)  # the room below
         promise = tr("Only this version's number is sent, and nothing is installed.")
-        self._add_row(tr("Updates"), self.updates, self.updates, DimLabel(promise), in_a_row(self.check_now))
-        self._rows.addWidget(self._update_state)
+        button = in_a_row(self.check_now)
+        self._add_row(tr("Updates"), self.updates, self.updates, DimLabel(promise), button, self._update_state)
         self._finish()
         self.setTabOrder(self.tray, self.updates)
         self.setTabOrder(self.updates, self.check_now)
