@@ -56,6 +56,7 @@ class UpdateDesk(QObject):
         """Show the setting, and answer its button."""
         self._page = page = dialog.general
         page.offer_updates()
+        dialog.privacy.mention_updates()
         page.check_requested.connect(self._ask)
         page.destroyed.connect(self._forget_page)
 

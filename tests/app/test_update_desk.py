@@ -120,6 +120,7 @@ def test_check_now_answers_beside_the_button(
     assert answers.asked == 1
     assert dialog.general._update_state.text() == words
     assert dialog.general.check_now.isEnabled()
+    assert "newer version" in dialog.privacy.search_text
     dialog.general.updates.setChecked(True)
     dialog.button("Ok").click()
     assert rooftop.settings.check_updates
@@ -132,6 +133,7 @@ def test_without_an_address_there_is_no_such_setting(rooftop: Application, answe
     dialog = open_settings(rooftop)
     assert not dialog.general.updates.isVisible()
     assert "versions" not in dialog.general.search_text
+    assert "newer version" not in dialog.privacy.search_text
     assert desk.parent() is rooftop
 
 

@@ -35,13 +35,13 @@ class PrivacyPage(SettingsPage):
                 "links are opened only after you have agreed."
             )
         )
-        fetched = QLabel(
+        self._fetched = QLabel(
             tr(
                 "GPU support is fetched from pypi.org, on Windows from pytorch.org, or from a mirror of yours, when "
                 "you install it; nothing is sent."
             )
         )
-        for sentence in (promise, fetched):
+        for sentence in (promise, self._fetched):
             sentence.setWordWrap(True)
             self._rows.addWidget(sentence)
         self.buttons: list[QPushButton] = []
@@ -57,6 +57,13 @@ class PrivacyPage(SettingsPage):
         self.delete_chats.clicked.connect(self.delete_chats_requested)
         self._add_row(tr("All chats"), self.delete_chats, in_a_row(self.delete_chats))
         self._finish()
+
+    def mention_updates(self) -> None:
+        """Name the other connection that there can be, where it is offered."""
+        words = tr("Once a day Rooftop also asks whether there is a newer version, if you turn that on under General.")
+        also = QLabel(words)
+        also.setWordWrap(True)
+        self._rows.insertWidget(self._rows.indexOf(self._fetched) + 1, also)
 
 
 def _open(folder: Path) -> None:
