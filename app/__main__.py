@@ -220,7 +220,12 @@ def _absolute(model: str) -> str:
 def _offer_terminal(problem: str, options: argparse.Namespace, gpu_bytes: int | None) -> int:
     """One sentence; where someone can answer, the terminal chat at once."""
     hint = CHAT_HINT.format(program=sys.argv[0] if Path(sys.argv[0]).name == "rooftop" else "rooftop")
-    _say(f"The window cannot be opened because {problem}; {hint}.", BAD_USAGE)
+    sentence = f"The window cannot be opened because {problem}; {hint}."
+    _say(sentence, BAD_USAGE)
+    if not sys.stderr.isatty() and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        from app.display import tell_without_qt
+
+        tell_without_qt(sentence)  # for those who started Rooftop from an icon
     if sys.stdin.isatty() and sys.stderr.isatty():
         sys.stderr.write("Start the terminal chat now? [Y/n] ")
         sys.stderr.flush()

@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 WITHOUT_DISPLAY = ("offscreen", "minimal", "minimalegl", "vnc", "eglfs", "linuxfb", "vkkhrdisplay")
 CONNECT_TIMEOUT_S = 2.0
+
+# What desktops have to show a sentence with; the first that is there does it.
+DIALOGS = (
+    ("zenity", "--error", "--no-markup", "--text"),
+    ("kdialog", "--error"),
+    ("xmessage",),
+    ("notify-send", "Rooftop"),
+)
 
 # What Qt's wheels need of the system, and the packages of Debian and Ubuntu that have it.
 SYSTEM_LIBRARIES = {
@@ -54,6 +64,20 @@ def display_problem(environment: Mapping[str, str]) -> str:
     if not problems:
         return "there is no display (neither DISPLAY nor WAYLAND_DISPLAY is set)"
     return "" if "" in problems else problems[-1]
+
+
+def tell_without_qt(sentence: str) -> None:
+    """Show a sentence by a program of the desktop, if it has one, and wait until it is closed."""
+    for program, *arguments in DIALOGS:
+        if path := shutil.which(program):
+            subprocess.run(
+                [path, *arguments, sentence],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                check=False,
+            )
+            return
 
 
 def _x11_problem(display: str) -> str:

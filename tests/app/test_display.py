@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from app.display import SYSTEM_LIBRARIES, display_problem, missing_library
+from app.display import SYSTEM_LIBRARIES, display_problem, missing_library, tell_without_qt
 
 UNUSED_DISPLAY = ":4711"
 
@@ -71,3 +71,13 @@ def test_only_what_is_missing_is_to_be_installed(monkeypatch: pytest.MonkeyPatch
 def test_other_systems_always_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "win32")
     assert display_problem({}) == ""
+
+
+def test_without_qt_the_desktop_shows_the_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    tell_without_qt("Nobody shows this.")
+    program = tmp_path / "kdialog"
+    program.write_text(f'#!/bin/sh\nprintf "%s|" "$@" > "{tmp_path}/shown"\n')
+    program.chmod(0o755)
+    tell_without_qt("It needs $(this) library.")
+    assert (tmp_path / "shown").read_text() == "--error|It needs $(this) library.|"

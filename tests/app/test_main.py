@@ -120,11 +120,19 @@ def test_bad_usage(tmp_path: Path) -> None:
 def test_a_missing_qt_library_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    shown: list[str] = []
     monkeypatch.setitem(sys.modules, "PySide6.QtWidgets", None)
+    monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr("app.display.display_problem", lambda _environment: "")
     monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.setattr("app.display.tell_without_qt", shown.append)
     assert command.main([]) == 2
     assert "Qt cannot be loaded" in capsys.readouterr().err
+    assert len(shown) == 1, "no terminal, so the desktop shows it"
+    monkeypatch.delenv("DISPLAY")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert command.main([]) == 2
+    assert len(shown) == 1
 
 
 def test_an_unwritable_log_does_not_stop_the_start(
