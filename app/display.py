@@ -12,11 +12,13 @@ import shutil
 import socket
 import subprocess
 import sys
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
 WITHOUT_DISPLAY = ("offscreen", "minimal", "minimalegl", "vnc", "eglfs", "linuxfb", "vkkhrdisplay")
 CONNECT_TIMEOUT_S = 2.0
+LINE_CHARS = 76
 
 # What desktops have to show a sentence with; the first that is there does it.
 DIALOGS = (
@@ -71,7 +73,7 @@ def tell_without_qt(sentence: str) -> None:
     for program, *arguments in DIALOGS:
         if path := shutil.which(program):
             subprocess.run(
-                [path, *arguments, sentence],
+                [path, *arguments, textwrap.fill(sentence, LINE_CHARS)],  # not all of them wrap
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
