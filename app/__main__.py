@@ -37,7 +37,7 @@ Settings: {config}
 Log:      {log}
 Started a second time, Rooftop brings its open window to the front. Exit codes: 0 done, 1 failed, 2 bad usage."""
 MIRROR_VARIABLE = "ROOFTOP_GPU_MIRROR"
-CHAT_HINT = "`{program} chat` starts the same engine in this terminal"
+CHAT_HINT = "`{program} chat` starts the same engine in a terminal"
 
 
 def main(argv: list[str] | None = None) -> int:

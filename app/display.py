@@ -73,7 +73,7 @@ def tell_without_qt(sentence: str) -> None:
     for program, *arguments in DIALOGS:
         if path := shutil.which(program):
             subprocess.run(
-                [path, *arguments, textwrap.fill(sentence, LINE_CHARS)],  # not all of them wrap
+                [path, *arguments, textwrap.fill(sentence, LINE_CHARS, break_on_hyphens=False)],  # not all of them wrap
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
