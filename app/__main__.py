@@ -155,7 +155,6 @@ def _open_window(app: QApplication, options: argparse.Namespace, gpu_bytes: int 
     from app.single_instance import NotAnsweringError, SingleInstance
     from app.support_desk import SupportDesk
     from app.update_desk import UpdateDesk
-    from app.updates import release_list_address
 
     def start_host() -> Host:
         from engine.host import start_host
@@ -184,7 +183,7 @@ def _open_window(app: QApplication, options: argparse.Namespace, gpu_bytes: int 
     instance.asked.connect(rooftop.asked_again)
     SupportDesk(rooftop, records, log_path)
     GpuDesk(rooftop, mirror=os.environ.get(MIRROR_VARIABLE, ""))
-    UpdateDesk(rooftop, release_list_address())
+    UpdateDesk(rooftop)
     if first_run and model is None:
         FirstRun(rooftop)
     app.setQuitOnLastWindowClosed(False)  # the window may be in the tray

@@ -9,7 +9,7 @@ from PySide6.QtCore import QObject, QTimer, QUrl
 from PySide6.QtGui import QDesktopServices
 
 from app.language import error_text, tr
-from app.updates import Release, UpdateCheck, is_due
+from app.updates import Release, UpdateCheck, is_due, release_list_address
 from app.widgets.banner import Action
 
 if TYPE_CHECKING:
@@ -28,11 +28,12 @@ class UpdateDesk(QObject):
 
     Args:
         rooftop: The application.
-        address: Where the list of releases is; "" offers nothing.
+        address: Where the list of releases is, "" offers nothing; None takes what the package names.
     """
 
-    def __init__(self, rooftop: Application, address: str) -> None:
+    def __init__(self, rooftop: Application, address: str | None = None) -> None:
         super().__init__(rooftop)
+        address = release_list_address() if address is None else address
         self._rooftop = rooftop
         self._page: GeneralPage | None = None
         self._check = UpdateCheck(address, self)
