@@ -68,14 +68,16 @@ def project_files(index: str, project: str) -> tuple[IndexedFile, ...]:
     """
     import httpx2
 
+    from engine.hub.connection import Client, reason_of
+
     url = f"{check_index(index)}/{project}/"
     host = urlsplit(url).hostname or ""
     try:
-        answer = httpx2.get(url, headers={"Accept": ACCEPTED}, follow_redirects=True, timeout=ANSWER_TIMEOUT_S)
+        with Client(follow_redirects=True, timeout=ANSWER_TIMEOUT_S) as client:
+            answer = client.get(url, headers={"Accept": ACCEPTED})
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise HubUnreachableError(
-            say("{host} cannot be reached: {reason}.", host=host, reason=reason),
+            say("{host} cannot be reached: {reason}.", host=host, reason=reason_of(error)),
             say("Check your connection, then retry."),
         ) from error
     if answer.status_code in (404, 410):

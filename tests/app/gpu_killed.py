@@ -21,7 +21,7 @@ from app.gpu_files import discard
 from app.gpu_install import Installation
 from engine.errors import RooftopError
 from engine.gpu_packages import find_component
-from engine.hub import parts, record, source
+from engine.hub import connection, parts, record
 from engine.hub.api import Hub
 from tests.gpu_wheels import OWN, pins_for
 
@@ -97,7 +97,7 @@ def run(wheels: Path, root: Path, address: str, moment: int) -> int:
 
 def main(address: str, wheels: str, folder: str) -> None:
     """Kill at moment 1, 2, 3 ... until an installation is no longer killed."""
-    source._tls()
+    connection.trusted()
     assert Hub(endpoint=address).endpoint  # imports what takes long, before the forks
     moment, ended = 0, -1
     while ended != 0:
