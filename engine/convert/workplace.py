@@ -26,7 +26,7 @@ from engine.sentences import say
 
 WEIGHTS = "model.gguf"
 SUFFIX = ".unfinished"
-SPARE_BYTES = 4 << 20  # for the journal and the small files
+SPARE_BYTES = 16 << 20  # for the journal, the small files and a vocabulary
 _READ_BYTES = 4 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CHECK_DRIVE = say("Check the drive and the folder's permissions, then convert again: it goes on where it stopped.")
