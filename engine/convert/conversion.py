@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -259,7 +260,7 @@ def _record(piece: Piece, parts: Sequence[Encoded], rounded: float) -> tuple[Byt
     blocks = np.concatenate([part.blocks.reshape(-1) for part in parts]) if len(parts) > 1 else parts[0].blocks
     return blocks, PieceRecord(
         piece.number,
-        hashlib.sha256(blocks.data).hexdigest(),
+        zlib.crc32(blocks.data),
         sum(part.squared_error for part in parts),
         sum(part.squared_weights for part in parts),
         parts[0].squared_error,
