@@ -34,6 +34,7 @@ from engine.gguf_tokenizer import tokenizer_from_metadata
 from engine.messages import ChatMessage
 from engine.sentences import say
 
+SETTINGS = "tokenizer_config.json"
 MAX_SETTINGS_BYTES = 16 << 20
 
 _MAX_OPEN_CHARS = 3  # an incomplete character of 4 bytes shows as up to 3 U+FFFD
@@ -162,12 +163,12 @@ class ChatTokenizer:
     @classmethod
     def _of_folder(cls, folder: Path) -> ChatTokenizer:
         """The tokenizer of tokenizer.json and the files beside it."""
-        settings = _read_json(folder / "tokenizer_config.json")
+        settings = _read_json(folder / SETTINGS)
         config = _read_json(folder / "config.json")
         tokenizer = _read_tokenizer(folder)
-        specials = _special_tokens(settings, _read_json(folder / "special_tokens_map.json"))
+        specials = read_special_tokens(folder)
         _add_missing_tokens(tokenizer, settings, specials)
-        source = _template_source(folder, settings) or _default_template(tokenizer, config.get("model_type"))
+        source = read_chat_template(folder) or _default_template(tokenizer, config.get("model_type"))
         return cls(
             tokenizer,
             ChatTemplate(source, specials),
@@ -264,6 +265,16 @@ class ChatTokenizer:
 # ---- reading the folder's files -------------------------------------------------------------------------------------
 
 
+def read_special_tokens(folder: Path) -> dict[str, str]:
+    """Name -> text of `bos_token`, `eos_token` and their like, as the files of a folder have them."""
+    return _special_tokens(_read_json(folder / SETTINGS), _read_json(folder / "special_tokens_map.json"))
+
+
+def read_chat_template(folder: Path) -> str | None:
+    """The chat template that a model was published with; None where it has none."""
+    return _template_source(folder, _read_json(folder / SETTINGS))
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     """A JSON object, empty where the file is missing."""
     return read_json_object(path, MAX_SETTINGS_BYTES) if path.exists() else {}
@@ -355,7 +366,7 @@ def _template_source(folder: Path, settings: Mapping[str, Any]) -> str | None:
         named = {item.get("name"): item.get("template") for item in entry if isinstance(item, Mapping)}
         entry = named.get("default", next(iter(named.values()), None))
     if entry is not None and not isinstance(entry, str):
-        raise _damaged(folder / "tokenizer_config.json", say("has a chat_template that is no text"))
+        raise _damaged(folder / SETTINGS, say("has a chat_template that is no text"))
     return entry
 
 

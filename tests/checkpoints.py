@@ -231,7 +231,7 @@ def write_tokenizer(folder: Path, vocab_size: int) -> None:
         "padding": None,
         "added_tokens": [{"id": index, "content": token, **flags} for index, token in enumerate(specials)],
         "normalizer": None,
-        "pre_tokenizer": byte_level,
+        "pre_tokenizer": {**byte_level, "use_regex": True},
         "post_processor": {
             "type": "TemplateProcessing",
             "single": [*bos, {"Sequence": {"id": "A", "type_id": 0}}],

@@ -33,6 +33,7 @@ from engine.checkpoint.model_folder import CONFIG, SINGLE
 from engine.checkpoint.tensor_names import expected_tensors
 from engine.config import EngineConfig
 from engine.convert.conversion import convert
+from engine.convert.description import describe
 from engine.convert.recipe import CONVERSION_FORMATS
 from engine.errors import InputError, RooftopError
 from engine.kernels.encoder import as_bfloat16, encode_weights
@@ -169,7 +170,7 @@ def perplexity_lines(folder: Path, windows: int) -> Iterator[str]:
     text = list(islice(held_out_windows(), windows))
     rows = []
     for name in CONVERSION_FORMATS:
-        path = convert(guide_path(), folder / f"guide-{name}", name).path
+        path = convert(guide_path(), folder / f"guide-{name}", name, describe=describe).path
         rows.append(measure(str(path), name, text, config))
     yield as_table(measure(GUIDE, "bundled", text, config), rows)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from engine.checkpoint.catalog import resolve_model
 from engine.convert.conversion import Progress, convert
+from engine.convert.description import describe
 from engine.convert.recipe import CONVERSION_FORMATS, DEFAULT_FORMAT
 from engine.convert.report import Conversion
 from engine.errors import RooftopError
@@ -42,7 +43,8 @@ def run_convert(options: argparse.Namespace) -> Conversion:
     """
     show = _AsJson() if options.json else _AsLine()
     try:
-        return convert(resolve_model(options.model), Path(options.to), options.format, show, threads=options.threads)
+        source, target = resolve_model(options.model), Path(options.to)
+        return convert(source, target, options.format, show, threads=options.threads, describe=describe)
     except RooftopError as error:
         show.fail(error)
         raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,7 +27,7 @@ from engine.checkpoint.untrusted import DOWNLOAD_AGAIN, quote
 from engine.convert.journal import Identity, Journal, PieceRecord, read_journal
 from engine.convert.recipe import ConversionFormat
 from engine.convert.report import Conversion, losses
-from engine.convert.source import Piece, Source, open_source
+from engine.convert.source import Describe, Piece, Source, leave_to_folder, open_source
 from engine.convert.workplace import Workplace, check_free, unfinished_folder, writing
 from engine.errors import CheckpointError, ConfigurationError, OperationCancelledError
 from engine.kernels.encoder import as_bfloat16, as_float32, encode_weights, is_finite
@@ -88,6 +89,7 @@ def convert(
     on_progress: OnProgress = lambda _: None,
     cancelled: Cancelled = lambda: False,
     threads: int | None = None,
+    describe: Describe = leave_to_folder,
 ) -> Conversion:
     """Convert a model into a new folder, or go on with that.
 
@@ -98,6 +100,7 @@ def convert(
         on_progress: Called in this thread, some times a second.
         cancelled: Asked as often; what is done is kept.
         threads: That read and encode; None for the processor's.
+        describe: What the new file says of the model by itself; `engine.convert.description.describe` for all it can.
 
     Raises:
         CheckpointError: The source is missing, damaged or unsafe.
@@ -109,7 +112,7 @@ def convert(
     """
     target = _absolute(target)
     _check_apart(source, target)
-    opened = open_source(source, conversion)
+    opened = open_source(source, conversion, describe)
     identity = _identity(opened, conversion)
     done = _finished(opened, target, identity)
     if done is not None:
@@ -133,7 +136,8 @@ def convert(
         place.close()
     tensors, kinds = losses(opened, place.journal.records)
     seconds = time.monotonic() - started
-    return Conversion(target, conversion, opened.source_bytes, opened.target_bytes, sha256, seconds, tensors, kinds)
+    sizes = (opened.source_bytes, opened.target_bytes)
+    return Conversion(target, conversion, *sizes, sha256, seconds, tensors, kinds, opened.notes)
 
 
 class _Run:
@@ -256,7 +260,7 @@ def _record(piece: Piece, parts: Sequence[Encoded], rounded: float) -> tuple[Byt
     blocks = np.concatenate([part.blocks.reshape(-1) for part in parts]) if len(parts) > 1 else parts[0].blocks
     return blocks, PieceRecord(
         piece.number,
-        hashlib.sha256(blocks.data).hexdigest(),
+        zlib.crc32(blocks.data),
         sum(part.squared_error for part in parts),
         sum(part.squared_weights for part in parts),
         parts[0].squared_error,
@@ -300,7 +304,7 @@ def _finished(source: Source, target: Path, identity: Identity) -> Conversion | 
         return None
     tensors, kinds = losses(source, journal.records)
     sizes = (source.source_bytes, source.target_bytes)
-    return Conversion(target, identity.format, *sizes, str(journal.total["sha256"]), 0.0, tensors, kinds)
+    return Conversion(target, identity.format, *sizes, str(journal.total["sha256"]), 0.0, tensors, kinds, source.notes)
 
 
 def _absolute(path: Path) -> Path:

@@ -51,6 +51,7 @@ class Conversion:
         seconds: What this run took; 0 where all was there already.
         tensors: What each tensor lost.
         kinds: The same by kind.
+        notes: Sentences about who can load the new file.
     """
 
     path: Path
@@ -61,6 +62,7 @@ class Conversion:
     seconds: float
     tensors: tuple[Loss, ...]
     kinds: tuple[Loss, ...]
+    notes: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
         """For the command line."""
@@ -77,6 +79,7 @@ class Conversion:
         return [
             *rows,
             "",
+            *self.notes,
             f"{human_bytes(self.source_bytes)} became {human_bytes(self.target_bytes)} ({share:.0%}) in "
             f"{self.seconds:.0f} s",
             f"{self.path}, SHA-256 {self.sha256}",

@@ -7,7 +7,7 @@ GGUF file in floats keeps its names, its order and its metadata.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
@@ -17,7 +17,7 @@ from typing import Any
 from engine.checkpoint import gguf_tensors, tensor_names
 from engine.checkpoint.checkpoint import FLOAT_DTYPES, open_checkpoint
 from engine.checkpoint.families import FAMILIES
-from engine.checkpoint.gguf_config import CONVERTED
+from engine.checkpoint.gguf_config import ARCHITECTURE, CONVERTED
 from engine.checkpoint.gguf_file import DEFAULT_ALIGNMENT, MetadataValue
 from engine.checkpoint.gguf_model import SPLIT_COUNT, SPLIT_NUMBER, SPLIT_TENSORS, GgufModel, read_gguf
 from engine.checkpoint.gguf_tensors import EXPERT_PARTS, name_in_gguf
@@ -44,6 +44,27 @@ _FINGERPRINT_BYTES = 1 << 20
 _FILE_TYPES = {"F32": 0, "F16": 1, "BF16": 32, "Q8_0": 7, "Q4_K": 14, "Q4_1": 3}
 _SPLIT_KEYS = (SPLIT_COUNT, SPLIT_NUMBER, SPLIT_TENSORS)
 _QUANTISATION_VERSION = 2  # of ggml's blocks, since 2023
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What the new file says of the model by itself, so that other programs can load it.
+
+    Attributes:
+        metadata: Its shape and its tokenizer; empty where GGUF cannot say them.
+        notes: Sentences about that for the user.
+    """
+
+    metadata: Mapping[str, MetadataValue]
+    notes: tuple[str, ...]
+
+
+Describe = Callable[[Path, ModelConfig, Mapping[str, TensorEntry]], Description]
+
+
+def leave_to_folder(_path: Path, _config: ModelConfig, _tensors: Mapping[str, TensorEntry]) -> Description:
+    """Say nothing: the files beside the new one say it all to this engine."""
+    return Description({}, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +128,7 @@ class Source:
         targets: The tensors after that.
         files: All files that it is made from.
         copied: Those of them that the new folder gets as they are.
+        notes: Sentences for the user about who can load the new file.
     """
 
     path: Path
@@ -115,6 +137,7 @@ class Source:
     targets: tuple[Target, ...]
     files: tuple[Path, ...]
     copied: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def source_bytes(self) -> int:
@@ -147,12 +170,13 @@ class Source:
         return [_fingerprint(path) for path in self.files]
 
 
-def open_source(path: Path, conversion: ConversionFormat) -> Source:
+def open_source(path: Path, conversion: ConversionFormat, describe: Describe = leave_to_folder) -> Source:
     """Look at a model and lay out the file that it becomes; reads headers only.
 
     Args:
         path: A folder with safetensors, or a GGUF file.
         conversion: What it becomes.
+        describe: What the new file says of a model that is no GGUF file yet, by its tensors there.
 
     Raises:
         CheckpointError: Something is missing, damaged or unsafe.
@@ -185,12 +209,19 @@ def open_source(path: Path, conversion: ConversionFormat) -> Source:
     drafts = _of_folder(config, tensors, conversion)
     copied = tuple(path / name for name in COPIED if (path / name).is_file())
     files = sorted({part.file for target in drafts for part in target.parts} | set(copied))
+    told = describe(path, config, {target.name: _entry(target) for target in drafts})
     metadata: dict[str, MetadataValue] = {
-        "general.architecture": FAMILIES[config.family].gguf,
+        ARCHITECTURE: FAMILIES[config.family].gguf,
         "general.name": config.name,
         CONVERTED: True,
+        **told.metadata,
     }
-    return _lay_out(path, config, metadata, drafts, files, copied)
+    return replace(_lay_out(path, config, metadata, drafts, files, copied), notes=told.notes)
+
+
+def _entry(target: Target) -> TensorEntry:
+    """A tensor as the new file's reader will find it."""
+    return TensorEntry(target.name, target.format, target.shape, Path(target.name), 0, target.nbytes)
 
 
 def _is_used(name: str) -> bool:

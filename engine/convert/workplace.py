@@ -10,9 +10,11 @@ import errno
 import hashlib
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import cycle
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,7 +28,7 @@ from engine.sentences import say
 
 WEIGHTS = "model.gguf"
 SUFFIX = ".unfinished"
-SPARE_BYTES = 4 << 20  # for the journal and the small files
+SPARE_BYTES = 16 << 20  # for the journal, the small files and a vocabulary
 _READ_BYTES = 4 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CHECK_DRIVE = say("Check the drive and the folder's permissions, then convert again: it goes on where it stopped.")
@@ -46,6 +48,7 @@ class Workplace:
         self._target = target
         self._folder = unfinished_folder(target)
         self._waiting: list[PieceRecord] = []
+        self._buffers = cycle([memoryview(bytearray(_READ_BYTES)) for _ in range(2)])
         self._file = (self._folder / WEIGHTS).open("r+b" if (self._folder / WEIGHTS).exists() else "w+b", buffering=0)
         try:
             self._write(0, source.header)
@@ -114,15 +117,14 @@ class Workplace:
         bad, position = [], 0
         with _SumBeside() as whole:
             for piece in self._source.pieces():
-                own = hashlib.sha256()
-                for start, end, sums in ((position, piece.offset, ()), (piece.offset, piece.end, (own,))):
+                own = 0
+                for start, end in ((position, piece.offset), (piece.offset, piece.end)):
                     for content in self._read(start, end):
                         whole.update(content)
-                        for running in sums:
-                            running.update(content)
+                        own = zlib.crc32(content, own) if start == piece.offset else 0
                         on_read(len(content))
                 position = piece.end
-                if own.hexdigest() != self.journal.records[piece.number].sha256:
+                if own != self.journal.records[piece.number].crc32:
                     bad.append(piece.number)
             total = whole.hexdigest()
         if bad:
@@ -167,14 +169,19 @@ class Workplace:
         while view.nbytes:
             view = view[self._file.write(view) :]
 
-    def _read(self, start: int, end: int) -> Iterator[bytes]:
-        """A part of the file, bit by bit; what is missing at its end counts as zeros, which no sum expects."""
+    def _read(self, start: int, end: int) -> Iterator[memoryview]:
+        """A part of the file, bit by bit; what is missing at its end counts as zeros, which no sum expects.
+
+        What is given stays as it is until the next but one is asked for.
+        """
         self._file.seek(start)
         while start < end:
-            size = min(_READ_BYTES, end - start)
-            content = self._file.read(size) or bytes(size)
-            start += len(content)
-            yield content
+            content = next(self._buffers)[: end - start]
+            size = self._file.readinto(content)
+            if not size:
+                size, content[:] = content.nbytes, bytes(content.nbytes)
+            start += size
+            yield content[:size]
 
     def _forget_cached(self) -> None:
         """Have the system read from the drive and not from its memory, where it lets itself be told."""
@@ -190,7 +197,7 @@ class _SumBeside:
         self._pool = ThreadPoolExecutor(1, "checksum")
         self._last: Future[None] | None = None
 
-    def update(self, content: bytes) -> None:
+    def update(self, content: memoryview) -> None:
         self._wait()
         self._last = self._pool.submit(self._sum.update, content)
 

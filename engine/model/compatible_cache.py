@@ -1,6 +1,8 @@
 """The key/value cache of transformers' decoder, with the methods of `KVCache` that a reply needs.
 
 Its layers are made by transformers on the first pass, each as the family wants it; the bytes are counted beforehand.
+Those that keep every token then get room that doubles, up to the capacity, where transformers would copy all of it for
+each new token.
 Some kinds (recurrent states, sliding windows) cannot be cut back to a prefix: then the sequence is begun anew.
 """
 
@@ -9,10 +11,61 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from engine.config import KvPrecision, ModelConfig
 from engine.devices import Device
+
+FIRST_ROWS = 64
+
+
+class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+    """What `DynamicLayer` keeps, in room that is copied only when it doubles.
+
+    `keys` and `values` are the filled beginnings of that room, so that cutting them short is all it takes to forget.
+    """
+
+    keys: torch.Tensor
+    values: torch.Tensor
+
+    def __init__(self, filled: Any, capacity: int) -> None:  # noqa: ANN401 - transformers' types lack what is in it
+        """Go on where a layer stands.
+
+        Args:
+            filled: A `DynamicLayer` after a pass.
+            capacity: Tokens that it will hold at most.
+        """
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.lazy_initialization(filled.keys, filled.values)
+        self.keys, self.values = filled.keys, filled.values
+        self._capacity = capacity
+        self._rooms: list[torch.Tensor] = [filled.keys, filled.values]
+
+    @property
+    def rows(self) -> int:
+        """Tokens that there is room for."""
+        return int(self._rooms[0].shape[-2])
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_arguments: object, **_named: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append keys and values [1, heads, T, width]; returns all there are now."""
+        have = self.keys.shape[-2]
+        need = have + key_states.shape[-2]
+        if need > self.rows:
+            rows = max(need, min(self._capacity, max(2 * self.rows, FIRST_ROWS)))
+            self._rooms = [_larger(filled, rows) for filled in (self.keys, self.values)]
+        for room, states in zip(self._rooms, (key_states, value_states), strict=True):
+            room[..., have:need, :] = states
+        self.keys, self.values = (room[..., :need, :] for room in self._rooms)
+        return self.keys, self.values
+
+
+def _larger(filled: torch.Tensor, rows: int) -> torch.Tensor:
+    room = filled.new_empty((*filled.shape[:-2], rows, filled.shape[-1]))
+    room[..., : filled.shape[-2], :] = filled
+    return room
 
 
 class CompatibleCache:
@@ -61,6 +114,16 @@ class CompatibleCache:
         del self.tokens[kept:]
         return kept
 
+    def take(self, past: Any, tokens: Sequence[int]) -> None:  # noqa: ANN401 - of transformers' own kinds
+        """Keep what a pass over some tokens has left."""
+        if self.past is None and type(past) is DynamicCache:
+            past.layers = [
+                GrowingLayer(layer, self.capacity) if type(layer) is DynamicLayer and layer.is_initialized else layer
+                for layer in past.layers
+            ]
+        self.past = past
+        self.tokens += tokens
+
     def align(self) -> None:
         """Bring what transformers keeps in line with `tokens`, also after a pass that was broken off."""
         if not self.tokens:
@@ -78,4 +141,4 @@ class CompatibleCache:
 
     def _can_be_cut(self) -> bool:
         """Whether every layer keeps its tokens one by one."""
-        return type(self.past) is DynamicCache and all(type(layer) is DynamicLayer for layer in self.past.layers)
+        return type(self.past) is DynamicCache and all(type(layer) is GrowingLayer for layer in self.past.layers)

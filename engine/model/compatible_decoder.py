@@ -94,8 +94,7 @@ class CompatibleDecoder:
         except BaseException:
             cache.forget_pass()
             raise
-        cache.past = out.past_key_values
-        cache.tokens += tokens
+        cache.take(out.past_key_values, tokens)
         yield
         hidden: torch.Tensor = out.last_hidden_state[0]
         return hidden

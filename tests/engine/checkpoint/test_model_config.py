@@ -130,6 +130,21 @@ def test_the_published_mixtral(folder: Path) -> None:
     assert config.total_experts * config.expert_parameters + config.dense_parameters == 46_702_792_704
 
 
+def test_the_larger_published_mixtral(folder: Path) -> None:
+    """What Mixtral-8x22B-Instruct-v0.1's config.json says otherwise."""
+    config = edited(
+        folder,
+        hidden_size=6144,
+        intermediate_size=16384,
+        max_position_embeddings=65536,
+        num_attention_heads=48,
+        num_hidden_layers=56,
+        vocab_size=32768,
+    )
+    assert (config.heads, config.kv_heads, config.head_dim, config.total_experts) == (48, 8, 128, 448)
+    assert config.total_experts * config.expert_parameters + config.dense_parameters == 140_630_071_296
+
+
 def test_the_published_qwen3_moe(qwen: Path) -> None:
     config = read_model_config(qwen)
     assert config == ModelConfig(

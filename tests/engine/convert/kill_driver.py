@@ -18,6 +18,7 @@ from typing import Any
 
 from engine.convert import conversion, journal, source, workplace
 from engine.convert.conversion import convert
+from engine.convert.description import describe
 
 TYPES: tuple[tuple[Any, str], ...] = (
     (workplace.Workplace, "_write"),
@@ -72,7 +73,7 @@ def _in_fork(model: Path, target: Path, deadly: int) -> int:
         moments = _Moments(deadly)
         for owner, name in TYPES:
             moments.wrap(owner, name)
-        convert(model, target, "q4", threads=1)
+        convert(model, target, "q4", threads=1, describe=describe)
     except BaseException as error:  # noqa: BLE001 - told by the exit status
         sys.stderr.write(f"{error!r}\n")
         os._exit(1)
@@ -90,7 +91,7 @@ def _contents(folder: Path) -> dict[str, str]:
 
 def _deaths(model: Path, folder: Path) -> Iterator[dict[str, Any]]:
     """One for each moment."""
-    convert(model, folder / "whole", "q4", threads=1)
+    convert(model, folder / "whole", "q4", threads=1, describe=describe)
     whole = _contents(folder / "whole")
     for deadly in range(1, 10_000):
         target = folder / str(deadly)

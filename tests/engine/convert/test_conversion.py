@@ -312,7 +312,7 @@ def test_too_little_space_is_refused_with_numbers_and_leaves_nothing(
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(100 << 20, 99 << 20, 1 << 20))
-    with pytest.raises(DoesNotFitError, match=r"needs 4\.\d MiB more .* 1\.0 MiB are free") as caught:
+    with pytest.raises(DoesNotFitError, match=r"needs 16\.\d MiB more .* 1\.0 MiB are free") as caught:
         convert(source, tmp_path / "out", "q4")
     assert caught.value.needed_bytes > caught.value.available_bytes == 1 << 20
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]

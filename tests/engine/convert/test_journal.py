@@ -22,7 +22,7 @@ def _without_waiting_for_the_drive(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def record(piece: int) -> PieceRecord:
-    return PieceRecord(piece, f"{piece:064x}", 0.5, 100.0, 0.1, 0.2)
+    return PieceRecord(piece, 7 * piece, 0.5, 100.0, 0.1, 0.2)
 
 
 def written(folder: Path, pieces: int) -> bytes:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from engine.config import IsaName
 from engine.kernels import encoder
 from engine.kernels.cpu_library import available_isas
-from engine.kernels.encoder import FLOATS, as_bfloat16, as_float32, encode_weights
+from engine.kernels.encoder import FLOATS, as_bfloat16, as_float32, encode_weights, is_finite
 from engine.quant.encoding import ENCODERS, encode
 
 needs_library = pytest.mark.skipif(not available_isas(), reason="the native library was not built: no C++ compiler")
@@ -82,3 +82,18 @@ def test_bfloat16_is_rounded_to_nearest_ties_to_even() -> None:
     assert np.array_equal(got, wanted)
     nan = as_float32("BF16", as_bfloat16("F32", np.array([np.nan], np.float32).view(np.uint8)))
     assert np.isnan(nan).all()
+
+
+@pytest.mark.parametrize(("name", "kind"), [("F32", "<u4"), ("F16", "<u2"), ("BF16", "<u2")])
+def test_what_is_not_finite_is_found_wherever_it_lies(name: str, kind: str) -> None:
+    count = 2 * encoder._CACHED_WEIGHTS + 3
+    largest = {"F32": 0xFF7FFFFF, "F16": 0xFBFF, "BF16": 0xFF7F}[name]
+    bits = np.full(count, largest, dtype=kind)
+    assert is_finite(name, bits.view(np.uint8))
+    assert is_finite(name, bits[:0].view(np.uint8))
+    for place in (0, encoder._CACHED_WEIGHTS, count - 1):
+        for more in (1, 2):  # infinite, and not a number
+            bits[place] = largest + more
+            assert not is_finite(name, bits.view(np.uint8))
+            assert not np.isfinite(as_float32(name, bits.view(np.uint8))).all()
+        bits[place] = largest
