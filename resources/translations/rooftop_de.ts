@@ -29,6 +29,11 @@
             <translation>Erneut versuchen</translation>
         </message>
         <message>
+            <location filename="../../app/application.py" />
+            <source>Settings and presets cannot be kept in {folder} ({reason}); changes last until Rooftop is closed.</source>
+            <translation>Einstellungen und Vorlagen können in {folder} nicht gespeichert werden ({reason}); Änderungen gelten, bis Rooftop geschlossen wird.</translation>
+        </message>
+        <message>
             <location filename="../../app/attachments.py" />
             <source>“{name}” is not a file.</source>
             <translation>„{name}“ ist keine Datei.</translation>
@@ -233,6 +238,11 @@
         </message>
         <message>
             <location filename="../../app/chat_list.py" />
+            <source>Older</source>
+            <translation>Älter</translation>
+        </message>
+        <message>
+            <location filename="../../app/chat_list.py" />
             <source>Yesterday</source>
             <translation>Gestern</translation>
         </message>
@@ -240,11 +250,6 @@
             <location filename="../../app/chat_list.py" />
             <source>Previous 7 days</source>
             <translation>Letzte 7 Tage</translation>
-        </message>
-        <message>
-            <location filename="../../app/chat_list.py" />
-            <source>Older</source>
-            <translation>Älter</translation>
         </message>
         <message>
             <location filename="../../app/chat_session.py" />
@@ -1182,6 +1187,11 @@
         </message>
         <message>
             <location filename="../../app/settings.py" />
+            <source>The setting {name} is no moment.</source>
+            <translation>Die Einstellung {name} ist kein Zeitpunkt.</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
             <source>The text size {size} is outside 0.5 to 3.</source>
             <translation>Die Schriftgröße {size} liegt nicht zwischen 0,5 und 3.</translation>
         </message>
@@ -1441,6 +1451,56 @@
             <translation>{number} %</translation>
         </message>
         <message>
+            <location filename="../../app/update_desk.py" />
+            <source>Rooftop {version} is there.</source>
+            <translation>Rooftop {version} ist da.</translation>
+        </message>
+        <message>
+            <location filename="../../app/update_desk.py" />
+            <source>Open its page</source>
+            <translation>Seite öffnen</translation>
+        </message>
+        <message>
+            <location filename="../../app/updates.py" />
+            <source>{host} answered with error {status}.</source>
+            <translation>{host} hat mit Fehler {status} geantwortet.</translation>
+        </message>
+        <message>
+            <location filename="../../app/updates.py" />
+            <source>Retry later.</source>
+            <translation>Versuchen Sie es später noch einmal.</translation>
+        </message>
+        <message>
+            <location filename="../../app/updates.py" />
+            <source>{host} cannot be reached: {reason}.</source>
+            <translation>{host} ist nicht erreichbar: {reason}.</translation>
+        </message>
+        <message>
+            <location filename="../../app/updates.py" />
+            <source>Check your connection, then retry.</source>
+            <translation>Prüfen Sie Ihre Verbindung und versuchen Sie es noch einmal.</translation>
+        </message>
+        <message>
+            <location filename="../../app/updates.py" />
+            <source>The list of releases is not on a private connection: {host}.</source>
+            <translation>Die Liste der Versionen kommt nicht über eine verschlüsselte Verbindung: {host}.</translation>
+        </message>
+        <message>
+            <location filename="../../app/updates.py" />
+            <source>Look for a new version yourself, and tell whoever made this package.</source>
+            <translation>Sehen Sie selbst nach einer neuen Version und sagen Sie denen Bescheid, die dieses Paket gemacht haben.</translation>
+        </message>
+        <message>
+            <location filename="../../app/updates.py" />
+            <source>What answers where the releases should be listed is no list of them.</source>
+            <translation>Was dort antwortet, wo die Versionen aufgelistet sein sollten, ist keine Liste davon.</translation>
+        </message>
+        <message>
+            <location filename="../../app/updates.py" />
+            <source>Check that you are online, without a sign-in page in between, then retry.</source>
+            <translation>Prüfen Sie, ob Sie online sind und keine Anmeldeseite dazwischen liegt, und versuchen Sie es noch einmal.</translation>
+        </message>
+        <message>
             <location filename="../../app/verdict.py" />
             <source>The drive that this model is on is not there. Connect it, then look again.</source>
             <translation>Das Laufwerk dieses Modells ist nicht da. Schließen Sie es an und sehen Sie dann noch einmal nach.</translation>
@@ -1482,38 +1542,13 @@
         </message>
         <message>
             <location filename="../../app/wheel_index.py" />
-            <source>{host} cannot be reached: {reason}.</source>
-            <translation>{host} ist nicht erreichbar: {reason}.</translation>
-        </message>
-        <message>
-            <location filename="../../app/wheel_index.py" />
-            <source>Check your connection, then retry.</source>
-            <translation>Prüfen Sie Ihre Verbindung und versuchen Sie es noch einmal.</translation>
-        </message>
-        <message>
-            <location filename="../../app/wheel_index.py" />
             <source>{host} does not have {name}.</source>
             <translation>{host} hat {name} nicht.</translation>
         </message>
         <message>
             <location filename="../../app/wheel_index.py" />
-            <source>{host} answered with error {status}.</source>
-            <translation>{host} hat mit Fehler {status} geantwortet.</translation>
-        </message>
-        <message>
-            <location filename="../../app/wheel_index.py" />
-            <source>Retry later.</source>
-            <translation>Versuchen Sie es später noch einmal.</translation>
-        </message>
-        <message>
-            <location filename="../../app/wheel_index.py" />
             <source>What answers at {host} is not a package index.</source>
             <translation>Was unter {host} antwortet, ist kein Paketverzeichnis.</translation>
-        </message>
-        <message>
-            <location filename="../../app/wheel_index.py" />
-            <source>Check that you are online, without a sign-in page in between, then retry.</source>
-            <translation>Prüfen Sie, ob Sie online sind und keine Anmeldeseite dazwischen liegt, und versuchen Sie es noch einmal.</translation>
         </message>
         <message>
             <location filename="../../app/wheels.py" />
@@ -4102,6 +4137,36 @@ Alles bleibt auf diesem Computer.</translation>
             <translation>Infobereich</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>Check for new &amp;versions once a day</source>
+            <translation>Einmal am Tag nach neuen &amp;Versionen sehen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>Check &amp;now</source>
+            <translation>&amp;Jetzt nachsehen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>Only this version's number is sent, and nothing is installed.</source>
+            <translation>Nur die Nummer dieser Version wird gesendet, und nichts wird installiert.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>Updates</source>
+            <translation>Neue Versionen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>This is the newest version.</source>
+            <translation>Dies ist die neueste Version.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/general_page.py" />
+            <source>Looking…</source>
+            <translation>Wird nachgesehen …</translation>
+        </message>
+        <message>
             <location filename="../../app/widgets/settings/gpu_page.py" />
             <source>Graphics card</source>
             <translation>Grafikkarte</translation>
@@ -4390,6 +4455,11 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../app/widgets/settings/privacy_page.py" />
             <source>All chats</source>
             <translation>Alle Chats</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/settings/privacy_page.py" />
+            <source>Once a day Rooftop also asks whether there is a newer version, if you turn that on under General.</source>
+            <translation>Einmal am Tag sieht Rooftop außerdem nach, ob es eine neuere Version gibt, wenn Sie das unter Allgemein einschalten.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/settings/shortcuts_page.py" />
@@ -5950,6 +6020,11 @@ Alles bleibt auf diesem Computer.</translation>
             <translation>Wählen Sie einen anderen Ordner für das neue Modell.</translation>
         </message>
         <message>
+            <location filename="../../engine/convert/description.py" />
+            <source>Other programs cannot load the new file by itself. {reason}</source>
+            <translation>Andere Programme können die neue Datei nicht für sich allein laden. {reason}</translation>
+        </message>
+        <message>
             <location filename="../../engine/convert/journal.py" />
             <source>Choose another folder, or move that one away first.</source>
             <translation>Wählen Sie einen anderen Ordner oder verschieben Sie diesen zuerst.</translation>
@@ -5970,6 +6045,16 @@ Alles bleibt auf diesem Computer.</translation>
             <translation>Warten Sie auf ihr Ende oder halten Sie sie zuerst an.</translation>
         </message>
         <message>
+            <location filename="../../engine/convert/shape_metadata.py" />
+            <source>Use the new folder with this engine, which reads the files beside the weights.</source>
+            <translation>Verwenden Sie den neuen Ordner mit dieser Engine, die die Dateien neben den Gewichten liest.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/shape_metadata.py" />
+            <source>GGUF has no words for its {field}.</source>
+            <translation>GGUF hat keine Worte für {field} dieses Modells.</translation>
+        </message>
+        <message>
             <location filename="../../engine/convert/source.py" />
             <source>{path} is of the family {family}, which cannot be converted.</source>
             <translation>{path} gehört zur Familie {family}, die sich nicht umwandeln lässt.</translation>
@@ -5988,6 +6073,41 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../engine/convert/source.py" />
             <source>Use it as it is, or convert the model's original bfloat16 version.</source>
             <translation>Verwenden Sie es, wie es ist, oder wandeln Sie die ursprüngliche bfloat16-Fassung des Modells um.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/tokenizer_metadata.py" />
+            <source>The tokenizer is of the kind {kind}.</source>
+            <translation>Der Tokenizer ist von der Art {kind}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/tokenizer_metadata.py" />
+            <source>The tokenizer has more tokens than the embedding's {rows} rows.</source>
+            <translation>Der Tokenizer hat mehr Token, als das Embedding Zeilen hat ({rows}).</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/tokenizer_metadata.py" />
+            <source>More tokens end a reply than GGUF has names for.</source>
+            <translation>Mehr Token beenden eine Antwort, als GGUF benennen kann.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/tokenizer_metadata.py" />
+            <source>As SentencePiece pieces its tokenizer would give other ids.</source>
+            <translation>Als SentencePiece-Stücke ergäbe der Tokenizer andere Nummern.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/tokenizer_metadata.py" />
+            <source>Words with letters beyond A to Z may be cut otherwise by other programs.</source>
+            <translation>Wörter mit Buchstaben außerhalb von A bis Z teilen andere Programme unter Umständen anders.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/tokenizer_metadata.py" />
+            <source>No name that GGUF has for the cutting of words gives the ids of its tokenizer.</source>
+            <translation>Keine der Arten, Wörter zu teilen, die GGUF benennt, ergibt die Nummern dieses Tokenizers.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/tokenizer_metadata.py" />
+            <source>Spaces beside special tokens may be cut otherwise by other programs.</source>
+            <translation>Leerzeichen neben besonderen Token teilen andere Programme unter Umständen anders.</translation>
         </message>
         <message>
             <location filename="../../engine/convert/workplace.py" />
@@ -6898,6 +7018,91 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../engine/hub/command.py" />
             <source>Choose one with --file: {titles}.</source>
             <translation>Wählen Sie eines mit --file: {titles}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/connection.py" />
+            <source>The proxy that is set on this computer cannot be used: {reason}.</source>
+            <translation>Der auf diesem Rechner eingestellte Proxy kann nicht verwendet werden: {reason}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/connection.py" />
+            <source>Correct it in the system's settings or in HTTPS_PROXY, then start Rooftop again.</source>
+            <translation>Berichtigen Sie ihn in den Systemeinstellungen oder in HTTPS_PROXY und starten Sie Rooftop dann neu.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/connection.py" />
+            <source>The certificates set in {names} cannot be read: {reason}.</source>
+            <translation>Die in {names} angegebenen Zertifikate können nicht gelesen werden: {reason}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/connection.py" />
+            <source>Correct that, or leave it out, then start Rooftop again.</source>
+            <translation>Berichtigen Sie das oder lassen Sie es weg und starten Sie Rooftop dann neu.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/connection.py" />
+            <source>the proxy {proxy} cannot be reached</source>
+            <translation>der Proxy {proxy} ist nicht erreichbar</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/connection.py" />
+            <source>the proxy {proxy} says: {reason}</source>
+            <translation>der Proxy {proxy} meldet: {reason}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/connection.py" />
+            <source>The certificate of {host} is not valid yet on {today}, the date on this computer.</source>
+            <translation>Das Zertifikat von {host} ist am {today}, dem Datum dieses Rechners, noch nicht gültig.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/connection.py" />
+            <source>Set this computer's clock, then retry.</source>
+            <translation>Stellen Sie die Uhr dieses Rechners und versuchen Sie es dann erneut.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/connection.py" />
+            <source>The certificate of {host} has run out by {today}, the date on this computer.</source>
+            <translation>Das Zertifikat von {host} ist am {today}, dem Datum dieses Rechners, abgelaufen.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/connection.py" />
+            <source>If that date is wrong, set the clock; otherwise retry when they have renewed it.</source>
+            <translation>Wenn das Datum falsch ist, stellen Sie die Uhr; sonst versuchen Sie es erneut, wenn das Zertifikat erneuert ist.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/connection.py" />
+            <source>What answers for {host} has the certificate of another.</source>
+            <translation>Was anstelle von {host} antwortet, hat das Zertifikat eines anderen.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/connection.py" />
+            <source>This computer does not trust the certificate of {host}; a company's network may show its own.</source>
+            <translation>Dieser Rechner vertraut dem Zertifikat von {host} nicht; in einem Firmennetz kann es das der Firma sein.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/connection.py" />
+            <source>Add the company's certificate to the system's, or name its file in REQUESTS_CA_BUNDLE, then start again.</source>
+            <translation>Fügen Sie das Zertifikat der Firma denen des Systems hinzu oder nennen Sie seine Datei in REQUESTS_CA_BUNDLE und starten Sie dann neu.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/connection.py" />
+            <source>The proxy {proxy} asks for a name and a password.</source>
+            <translation>Der Proxy {proxy} verlangt einen Namen und ein Passwort.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/connection.py" />
+            <source>Write them into HTTPS_PROXY as http://name:password@host:port, then start Rooftop again.</source>
+            <translation>Schreiben Sie beides in HTTPS_PROXY, als http://name:passwort@rechner:port, und starten Sie Rooftop dann neu.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/connection.py" />
+            <source>The proxy {proxy} does not let Rooftop reach {host}: {reason}.</source>
+            <translation>Der Proxy {proxy} lässt Rooftop nicht zu {host}: {reason}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/connection.py" />
+            <source>Ask whoever runs the network.</source>
+            <translation>Fragen Sie, wer das Netz betreibt.</translation>
         </message>
         <message>
             <location filename="../../engine/hub/curated.py" />
