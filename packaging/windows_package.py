@@ -12,9 +12,6 @@ import wheels
 import windows_tree
 from linux_package import MAX_INSTALLED_BYTES, MAX_PACKAGE_BYTES, PACKAGES, refuse_larger, write_sums
 
-MAX_PATH_CHARACTERS = 180
-"""Of the longest path inside: Windows' 260 less what a user's folder for programs usually takes."""
-
 
 def build(packages: Path) -> list[Path]:
     """Build the installer.
@@ -33,7 +30,6 @@ def build(packages: Path) -> list[Path]:
     root = work / f"rooftop-{wheels.version()}-windows-x86_64"
     windows_tree.build(root, work)
     refuse_larger("The installed app", tree.size_bytes(root), MAX_INSTALLED_BYTES)
-    refuse_long_paths(root)
     installer = packages / f"rooftop-{wheels.version()}-windows-x86_64.exe"
     make_installer(root, wheels.version(), work, installer)
     sbom = installer.with_suffix(".cdx.json")
@@ -63,13 +59,6 @@ def make_installer(root: Path, version: str, work: Path, installer: Path) -> Non
     options = [f"-D{name}={value}" for name, value in defines.items()]
     script = windows_tree.SOURCES / "installer.nsi"
     wheels.run(["makensis", "-V2", "-WX", "-INPUTCHARSET", "UTF8", *options, str(script)])
-
-
-def refuse_long_paths(root: Path) -> None:
-    """End the build where a file could not be unpacked into a usual folder."""
-    longest = max((str(path.relative_to(root)) for path in root.rglob("*")), key=len)
-    if len(longest) > MAX_PATH_CHARACTERS:
-        raise wheels.BuildError(f"{longest} has {len(longest)} characters, more than the {MAX_PATH_CHARACTERS} it may.")
 
 
 def main() -> int:

@@ -17,6 +17,8 @@ import windows_python
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+MAX_PATH_CHARACTERS = 160
+"""Of the longest path inside: Windows' 260 less what a user's folder for programs usually takes."""
 LAUNCHER, TERMINAL_LAUNCHER = "rooftop.exe", "rooftop.com"
 NATIVE_LIBRARY = Path("engine/kernels/rooftop_cpu.dll")
 SOURCES = wheels.ROOT / "packaging" / "windows"
@@ -105,6 +107,8 @@ def build(root: Path, work: Path) -> None:
     tree.compile_bytecode(site_packages)
     compile_launchers(root, work / "launcher")
     _write_notices(root)
+    drop_deep_licences(site_packages)
+    refuse_long_paths(root)
     check(root)
 
 
@@ -125,6 +129,21 @@ def check(root: Path) -> None:
             raise wheels.BuildError(
                 f"{path.name} needs {unknown[0]}, which is neither inside nor in windows_tree.SYSTEM."
             )
+
+
+def drop_deep_licences(site_packages: Path) -> None:
+    """Take out packages' licence texts whose paths are too long; they are in the folder `licences` too."""
+    for path in site_packages.glob("*.dist-info/licenses/**/*"):
+        if path.is_file() and len(str(path.relative_to(site_packages.parents[2]))) > MAX_PATH_CHARACTERS:
+            path.unlink()
+    tree.strip(site_packages)  # the packages' records follow
+
+
+def refuse_long_paths(root: Path) -> None:
+    """End the build where a file could not be unpacked into a usual folder."""
+    longest = max((str(path.relative_to(root)) for path in root.rglob("*")), key=len)
+    if len(longest) > MAX_PATH_CHARACTERS:
+        raise wheels.BuildError(f"{longest} has {len(longest)} characters, more than the {MAX_PATH_CHARACTERS} it may.")
 
 
 def imports(path: Path) -> list[str]:

@@ -2,7 +2,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import windows_package
 import windows_python
 import windows_tree
 import wine
@@ -33,7 +32,7 @@ def test_paths_that_windows_could_not_unpack_are_refused(tmp_path: Path) -> None
     deep.write_text("")
 
     with pytest.raises(BuildError, match="has 191 characters"):
-        windows_package.refuse_long_paths(tmp_path)
+        windows_tree.refuse_long_paths(tmp_path)
 
 
 def test_a_file_that_is_not_the_pinned_one_is_refused(tmp_path: Path) -> None:
