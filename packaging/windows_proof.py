@@ -25,6 +25,7 @@ from wine import Wine, add_what_is_lacking
 WORK = PACKAGES / "work" / "wine-proof"
 PICTURES = PACKAGES / "work" / "pictures"
 FOLDER = "C:\\Eigene Programme ä 😀\\Rooftop"
+_INTO = f"/D={FOLDER}".split(" ")  # the installer wants it without quotes, which Wine adds to arguments with spaces
 OLDER = "0.0.1"
 QUESTION, WORD = "What is an expert?", "expert"
 UNINSTALL_KEY = "Software\\Microsoft\\Windows\\CurrentVersion\\Uninstall\\Rooftop"
@@ -57,7 +58,7 @@ class Proof:
 
     def install(self, installer: Path, version: str) -> None:
         """Install silently and compare everything that an installation leaves."""
-        code, said = self._wine.run(str(installer), "/S", f"/D={FOLDER}")
+        code, said = self._wine.run(str(installer), "/S", *_INTO)
         expect(code == 0, f"the installer ended with {code}: {said}")
         entry = self._wine.registry(UNINSTALL_KEY)
         expect(entry.get("DisplayVersion") == version, f"Windows' list of apps says {entry}")
@@ -103,7 +104,7 @@ class Proof:
     def update_while_running(self, installer: Path) -> None:
         """An installer that finds Rooftop running changes nothing."""
         before = files(self.installed)
-        code, _ = self._wine.run(str(installer), "/S", f"/D={FOLDER}")
+        code, _ = self._wine.run(str(installer), "/S", *_INTO)
         expect(code == 3, f"the installer ended with {code} while Rooftop ran")
         expect(files(self.installed) == before, "a refused update left something behind")
         say("an update while Rooftop runs is refused and changes nothing")

@@ -4,7 +4,7 @@
 ; Files are unpacked beside an older version's and take its place by two renames at the end, which fail as long as
 ; Rooftop runs: whatever goes wrong before leaves the older version as it was.
 ; Exit codes: 0 done, 1 the user gave up, 2 not possible here, 3 Rooftop is running (2 and 3 in silent mode).
-Unicode true
+Target amd64-unicode
 ManifestDPIAware true
 ManifestLongPathAware true
 SetCompressor /SOLID lzma
