@@ -57,11 +57,11 @@ class Screen:
 
 
 @contextlib.contextmanager
-def screen(sockets: Path) -> Iterator[Screen]:
+def screen(sockets: Path | None = None) -> Iterator[Screen]:
     """A display with a window manager, until the block ends.
 
     Args:
-        sockets: Where those who use it find it; the block's mounts show it there.
+        sockets: Where those in another root find it, by a mount that they undo; None for nobody.
     """
     read, write = os.pipe()
     quiet = subprocess.DEVNULL
@@ -70,8 +70,9 @@ def screen(sockets: Path) -> Iterator[Screen]:
         os.close(write)
         with os.fdopen(read) as answer:
             display = f":{answer.readline().strip()}"
-        sockets.mkdir(parents=True, exist_ok=True)
-        wheels.run(["mount", "--bind", _SOCKETS, str(sockets)])
+        if sockets:
+            sockets.mkdir(parents=True, exist_ok=True)
+            wheels.run(["mount", "--bind", _SOCKETS, str(sockets)])
         environment = os.environ | {"DISPLAY": display}
         with subprocess.Popen(["openbox"], env=environment, stdout=quiet, stderr=quiet) as manager:
             try:

@@ -60,7 +60,7 @@ class Proof:
         """Install silently and compare everything that an installation leaves."""
         code, said = self._wine.run(str(installer), "/S", *_INTO)
         expect(code == 0, f"the installer ended with {code}: {said}")
-        entry = self._wine.registry(UNINSTALL_KEY)
+        entry = linux_screen.wait_for("the list of apps", lambda: self._wine.registry(UNINSTALL_KEY))
         expect(entry.get("DisplayVersion") == version, f"Windows' list of apps says {entry}")
         expect(entry.get("InstallLocation") == FOLDER, f"installed to {entry.get('InstallLocation')}")
         command = self._wine.registry("Software\\Classes\\Rooftop.gguf\\shell\\open\\command")
@@ -166,7 +166,7 @@ def main() -> int:
     try:
         older = _older_installer(payload)
         tests = _test_packages()
-        with linux_screen.screen(WORK / "sockets") as display:
+        with linux_screen.screen() as display:
             _prove(Wine(WORK / "prefix"), payload, older, installer, tests, display)
     except wheels.BuildError as error:
         sys.stderr.write(f"packaging: {error}\n")

@@ -134,10 +134,13 @@ class Wine:
         subprocess.run(["wineserver", "-w"], env=self.environment, check=False)
 
     def registry(self, key: str) -> dict[str, str]:
-        """Values of a key of the user's, by name; empty where there is no such key."""
-        code, listed = self.run("reg", "query", f"HKCU\\{key}")
-        rows = (re.split(r" {4,}", line.strip(), maxsplit=2) for line in listed.splitlines()) if code == 0 else ()
-        return {row[0]: row[2] for row in rows if len(row) == 3}
+        """Texts in a key of the user's, by name ("" for its own); empty where there is no such key."""
+        exported = self.prefix / "drive_c" / "key.reg"  # a terminal would lose the letters that its code page lacks
+        exported.unlink(missing_ok=True)
+        self.run("reg", "export", f"HKCU\\{key}", "C:\\key.reg", "/y")
+        text = exported.read_text(encoding="utf-16") if exported.is_file() else ""
+        found = re.findall(r'^(?:@|"((?:[^"\\]|\\.)*)")="((?:[^"\\]|\\.)*)"', text, re.MULTILINE)
+        return {name: re.sub(r"\\(.)", r"\1", value) for name, value in found}
 
     def folder(self, path: str) -> Path:
         r"""Where a path such as `C:\x` is here."""

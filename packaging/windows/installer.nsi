@@ -173,7 +173,9 @@ Section "Uninstall"
     Abort
   ${EndIf}
   SetOutPath "$TEMP" ; the folder is not to be this program's own
-  !insertmacro RENAME_WHEN_FREE "$INSTDIR\python" "$INSTDIR\old" ''
+  ${If} ${FileExists} "$INSTDIR\python\*.*" ; an antivirus program may have taken it
+    !insertmacro RENAME_WHEN_FREE "$INSTDIR\python" "$INSTDIR\old" ''
+  ${EndIf}
   RMDir /r "$INSTDIR\old"
   RMDir /r "$INSTDIR\new"
   RMDir /r "$INSTDIR\licences"

@@ -82,6 +82,7 @@ NOT_FOR_THE_WINDOW = (
     "hub/command.py",
     "convert/command.py",
     "convert/report.py",
+    "convert/tokenizer_probes.py",
     "template_sandbox.py",
     "gguf_pre_tokenizers.py",
 )
@@ -95,6 +96,7 @@ NO_SENTENCES = {
     "draw from the N most likely; 0 for all", "draw from those this likely beside the best", "1 for none",
     "fix the draw", "end before this text; may be given again", "reply in JSON that this schema allows",
     "reply as this Lark grammar allows",
+    "python -m engine.worker", "a GPU component to take torch from",
 }  # fmt: skip
 
 
