@@ -123,7 +123,7 @@ def _run_terminal(options: argparse.Namespace, gpu_bytes: int | None) -> int:
 
 def _run_window(options: argparse.Namespace, gpu_bytes: int | None, log_path: Path | None) -> int:
     from app.display import display_problem, missing_library
-    from app.windows_taskbar import name_this_process
+    from app.windows_process import introduce_this_process
 
     problem = display_problem(os.environ)
     try:
@@ -136,7 +136,7 @@ def _run_window(options: argparse.Namespace, gpu_bytes: int | None, log_path: Pa
     QApplication.setApplicationName("rooftop")
     QApplication.setApplicationDisplayName("Rooftop")
     QApplication.setDesktopFileName("rooftop")
-    name_this_process()
+    introduce_this_process()
     return _open_window(QApplication(sys.argv[:1]), options, gpu_bytes, log_path)
 
 

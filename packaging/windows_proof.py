@@ -89,12 +89,11 @@ class Proof:
         """A question typed into the window; the answer is read from the user's chats."""
         self._wine.environment["DISPLAY"] = display.display
         with self._wine.start(str(self.installed / "rooftop.exe")) as process:
-            process.communicate(b"")
+            process.wait(60)  # the window's own process goes on
         find = ("xdotool", "search", "--onlyvisible", "--name", "Rooftop")
         window = linux_screen.wait_for("the window", lambda: display.ask(*find).partition("\n")[0])
         linux_screen.wait_for("the engine", lambda: "Ready: " in self._log())
         display.ask("xdotool", "windowactivate", "--sync", window)
-        display.type("", "Escape")
         display.type(QUESTION, "Return")
         answer = linux_screen.wait_for("the answer", self._answer)
         expect(WORD in answer.lower(), f"it answered {answer!r}")

@@ -68,6 +68,22 @@ LangString DELETE_DATA ${LANG_GERMAN} "Auch Ihre Chats, Einstellungen und die Mo
   Quit
 !macroend
 
+; Waits until the user has closed Rooftop, which holds a mutex as long as it runs (app/windows_process.py); in silent mode
+; looks once. The renaming below would fail too, but only after minutes of unpacking.
+!macro WAIT_UNTIL_CLOSED
+  ${Do}
+    System::Call 'kernel32::OpenMutexW(i 0x100000, i 0, w "RooftopIsRunning") p .r0'
+    ${If} $0 P= 0
+      ${Break}
+    ${EndIf}
+    System::Call 'kernel32::CloseHandle(p r0)'
+    ${If} ${Cmd} `MessageBox MB_RETRYCANCEL|MB_ICONEXCLAMATION "$(RUNNING)" /SD IDCANCEL IDCANCEL`
+      SetErrorLevel 3
+      Quit
+    ${EndIf}
+  ${Loop}
+!macroend
+
 ; Renames FROM to TO as soon as nobody holds a file in FROM; in silent mode tries once.
 !macro RENAME_WHEN_FREE from to undo
   ${Do}
@@ -112,6 +128,7 @@ Section "$(APP)" SectionApp
   SectionIn RO
   AddSize ${SIZE_KB}
   Call CheckFolder
+  !insertmacro WAIT_UNTIL_CLOSED
   RMDir /r "$INSTDIR\new" ; of an installation that did not end
   RMDir /r "$INSTDIR\old"
   ClearErrors
@@ -172,6 +189,7 @@ Section "Uninstall"
   ${IfNot} ${FileExists} "$INSTDIR\rooftop.exe"
     Abort
   ${EndIf}
+  !insertmacro WAIT_UNTIL_CLOSED
   SetOutPath "$TEMP" ; the folder is not to be this program's own
   ${If} ${FileExists} "$INSTDIR\python\*.*" ; an antivirus program may have taken it
     !insertmacro RENAME_WHEN_FREE "$INSTDIR\python" "$INSTDIR\old" ''
