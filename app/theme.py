@@ -170,6 +170,10 @@ def theme_manager() -> ThemeManager | None:
     return managers[-1] if managers else None
 
 
+# Windows gives these fonts of its own, beside which ours would look like a mistake.
+_CLASSES_WITH_SYSTEM_FONTS = ("QAbstractItemView", "QMenu", "QMenuBar", "QMessageBox", "QStatusBar", "QTipLabel")
+
+
 class ThemeManager(QObject):
     """Owns the theme in force; a child of the application.
 
@@ -240,7 +244,10 @@ class ThemeManager(QObject):
         name = self._mode if self._mode != "system" else ("dark" if dark_system else "light")
         more = self._accessibility.contrastPreference() == Qt.ContrastPreference.HighContrast
         self._theme = high_contrast(_THEMES[name]) if more else _THEMES[name]
-        self._app.setFont(sans_font(self._zoom))
+        font = sans_font(self._zoom)
+        self._app.setFont(font)
+        for widgets in _CLASSES_WITH_SYSTEM_FONTS:
+            self._app.setFont(font, widgets)
         self._app.setPalette(build_palette(self._theme))
         self._app.setStyleSheet(build_stylesheet(self._theme, self._zoom))
         self.changed.emit(self._theme)

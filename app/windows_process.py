@@ -18,4 +18,4 @@ def introduce_this_process() -> None:
         import ctypes
 
         ctypes.windll.shell32.SetCurrentProcessExplicitAppUserModelID(APP_ID)
-        ctypes.windll.kernel32.CreateMutexW(None, False, RUNNING)  # closed by Windows when the process ends
+        ctypes.windll.kernel32.CreateMutexW(None, 0, RUNNING)  # closed by Windows when the process ends
