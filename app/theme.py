@@ -171,7 +171,7 @@ def theme_manager() -> ThemeManager | None:
 
 
 # Windows gives these fonts of its own, beside which ours would look like a mistake.
-_CLASSES_WITH_SYSTEM_FONTS = ("QAbstractItemView", "QMenu", "QMenuBar", "QMessageBox", "QStatusBar", "QTipLabel")
+_CLASSES_WITH_SYSTEM_FONTS = (b"QAbstractItemView", b"QMenu", b"QMenuBar", b"QMessageBox", b"QStatusBar", b"QTipLabel")
 
 
 class ThemeManager(QObject):
