@@ -171,7 +171,7 @@ def theme_manager() -> ThemeManager | None:
 
 
 # Windows gives these fonts of its own, beside which ours would look like a mistake.
-_CLASSES_WITH_SYSTEM_FONTS = (b"QAbstractItemView", b"QMenu", b"QMenuBar", b"QMessageBox", b"QStatusBar", b"QTipLabel")
+_CLASSES_WITH_SYSTEM_FONTS = ("QAbstractItemView", "QMenu", "QMenuBar", "QMessageBox", "QStatusBar", "QTipLabel")
 
 
 class ThemeManager(QObject):
@@ -247,7 +247,7 @@ class ThemeManager(QObject):
         font = sans_font(self._zoom)
         self._app.setFont(font)
         for widgets in _CLASSES_WITH_SYSTEM_FONTS:
-            self._app.setFont(font, widgets)
+            self._app.setFont(font, widgets)  # type: ignore[arg-type]  # the stub says bytes, PySide6 takes text
         self._app.setPalette(build_palette(self._theme))
         self._app.setStyleSheet(build_stylesheet(self._theme, self._zoom))
         self.changed.emit(self._theme)
