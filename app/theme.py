@@ -244,12 +244,11 @@ class ThemeManager(QObject):
         name = self._mode if self._mode != "system" else ("dark" if dark_system else "light")
         more = self._accessibility.contrastPreference() == Qt.ContrastPreference.HighContrast
         self._theme = high_contrast(_THEMES[name]) if more else _THEMES[name]
-        font = sans_font(self._zoom)
-        self._app.setFont(font)
-        for widgets in _CLASSES_WITH_SYSTEM_FONTS:
-            self._app.setFont(font, widgets)  # type: ignore[arg-type]  # the stub says bytes, PySide6 takes text
+        self._app.setFont(sans_font(self._zoom))
         self._app.setPalette(build_palette(self._theme))
         self._app.setStyleSheet(build_stylesheet(self._theme, self._zoom))
+        for widgets in _CLASSES_WITH_SYSTEM_FONTS:  # last: what is above gives them back
+            self._app.setFont(sans_font(self._zoom), widgets)  # type: ignore[arg-type]  # the stub wants bytes, PySide6 text
         self.changed.emit(self._theme)
 
 

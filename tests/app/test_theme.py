@@ -3,13 +3,24 @@ import re
 
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QAccessibilityHints
+from PySide6.QtGui import QAccessibilityHints, QFont
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
 from app.highlight import CODE_COLOURS
 from app.stylesheet import build_stylesheet, document_css, mix
-from app.theme import DARK, LIGHT, MAX_ZOOM, MIN_ZOOM, Theme, ThemeManager, current_theme, high_contrast, mono_font
+from app.theme import (
+    DARK,
+    LIGHT,
+    MAX_ZOOM,
+    MIN_ZOOM,
+    Theme,
+    ThemeManager,
+    current_theme,
+    high_contrast,
+    mono_font,
+    sans_font,
+)
 
 CONTRASTY = [high_contrast(LIGHT), high_contrast(DARK)]
 THEMES = pytest.mark.parametrize(
@@ -168,3 +179,15 @@ def test_zoom_has_limits(themes: ThemeManager) -> None:
 
 def test_without_a_manager_the_light_theme_is_in_force(qapp: QApplication) -> None:
     assert current_theme() is LIGHT
+
+
+def test_menus_and_lists_have_the_windows_font_though_the_system_gives_them_another(
+    qapp: QApplication, themes: ThemeManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def as_on_windows(sheet: str) -> None:
+        QApplication.setStyleSheet(qapp, sheet)
+        QApplication.setFont(QFont("Serif"), "QMenuBar")  # type: ignore[arg-type]  # the stub wants bytes, PySide6 text
+
+    monkeypatch.setattr(qapp, "setStyleSheet", as_on_windows)
+    themes.set_zoom(1.1)
+    assert QApplication.font("QMenuBar").family() == sans_font().family()
