@@ -7,7 +7,7 @@ NATIVE := $(VENV)/.native
 CMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" cmake
 COMPILERS := g++ clang++ x86_64-w64-mingw32-g++-posix
 
-.PHONY: setup run test test-app test-engine check format bench bench-gpu bench-window translations guide native \
+.PHONY: setup run test test-app test-engine explore check format bench bench-gpu bench-window translations guide native \
 	native-check native-sanitize clean package package-proof package-windows \
 	package-windows-proof package-lock
 
@@ -34,15 +34,22 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+# Beside the app's tests run those of what it fetches, converts and installs, so that both halves take as long.
+APP_TESTS := tests/app tests/packaging tests/resources tests/bench tests/engine/convert tests/engine/hub
+
 # Side by side: each keeps one core busy.
 test: setup
 	+$(MAKE) --no-print-directory --jobs=2 test-engine check test-app
 
 test-app: setup
-	QT_QPA_PLATFORM=offscreen $(BIN)/pytest -q tests/app
+	QT_QPA_PLATFORM=offscreen $(BIN)/pytest -q $(APP_TESTS)
 
 test-engine: setup
-	QT_QPA_PLATFORM=offscreen $(BIN)/pytest -q --ignore=tests/app
+	QT_QPA_PLATFORM=offscreen $(BIN)/pytest -q $(APP_TESTS:%=--ignore=%)
+
+# The property tests with many examples that nobody chose; `make test` draws the same ones each time.
+explore: setup
+	QT_QPA_PLATFORM=offscreen $(BIN)/pytest -q -m hypothesis --hypothesis-profile=explore
 
 format: setup
 	$(BIN)/ruff format .

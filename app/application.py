@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, QTimer, Signal
@@ -17,20 +18,13 @@ from app.chat_session import ChatSession
 from app.chats import Chats
 from app.engine_client import EngineClient, EngineState, Host
 from app.engine_words import GUIDE_NAME, facts, model_label, why_portable
-from app.json_file import folder_problem
-from app.language import error_text, tr, translated
+from app.language import tr, translated
 from app.preset_keeper import PresetKeeper
-from app.settings import (
-    GUIDE_MODEL,
-    MAX_FOLDERS,
-    Settings,
-    SettingsError,
-    load_settings,
-    save_settings,
-    to_engine_config,
-)
+from app.settings import GUIDE_MODEL, MAX_FOLDERS, Settings, to_engine_config
+from app.settings_keeper import SettingsKeeper
+from app.simulated_gpu import bytes_to_try
 from app.theme import ThemeManager
-from app.tray import Tray, tray_problem
+from app.tray_desk import TrayDesk
 from app.widgets.banner import Action
 from app.widgets.chat_desk import ChatDesk
 from app.widgets.chat_pane import ChatPane
@@ -50,10 +44,6 @@ if TYPE_CHECKING:
     from engine.messages import ErrorReport, Finished, Ready, Snapshot
 
 log = logging.getLogger(__name__)
-
-# The simulated GPU that is offered: enough for two experts in five, so that there is something to see, and no more RAM.
-TRY_SIMULATED_SHARE = 0.4
-MOST_SIMULATED_BYTES = 8 << 30
 
 # What a loaded model can take on, and can refuse.
 LIVE_SETTINGS = (
@@ -102,39 +92,38 @@ class Application(QObject):
         history_path: Path | None = None,
     ) -> None:
         super().__init__(app)
-        self._settings_path = settings_path
-        self._settings, notice = load_settings(settings_path)
+        self._kept = SettingsKeeper(settings_path, self)
         self._session: dict[str, Any] = {}
         if simulate_gpu_bytes is not None:
             self._session["simulate_gpu_bytes"] = simulate_gpu_bytes
         if experts_on_disk:
             self._session["experts_on_disk"] = True
         if model is not None:
-            self._settings = dataclasses.replace(self._settings, model=model)
+            self._kept.change(model=model)
         self._ready: Ready | None = None
         self._accepted: Settings | None = None
         self._closed = self._told_kernels = False
         self.loads_by_itself = True  # False: a model that ended the app before waits for the user's word
-        self.themes = ThemeManager(app, self._settings.theme, self._settings.zoom)
+        self.themes = ThemeManager(app, self._kept.settings.theme, self._kept.settings.zoom)
         self.client = EngineClient(start_host, self)
         self.session = ChatSession(self.client, self)
         self.chats = Chats(self.session, self)
         self._history_path = history_path
-        self.presets = PresetKeeper(settings_path.with_name("presets.json"), lambda: self._settings.model, self)
+        self.presets = PresetKeeper(settings_path.with_name("presets.json"), lambda: self._kept.settings.model, self)
         self.session.set_reply_options(self.presets.reply_options)
         self.chat = ChatPane(self.client, self.session)
-        self.session.overflow = self._settings.overflow
-        self.window = MainWindow(self.chat, self.themes, self._settings)
+        self.session.overflow = self._kept.settings.overflow
+        self.window = MainWindow(self.chat, self.themes, self._kept.settings)
         self._announcer = Announcer(self.chat, self.session, self.chat.banners)
-        self._panel_desk = PanelDesk(self.client, self.window, self._settings.panel_folded)
+        self._panel_desk = PanelDesk(self.client, self.window, self._kept.settings.panel_folded)
         used = settings_path.with_name("models.json")
         self.model_desk = ModelDesk(self.client, self.window, lambda: self.settings, used)
-        self._tray: Tray | None = None
+        self._tray = TrayDesk(self.window)
         self._wire()
-        self._show_tray()
+        self._tray.show(self._kept.settings.tray)
         self._desk = ChatDesk(self.chats, self.session, self.window)
-        self.chat.composer.set_send_key(self._settings.send_key)
-        for name, words in (("settings-file", notice), ("presets-file", self.presets.notice)):
+        self.chat.composer.set_send_key(self._kept.settings.send_key)
+        for name, words in (("settings-file", self._kept.notice), ("presets-file", self.presets.notice)):
             if words:
                 log.warning(words)
                 self.chat.banners.show_banner(name, translated(words))
@@ -147,7 +136,7 @@ class Application(QObject):
     @property
     def settings(self) -> Settings:
         """The settings in force, the command line's included."""
-        return dataclasses.replace(self._settings, **self._session)
+        return dataclasses.replace(self._kept.settings, **self._session)
 
     def show(self) -> None:
         """Show the window, and fill it once it is on screen."""
@@ -158,26 +147,27 @@ class Application(QObject):
     def asked_again(self, model: str) -> None:
         """Rooftop was started a second time: come to the front, with another model if it was given one."""
         self.window.bring_forward()
-        if model and model != self._settings.model:
+        if model and model != self._kept.settings.model:
             self.open_model(model)
 
     def open_model(self, model: str) -> None:
         """Load another model and remember it."""
-        self._settings = dataclasses.replace(self._settings, model=model)
+        self._kept.change(model=model)
         self.session.stop()
         self._load()
-        self._save()
+        self._kept.save()
 
     def apply_settings(self, settings: Settings) -> None:
         """Take new settings; the engine is told what concerns it."""
-        before, self._settings = self.settings, settings
+        before = self.settings
+        self._kept.take(settings)
         self._session.clear()
         self.themes.set_mode(settings.theme)
-        self._show_tray()
+        self._tray.show(self._kept.settings.tray)
         self.session.overflow = settings.overflow
         self.themes.set_zoom(settings.zoom)
         self.chat.composer.set_send_key(settings.send_key)
-        self._save()
+        self._kept.save()
         self.model_desk.settings_changed(before, settings)
         old, new = to_engine_config(before), to_engine_config(settings)
         if not self.client.model_ready or any(getattr(old, name) != getattr(new, name) for name in DEVICE_FIELDS):
@@ -187,8 +177,8 @@ class Application(QObject):
 
     def remember(self, **changes: Any) -> None:  # noqa: ANN401 - fields of the settings
         """Keep settings that nothing else depends on."""
-        self._settings = dataclasses.replace(self._settings, **changes)
-        self._save()
+        self._kept.change(**changes)
+        self._kept.save()
 
     def shutdown(self) -> None:
         """Save, and end what runs besides the window; safe to call twice."""
@@ -199,14 +189,13 @@ class Application(QObject):
         if clipboard.ownsClipboard():  # what a text of ours put there in Python must not outlive Python
             clipboard.setText(clipboard.text())
         self._keep_window_state()
-        self._save()
+        self._kept.save()
         self.session.stop()
         self.chats.close()
         self._panel_desk.stop()
         self.model_desk.close()
         self.client.shutdown()
-        if self._tray is not None:
-            self._tray.remove()
+        self._tray.remove()
         self.ended.emit()
 
     # ---- wiring -------------------------------------------------------------------------------------------------
@@ -216,7 +205,8 @@ class Application(QObject):
         window.model_chosen.connect(self.open_model)
         window.settings_requested.connect(self.open_settings)
         window.chat_options_requested.connect(self.open_chat_options)
-        self.presets.problem.connect(self._show_presets_problem)
+        self._kept.problem.connect(partial(self._show_problem, "settings-file", self._kept.save))
+        self.presets.problem.connect(partial(self._show_problem, "presets-file", self.presets.save))
         window.closing.connect(self.shutdown)
         window.kept_in_tray.connect(self._kept_in_tray)
         window.tray_wanted.connect(self._want_tray)
@@ -240,10 +230,12 @@ class Application(QObject):
             self._load()
         else:
             self.chat.show_unloaded()
-        self.chats.start(self._history_path, reopen=self._settings.reopen_last_chat)
+        self.chats.start(self._history_path, reopen=self._kept.settings.reopen_last_chat)
         self._panel_desk.build()
         self.model_desk.offer_unfinished()
-        self._tell_what_is_not_kept()
+        not_kept = self._kept.why_not_kept()
+        if not_kept:  # now, and not when the window closes
+            self.chat.banners.show_banner("settings-file", not_kept)
         self.panel_ready.emit()
 
     # ---- the engine ---------------------------------------------------------------------------------------------
@@ -258,8 +250,8 @@ class Application(QObject):
         if what != "settings" or self._accepted is None:
             return
         kept = {name: getattr(self._accepted, name) for name in LIVE_SETTINGS}
-        self._settings = dataclasses.replace(self._settings, **kept)
-        self._save()
+        self._kept.change(**kept)
+        self._kept.save()
         self.settings_refused.emit(error, self.settings)
 
     def _on_ready(self, ready: Ready) -> None:
@@ -267,10 +259,10 @@ class Application(QObject):
         if ready.because:
             self.chat.banners.show_banner("memory", translated(ready.because))
         else:
-            self._accepted = self._settings
+            self._accepted = self._kept.settings
             self.chat.composer.setFocus()
             self.chat.banners.dismiss("settings")
-        name = GUIDE_NAME if self._settings.model == GUIDE_MODEL else ready.model.name
+        name = GUIDE_NAME if self._kept.settings.model == GUIDE_MODEL else ready.model.name
         self.window.top_bar.show_ready(ready, name)
         if ready.planning.kernels == TORCH_KERNELS and not self._told_kernels:
             self._told_kernels = True
@@ -293,61 +285,41 @@ class Application(QObject):
             self._show_model_name()
 
     def _simulate(self) -> None:
-        size_bytes = MOST_SIMULATED_BYTES if self._ready is None else _simulated_bytes_to_try(self._ready)
+        size_bytes = bytes_to_try(self._ready)
         self.apply_settings(dataclasses.replace(self.settings, simulate_gpu_bytes=size_bytes))
         self.chat.composer.setFocus()
 
     def _keep_on_disk(self) -> None:
         """Load the model that did not fit, its experts in a file."""
-        self._settings = dataclasses.replace(self._settings, experts_on_disk=True)
+        self._kept.change(experts_on_disk=True)
         self._load()
-        self._save()
+        self._kept.save()
 
     def _open_found(self, model: str, on_disk: bool) -> None:
         """Load a model from the model page."""
         if on_disk:
-            self._settings = dataclasses.replace(self._settings, experts_on_disk=True)
+            self._kept.change(experts_on_disk=True)
         self.open_model(model)
 
     def _add_folder(self, folder: str) -> None:
         """Look for models in one more folder."""
-        folders = dict.fromkeys((*self._settings.model_folders, folder))
-        self._settings = dataclasses.replace(self._settings, model_folders=tuple(folders)[-MAX_FOLDERS:])
-        self._save()
+        folders = dict.fromkeys((*self._kept.settings.model_folders, folder))
+        self.remember(model_folders=tuple(folders)[-MAX_FOLDERS:])
         self.model_desk.library.refresh()
 
     # ---- the tray -----------------------------------------------------------------------------------------------
 
     def _want_tray(self, wanted: bool) -> None:
-        self._settings = dataclasses.replace(self._settings, tray=wanted)
-        self._show_tray()
-        self._save()
-
-    def _show_tray(self) -> None:
-        """Put the icon there or take it away, as the settings and the desktop say."""
-        problem = tray_problem()
-        on = self._settings.tray and not problem
-        if on and self._tray is None:
-            self._tray = Tray(self.window)
-            self._tray.show_requested.connect(self.window.bring_forward)
-            self._tray.new_chat_requested.connect(self._new_chat_in_front)
-            self._tray.quit_requested.connect(self.window.quit)
-        elif not on and self._tray is not None:
-            self._tray.remove()
-            self._tray = None
-        self.window.show_tray_state(on=self._settings.tray, problem=problem)
-
-    def _new_chat_in_front(self) -> None:
-        self.window.bring_forward()
-        self.window.new_chat_requested.emit()
+        self.remember(tray=wanted)
+        self._tray.show(wanted)
 
     def _kept_in_tray(self) -> None:
         """Said once in the life of these settings."""
-        if self._tray is not None and not self._settings.tray_told:
+        if self._tray.is_there and not self._kept.settings.tray_told:
             self._tray.say_kept()
-            self._settings = dataclasses.replace(self._settings, tray_told=True)
+            self._kept.change(tray_told=True)
         self._keep_window_state()
-        self._save()
+        self._kept.save()
 
     # ---- settings -----------------------------------------------------------------------------------------------
 
@@ -377,7 +349,7 @@ class Application(QObject):
         from app.widgets.shortcuts_dialog import shortcuts_of
 
         self._keep_window_state()
-        shortcuts = shortcuts_of(self.window, self._settings.send_key)
+        shortcuts = shortcuts_of(self.window, self._kept.settings.send_key)
         return SettingsDialog(self.settings, self._ready, self.presets.book, shortcuts, parent)
 
     def open_chat_options(self) -> None:
@@ -385,7 +357,7 @@ class Application(QObject):
         from app.presets import ChatOptions
         from app.widgets.chat_options_dialog import ChatOptionsDialog
 
-        chat, model = self.session.conversation, self._settings.model
+        chat, model = self.session.conversation, self._kept.settings.model
         options = ChatOptions.from_json(chat.options)
 
         def make(parent: QWidget) -> ChatOptionsDialog:
@@ -401,16 +373,15 @@ class Application(QObject):
 
         dialog.options_chosen.connect(keep)
 
-    def _show_presets_problem(self, sentence: str) -> None:
+    def _show_problem(self, name: str, save: Callable[[], None], sentence: str) -> None:
+        """A file could not be written, or could be again, where there is no sentence."""
         if sentence:
-            retry = Action(tr("Try again"), self.presets.save)
-            self.chat.banners.show_banner("presets-file", sentence, "notice", (retry,))
+            self.chat.banners.show_banner(name, sentence, "notice", (Action(tr("Try again"), save),))
         else:
-            self.chat.banners.dismiss("presets-file")
+            self.chat.banners.dismiss(name)
 
     def _keep_window_state(self) -> None:
-        self._settings = dataclasses.replace(
-            self._settings,
+        self._kept.change(
             theme=self.themes.mode,
             zoom=self.themes.zoom,
             sidebar_visible=self.window.sidebar_visible,
@@ -420,28 +391,8 @@ class Application(QObject):
             panel_folded=self._panel_desk.folded,
         )
 
-    def _save(self) -> None:
-        try:
-            save_settings(self._settings, self._settings_path)
-        except SettingsError as error:
-            log.warning("%s", error)
-            retry = Action(tr("Try again"), self._save)
-            self.chat.banners.show_banner("settings-file", error_text(error), "notice", (retry,))
-        else:
-            self.chat.banners.dismiss("settings-file")
-
-    def _tell_what_is_not_kept(self) -> None:
-        """Where the settings cannot be written, say so now and not when the window closes."""
-        folder = self._settings_path.parent
-        reason = folder_problem(folder)
-        if reason:
-            words = tr(
-                "Settings and presets cannot be kept in {folder} ({reason}); changes last until Rooftop is closed."
-            )
-            self.chat.banners.show_banner("settings-file", words.format(folder=folder, reason=reason))
-
     def _model_name(self) -> str:
-        return model_label(self._settings.model)
+        return model_label(self._kept.settings.model)
 
     def _show_model_name(self) -> None:
         self.window.top_bar.show_model_name(self._model_name())
@@ -450,13 +401,4 @@ class Application(QObject):
         if held_back or self.client.state is EngineState.FAILED:
             empty.show_no_model()
         else:
-            empty.show_questions(for_guide=self._settings.model == GUIDE_MODEL)
-
-
-def _simulated_bytes_to_try(ready: Ready) -> int:
-    """VRAM of a simulated GPU that holds some of this model's experts."""
-    from engine.experts.placement import budget_range
-
-    config = dataclasses.replace(ready.effective, device="simulated", simulated_vram_bytes=1 << 50)
-    least, most = budget_range(ready.planning, config)
-    return max(least, min(least + int(TRY_SIMULATED_SHARE * (most - least)), MOST_SIMULATED_BYTES))
+            empty.show_questions(for_guide=self._kept.settings.model == GUIDE_MODEL)

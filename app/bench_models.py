@@ -24,10 +24,12 @@ from app.verdict import judge
 from engine.checkpoint.catalog import GUIDE, guide_path
 from engine.checkpoint.families import FAMILIES
 from engine.checkpoint.tensor_names import expected_tensors, name_in_file
-from engine.config import EngineConfig, ModelConfig, SamplingParams, Traits
+from engine.config import EngineConfig, ModelConfig, SamplingParams
 from engine.hardware import probe_hardware
 from engine.host import EngineHost, start_host
 from engine.messages import ChatMessage, Event, Failed, Finished, Generate, Load, Ready, Snapshot
+from engine.planning import planned_speed
+from engine.traits import Traits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,6 +93,7 @@ def _open_page(app: QApplication, root: Path, expected: int) -> PageTimes:
     from app.widgets.models.dialog import ModelsDialog
 
     library = Library(lambda: (Place("folder", root / "models"),), EngineConfig, root / "cache.json")
+    planned_speed(EngineConfig(), probe_hardware())  # which the window has measured when its first model was loaded
     started_s = time.perf_counter()
     dialog = ModelsDialog(library, _no_downloads, _no_downloads, _no_downloads, "guide")  # type: ignore[arg-type]
     dialog.show()
@@ -124,12 +127,11 @@ def _no_downloads() -> Any:  # noqa: ANN401 - never called: the page that asks f
 
 
 def _spin(app: QApplication, condition: Callable[[], bool]) -> None:
-    """Run the event loop until the condition holds."""
-    from PySide6.QtCore import QEventLoop
-
+    """Run the event loop until the condition holds; asked seldom, as asking slows down the threads it waits for."""
     deadline_s = time.perf_counter() + TIMEOUT_S
     while not condition() and time.perf_counter() < deadline_s:
-        app.processEvents(QEventLoop.ProcessEventsFlag.WaitForMoreEvents, 10)
+        app.processEvents()
+        time.sleep(0.002)
 
 
 def write_models(folder: Path, count: int) -> None:

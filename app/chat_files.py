@@ -15,10 +15,10 @@ from typing import Any
 from app.conversation import Conversation, Message
 from app.conversation_data import clean_text, conversation_data, conversation_from
 from app.gpt4all_chats import MAGIC, chat_from_gpt4all
-from app.json_file import replace_file
 from app.language import tr
 from app.presets import MAX_PROMPT_CHARS, ChatOptions
 from engine.errors import InputError
+from engine.held_files import rename
 
 FORMAT, FORMAT_VERSION = "rooftop-chats", 1
 MAX_FILE_BYTES = 256 << 20
@@ -61,7 +61,7 @@ def write_file(path: Path, text: str) -> None:
         temporary = Path(name)
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
-        replace_file(temporary, path)
+        rename(temporary, path)
     except OSError as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

@@ -10,20 +10,20 @@ from __future__ import annotations
 import json
 import logging
 import re
-import shutil
 import sys
 import threading
-import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from PySide6.QtCore import QObject, QProcess, QProcessEnvironment, Signal
 
 import engine
 from app.language import tr
 from app.model_scan import name_of
+from app.removal import remove, remove_leftovers
+from app.window_thread import WindowThread
 from engine.convert.conversion import find_unfinished
 from engine.convert.recipe import ConversionFormat
 from engine.convert.source import open_source
@@ -32,9 +32,6 @@ from engine.errors import RooftopError
 from engine.messages import ErrorReport
 from engine.sentences import from_json
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 Phase = Literal["waiting", "running", "checking", "paused", "done", "failed"]
 SmallerFormat = Literal["q4", "q8"]
 
@@ -42,7 +39,6 @@ SMALLER_FORMATS: tuple[SmallerFormat, ...] = get_args(SmallerFormat)
 ENGINE = (sys.executable, "-P", "-m", "engine")
 END_TIMEOUT_MS = 2000
 MAX_LINE_BYTES = 1 << 20
-REMOVED = ".removed-"
 _UNUSUAL = re.compile(r"[^\w.-]+")
 _ABOUT_THE_SOURCE = ("checkpoint", "unsupported-model")  # trying again would not help
 
@@ -100,17 +96,14 @@ class Conversions(QObject):
     finished = Signal(str, object)
     failed = Signal(str, object)
     sized = Signal(str, object, object)
-    _posted = Signal(object)
 
     def __init__(self, models_folder: Path, parent: QObject | None = None, command: tuple[str, ...] = ENGINE) -> None:
         super().__init__(parent)
         self._models, self._command = models_folder, command
         self._states = {state.key: state for state in unfinished(models_folder)}
         self._child: _Child | None = None
-        self._is_shut = False
-        self._posted.connect(self._carry_out)
-        for leftover in models_folder.glob(f"{REMOVED}*"):
-            _remove_later(leftover)
+        self._window_thread = WindowThread(self)
+        remove_leftovers(models_folder)
 
     @property
     def models_folder(self) -> Path:
@@ -139,7 +132,7 @@ class Conversions(QObject):
                 report = ErrorReport.of(error)
             except OSError as error:
                 report = ErrorReport("conversion-source", tr("The model cannot be read."), error.strerror or "")
-            self._post(partial(self.sized.emit, str(source), sizes, report))
+            self._window_thread.do(partial(self.sized.emit, str(source), sizes, report))
 
         threading.Thread(target=work, name="sizes", daemon=True).start()
 
@@ -175,20 +168,20 @@ class Conversions(QObject):
         self._end_child(key)
         state = self._states.pop(key)
         if state.phase != "done":
-            _remove(unfinished_folder(state.target))
+            remove(unfinished_folder(state.target))
         self.changed.emit(key)
         self._start_next()
 
     def shutdown(self) -> None:
         """Stop everything; what is unfinished is offered again at the next start."""
-        self._is_shut = True
+        self._window_thread.end()
         if self._child is not None:
             self._end_child(self._child.key)
 
     # ---- the child ------------------------------------------------------------------------------------------------
 
     def _start_next(self) -> None:
-        if self._child is not None or self._is_shut:
+        if self._child is not None or self._window_thread.has_ended:
             return
         waiting = next((state for state in self._states.values() if state.phase == "waiting"), None)
         if waiting is not None:
@@ -233,18 +226,6 @@ class Conversions(QObject):
     def _set(self, key: str, **changes: Any) -> None:  # noqa: ANN401 - fields of a state
         self._states[key] = replace(self._states[key], **changes)
         self.changed.emit(key)
-
-    def _post(self, job: Callable[[], None]) -> None:
-        """Have something done on the window's thread, unless the window has gone meanwhile."""
-        if not self._is_shut:
-            try:
-                self._posted.emit(job)
-            except RuntimeError:  # Qt has deleted this object already
-                log.debug("an answer came after the end")
-
-    def _carry_out(self, job: Callable[[], None]) -> None:
-        if not self._is_shut:
-            job()
 
 
 class _Child(QObject):
@@ -339,24 +320,6 @@ def free_target(models_folder: Path, source: Path, conversion: ConversionFormat)
 def needed_bytes(size_bytes: int) -> int:
     """What the drive must have free for a new model of some size."""
     return size_bytes + SPARE_BYTES
-
-
-def _remove(folder: Path) -> None:
-    """Remove what is there of a conversion: at once from its name, and from the drive as that has time."""
-    aside = folder.with_name(f"{REMOVED}{time.time_ns()}")
-    try:
-        folder.rename(aside)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        log.warning("%s cannot be renamed: %s", folder, error)
-        aside = folder
-    _remove_later(aside)
-
-
-def _remove_later(folder: Path) -> None:
-    """Remove a folder with large files without waiting for it."""
-    threading.Thread(target=shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}, daemon=True).start()
 
 
 def _environment() -> QProcessEnvironment:

@@ -8,7 +8,6 @@ The window never waits for the network or the disk. What earlier runs have left 
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from PySide6.QtCore import QObject, Signal
 
+from app.removal import remove, remove_leftovers
+from app.window_thread import WindowThread
 from engine.errors import OperationCancelledError, RooftopError
 from engine.hub.api import Hub
 from engine.hub.places import UNFINISHED, key_of, unfinished, unfinished_folder
@@ -38,7 +39,6 @@ Phase = Literal["waiting", "running", "stalled", "paused", "checking", "done", "
 MAX_RUNNING = 2
 CHANGED_EVERY_S = 0.1
 PAUSE_TIMEOUT_S = 2.0
-REMOVED = ".removed-"
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,6 @@ class Downloads(QObject):
     searched = Signal(str, object, object)
     looked_up = Signal(str, object, object)
     previewed = Signal(str, object, object)
-    _posted = Signal(object)
 
     def __init__(
         self,
@@ -124,15 +123,13 @@ class Downloads(QObject):
         self._token = token
         self._endpoint = endpoint
         self._patience = patience
-        self._is_shut = False
-        self._posted.connect(self._carry_out)
+        self._window_thread = WindowThread(self)
         self._leaving: dict[str, _Download] = {}
         self._downloads = {
             key: _Download(choice, _state(key, choice, bytes_here(unfinished_folder(models_folder, key), choice)))
             for key, choice in unfinished(models_folder).items()
         }
-        for leftover in (models_folder / UNFINISHED).glob(f"{REMOVED}*"):
-            _remove_later(leftover)
+        remove_leftovers(models_folder / UNFINISHED)
 
     @property
     def models_folder(self) -> Path:
@@ -177,7 +174,7 @@ class Downloads(QObject):
             self._leaving[key] = download
             download.transfer.stop()
         elif download.state.phase != "done":
-            self._remove(download)
+            remove(unfinished_folder(self._models, download.state.key))
         self.changed.emit(key)
         self._start_next()
 
@@ -191,7 +188,7 @@ class Downloads(QObject):
 
     def shutdown(self) -> None:
         """Pause everything; returns quickly, and nothing is written afterwards."""
-        self._is_shut = True
+        self._window_thread.end()
         running = [download for download in self._all() if download.transfer is not None]
         for download in running:
             assert download.transfer is not None
@@ -236,24 +233,11 @@ class Downloads(QObject):
                 answer = question()
             except RooftopError as error:
                 report = ErrorReport.of(error)
-            self._post(partial(answered, answer, report))
+            self._window_thread.do(partial(answered, answer, report))
 
         threading.Thread(target=work, name="hub", daemon=True).start()
 
     # ---- the threads ------------------------------------------------------------------------------------------------
-
-    def _post(self, job: Callable[[], None]) -> None:
-        """Have something done on the window's thread, unless the window has gone meanwhile."""
-        if self._is_shut:
-            return
-        try:
-            self._posted.emit(job)
-        except RuntimeError:  # Qt has deleted this object already
-            log.debug("an answer came after the end")
-
-    def _carry_out(self, job: Callable[[], None]) -> None:
-        if not self._is_shut:
-            job()
 
     def _all(self) -> tuple[_Download, ...]:
         return (*self._downloads.values(), *self._leaving.values())
@@ -261,7 +245,7 @@ class Downloads(QObject):
     def _start_next(self) -> None:
         busy = sum(download.transfer is not None for download in self._all())
         for key, download in list(self._downloads.items()):
-            if busy >= MAX_RUNNING or self._is_shut:
+            if busy >= MAX_RUNNING or self._window_thread.has_ended:
                 return
             if download.state.phase == "waiting" and download.transfer is None and key not in self._leaving:
                 busy += 1
@@ -272,7 +256,7 @@ class Downloads(QObject):
             now = time.monotonic()
             if now - download.told_s >= CHANGED_EVERY_S:
                 download.told_s = now
-                self._post(partial(self._on_progress, download, progress))
+                self._window_thread.do(partial(self._on_progress, download, progress))
 
         transfer = Transfer(
             download.choice,
@@ -291,7 +275,7 @@ class Downloads(QObject):
             except RooftopError as error:
                 failure = error
             finally:
-                self._post(partial(self._on_ended, download, path, failure))
+                self._window_thread.do(partial(self._on_ended, download, path, failure))
 
         download.transfer = transfer
         download.thread = threading.Thread(target=work, name=f"download {download.state.key}", daemon=True)
@@ -319,7 +303,7 @@ class Downloads(QObject):
         state = replace(download.state, bytes_per_s=0.0, seconds_left=None)
         if self._leaving.get(state.key) is download:
             del self._leaving[state.key]
-            self._remove(download)
+            remove(unfinished_folder(self._models, download.state.key))
         elif path is not None:
             self._set(download, replace(state, phase="done", done_bytes=state.total_bytes, path=path))
             self.finished.emit(state.key, path)
@@ -334,24 +318,6 @@ class Downloads(QObject):
     def _set(self, download: _Download, state: DownloadState) -> None:
         download.state = state
         self.changed.emit(state.key)
-
-    def _remove(self, download: _Download) -> None:
-        """Remove what is there of a download: at once from its name, and from the drive as that has time."""
-        folder = unfinished_folder(self._models, download.state.key)
-        aside = folder.with_name(f"{REMOVED}{time.time_ns()}")
-        try:
-            folder.rename(aside)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            log.warning("%s cannot be renamed: %s", folder, error)
-            aside = folder
-        _remove_later(aside)
-
-
-def _remove_later(folder: Path) -> None:
-    """Remove a folder with large files without waiting for it."""
-    threading.Thread(target=shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}, daemon=True).start()
 
 
 def _state(key: str, choice: Choice, done_bytes: int) -> DownloadState:

@@ -27,6 +27,7 @@ from app.gpu_look import look_for_gpu
 from app.gpu_pins import PinnedWheel, read_pins
 from app.gpu_state import GpuState, Phase, Progress, Seen, judge
 from app.wheel_index import project_files
+from app.window_thread import WindowThread
 from engine.errors import NotOnHubError, OperationCancelledError, RooftopError
 from engine.gpu_packages import default_root, find_component, own_build
 from engine.hub.transfer import Patience, broke_off
@@ -69,7 +70,6 @@ class GpuComponent(QObject):
 
     changed = Signal(object)
     ended = Signal(str)
-    _posted = Signal(object)
 
     def __init__(
         self,
@@ -87,9 +87,9 @@ class GpuComponent(QObject):
         self._state = GpuState()
         self._thread: threading.Thread | None = None
         self._installation: Installation | None = None
-        self._given_up = self._is_shut = False
+        self._given_up = False
+        self._window_thread = WindowThread(self)
         self._told_s = 0.0
-        self._posted.connect(self._carry_out)
 
     @property
     def state(self) -> GpuState:
@@ -140,7 +140,7 @@ class GpuComponent(QObject):
 
     def shutdown(self) -> None:
         """Pause; returns quickly, and nothing is told afterwards."""
-        self._is_shut = True
+        self._window_thread.end()
         if self._installation is not None:
             self._installation.stop()
         if self._thread is not None:
@@ -167,7 +167,7 @@ class GpuComponent(QObject):
 
     def _run(self, work: Callable[[], None], phase: Phase) -> None:
         """Do something on a thread, look at this computer again, and tell."""
-        if self._thread is not None or self._is_shut:
+        if self._thread is not None or self._window_thread.has_ended:
             return
 
         def run() -> None:
@@ -179,7 +179,7 @@ class GpuComponent(QObject):
                     failure = _tried(partial(discard, self.root, fetched=True)) or failure
                 seen = self._look(self.root)
             finally:
-                self._post(partial(self._on_ended, failure, seen))
+                self._window_thread.do(partial(self._on_ended, failure, seen))
 
         self._thread = threading.Thread(target=run, name="gpu-component", daemon=True)
         self._set(replace(self._state, phase=phase, error=None))
@@ -189,20 +189,7 @@ class GpuComponent(QObject):
         now = time.monotonic()
         if now - self._told_s >= CHANGED_EVERY_S or progress.step != self._state.progress.step:
             self._told_s = now
-            self._post(partial(self._on_progress, progress))
-
-    def _post(self, job: Callable[[], None]) -> None:
-        """Have something done on the window's thread, unless the window has gone meanwhile."""
-        if self._is_shut:
-            return
-        try:
-            self._posted.emit(job)
-        except RuntimeError:  # Qt has deleted this object already
-            log.debug("an answer came after the end")
-
-    def _carry_out(self, job: Callable[[], None]) -> None:
-        if not self._is_shut:
-            job()
+            self._window_thread.do(partial(self._on_progress, progress))
 
     # ---- its answers ------------------------------------------------------------------------------------------------
 

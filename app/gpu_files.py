@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING
 
 import filelock
 
+from app.removal import REMOVED
 from engine.checkpoint.untrusted import quote
 from engine.errors import DiskFullError, HubError
 from engine.gpu_packages import forgive
+from engine.held_files import FOLDER_WAIT_S, rename
 from engine.hub.parts import RESERVE_BYTES, storage_error
 from engine.hub.places import target_of, unfinished, unfinished_folder
 from engine.hub.record import bytes_here
@@ -35,9 +37,6 @@ if TYPE_CHECKING:
 
 WHEELS = "wheels"
 UNPACKING = ".unpacking"
-REMOVED = ".removed-"
-RENAME_TRIES = 10
-RENAME_WAIT_S = 0.3
 
 
 def choice_of(pins: Pins, wheels: Iterable[PinnedWheel] | None = None) -> Choice:
@@ -151,19 +150,7 @@ def remove(root: Path, folder: Path) -> None:
     """Remove a folder: first its name, so that nothing is left of it by half."""
     aside = root / f"{REMOVED}{time.time_ns()}"
     try:
-        rename(folder, aside)
+        rename(folder, aside, FOLDER_WAIT_S)
     except FileNotFoundError:
         return
     shutil.rmtree(aside, ignore_errors=True)
-
-
-def rename(folder: Path, target: Path) -> None:
-    """Rename; where a scanner holds a file of it for a moment, as happens on Windows, try again."""
-    for _ in range(RENAME_TRIES - 1):
-        try:
-            folder.rename(target)
-        except PermissionError:
-            time.sleep(RENAME_WAIT_S)
-        else:
-            return
-    folder.rename(target)

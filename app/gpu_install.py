@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import engine
-from app.gpu_files import UNPACKING, alone, check_room, choice_of, remove, rename, storage
+from app.gpu_files import UNPACKING, alone, check_room, choice_of, remove, storage
 from app.gpu_state import Progress
 from app.wheels import Stop, recorded, sha256_of, unpack
 from engine.checkpoint.untrusted import quote
@@ -29,6 +29,7 @@ from engine.errors import (
     RooftopError,
 )
 from engine.gpu_packages import MARKER, Component, components, forgive, read_component, write_component
+from engine.held_files import FOLDER_WAIT_S, rename
 from engine.hub.places import key_of, target_of, unfinished_folder
 from engine.hub.record import bytes_here, sync_folder
 from engine.hub.repository import RemoteFile
@@ -256,7 +257,7 @@ class Installation:
                 remove(self._root, building)
                 raise
             remove(self._root, self.target)
-            rename(building, self.target)
+            rename(building, self.target, FOLDER_WAIT_S)
             sync_folder(self._root)
         forgive(self.target)
         for other in components(self._root):
@@ -269,7 +270,7 @@ class Installation:
         self, old: Component, damaged: tuple[PinnedWheel, ...], building: Path
     ) -> tuple[dict[str, str], dict[str, int], dict[str, str]]:
         """Begin with the old component, less what the damaged wheels have in it."""
-        rename(self.target, building)
+        rename(self.target, building, FOLDER_WAIT_S)
         (building / MARKER).unlink(missing_ok=True)
         gone = {record for record in old.records if any(_belongs(record, wheel) for wheel in damaged)}
         kept = {path for record in old.records.keys() - gone for path, _ in recorded(building, record)}

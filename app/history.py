@@ -21,8 +21,8 @@ import platformdirs
 from app.conversation import BROKE_OFF, Attachment, Conversation, Draft, Message, fail_reply
 from app.conversation_data import add_messages, clean_text, details_of, files_data, files_from, read_details
 from app.history_schema import INDEXES, SCHEMA_VERSION, bring_up_to_date, version_in_header
-from app.json_file import replace_file
 from engine.errors import RooftopError
+from engine.held_files import rename
 from engine.messages import ErrorReport
 from engine.sentences import say
 
@@ -229,7 +229,7 @@ class History:
                 self._connection.backup(copy)
             finally:
                 copy.close()
-            replace_file(beside, target)
+            rename(beside, target)
 
     # ---- reading ------------------------------------------------------------------------------------------------
 

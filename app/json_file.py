@@ -10,16 +10,15 @@ import contextlib
 import json
 import os
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from engine.held_files import rename
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-REPLACE_TRIES = 10
-REPLACE_WAIT_S = 0.05
 SMALLEST_FILE_BYTES = 4096
 
 
@@ -58,28 +57,12 @@ def write_object(path: Path, values: dict[str, Any], is_sound: Callable[[Path], 
     temporary = _write_synced(path, json.dumps(values, indent=2) + "\n")
     try:
         if path.exists() and is_sound(path):
-            replace_file(path, backup_path(path))
-        replace_file(temporary, path)
+            rename(path, backup_path(path))
+        rename(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
-
-
-def replace_file(source: Path, target: Path) -> None:
-    """Rename over another file; where a scanner holds one of them for a moment, as happens on Windows, try again.
-
-    Raises:
-        OSError: It cannot be done, or whoever holds it does not let go.
-    """
-    for _ in range(REPLACE_TRIES - 1):
-        try:
-            source.replace(target)
-        except PermissionError:
-            time.sleep(REPLACE_WAIT_S)
-        else:
-            return
-    source.replace(target)
 
 
 def folder_problem(folder: Path) -> str:

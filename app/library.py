@@ -10,6 +10,7 @@ waits for a disk: only `verdict` of a model that has not been judged yet compute
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import threading
@@ -24,6 +25,7 @@ from app.verdict import Verdict, judge, machine_without
 from engine.checkpoint.catalog import GUIDE
 from engine.errors import RooftopError
 from engine.hardware import HardwareProfile, probe_hardware
+from engine.planning import planned_speed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,16 +125,19 @@ class Library(QObject):
             known = self._verdicts[model.path] = _judged(model, config, self._machine(config))
         return known
 
-    def foresee(self, name: str, size_bytes: int, shape: ModelConfig) -> Verdict:
+    def foresee(
+        self, name: str, size_bytes: int, shape: ModelConfig, machine: HardwareProfile | None = None
+    ) -> Verdict:
         """Whether a model that is not here yet would run, and how fast.
 
         Args:
             name: Where it would lie, by which nothing of it is kept.
             size_bytes: Of its files.
             shape: As its headers tell it.
+            machine: From `machine`; None looks anew.
         """
         config = self._config()
-        return _judged(FoundModel(name, name, "rooftop", size_bytes, shape), config, self._machine(config))
+        return _judged(FoundModel(name, name, "rooftop", size_bytes, shape), config, machine or self._machine(config))
 
     def known_verdict(self, path: str) -> Verdict | None:
         """The verdict on a model if it is known already."""
@@ -150,6 +155,8 @@ class Library(QObject):
             path: The model's folder or file.
         """
         self._ready = ready
+        if ready is not None:
+            self._measure_machine(ready.planning.hardware)
         if ready is not None and path and path != GUIDE:
             model = self._models.get(path) or FoundModel(path, ready.model.name, "folder", 0, ready.model)
             self._on_files(lambda: self._used.add(model))
@@ -327,6 +334,16 @@ class Library(QObject):
         if number == self._round and path in self._models:
             self._verdicts[path] = verdict
             self.judged.emit(path)
+
+    def _measure_machine(self, hardware: HardwareProfile) -> None:
+        """Have the machine's speed known before the page opens: now that a model is loaded, nothing computes."""
+        config = self._config()
+
+        def work() -> None:
+            with contextlib.suppress(RooftopError):  # impossible settings, which every verdict tells of
+                planned_speed(config, hardware)
+
+        threading.Thread(target=work, name="machine-speed", daemon=True).start()
 
     def _machine(self, config: EngineConfig) -> HardwareProfile:
         return machine_without(probe_hardware(config.gpu_index), self._ready)

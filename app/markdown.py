@@ -1,7 +1,8 @@
 """Markdown -> blocks of safe HTML. Knows nothing of Qt.
 
 Raw HTML stays literal text, an image becomes its description in words, and only http and https links are links.
-A reply is cut into its top-level blocks, so that the window re-renders only the last one while text arrives.
+A reply is cut into its top-level blocks, so that the window re-renders only the last one while text arrives; of a long
+table it is the last rows.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from markdown_it.common.utils import escapeHtml
 
 from app import math_markdown
 from app.highlight import highlight_lines
+from app.long_tables import LongTable, fence_after, long_tables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,9 +33,10 @@ MAX_LINK_CHARS = 2048
 MAX_NESTING = 20
 MAX_LINE_CHARS = 2000
 MAX_MERGED_CHARS = 20_000
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+PARSED_PIECES = 64  # of long tables: a reply with 2,500 rows is parsed once
 _BREAK = re.compile(r"<br ?/?>|</(?:p|li|h\d|td|th|tr|pre|blockquote)>")
 _TAG = re.compile(r"<[^>]*>")
+_ROW = re.compile(r"<tr>.*?</tr>", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +44,22 @@ class Block:
     """A top-level block, or several of prose in one.
 
     Attributes:
-        kind: "prose" has `html`; "code" has `text` and `language`.
+        kind: "prose" has `html`; "code" has `text` and `language`; a long "table" has `html` and `rows`.
         start: Offset of its first character in the source.
         html: Safe HTML without colours or sizes; `app.stylesheet.document_css` gives them.
         text: Code, verbatim.
         language: First word of the fence's info string.
         joins: Whether neighbouring prose may share its document; Qt leaves no gap around a table.
+        rows: The HTML of each row, its heading first.
     """
 
-    kind: Literal["prose", "code"]
+    kind: Literal["prose", "code", "table"]
     start: int
     html: str = ""
     text: str = ""
     language: str = ""
     joins: bool = True
+    rows: tuple[str, ...] = ()
 
 
 def split_blocks(source: str) -> list[Block]:
@@ -63,11 +68,41 @@ def split_blocks(source: str) -> list[Block]:
     A line of prose longer than `MAX_LINE_CHARS` is cut into pieces first, each a block: neither the parser nor Qt
     has to lay it out whole, and while it grows only its last piece is rendered anew.
     """
-    cuts = [0, *_long_line_cuts(source), len(source)]
     blocks: list[Block] = []
-    for first, last in pairwise(cuts):
-        blocks += [replace(block, start=block.start + first) for block in _parse_blocks(source[first:last])]
+    position = 0
+    for table in long_tables(source):
+        block = _table_block(table)
+        if block is not None:
+            blocks += [*_blocks_between(source, position, table.start), block]
+            position = table.end
+    return blocks + _blocks_between(source, position, len(source))
+
+
+def _blocks_between(source: str, start: int, end: int) -> list[Block]:
+    """The blocks of a part without long tables."""
+    part = source[start:end]
+    blocks: list[Block] = []
+    for first, last in pairwise([0, *_long_line_cuts(part), len(part)]):
+        blocks += [replace(block, start=block.start + start + first) for block in _parse_blocks(part[first:last])]
     return blocks
+
+
+def _table_block(table: LongTable) -> Block | None:
+    """A long table, parsed piece by piece; None where it is no table, or has formulas, which come later and larger."""
+    parsed = [_table_html(table.head, rows) for rows in table.pieces]
+    if not all(parsed) or any(f'"{math_markdown.SCHEME}:' in html for html in parsed):
+        return None
+    rows = [row for html in parsed for row in _ROW.findall(html)[1:]]
+    head = _ROW.findall(parsed[0])[0]
+    html = f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
+    return Block("table", table.start, html=html, joins=False, rows=(head, *rows))
+
+
+@lru_cache(maxsize=PARSED_PIECES)
+def _table_html(head: str, rows: str) -> str:
+    """The HTML of a table, "" where these lines are something else."""
+    blocks = _parse_blocks(head + rows)
+    return blocks[0].html if len(blocks) == 1 and blocks[0].html.startswith("<table") else ""
 
 
 def _long_line_cuts(source: str) -> list[int]:
@@ -77,9 +112,7 @@ def _long_line_cuts(source: str) -> list[int]:
         return cuts
     start, fence = 0, ""
     for line in source.split("\n"):
-        mark = _FENCE.match(line)
-        if mark is not None and (not fence or line.strip().startswith(fence)):
-            fence = "" if fence else mark[1]
+        fence = fence_after(line, fence)
         end, first = start + len(line), start
         while not fence and end - first > MAX_LINE_CHARS:
             space = source.rfind(" ", first + MAX_LINE_CHARS // 2, first + MAX_LINE_CHARS)

@@ -13,6 +13,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from engine.experts.limits import machine_rates, measured_rates
+from engine.traces import ExpertRun, LayerTrace
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -102,9 +103,11 @@ def _token(record: PassRecord) -> dict[str, Any]:
 
 
 def _plain(value: object) -> object:
-    """The same with null for numbers that JSON does not know, and text that UTF-8 can hold."""
+    """The same with tuples' names, null for numbers that JSON does not know, and text that UTF-8 can hold."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, ExpertRun | LayerTrace):
+        value = value._asdict()
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

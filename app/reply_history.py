@@ -167,12 +167,9 @@ def unpack_traces(record: PassRecord, ready: Ready, residents: Sequence[Sequence
         end = first + size
         ran = list(zip(experts[first:end], counts[first:end], places[first:end], strict=True))
         plan = _planned(ran, tokens, ready, corrections[layer], residents[layer])
-        measured_s = cpu_s[layer], gpu_s[layer]
-        traces.append(
-            LayerTrace(
-                layer, tokens, plan.runs, plan.predicted_cpu_s, plan.predicted_gpu_s, *measured_s, plan.activation_s
-            )
-        )
+        predicted_s, measured_s = (plan.predicted_cpu_s, plan.predicted_gpu_s), (cpu_s[layer], gpu_s[layer])
+        once_s = plan.activation_s, ready.planning.costs.cpu_call_s
+        traces.append(LayerTrace(layer, tokens, plan.runs, *predicted_s, *measured_s, *once_s, ready.effective.policy))
         first = end
     return tuple(traces)
 
@@ -198,7 +195,7 @@ def _planned(
         )
         if all(places[run.expert] == run.place for run in plan.runs):
             return plan
-    return replace(plan, runs=tuple(replace(run, place=places[run.expert]) for run in plan.runs))
+    return replace(plan, runs=tuple(run._replace(place=places[run.expert]) for run in plan.runs))
 
 
 def _numbers(data: bytes) -> NDArray[np.uint16]:

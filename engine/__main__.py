@@ -24,10 +24,10 @@ from engine.bench.gpu.command import add_suite_options, run_suite
 from engine.config import EngineConfig, IsaName, KvPrecision
 from engine.convert.command import add_convert_options, run_convert
 from engine.errors import ConfigurationError, EngineFailure, InputError, RooftopError
-from engine.experts.explain import human_bytes
 from engine.gpu_packages import import_torch, refuse, usable_packages
 from engine.hub.command import add_download_options, run_download
-from engine.messages import ChatMessage, Event, Finished, Loading, PlacementPlan, PlanningInputs, PromptProgress, Token
+from engine.messages import ChatMessage, Event, Finished, Loading, PromptProgress, Token
+from engine.plan_text import plan_as_json, plan_as_lines
 from engine.sampling_options import add_sampling_options, sampling_of
 from engine.sentences import join, say
 from engine.sizes import parse_bytes
@@ -96,9 +96,9 @@ def _plan(options: argparse.Namespace, out: TextIO) -> int:
 
     inputs, plan = plan_model(options.model, _config(options))
     if options.json:
-        _print_json(out, _plan_as_json(inputs, plan))
+        _print_json(out, plan_as_json(inputs, plan))
     else:
-        print("\n".join(_plan_as_lines(inputs, plan)))
+        print("\n".join(plan_as_lines(inputs, plan)))
     if plan.fits:
         return DONE
     _tell(f"{' '.join(plan.reasons)} {plan.remedy}")
@@ -157,16 +157,17 @@ def _bench(options: argparse.Namespace, out: TextIO) -> int:
         return _bench_suite(options, out)
     if options.model is None:
         raise ConfigurationError("bench needs --model, or --suite.", "See `python -m engine bench --help`.")
-    from engine.bench.scenarios import run
+    from engine.bench.scenarios import prediction_lines, run
 
     counts = {"prompt_tokens": options.prompt_tokens, "new_tokens": options.new_tokens, "repeat": options.repeat}
-    figures = run(options.model, _config(options), **counts)
+    figures = run(options.model, _config(options), **counts, remeasure=options.remeasure)
     if options.json:
         _print_json(out, figures)
     else:
         for name, value in figures.items():
             if not isinstance(value, (list, dict)):
                 print(f"{name:36} {value:.4g}" if isinstance(value, float) else f"{name:36} {value}")
+        print("", *prediction_lines(figures), sep="\n")
     return DONE
 
 
@@ -223,63 +224,6 @@ def _load(options: argparse.Namespace) -> Engine:
     return Engine.load(options.model, _config(options), _show_progress)
 
 
-# ---- what a plan looks like -----------------------------------------------------------------------------------------
-
-
-def _plan_as_json(inputs: PlanningInputs, plan: PlacementPlan) -> dict[str, Any]:
-    fields = asdict(plan)
-    for terms in ("vram_bytes", "host_bytes"):
-        fields[terms] = {"total": 0, **fields[terms]}
-    return {
-        "model": inputs.model.name,
-        "family": inputs.model.family,
-        "quantization": inputs.model.quantization,
-        "fits": plan.fits,
-        "resident_experts": plan.resident_experts,
-        "total_experts": inputs.model.total_experts,
-        "costs": inputs.costs.source,
-        **fields,
-    }
-
-
-def _plan_as_lines(inputs: PlanningInputs, plan: PlacementPlan) -> list[str]:
-    model, hardware = inputs.model, inputs.hardware
-    gpu = hardware.gpu.name if hardware.gpu and plan.device == "cuda" else f"{plan.device} device"
-    lines = [
-        f"{model.name} ({model.family}, {model.layers} layers x {model.experts} experts, "
-        f"{model.quantization or model.dtype})",
-        f"on {gpu}, {hardware.cpu_name}",
-        "",
-    ]
-    for title, terms, limit in (
-        ("VRAM", plan.vram_bytes, plan.vram_budget_bytes),
-        ("RAM", plan.host_bytes, hardware.ram_available_bytes),
-    ):
-        if terms:
-            lines.append(f"{title:16}{human_bytes(limit, 'down'):>12} available")
-            lines += [f"  {name:14}{human_bytes(size):>12}" for name, size in terms.items()]
-    if plan.fits:
-        lines += _placement_as_lines(inputs, plan)
-    return [*lines, "", *plan.reasons, *filter(None, [plan.remedy])]
-
-
-def _placement_as_lines(inputs: PlanningInputs, plan: PlacementPlan) -> list[str]:
-    lines = ["", f"{plan.resident_experts} of {inputs.model.total_experts} experts in VRAM"]
-    if plan.resident_experts:
-        lines += [
-            f"  layer {index:3}: {' '.join(map(str, layer)) or '-'}"
-            for index, layer in enumerate(plan.resident_by_layer)
-        ]
-    return [
-        *lines,
-        "",
-        f"Predicted: {plan.predicted_decode_tokens_per_s:.1f} tokens/s, "
-        f"prompt {plan.predicted_prefill_tokens_per_s:.0f} tokens/s "
-        f"({plan.prefill_chunk_tokens} tokens per pass), "
-        f"{plan.predicted_hit_rate:.0%} of expert visits in VRAM ({inputs.costs.source} costs)",
-    ]
-
-
 # ---- arguments ------------------------------------------------------------------------------------------------------
 
 
@@ -316,6 +260,7 @@ def _parser() -> _Parser:
     )
     for name, default in (("prompt-tokens", 128), ("new-tokens", 32), ("repeat", 3)):
         bench.add_argument(f"--{name}", type=_at_least_one, default=default, metavar="N")
+    bench.add_argument("--remeasure", action="store_true", help="measure the machine anew before each repeat")
     add_suite_options(bench)
     bench.set_defaults(run=_bench)
 

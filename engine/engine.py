@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from engine.checkpoint.checkpoint import open_checkpoint
 from engine.config import DEVICE_FIELDS, EngineConfig, ModelConfig, SamplingParams
 from engine.devices import device_faults, why_unusable
 from engine.errors import ConfigurationError
-from engine.experts.calibration import calibrate
+from engine.experts.calibration import calibrate, learn_from_reply
 from engine.experts.cost_model import assumed_costs, planned_threads
 from engine.experts.explain import make_way_words
 from engine.experts.memory import Vram, machine_without_engine, planned_device
@@ -51,7 +52,7 @@ from engine.messages import (
 from engine.model.weights import TORCH_DTYPES
 from engine.planning import keep_costs, keep_popularity, kept_costs, kept_popularity, planned_kernels
 from engine.prompts import Prompt, PromptReader, as_message
-from engine.reply import Reply
+from engine.reply import Reply, trial_passes
 from engine.sentences import say
 from engine.tokenizer import ChatTokenizer
 from engine.vram_watch import OtherPrograms, Reader
@@ -100,6 +101,8 @@ class Engine:
             OperationCancelledError: `cancelled` said so.
         """
         config = config or EngineConfig()
+        if not gc.get_freeze_count():
+            gc.freeze()  # what was imported stays: looking for garbage there would hold a reply up for 0.1 s
         return cls(resolve_model(model, config.models_dir), config, on_event, cancelled, require_tokenizer)
 
     def __init__(
@@ -246,12 +249,12 @@ class Engine:
         loaded, decoder, chunk = self._loaded, self._loaded.decoder, self._loaded.chunk_tokens
         decoder.cache.tokens.clear()
         decoder.expect(len(prompt))
-        rows = []
+        rows = np.empty((len(prompt), self.model.vocab_size), np.float32)
         for first in range(0, len(prompt), chunk):
             hidden = loaded.with_room(partial(decoder.forward_at_once, prompt[first : first + chunk]))
-            rows.append(loaded.with_room(partial(decoder.logits, hidden)).cpu())
+            rows[first : first + chunk] = loaded.with_room(partial(decoder.logits, hidden)).float().cpu().numpy()
         self._settle_shortages(loaded)
-        return np.asarray(torch.cat(rows).numpy(), dtype=np.float32)
+        return rows
 
     def generate(
         self,
@@ -395,6 +398,9 @@ class Engine:
         costs = loaded.with_room(
             lambda: calibrate(self.model, loaded.device, loaded.residency, loaded.cpu, dtype, decoder, free, check)
         )
+        if not loaded.device.simulated:  # whose clock is not the one that a reply is timed with
+            costs = learn_from_reply(costs, self.model, trial_passes(loaded, cancelled))
+            check()
         loaded.record.costs = costs
         # What a GPU without our kernels takes says nothing about the start that has them.
         if loaded.device.has_gpu == (costs.gpu_expert is not None) and not loaded.device.limitation:

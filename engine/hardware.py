@@ -1,7 +1,7 @@
 """What machine is this: GPU, VRAM, RAM and cores, as one frozen profile.
 
-Asks NVML and psutil, never torch, so that the window and `plan` can use it. Bandwidths and expert costs are
-measured by `engine.experts.calibration`, which needs torch.
+Asks NVML and psutil, never torch, so that the window and `plan` can use it. Speeds are measured elsewhere: roughly by
+`engine.kernels.machine_speed`, and those of a model by `engine.experts.calibration`, which needs torch.
 """
 
 from __future__ import annotations
@@ -51,6 +51,21 @@ class HardwareProfile:
     ram_available_bytes: int
     gpu: GpuProfile | None
     simulated_used_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSpeed:
+    """What the CPU and its memory do at their best.
+
+    Attributes:
+        threads: On so many threads.
+        read_bytes_per_s: Reading memory.
+        int8_operations_per_s: Multiplying and adding 8-bit integers; a multiplication and its addition are two.
+    """
+
+    threads: int
+    read_bytes_per_s: float
+    int8_operations_per_s: float
 
 
 def probe_hardware(gpu_index: int | None = None) -> HardwareProfile:

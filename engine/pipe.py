@@ -20,7 +20,14 @@ from engine.sentences import Number, Sentence, say
 MAX_FRAME_BYTES = 256 << 20
 
 _LENGTH = struct.Struct("<I")
-_MODULES = ("engine.messages", "engine.plan_data", "engine.traces", "engine.config", "engine.hardware")
+_MODULES = (
+    "engine.messages",
+    "engine.plan_data",
+    "engine.traces",
+    "engine.config",
+    "engine.traits",
+    "engine.hardware",
+)
 _TEXTS = {("engine.sentences", "Sentence"): Sentence, ("engine.sentences", "Number"): Number}
 
 

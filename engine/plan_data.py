@@ -15,19 +15,21 @@ TORCH_KERNELS = "torch"  # `PlanningInputs.kernels` without a library of our own
 
 @dataclass(frozen=True, slots=True)
 class CostCurve:
-    """Predicted seconds for s units of work: max(floor_s, s * per_unit_s) + overhead_s.
+    """Predicted seconds for s units of work: max(floor_s, s * per_unit_s) + overhead_s; `one_s` for a single one.
 
     Attributes:
         floor_s: Time that moving the bytes takes, however few the units.
         per_unit_s: Time that one more token (or byte) takes.
         overhead_s: Fixed time of one call.
         fit_error: Median relative error against the measurements, 0.1 = 10 %.
+        one_s: What a single unit was measured to take, which all of decode is made of; None to take the formula.
     """
 
     floor_s: float
     per_unit_s: float
     overhead_s: float
     fit_error: float = 0.0
+    one_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +38,20 @@ class CostModel:
 
     Attributes:
         cpu_expert: Expert on the CPU, units are tokens; what a call of several takes besides is `cpu_call_s`.
-        gpu_expert: Expert on the GPU, units are tokens; None without a GPU.
+        gpu_expert: Expert on the GPU, units are tokens, without `one_s`: experts of one call share its `overhead_s`.
+            None without a GPU.
         weight_copy: One expert's weights from RAM to VRAM, units are experts; None without a GPU.
         activation_copy: Activations there and back, units are tokens; None without a GPU.
-        dense_layer_s: One decode layer around its experts, with its share of embedding and lm_head.
+        dense_layer_s: One decode layer around its experts in an empty context, with its share of embedding and lm_head.
         cpu_correction: Measured / predicted on the CPU, learnt while running.
         gpu_correction: The same for the GPU side.
         source: Where the numbers come from, e.g. "measured", "cached", "assumed".
         dense_tokens: One layer of a prompt around its experts, units are tokens; None where nobody measured it.
         attention_pair_s: What each pair of a query and an earlier key adds to that, per layer.
         cpu_call_s: What the call adds that runs all experts of a layer on the CPU; 0 where a whole token is one call.
+        attention_key_s: What each token of context adds to one decode layer.
+        token_s: What a token of a reply takes besides its layers: drawing it, by the sampling that replies have unless
+            told otherwise, and all that is done between two passes.
     """
 
     cpu_expert: CostCurve
@@ -59,6 +65,8 @@ class CostModel:
     dense_tokens: CostCurve | None = None
     attention_pair_s: float = 0.0
     cpu_call_s: float = 0.0
+    attention_key_s: float = 0.0
+    token_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from engine.experts.cost_model import CostCache, assumed_costs, cost_key, planne
 from engine.experts.memory import planned_device
 from engine.experts.placement import make_plan
 from engine.experts.popularity import Popularity
-from engine.hardware import HardwareProfile, probe_hardware
+from engine.hardware import HardwareProfile, MachineSpeed, probe_hardware
 from engine.kernels.cpu_library import chosen_kernels
+from engine.kernels.machine_speed import machine_speed
 from engine.messages import CostModel, PlacementPlan, PlanningInputs
 
 
@@ -54,9 +55,24 @@ def plan_shape(
         ConfigurationError: The settings name instructions that are not there.
     """
     kernels = planned_kernels(config)
-    costs = kept_costs(model, hardware, config) or assumed_costs(model, hardware, config, kernels)
+    costs = kept_costs(model, hardware, config)
+    if costs is None:
+        costs = assumed_costs(model, hardware, config, kernels, planned_speed(config, hardware))
     inputs = PlanningInputs(model, hardware, costs, kept_popularity(path, model, config).shares(), kernels)
     return inputs, make_plan(inputs, config)
+
+
+def planned_speed(config: EngineConfig, hardware: HardwareProfile) -> MachineSpeed | None:
+    """What the CPU does, roughly, as far as plans ask; measured once per process, in some tenths of a second.
+
+    Args:
+        config: Its instructions and threads.
+        hardware: The machine.
+
+    Raises:
+        ConfigurationError: The settings name instructions that are not there.
+    """
+    return machine_speed(planned_kernels(config), config.cpu_threads or hardware.physical_cores)
 
 
 def planned_kernels(config: EngineConfig) -> IsaName:

@@ -6,7 +6,6 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import replace
 
 import torch
 
@@ -14,12 +13,16 @@ from engine.config import SamplingParams
 from engine.constraint import Constraint
 from engine.devices import device_faults
 from engine.loading import OUT_OF_MEMORY, LoadedModel
-from engine.messages import Event, Finished, FinishReason, Passes, PromptProgress, Timings, Token, Usage
+from engine.messages import Event, Finished, FinishReason, Passes, PassRecord, PromptProgress, Timings, Token, Usage
 from engine.sampling import Sampler, StopWatcher
 from engine.tokenizer import ChatTokenizer
 
 SNAPSHOT_INTERVAL_S = 0.06
 SPEED_WINDOW_TOKENS = 32
+# Of a reply that nobody reads: at most so many tokens, and after so long no more than the least. One part of its
+# tokens make everything ready.
+TRIAL_TOKENS, TRIAL_S, TRIAL_LEAST_TOKENS = 96, 0.5, 6
+TRIAL_WARM_UP_PARTS = 4
 TOKENS_BEFORE = 4  # enough for the decoder to know that a text goes on
 
 
@@ -116,14 +119,14 @@ class Reply:
             hidden = yield from self._forward([token])
 
     def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Logits [V] after the last token."""
-        return self._loaded.with_room(lambda: self._loaded.decoder.logits(hidden)[0])
+        """Logits [1, V] after the last token."""
+        return self._loaded.with_room(lambda: self._loaded.decoder.logits(hidden))
 
     def _forward(self, tokens: list[int]) -> Generator[Event, None, torch.Tensor]:
         """One forward pass; where memory runs out, residents are given up and the pass is begun anew."""
         loaded = self._loaded
         while True:
-            counters = replace(loaded.record.counters)
+            counters = loaded.record.counters.copy()
             try:
                 with device_faults():
                     return (yield from self._pass(tokens))
@@ -157,7 +160,7 @@ class Reply:
     def _inside(self, tokens_per_s: float) -> Iterator[Event]:
         """The records of the latest tokens, and a snapshot."""
         snapshot = self._loaded.snapshot(tokens_per_s)  # which reads what the GPU took
-        records = self._loaded.record.history.take()
+        records = self._loaded.record.take_passes()
         if records:
             yield Passes(records)
         yield snapshot
@@ -190,6 +193,36 @@ class _ReplyText:
             return ""
         text, stopped = self._watcher.feed(self._stream.flush())
         return text if stopped else text + self._watcher.flush()
+
+
+def trial_passes(loaded: LoadedModel, cancelled: Callable[[], bool]) -> list[PassRecord]:
+    """The passes of a short reply that nobody reads, behind what is cached, which stays; the model forgets it.
+
+    Args:
+        loaded: The model.
+        cancelled: True ends the reply.
+
+    Returns:
+        Passes of one token each, without the first; fewer, or none, where there is no room or no time for more.
+    """
+    cached = loaded.decoder.cache.tokens[:]
+    room = loaded.decoder.cache.capacity - len(cached)
+    if room < 1:
+        return []
+    end_s, told = time.perf_counter() + TRIAL_S, 0
+    sampling = SamplingParams(max_tokens=min(TRIAL_TOKENS, room), seed=0, ignore_eos=True)
+
+    def ended() -> bool:
+        return cancelled() or (told >= TRIAL_LEAST_TOKENS and time.perf_counter() > end_s)
+
+    passes: list[PassRecord] = []
+    with loaded.record.forgotten():
+        for event in Reply(loaded, None, [*cached, 0], sampling, ended).events():
+            told += isinstance(event, Token)
+            if isinstance(event, Passes):
+                passes += event.records
+    loaded.decoder.cache.keep_prefix([*cached, 0])
+    return passes[max(1, len(passes) // TRIAL_WARM_UP_PARTS) :]
 
 
 class ReplyClock:

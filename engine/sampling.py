@@ -1,28 +1,28 @@
 """Drawing the next token, and stopping at a text.
 
-The filters are transformers' own logits processors, in the order of its `generate`: importing them after torch takes
-0.4 s (transformers' package without its models), which is paid in the engine's process and beside a load of seconds.
+Tokens are drawn as transformers' logits processors would have it, in the order of its `generate` (penalty, temperature,
+top-k, top-p, min-p), but without sorting the vocabulary, which can take as long as the model: `draw` needs to know of
+the token drawn alone whether it is in the nucleus.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+import math
+import random
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
-from transformers.generation.logits_process import (
-    LogitsProcessorList,
-    MinPLogitsWarper,
-    RepetitionPenaltyLogitsProcessor,
-    TopPLogitsWarper,
-)
+from numpy.typing import NDArray
 
 from engine.config import SamplingParams
 from engine.errors import EngineFailure
 from engine.sentences import say
 
 _GREEDY_BELOW = 1e-5  # dividing by less makes the scores infinite
-_NUCLEUS_TOKENS = 1024
+_BLOCK_TOKENS = 128  # whose weights are added up first: adding one after the other takes several times as long
+
+Floats = NDArray[np.float32]
 
 
 class Sampler:
@@ -38,11 +38,9 @@ class Sampler:
         self._params = params
         self._greedy = params.temperature < _GREEDY_BELOW
         self._vocab_size = vocab_size
-        self._generator = torch.Generator()
-        if params.seed is None:
-            self._generator.seed()
-        else:
-            self._generator.manual_seed(params.seed % (1 << 63))
+        # Python promises its own generator to give the same numbers for good.
+        self._random = random.Random(None if params.seed is None else params.seed % (1 << 64))
+        self._weights: Floats = np.empty(0, np.float32)
 
     def sample(
         self, logits: torch.Tensor, previous_ids: Sequence[int] = (), allowed: torch.Tensor | None = None
@@ -50,7 +48,7 @@ class Sampler:
         """Draw a token.
 
         Args:
-            logits: Scores [V] of any float type on any device; left as they are.
+            logits: Scores [V] or [1, V] of any float type on any device; left as they are.
             previous_ids: Prompt and reply so far, for the repetition penalty.
             allowed: The tokens to draw from: bool [V], padding left out; None for all.
 
@@ -60,55 +58,113 @@ class Sampler:
         Raises:
             EngineFailure: The scores are not numbers.
         """
-        scores = logits[: self._vocab_size].float().unsqueeze(0)
+        plain = logits if logits.is_cpu and logits.dtype is torch.float32 else logits.float().cpu()
+        scores: Floats = plain.numpy().reshape(-1)[: self._vocab_size]
         if allowed is not None:
-            scores = scores.masked_fill(~allowed[: scores.shape[-1]].to(scores.device), float("-inf"))
-        best = int(scores.argmax())
-        if not torch.isfinite(scores[0, best]):
+            scores = np.where(allowed.numpy()[: len(scores)], scores, np.float32(-np.inf))
+        best = int(scores.argmax())  # NaN is larger than any
+        if not math.isfinite(scores[best]):
             raise EngineFailure(
                 say("The model's scores are not finite numbers."),
                 say("Load the model again; if it happens again, its files are damaged: download them again."),
             )
         if self._params.repetition_penalty != 1.0:
-            row = torch.tensor([list(previous_ids)], dtype=torch.long, device=scores.device)
-            penalty = RepetitionPenaltyLogitsProcessor(float(self._params.repetition_penalty))
-            scores = penalty(cast("torch.LongTensor", row), cast("torch.FloatTensor", scores))
+            scores = penalised(scores, previous_ids, self._params.repetition_penalty)
             best = int(scores.argmax())
         if self._greedy:
             return best
-        chances, ids = self.chances(scores)
-        # Drawn on the CPU, so that a seed gives the same reply whatever device computed the scores.
-        drawn = int(torch.multinomial(chances.cpu(), 1, generator=self._generator))
-        return drawn if ids is None else int(ids[drawn])
+        return draw(self.weigh(scores, best), self._params.top_p, self._params.min_p, self._random.random)
 
-    def chances(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """What is left to draw from.
-
-        Sorting a whole vocabulary, which top-p asks for, can take longer than the model. Where the likeliest few
-        hold the nucleus, only they go through the filters, with the same result: top-p of the whole is top-p / m of
-        those that hold a share m of it.
+    def weigh(self, scores: Floats, best: int) -> Floats:
+        """How likely tokens are beside the best one, by temperature and top-k.
 
         Args:
-            scores: [1, V], penalties applied.
+            scores: [V], penalties applied.
+            best: The token with the largest.
 
         Returns:
-            Probabilities [C] and the ids [C] that they belong to, None for all of V.
+            [V], the best one's 1 and 0 for what top-k leaves out; of use until the next call.
         """
-        params = self._params
-        scores, ids, top_p = scores / params.temperature, None, params.top_p
-        size = params.top_k or _NUCLEUS_TOKENS
-        if size < scores.shape[-1] and (params.top_k or top_p < 1.0):
-            likely, likely_ids = torch.topk(scores, size)
-            share = 1.0 if params.top_k else float(torch.exp(likely.logsumexp(-1) - scores.logsumexp(-1)))
-            if share > top_p or params.top_k:
-                scores, ids, top_p = likely, likely_ids[0], min(1.0, top_p / share)
-        filters = LogitsProcessorList()
-        if top_p < 1.0:
-            filters.append(TopPLogitsWarper(top_p))
-        if params.min_p > 0.0:
-            filters.append(MinPLogitsWarper(params.min_p))
-        none = cast("torch.LongTensor", torch.empty((1, 0), dtype=torch.long))
-        return torch.softmax(filters(none, cast("torch.FloatTensor", scores))[0], dim=-1), ids
+        if len(self._weights) != len(scores):
+            self._weights = np.empty_like(scores)
+        weights, top_k = self._weights, self._params.top_k
+        with np.errstate(over="ignore"):  # of what a model has masked with the least number
+            np.subtract(scores, scores[best], out=weights)
+            np.divide(weights, self._params.temperature, out=weights)
+        np.exp(weights, out=weights)
+        if 0 < top_k < len(scores):
+            weights[scores < np.partition(scores, -top_k)[-top_k]] = 0.0
+        return weights
+
+
+def draw(weights: Floats, top_p: float, min_p: float, uniform: Callable[[], float]) -> int:
+    """Draw a token from the nucleus: the likeliest ones, up to the one that brings their share to `top_p`.
+
+    A token is in the nucleus if those before it, from the likeliest down, have less than that share. So one is drawn
+    from all. If it is not in the nucleus, neither is any behind it, and the next is drawn from those before it: each
+    draw is right among what it was drawn from, which always holds the nucleus, so the one that is taken is right, too.
+
+    Args:
+        weights: How likely tokens are [V], the best one 1 and what is not to be drawn 0; used up.
+        top_p: The share, above 0; 1 for all.
+        min_p: Only tokens that weigh at least this.
+        uniform: Gives the next random number from 0 to below 1.
+
+    Returns:
+        The token's id.
+    """
+    sums = _running_sums(weights)
+    most = top_p * sums[-1] if top_p < 1.0 else math.inf
+    if min_p > 0.0:
+        weights[weights < min_p] = 0.0
+        sums = _running_sums(weights)
+    while True:
+        token = _at(weights, sums, uniform())
+        if most == math.inf:
+            return token
+        before = weights > weights[token]
+        before[:token] = weights[:token] >= weights[token]  # of equals the first comes first
+        np.multiply(weights, before, out=weights)
+        sums = _running_sums(weights)
+        if sums[-1] < most:
+            return token
+
+
+def _running_sums(weights: Floats) -> NDArray[np.float64]:
+    """The weights of all blocks up to each one, itself included."""
+    blocks = np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK_TOKENS))
+    sums: NDArray[np.float64] = np.cumsum(blocks, dtype=np.float64)
+    return sums
+
+
+def _at(weights: Floats, sums: NDArray[np.float64], share: float) -> int:
+    """The token where some share of all weight is reached, 0 to below 1; one that weighs something."""
+    target = min(share * sums[-1], math.nextafter(sums[-1], 0.0))
+    block = int(np.searchsorted(sums, target, side="right"))
+    first = block * _BLOCK_TOKENS
+    inside = weights[first : first + _BLOCK_TOKENS]
+    tokens = np.flatnonzero(inside)
+    left = target - (sums[block - 1] if block else 0.0)
+    turn = np.searchsorted(np.cumsum(inside[tokens], dtype=np.float64), left, side="right")
+    return first + int(tokens[min(turn, len(tokens) - 1)])
+
+
+def penalised(scores: Floats, ids: Sequence[int], penalty: float) -> Floats:
+    """Scores where tokens that were there before are less likely, or with a penalty below 1 more so.
+
+    Args:
+        scores: [V]; left as they are.
+        ids: Tokens that were there, as often as they were.
+        penalty: What positive scores are divided by, and negative ones multiplied.
+
+    Returns:
+        [V].
+    """
+    seen = np.array(ids, dtype=np.intp)
+    scores = scores.copy()
+    told = scores[seen]
+    scores[seen] = np.where(told < 0, told * np.float32(penalty), told / np.float32(penalty))
+    return scores
 
 
 class StopWatcher:

@@ -1,18 +1,19 @@
 """What ran where, as data: each expert's turn, each layer's pass, and the passes behind a reply's tokens.
 
-Frozen and picklable, for they cross the queue inside of `engine.messages`. `engine.experts` writes them down.
+Tuples, for many of them cross the queue every second inside of `engine.messages`: one is made and pickled in a quarter
+of a dataclass's time. `engine.experts` writes them down.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
+
+from engine.config import PolicyName
 
 Place = Literal["gpu", "stream", "cpu"]
 
 
-@dataclass(frozen=True, slots=True)
-class ExpertRun:
+class ExpertRun(NamedTuple):
     """One expert's turn in one layer.
 
     Attributes:
@@ -32,8 +33,7 @@ class ExpertRun:
     copy_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class LayerTrace:
+class LayerTrace(NamedTuple):
     """What one layer did in its latest forward pass, and why.
 
     Attributes:
@@ -46,6 +46,8 @@ class LayerTrace:
         measured_gpu_s: Measured (or, simulated GPU: simulated) time of the GPU side. It is known when the GPU is done:
             until then, a layer or a token later, the trace of the pass before stands.
         activation_s: Predicted time to bring activations to the CPU and back, which its side begins with.
+        cpu_call_s: Predicted time to call the CPU's experts, which comes with it.
+        policy: Who decided.
     """
 
     layer: int
@@ -56,12 +58,14 @@ class LayerTrace:
     measured_cpu_s: float
     measured_gpu_s: float
     activation_s: float = 0.0
+    cpu_call_s: float = 0.0
+    policy: PolicyName = "fiddler"
 
 
 class PassRecord(NamedTuple):
     """What the pass did that one token of the reply came from, packed small: R runs in L layers, layer after layer.
 
-    There is one for every token, and a tuple is made and pickled in a quarter of a dataclass's time.
+    There is one for every token.
 
     Attributes:
         position: The token's place in the reply, 0 for the first.

@@ -6,20 +6,14 @@ packaging/README.md.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-import sys
-import time
 from pathlib import Path
 
 import linux_deb
 import linux_tree
 import tree
 import wheels
-
-PACKAGES = wheels.ROOT / "build" / "packages"
-MAX_INSTALLED_BYTES = 1_000_000_000
-MAX_PACKAGE_BYTES = 350_000_000
+from packages import MAX_INSTALLED_BYTES, MAX_PACKAGE_BYTES, main, refuse_larger, write_sums
 
 
 def build(packages: Path) -> list[Path]:
@@ -52,16 +46,6 @@ def build(packages: Path) -> list[Path]:
     return [deb, archive, sbom]
 
 
-def write_sums(packages: Path) -> None:
-    """Write SHA256SUMS of every file in a folder, as `sha256sum --check` reads it."""
-    files = sorted(path for path in packages.iterdir() if path.is_file() and path.name != "SHA256SUMS")
-    lines = []
-    for path in files:
-        with path.open("rb") as file:
-            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.name}\n")
-    (packages / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
-
-
 def _pack(root: Path, archive: Path) -> None:
     tar = archive.with_suffix("")
     plain = ["--owner=0", "--group=0", "--numeric-owner", "--sort=name", f"--mtime=@{linux_deb.build_moment()}"]
@@ -69,25 +53,5 @@ def _pack(root: Path, archive: Path) -> None:
     wheels.run(["zstd", "-q", "-f", "-T0", "-12", "--long=27", "--rm", str(tar), "-o", str(archive)])
 
 
-def refuse_larger(name: str, size_bytes: int, most_bytes: int) -> None:
-    """End the build where something takes more room than it may."""
-    if size_bytes > most_bytes:
-        raise wheels.BuildError(f"{name} takes {size_bytes / 1e6:.0f} MB, more than the {most_bytes / 1e6:.0f} it may.")
-
-
-def main() -> int:
-    """Build and tell what came of it; 1 where it could not be built."""
-    started_s = time.monotonic()
-    try:
-        made = build(PACKAGES)
-    except wheels.BuildError as error:
-        sys.stderr.write(f"packaging: {error}\n")
-        return 1
-    for path in made:
-        sys.stdout.write(f"{path.stat().st_size / 1e6:7.1f} MB  {path.relative_to(wheels.ROOT)}\n")
-    sys.stdout.write(f"built in {(time.monotonic() - started_s) / 60:.1f} minutes\n")
-    return 0
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(build))

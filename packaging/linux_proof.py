@@ -23,9 +23,9 @@ from urllib.parse import quote
 
 import linux_root
 import wheels
-from linux_package import PACKAGES
 from linux_screen import Screen, screen, wait_for
 from linux_tree import OPTIONAL
+from packages import PACKAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

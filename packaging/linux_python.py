@@ -10,16 +10,15 @@ freetype, without which Qt opens no window, bring them everywhere. readline is u
 
 from __future__ import annotations
 
-import hashlib
 import lzma
 import os
 import shutil
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import wheels
+from pinned import PinnedFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,13 +122,18 @@ def install(python: Path, downloads: Path) -> list[DebianPackage]:
     for folder in (unpacked, python):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-    for line in LOCK.read_text(encoding="utf-8").splitlines():
-        sha256, address = line.split()
-        wheels.run(["dpkg-deb", "-x", str(fetch(address, sha256, downloads)), str(unpacked)])
+    files = _files()
+    for address, sha256 in files.pins():
+        wheels.run(["dpkg-deb", "-x", str(files.fetch(address, sha256, downloads)), str(unpacked)])
     _copy(unpacked, python)
-    packages = [_described(line.split()[1], unpacked) for line in LOCK.read_text(encoding="utf-8").splitlines()]
+    packages = [_described(address, unpacked) for address, _ in files.pins()]
     shutil.rmtree(unpacked)
     return packages
+
+
+def _files() -> PinnedFiles:
+    mirror = os.environ.get("ROOFTOP_DEBIAN_MIRROR", "https://deb.debian.org")
+    return PinnedFiles(LOCK, mirror, "to pin what is there now, run: make package-lock")
 
 
 def _copy(unpacked: Path, python: Path) -> None:
@@ -158,41 +162,8 @@ def _look_in(library: Path, folder: str) -> None:
     wheels.run(["patchelf", "--set-rpath", folder, str(library)])
 
 
-def fetch(address: str, sha256: str, downloads: Path) -> Path:
-    """One of Debian's packages, read from the mirror unless it is here.
-
-    Args:
-        address: On the mirror.
-        sha256: What it must have.
-        downloads: Where packages are kept.
-
-    Raises:
-        BuildError: It cannot be had, or is another one.
-    """
-    path = downloads / PurePosixPath(address).name
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-        downloads.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(_read(address))
-    if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-        path.unlink()
-        raise wheels.BuildError(f"{address} is not the file that {LOCK.name} names; run: make package-lock")
-    return path
-
-
-def _read(address: str) -> bytes:
-    mirror = os.environ.get("ROOFTOP_DEBIAN_MIRROR", "https://deb.debian.org")
-    try:
-        with urllib.request.urlopen(f"{mirror}/{address}", timeout=60) as answer:  # noqa: S310 - the mirror's address
-            return bytes(answer.read())
-    except OSError as error:
-        # A newer version has taken its place, or the network is away.
-        raise wheels.BuildError(
-            f"{mirror}/{address} cannot be read ({error}); make package-lock pins what is there now."
-        ) from error
-
-
 def _index(archive: str, suite: str) -> Iterator[dict[str, str]]:
-    text = lzma.decompress(_read(f"{archive}/dists/{suite}/main/binary-amd64/Packages.xz")).decode()
+    text = lzma.decompress(_files().read(f"{archive}/dists/{suite}/main/binary-amd64/Packages.xz")).decode()
     for paragraph in text.split("\n\n"):
         lines = (line.partition(": ") for line in paragraph.splitlines() if not line.startswith(" "))
         fields = {key: value for key, _, value in lines}

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import sys
-import time
 from pathlib import Path
 
 import tree
 import wheels
 import windows_tree
-from linux_package import MAX_INSTALLED_BYTES, MAX_PACKAGE_BYTES, PACKAGES, refuse_larger, write_sums
+from packages import MAX_INSTALLED_BYTES, MAX_PACKAGE_BYTES, main, refuse_larger, write_sums
 
 
 def build(packages: Path) -> list[Path]:
@@ -61,19 +59,5 @@ def make_installer(root: Path, version: str, work: Path, installer: Path) -> Non
     wheels.run(["makensis", "-V2", "-WX", "-INPUTCHARSET", "UTF8", *options, str(script)])
 
 
-def main() -> int:
-    """Build and tell what came of it; 1 where it could not be built."""
-    started_s = time.monotonic()
-    try:
-        made = build(PACKAGES)
-    except wheels.BuildError as error:
-        sys.stderr.write(f"packaging: {error}\n")
-        return 1
-    for path in made:
-        sys.stdout.write(f"{path.stat().st_size / 1e6:7.1f} MB  {path.relative_to(wheels.ROOT)}\n")
-    sys.stdout.write(f"built in {(time.monotonic() - started_s) / 60:.1f} minutes\n")
-    return 0
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(build))

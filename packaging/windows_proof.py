@@ -19,7 +19,7 @@ import wheels
 import windows_package
 import windows_python
 import windows_tree
-from linux_package import PACKAGES
+from packages import PACKAGES
 from wine import Wine, add_what_is_lacking
 
 WORK = PACKAGES / "work" / "wine-proof"

@@ -9,16 +9,15 @@ embeddable CPython 3.11.9 as it is, and `msvc-runtime` the runtime's DLLs; PyTor
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import shutil
 import tarfile
-import urllib.request
 import zipfile
 from pathlib import Path, PurePosixPath
 
 import wheels
+from pinned import PinnedFiles
 
 LOCK = wheels.LOCKS / "windows-python.txt"
 VERSION = "3.11.9"
@@ -51,7 +50,8 @@ def install(python: Path, downloads: Path) -> None:
     """
     shutil.rmtree(python, ignore_errors=True)
     python.mkdir(parents=True)
-    embedded, runtime = [_fetch(line, downloads) for line in LOCK.read_text(encoding="utf-8").splitlines()]
+    files = PinnedFiles(LOCK, os.environ.get("ROOFTOP_PYPI_FILES", "https://files.pythonhosted.org"))
+    embedded, runtime = [files.fetch(address, sha256, downloads) for address, sha256 in files.pins()]
     with tarfile.open(embedded) as archive:
         name = next(name for name in archive.getnames() if name.endswith(_EMBEDDED))
         inner = archive.extractfile(name)
@@ -70,24 +70,3 @@ def _unpack(archive: io.BytesIO, folder: str, into: Path) -> None:
         for name in files.namelist():
             if name.startswith(folder) and not name.endswith("/"):
                 (into / PurePosixPath(name).name).write_bytes(files.read(name))
-
-
-def _fetch(line: str, downloads: Path) -> Path:
-    sha256, address = line.split()
-    path = downloads / PurePosixPath(address).name
-    if not path.is_file():
-        downloads.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(_read(address))
-    if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-        path.unlink()
-        raise wheels.BuildError(f"{address} is not the file that {LOCK.name} names.")
-    return path
-
-
-def _read(address: str) -> bytes:
-    mirror = os.environ.get("ROOFTOP_PYPI_FILES", "https://files.pythonhosted.org")
-    try:
-        with urllib.request.urlopen(f"{mirror}/{address}", timeout=60) as answer:  # noqa: S310 - the mirror's address
-            return bytes(answer.read())
-    except OSError as error:
-        raise wheels.BuildError(f"{mirror}/{address} cannot be read: {error}") from error

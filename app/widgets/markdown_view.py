@@ -1,27 +1,33 @@
 """A reply as a column of blocks, of which only the last is rendered anew while text arrives.
 
-Earlier blocks are frozen. One huge live block, such as a long table, makes rendering slower than the screen needs;
-then the view waits in proportion to what the last rendering took. A finished reply joins its neighbouring prose.
+Earlier blocks are frozen, and so are the earlier rows of a long table. One huge live block makes rendering slower than
+the screen needs; then the view waits in proportion to what the last rendering took. A finished reply joins its
+neighbouring prose.
 """
 
 from __future__ import annotations
 
-import re
 import time
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QTimer, Signal
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from app.language import tr
+from app.long_tables import REFERENCE
 from app.theme import BLOCK_GAP_PX
 from app.widgets.code_block import CodeBlock
 from app.widgets.marks import Markable
+from app.widgets.table_block import TableBlock
 from app.widgets.text_block import TextBlock
+
+if TYPE_CHECKING:
+    from app.markdown import Block
 
 BACK_OFF_FACTOR = 6
 MIN_DELAY_MS = 16
 MAX_BLOCKS = 500
-_REFERENCE = re.compile(r"^ {0,3}\[[^\]]+\]:", re.MULTILINE)
+_WIDGETS: dict[str, type[TextBlock | CodeBlock]] = {"prose": TextBlock, "code": CodeBlock, "table": TableBlock}
 
 
 class MarkdownView(QWidget):
@@ -82,10 +88,10 @@ class MarkdownView(QWidget):
         from app.markdown import merge_prose, split_blocks
 
         self._late.stop()
-        if not _REFERENCE.search(self._source):
+        if not REFERENCE.search(self._source):
             self._render_tail()
         self._frozen = self._tail_start = 0
-        self._show_blocks([(b.kind, b.html, b.text, b.language) for b in merge_prose(split_blocks(self._source))])
+        self._show_blocks(merge_prose(split_blocks(self._source)))
 
     def show_source(self, source: str) -> None:
         """Show a complete text."""
@@ -105,29 +111,31 @@ class MarkdownView(QWidget):
             self._cut = True
             return
         blocks = split_blocks(self._source[self._tail_start :])
-        self._show_blocks([(b.kind, b.html, b.text, b.language) for b in blocks])
+        self._show_blocks(blocks)
         if blocks:
             self._frozen += len(blocks) - 1
             self._tail_start += blocks[-1].start
         self._last_render_s = time.monotonic()
         self._last_cost_s = self._last_render_s - started
 
-    def _show_blocks(self, contents: list[tuple[str, str, str, str]]) -> None:
+    def _show_blocks(self, contents: list[Block]) -> None:
         """Make the widgets after the frozen ones show these contents, re-using widgets of the same kind."""
         self._cut = self._frozen + len(contents) > MAX_BLOCKS
         contents = contents[: max(0, MAX_BLOCKS - self._frozen)]
-        for index, (kind, html, code, language) in enumerate(contents, start=self._frozen):
-            block = self._widget_at(index, CodeBlock if kind == "code" else TextBlock)
+        for index, content in enumerate(contents, start=self._frozen):
+            block = self._widget_at(index, _WIDGETS[content.kind])
             if isinstance(block, CodeBlock):
-                block.show_code(code, language)
+                block.show_code(content.text, content.language)
+            elif isinstance(block, TableBlock):
+                block.show_rows(content.rows)
             else:
-                block.show_html(html)
+                block.show_html(content.html)
         while len(self._blocks) > self._frozen + len(contents):
             self._remove(self._blocks.pop())
 
     def _widget_at(self, index: int, kind: type[TextBlock | CodeBlock]) -> TextBlock | CodeBlock:
         if index < len(self._blocks):
-            if isinstance(self._blocks[index], kind):
+            if type(self._blocks[index]) is kind:
                 return self._blocks[index]
             self._remove(self._blocks.pop(index))
         block = kind(self)

@@ -19,8 +19,7 @@ from pathlib import Path
 
 from engine.bench.duel import Course, compare_file
 from engine.bench.limits import MachineLimits, open_meter
-from engine.bench.mixes import MIXES
-from engine.bench.models import SHAPES, Shape, model_bytes, model_file, model_path
+from engine.bench.models import SHAPES, WRITTEN, Shape, model_bytes, model_file, model_path
 from engine.bench.plot import write_plot
 from engine.bench.results import Report
 from engine.errors import ConfigurationError
@@ -50,7 +49,7 @@ def run(
 
     Args:
         shapes: Names of `engine.bench.models.SHAPES`, with commas.
-        formats: Names of `engine.bench.mixes.MIXES`, with commas.
+        formats: Some of `engine.bench.models.WRITTEN`, with commas.
         threads: CPU threads of each engine; None for the physical cores.
         repeat: Counted pairs per metric.
         models: Folder of the model files.
@@ -61,7 +60,7 @@ def run(
         ConfigurationError: A name is not known, a package is missing, or a file cannot be written.
         EngineFailure: An engine refused a file, or its process ended.
     """
-    chosen = [SHAPES[name] for name in _chosen(shapes, SHAPES, "shape")], _chosen(formats, MIXES, "format")
+    chosen = [SHAPES[name] for name in _chosen(shapes, SHAPES, "shape")], _chosen(formats, WRITTEN, "format")
     check_packages()
     threads = threads or probe_hardware().physical_cores
     on_note("the machine's limits")
@@ -85,7 +84,7 @@ def compare(shapes: Sequence[Shape], mixes: Sequence[str], models: Path, out: Pa
 
     Args:
         shapes: The models, at least one.
-        mixes: Keys of `engine.bench.mixes.MIXES`, at least one.
+        mixes: Some of `engine.bench.models.WRITTEN`, at least one.
         models: Folder of the model files, made if it is missing.
         out: Folder of the JSON file and the plot, made if it is missing.
         course: How to compare.

@@ -1,22 +1,26 @@
 """What converting costs and loses: `python -m engine.bench.conversion`.
 
 Prints what the encoder loses on random matrices beside plain rounding; its speed alone, on one thread and on all; a
-conversion of a random Mixtral, in a process of its own, beside copying that model's file on the same drive; and the
-perplexity of the guide in each format. "of the limit" is the conversion's speed, checking included, as a share of the
-slower of copying and of encoding alone.
+conversion of a random Mixtral, in a process of its own, beside copying that model's file on the same drive, both in
+turns, medians; and the perplexity of the guide in each format. "of the limit" is the conversion's speed, checking
+included, as a share of the slower of copying and of encoding alone. Encoding to bf16 is what its checks cost in memory:
+two CRC-32 and whether weights are finite, on all threads, and one SHA-256 of all bytes in their order, on one.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -36,7 +40,7 @@ from engine.convert.conversion import convert
 from engine.convert.description import describe
 from engine.convert.recipe import CONVERSION_FORMATS
 from engine.errors import InputError, RooftopError
-from engine.kernels.encoder import as_bfloat16, encode_weights
+from engine.kernels.encoder import as_bfloat16, encode_weights, is_finite
 from engine.quant.encoding import ENCODERS
 
 ROWS, COLUMNS = 1024, 4096
@@ -55,20 +59,20 @@ MB, GB = 1e6, 1e9
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """One conversion beside a copy.
+    """Some conversions beside as many copies, in turns.
 
     Attributes:
         name: The format.
         source_bytes: What was read.
-        convert_s: Seconds, from the start of the process to its end.
-        copy_s: What copying the same file takes.
-        peak_rss_bytes: Of the process.
+        convert_s: Seconds of each, from the start of the process to its end.
+        copy_s: What copying the same file took before each.
+        peak_rss_bytes: Of the largest process.
     """
 
     name: str
     source_bytes: int
-    convert_s: float
-    copy_s: float
+    convert_s: tuple[float, ...]
+    copy_s: tuple[float, ...]
     peak_rss_bytes: int
 
 
@@ -92,19 +96,38 @@ def error_lines() -> Iterator[str]:
 def encoder_speed(name: str, threads: int) -> float:
     """Bytes of bfloat16 per second that some threads encode from memory."""
     raw = _as_stored(np.random.default_rng(0).standard_normal((ROWS, COLUMNS)))
+    return _speed(lambda: encode_weights(name, "BF16", raw, COLUMNS), raw.size, threads)
+
+
+def check_speed(threads: int) -> float:
+    """Bytes per second that some threads check as a conversion does that keeps bfloat16, from memory."""
+    raw = _as_stored(np.random.default_rng(0).standard_normal((ROWS, COLUMNS)))
+
+    def check() -> None:
+        is_finite("BF16", raw)
+        zlib.crc32(raw.data)
+        zlib.crc32(raw.data)
+
+    in_order = _speed(lambda: hashlib.sha256(raw.data), raw.size, 1)
+    rest = _speed(check, raw.size, 1)
+    return min(in_order, threads / (1 / in_order + 1 / rest))
+
+
+def _speed(step: Callable[[], object], step_bytes: int, threads: int) -> float:
+    """Bytes per second of some threads that all do the same."""
     end = time.monotonic() + SPEED_S
 
     def work(_thread: int) -> int:
         rounds = 0
         while not rounds or time.monotonic() < end:
-            encode_weights(name, "BF16", raw, COLUMNS)
+            step()
             rounds += 1
         return rounds
 
     started = time.monotonic()
     with ThreadPoolExecutor(threads) as pool:
         rounds = sum(pool.map(work, range(threads)))
-    return rounds * raw.size / (time.monotonic() - started)
+    return rounds * step_bytes / (time.monotonic() - started)
 
 
 def write_random(folder: Path, layers: int) -> Path:
@@ -129,17 +152,31 @@ def write_random(folder: Path, layers: int) -> Path:
     return folder
 
 
-def time_conversion(model: Path, name: str, folder: Path) -> Timing:
-    """Copy a model's file and convert it, both onto the same drive; the copies are deleted."""
-    copy, target = folder / "copy", folder / f"converted-{name}"
+def time_conversions(model: Path, name: str, folder: Path, repeat: int) -> Timing:
+    """Copy a model's file and convert it, in turns, both onto the same drive; the copies are deleted."""
+    copies, conversions, peaks = [], [], []
+    for _ in range(repeat):
+        copies.append(_time_copy(model / SINGLE, folder / "copy"))
+        took, peak = _time_conversion(model, name, folder / f"converted-{name}")
+        conversions.append(took)
+        peaks.append(peak)
+    return Timing(name, (model / SINGLE).stat().st_size, tuple(conversions), tuple(copies), max(peaks))
+
+
+def _time_copy(file: Path, copy: Path) -> float:
     started = time.monotonic()
-    shutil.copyfile(model / SINGLE, copy)
-    with copy.open("rb+") as file:
-        os.fsync(file.fileno())
-    copied = time.monotonic() - started
+    shutil.copyfile(file, copy)
+    with copy.open("rb+") as written:
+        os.fsync(written.fileno())
+    took = time.monotonic() - started
     copy.unlink()
-    started = time.monotonic()
+    return took
+
+
+def _time_conversion(model: Path, name: str, target: Path) -> tuple[float, int]:
+    """Seconds of the process, and the memory that it took at most."""
     command = [sys.executable, "-m", "engine", "convert", "--model", str(model), "--to", str(target), "--format", name]
+    started = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -147,21 +184,18 @@ def time_conversion(model: Path, name: str, folder: Path) -> Timing:
     shutil.rmtree(target, ignore_errors=True)
     if process.returncode:
         raise SystemExit(process.returncode)
-    return Timing(name, (model / SINGLE).stat().st_size, took, copied, usage.ru_maxrss * 1024)
+    return took, usage.ru_maxrss * 1024
 
 
-def speed_lines(timings: Sequence[Timing], floors: dict[str, float]) -> Iterator[str]:
-    """The conversions as a table."""
-    yield f"{'format':8}{'read':>10}{'convert':>12}{'copy':>12}{'encoder':>12}{'of the limit':>14}{'peak memory':>13}"
-    for timing in timings:
-        speed, copy = timing.source_bytes / timing.convert_s, timing.source_bytes / timing.copy_s
-        floor = floors.get(timing.name)
-        limit = min(copy, floor) if floor else copy
-        encoder = f"{floor / MB:.0f} MB/s" if floor else "none"
-        yield (
-            f"{timing.name:8}{timing.source_bytes / GB:7.2f} GB{speed / MB:7.0f} MB/s{copy / MB:7.0f} MB/s"
-            f"{encoder:>12}{speed / limit:14.0%}{timing.peak_rss_bytes / MB:10.0f} MB"
-        )
+def speed_line(timing: Timing, floor: float) -> str:
+    """Conversions as a line of the table; "of the limit" is the median of the pairs, lowest and highest behind it."""
+    speeds, copies = ([timing.source_bytes / s for s in seconds] for seconds in (timing.convert_s, timing.copy_s))
+    shares = sorted(speed / min(copy, floor) for speed, copy in zip(speeds, copies, strict=True))
+    speed, copy, share = (statistics.median(values) for values in (speeds, copies, shares))
+    return (
+        f"{timing.name:8}{timing.source_bytes / GB:7.2f} GB{speed / MB:7.0f} MB/s{copy / MB:7.0f} MB/s"
+        f"{floor / MB:7.0f} MB/s{share:14.0%} ({shares[0]:.0%} to {shares[-1]:.0%}){timing.peak_rss_bytes / MB:8.0f} MB"
+    )
 
 
 def perplexity_lines(folder: Path, windows: int) -> Iterator[str]:
@@ -197,10 +231,13 @@ def _lines(options: argparse.Namespace) -> Iterator[str]:
     for name in ENCODERS:
         yield f"{name:6} encoded: {alone[name] / MB:.0f} MB/s on one thread, {together[name] / MB:.0f} on {threads}"
     yield ""
+    floors = {"q4": together["Q4_K"], "q8": together["Q8_0"], "bf16": check_speed(threads)}
     if options.gb:
         model = write_random(options.folder / f"random-{options.gb:g}gb", max(1, round(options.gb / LAYER_GB)))
-        timings = [time_conversion(model, name, options.folder) for name in CONVERSION_FORMATS]
-        yield from speed_lines(timings, {"q4": together["Q4_K"], "q8": together["Q8_0"]})
+        titles = f"{'format':8}{'read':>10}{'convert':>12}{'copy':>12}{'encoder':>12}"
+        yield f"{titles}{'of the limit':>26}{'peak memory':>14}"
+        for name in CONVERSION_FORMATS:
+            yield speed_line(time_conversions(model, name, options.folder, options.repeat), floors[name])
         yield ""
     with tempfile.TemporaryDirectory(dir=options.folder) as place:
         yield from perplexity_lines(Path(place), options.windows)
@@ -215,6 +252,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m engine.bench.conversion", description="Speed and loss.")
     add = parser.add_argument
     add("--gb", type=float, default=6.0, help="size of the random model, about; 0 for none")
+    add("--repeat", type=int, default=3, metavar="N", help="copies and conversions to each format")
     add("--windows", type=int, default=WINDOWS, metavar="N", help="of the guide's text")
     add("--folder", type=Path, default=Path("build/bench"), metavar="DIR", help="on the drive that is measured")
     return parser

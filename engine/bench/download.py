@@ -1,7 +1,8 @@
 """`python -m engine.bench.download`: our transfer beside curl, from the same server on this machine.
 
-Prints the speeds of both, alternating, and of curl with a SHA-256 beside it, which is what ours has to do, too; and how
-much is fetched twice when connections drop and when the process is killed. The server is a process of its own that
+Prints the speeds of both, alternating, and of curl with a SHA-256 beside it, which is what ours has to do, too; the
+same from a server that sends no more than `--rate`, with the processor time that both take; and how much is fetched
+twice when connections drop and when the process is killed. The server is a process of its own that
 sends a file from memory with `sendfile`; all clients write to the same drive, and ours compares the SHA-256, too, while
 it writes.
 """
@@ -13,6 +14,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import shutil
 import socket
 import statistics
@@ -21,11 +23,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 from urllib.request import urlopen
 
 import numpy as np
@@ -40,6 +41,7 @@ from engine.sizes import parse_bytes
 FILE = "model.Q4_0.gguf"
 SMALL_BUFFER_BYTES = 128 << 10
 PIECE_BYTES = 4 << 20
+LATE_S = 0.02  # what a sleep took too long is made up for, up to here
 DROPS = 20
 KILLS = (0.3, 0.6, 0.9)
 HASTY = Patience(first_wait_s=0.01, longest_wait_s=0.1)
@@ -52,6 +54,7 @@ def main() -> int:
     add("--size", default="1GiB", help="of the file")
     add("--repeat", type=int, default=5, metavar="N", help="pairs of downloads")
     add("--folder", help="on the drive that is meant; else the system's for temporary files")
+    add("--rate", action="append", default=[], metavar="SIZE", help="also from a server that sends so much a second")
     add("--connections", type=int, default=CONNECTIONS)
     add("--json", action="store_true", help="print one JSON object")
     add("--serve", nargs=3, metavar=("FILE", "DROP", "RATE"), help=argparse.SUPPRESS)
@@ -64,7 +67,8 @@ def main() -> int:
         fetch(options.fetch[0], Path(options.fetch[1]), options.connections)
         return 0
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        figures = measure(Path(name), parse_bytes(options.size), options.repeat, options.connections)
+        rates = [parse_bytes(rate) for rate in options.rate]
+        figures = measure(Path(name), parse_bytes(options.size), options.repeat, options.connections, rates)
     if options.json:
         print(json.dumps(figures))
     else:
@@ -72,7 +76,9 @@ def main() -> int:
     return 0
 
 
-def measure(folder: Path, size_bytes: int, repeat: int, connections: int) -> dict[str, float]:
+def measure(
+    folder: Path, size_bytes: int, repeat: int, connections: int, rates: Sequence[int] = ()
+) -> dict[str, float]:
     """All figures; speeds in bytes per second, shares of 1."""
     served = folder / FILE
     choice = _write_file(served, size_bytes)
@@ -82,6 +88,7 @@ def measure(folder: Path, size_bytes: int, repeat: int, connections: int) -> dic
             curl.append(size_bytes / _timed(lambda: _curl(endpoint, folder)))
             checked.append(size_bytes / _timed(lambda: _curl_and_sum(endpoint, folder)))
             ours.append(size_bytes / _timed(lambda: _ours(endpoint, folder, choice, connections)))
+    paced = [_paced(served, folder, choice, connections, rate, repeat) for rate in rates]
     return {
         "size_bytes": size_bytes,
         "curl_bytes_per_s": statistics.median(curl),
@@ -89,9 +96,34 @@ def measure(folder: Path, size_bytes: int, repeat: int, connections: int) -> dic
         "ours_bytes_per_s": statistics.median(ours),
         "share_of_curl": statistics.median(a / b for a, b in zip(ours, curl, strict=True)),
         "share_of_curl_and_sha256": statistics.median(a / b for a, b in zip(ours, checked, strict=True)),
+        **{title: value for figures in paced for title, value in figures.items()},
         "refetched_after_drops": _refetched_after_drops(served, folder, choice, connections),
         "refetched_per_kill": _refetched_per_kill(served, folder, choice, connections),
     }
+
+
+def _paced(served: Path, folder: Path, choice: Choice, connections: int, rate: int, repeat: int) -> dict[str, float]:
+    """Both from a server that sends so many bytes a second; processor time as a share of one core."""
+    curl, ours = [], []
+    with _server(served, rate=rate) as endpoint:
+        for _ in range(repeat):
+            curl.append(_used(lambda: _curl(endpoint, folder), resource.RUSAGE_CHILDREN))
+            ours.append(_used(lambda: _ours(endpoint, folder, choice, connections), resource.RUSAGE_SELF))
+    title = f"at_{rate / 1e6:.0f}_mb_per_s"
+    return {
+        f"curl_bytes_per_s_{title}": choice.total_bytes / statistics.median(seconds for seconds, _ in curl),
+        f"share_of_curl_{title}": statistics.median(a / b for (a, _), (b, _) in zip(curl, ours, strict=True)),
+        f"curl_cores_{title}": statistics.median(used / seconds for seconds, used in curl),
+        f"ours_cores_{title}": statistics.median(used / seconds for seconds, used in ours),
+    }
+
+
+def _used(work: Callable[[], object], whose: int) -> tuple[float, float]:
+    """Seconds that work takes, and those of processor time."""
+    before = resource.getrusage(whose)
+    seconds = _timed(work)
+    after = resource.getrusage(whose)
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 # ---- the clients ----------------------------------------------------------------------------------------------------
@@ -158,7 +190,7 @@ def fetch(endpoint: str, models: Path, connections: int) -> None:
     Transfer(choice, models, endpoint=endpoint, connections=connections).run()
 
 
-def _timed(work: Any) -> float:  # noqa: ANN401 - any callable
+def _timed(work: Callable[[], object]) -> float:
     began_s = time.perf_counter()
     work()
     return time.perf_counter() - began_s
@@ -199,7 +231,7 @@ def serve(path: Path, drop_bytes: int, rate: int) -> None:
         drop_bytes: Each connection breaks off after so many; 0 for never.
         rate: Bytes per second of all connections together, roughly; 0 for no limit.
     """
-    sent = [0]
+    sent, due_s = [0], [0.0]
     lock = threading.Lock()
     size_bytes = path.stat().st_size
 
@@ -240,7 +272,8 @@ def serve(path: Path, drop_bytes: int, rate: int) -> None:
                     with lock:
                         sent[0] += sent_bytes
                         if rate:
-                            time.sleep(sent_bytes / rate)
+                            due_s[0] = max(due_s[0], time.monotonic() - LATE_S) + sent_bytes / rate
+                    time.sleep(max(0.0, due_s[0] - time.monotonic()) if rate else 0.0)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     sys.stdout.write(f"{server.server_port}\n")

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.bench.mixes import MIXES, Place, tensor_format
 from engine.bench.random_weights import Bytes, RandomWeights
 from engine.bench.routing import BRANCH_GAIN, ROUTINGS, Floats, Routing, Topics
 from engine.checkpoint import tensor_names
 from engine.checkpoint.dense_formats import with_dense_formats
 from engine.config import ModelConfig
 from engine.quant.formats import FORMATS
+from engine.quant.mixes import MIXES, Place, tensor_format
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 FIRST_WORD_ID = 3 + 256  # after the special tokens and the bytes
 EMBEDDING, HEAD, ROUTER = "token_embd.weight", "output.weight", "ffn_gate_inp.weight"
 
+WRITTEN = tuple(mix for mix in MIXES if mix != "MXFP4")  # whose scales are no float16
 _NAMES = {EMBEDDING: tensor_names.EMBEDDING}  # as the engine says it
 
 _ROUTER_GAIN = 4.0  # clear choices, so that rounding does not send a token elsewhere
@@ -174,7 +175,7 @@ def model_file(folder: Path, shape: Shape, mix: str, seed: int = 0) -> Path:
     Args:
         folder: Where it lies; made if it is missing.
         shape: What model.
-        mix: A key of `MIXES`.
+        mix: One of `WRITTEN`.
         seed: Fixes the weights of a new file.
 
     Raises:

@@ -1,6 +1,7 @@
-"""What one decode layer costs around its experts, at a width where arithmetic is nothing: the price of the operations.
+"""What one decode layer costs around its experts, at a width where arithmetic is nothing, and what a plan costs.
 
-One CPU thread, hidden 64, 8 experts, 128 cached tokens; the paper's systems pay this once per layer and token.
+For the layer: one CPU thread, hidden 64, 8 experts, 128 cached tokens; the paper's systems pay this once per layer and
+token.
 """
 
 from __future__ import annotations
@@ -9,19 +10,21 @@ import statistics
 import time
 from typing import cast
 
+import numpy as np
 import torch
 
 from engine.config import EngineConfig, IsaName, ModelConfig
 from engine.devices import CpuDevice
 from engine.experts.cost_model import assumed_costs
 from engine.experts.executor import ExpertExecutor
+from engine.experts.placement import make_plan
 from engine.experts.popularity import Popularity
 from engine.experts.record import CpuRecord
 from engine.experts.store import ExpertStore
-from engine.hardware import probe_hardware
+from engine.hardware import GpuProfile, HardwareProfile, probe_hardware
 from engine.kernels.cpu_library import CpuPool
 from engine.kernels.packed import PackedMatrix
-from engine.messages import TORCH_KERNELS
+from engine.messages import TORCH_KERNELS, PlanningInputs
 from engine.model.decoder import Decoder
 from engine.model.kv_cache import KVCache
 from engine.model.native_decoder import NativeDecoder
@@ -32,6 +35,7 @@ from engine.quant.formats import FORMATS
 CACHED_TOKENS = 128
 LAYERS = 8
 PASSES = 200
+PLANS = 20
 SHAPE = ModelConfig(
     name="overhead",
     family="mixtral",
@@ -47,6 +51,25 @@ SHAPE = ModelConfig(
     max_position_embeddings=256,
     dtype="float32",
 )
+
+
+LARGE = ModelConfig("Qwen3-30B-A3B", "qwen3_moe", 2048, 768, 48, 32, 4, 128, 128, 8, 151936, 40960, query_key_norm=True)
+
+
+def plan_seconds() -> float:
+    """Median seconds of a plan for Qwen3-30B-A3B, each expert as popular as no other, on a GPU that holds some."""
+    gib = 1 << 30
+    hardware = HardwareProfile("any", 8, 128 * gib, 120 * gib, GpuProfile("any", 12 * gib, 0))
+    config = EngineConfig(device="cuda")
+    shares = np.random.default_rng(0).dirichlet(np.ones(LARGE.experts), LARGE.layers)
+    popularity = tuple(map(tuple, shares.tolist()))
+    inputs = PlanningInputs(LARGE, hardware, assumed_costs(LARGE, hardware, config), popularity)
+    samples = []
+    for _ in range(PLANS):
+        started = time.perf_counter()
+        make_plan(inputs, config)
+        samples.append(time.perf_counter() - started)
+    return statistics.median(samples)
 
 
 class _NoExperts:
@@ -71,7 +94,7 @@ def decode_layer_seconds(kernels: IsaName) -> float:
         with CpuPool(kernels, 1) as pool:
             decoder = _native_decoder(pool)
             decoder.forward_at_once(list(range(CACHED_TOKENS)))
-            return statistics.median(decoder.dense_seconds() for _ in range(PASSES)) / LAYERS
+            return statistics.median(decoder.dense_seconds(CACHED_TOKENS) for _ in range(PASSES)) / LAYERS
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

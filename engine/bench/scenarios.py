@@ -11,21 +11,25 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, cast
 
 import torch
 
-from engine.bench.overhead import decode_layer_seconds
+from engine.bench.overhead import decode_layer_seconds, plan_seconds
+from engine.bench.predictions import LayerErrors, LayerWatch, Pair, as_lines, predictions
 from engine.config import EngineConfig, SamplingParams
 from engine.engine import Engine
-from engine.messages import Event, Finished, LayerTrace, Loading, Snapshot, Timings
+from engine.messages import Event, Finished, LayerTrace, Loading, PlacementPlan, Snapshot, Timings
 from engine.planning import planned_kernels
 
 SEED = 0
 
 
-def run(model: str, config: EngineConfig, *, prompt_tokens: int, new_tokens: int, repeat: int) -> dict[str, object]:
+def run(
+    model: str, config: EngineConfig, *, prompt_tokens: int, new_tokens: int, repeat: int, remeasure: bool = False
+) -> dict[str, object]:
     """Measure a model.
 
     Args:
@@ -34,6 +38,8 @@ def run(model: str, config: EngineConfig, *, prompt_tokens: int, new_tokens: int
         prompt_tokens: Length of the prompt, at least 1.
         new_tokens: Tokens to decode, at least 1.
         repeat: Counted runs, at least 1.
+        remeasure: Measure the machine anew before each counted run, so that a promise and what follows are of the same
+            minute: memory that others use too changes its speed.
 
     Returns:
         Figures by name, ready for JSON: speeds in tokens/s, times in seconds, sizes in bytes.
@@ -53,8 +59,8 @@ def run(model: str, config: EngineConfig, *, prompt_tokens: int, new_tokens: int
         with Engine.load(model, config, loading) as engine:
             load_s = time.perf_counter() - started
             loaded_bytes = peak_rss_bytes()
-            timings, snapshot = _measure(engine, prompt_tokens, new_tokens, repeat)
-            return _report(engine, timings, snapshot) | {
+            measured = _measure(engine, prompt_tokens, new_tokens, repeat, remeasure=remeasure)
+            return _report(engine, measured) | {
                 "load_s": load_s,
                 "weights_bytes_per_s": loading.bytes_per_s,
                 "rss_before_load_bytes": before_bytes,
@@ -62,6 +68,7 @@ def run(model: str, config: EngineConfig, *, prompt_tokens: int, new_tokens: int
                 "load_overhead_bytes": loaded_bytes - _held_in_ram_bytes(engine),
                 "peak_rss_bytes": peak_rss_bytes(),
                 "dense_layer_hidden64_s": decode_layer_seconds(planned_kernels(config)),
+                "plan_qwen3_30b_s": plan_seconds(),
                 "prompt_tokens": prompt_tokens,
                 "new_tokens": new_tokens,
                 "repeat": repeat,
@@ -92,20 +99,62 @@ def peak_rss_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _measure(engine: Engine, prompt_tokens: int, new_tokens: int, repeat: int) -> tuple[list[Timings], Snapshot]:
-    """Timings of the counted runs, and the inside after the last."""
+@dataclass(slots=True)
+class _Measured:
+    """The counted runs: timings, promises beside them, what snapshots told, and the inside after the last."""
+
+    timings: list[Timings]
+    pairs: list[Pair]
+    errors: dict[str, LayerErrors | None]
+    snapshot: Snapshot
+
+
+def _measure(engine: Engine, prompt_tokens: int, new_tokens: int, repeat: int, *, remeasure: bool) -> _Measured:
+    """Run a model several times; the first one warms up."""
     generator = torch.Generator().manual_seed(SEED)
     sampling = SamplingParams(max_tokens=new_tokens, temperature=0.0, ignore_eos=True)
     timings: list[Timings] = []
-    for _ in range(repeat + 1):
+    pairs: list[Pair] = []
+    watch = LayerWatch()
+    for index in range(repeat + 1):
+        if index > 0 and remeasure:
+            engine.loaded.decoder.cache.tokens.clear()  # measuring needs room
+            engine.recalibrate()
         # Each run's prompt is another one, so that nothing is found in the cache.
         prompt = torch.randint(engine.model.vocab_size, (prompt_tokens,), generator=generator).tolist()
-        timings += [event.timings for event in engine.generate(prompt, sampling) if isinstance(event, Finished)]
-    return timings[1:], engine.snapshot()
+        watch = watch if index > 1 else LayerWatch()
+        for event in engine.generate(prompt, sampling):
+            watch(event)
+            if isinstance(event, Finished):
+                timings.append(event.timings)
+        pairs.append(_pair(engine.plan, timings[-1]))
+    return _Measured(timings[1:], pairs[1:], watch.errors(), engine.snapshot())
 
 
-def _report(engine: Engine, timings: Sequence[Timings], snapshot: Snapshot) -> dict[str, object]:
+def _pair(plan: PlacementPlan, timings: Timings) -> Pair:
+    """What was promised for a run, and how it was."""
+    return Pair(
+        promised_decode=plan.predicted_decode_tokens_per_s,
+        decode=timings.decode_tokens_per_s,
+        promised_prefill=plan.predicted_prefill_tokens_per_s,
+        prefill=timings.prefill_tokens_per_s,
+    )
+
+
+def prediction_lines(figures: Mapping[str, object]) -> list[str]:
+    """The predictions of a run as a table.
+
+    Args:
+        figures: From `run`.
+    """
+    found = cast("dict[str, Any]", figures["predictions"])
+    errors = {name: LayerErrors(**fields) if fields else None for name, fields in found["layer_errors"].items()}
+    return list(as_lines([Pair(**fields) for fields in found["pairs"]], errors))
+
+
+def _report(engine: Engine, measured: _Measured) -> dict[str, object]:
     """The figures that come from the engine's own events."""
+    timings, snapshot = measured.timings, measured.snapshot
     ready, costs = engine.ready, engine.ready.planning.costs
     return {
         "model": engine.model.name,
@@ -124,6 +173,7 @@ def _report(engine: Engine, timings: Sequence[Timings], snapshot: Snapshot) -> d
         "peak_vram_bytes": _peak_vram_bytes(snapshot),
         "host_bytes": ready.plan.host_bytes,
         "vram_bytes": snapshot.vram_bytes,
+        "predictions": predictions(measured.pairs, measured.errors),
         "costs": asdict(costs),
         "layers": [_layer(trace) for trace in snapshot.layers],
     }

@@ -35,9 +35,10 @@ from engine.checkpoint.model_folder import CONFIG
 from engine.checkpoint.tensor_names import HEAD, ExpertPart, Shape, expert_tensor
 from engine.checkpoint.tensor_reader import TensorEntry
 from engine.checkpoint.untrusted import quote
-from engine.config import DTYPE_FORMATS, Compatibility, ModelConfig
+from engine.config import DTYPE_FORMATS, ModelConfig
 from engine.errors import CheckpointError, UnsupportedModelError
 from engine.sentences import say
+from engine.traits import Compatibility
 
 _MODEL_TYPE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _LAYER = re.compile(r"model\.layers\.(\d{1,4})\.")
@@ -105,6 +106,7 @@ def read_compatible(
     heads = fields.integer("num_attention_heads", 1, MAX_HEADS)
     kv_heads = fields.integer("num_key_value_heads", 1, MAX_HEADS, null=heads, absent=heads)
     head_dim = fields.integer("head_dim", 1, MAX_HEAD_DIM, null=0, absent=0) or max(1, hidden // heads)
+    latent = _latent_numbers(fields, heads)
     config = ModelConfig(
         name=screen_name(name),
         family=content["model_type"],
@@ -123,7 +125,8 @@ def read_compatible(
         compatibility=Compatibility(
             moe_layers=moe_layers,
             dense_parameters=sum(prod(entry.shape) for entry in dense.values()),
-            kv_numbers=layers * _kv_numbers(fields, kv_heads, head_dim, heads),
+            kv_numbers=layers * (latent or 2 * kv_heads * head_dim),
+            pair_weights=layers * (latent or 2 * heads * head_dim),
         ),
     )
     return config, tensors | dense
@@ -214,9 +217,9 @@ def _active(fields: Fields, count: int) -> int:
     return fields.integer(_ACTIVE[0], 1, count)
 
 
-def _kv_numbers(fields: Fields, kv_heads: int, head_dim: int, heads: int) -> int:
-    """Numbers that a token adds to the cache in one layer, at most: with latent attention every head has its own."""
+def _latent_numbers(fields: Fields, heads: int) -> int:
+    """With latent attention, the numbers of all heads' keys and values of a token in one layer; 0 without."""
     if not fields.content.get("kv_lora_rank"):
-        return 2 * kv_heads * head_dim
+        return 0
     parts = ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
     return heads * sum(fields.integer(part, 1, MAX_HEAD_DIM) for part in parts)

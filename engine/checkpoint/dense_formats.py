@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from engine.checkpoint.tensor_names import EMBEDDING, Shape
-from engine.config import DenseBlocks, ModelConfig
+from engine.config import ModelConfig
 from engine.quant.formats import FORMATS
+from engine.traits import DenseBlocks
 
 Stored = tuple[str, str, Shape]  # the engine's name of a tensor, its format, its shape
 

@@ -21,8 +21,8 @@ from engine.checkpoint.fields import (
     Fields,
 )
 from engine.checkpoint.yarn import MAX_FACTOR, ORIGINAL_TOKENS, THETA, read_gguf_yarn, read_yarn
-from engine.config import ClampedGate, LongRope, Traits
 from engine.sentences import say
+from engine.traits import ClampedGate, LongRope, Traits
 
 PHI_JITTER = 0.01
 SWIGLU_SLOPE, SWIGLU_LIMIT = 1.702, 7.0

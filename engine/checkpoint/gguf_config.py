@@ -39,10 +39,11 @@ from engine.checkpoint.tensor_names import is_expert, is_expert_matrix
 from engine.checkpoint.tensor_reader import TensorEntry, TensorReader
 from engine.checkpoint.untrusted import quote
 from engine.checkpoint.yarn import MAX_FACTOR
-from engine.config import DTYPE_FORMATS, DTypeName, LongRope, ModelConfig
+from engine.config import DTYPE_FORMATS, DTypeName, ModelConfig
 from engine.errors import CheckpointError, UnsupportedModelError
 from engine.quant.formats import FORMATS
 from engine.sentences import say
+from engine.traits import LongRope
 
 ARCHITECTURE = "general.architecture"
 DOWNLOAD_FROM_PUBLISHER = say("Download the model again from its publisher.")

@@ -58,13 +58,28 @@ def read_model_config(folder: Path) -> ModelConfig:
 def read_config_and_int4(folder: Path) -> tuple[ModelConfig, Int4 | None]:
     """The same, and how its matrices were rounded by GPTQ or AWQ; None for a model in floats."""
     content = read_config_json(folder)
-    family = _family(content)
-    _refuse_variants(content, family)
-    config = _read_shape(folder, content, family)
+    config, family = _config_and_family(content, model_name(folder))
     if family.alternating and is_mxfp4(content):
         return with_mxfp4(config), None
     int4 = read_int4(content, family)
     return (config if int4 is None else with_int4(config, int4)), int4
+
+
+def config_from(content: dict[str, Any], name: str) -> ModelConfig:
+    """The shape that the content of a config.json tells, its weights in floats; errors as for `read_model_config`.
+
+    Args:
+        content: What config.json holds.
+        name: What to call the model.
+    """
+    return _config_and_family(content, name)[0]
+
+
+def _config_and_family(content: dict[str, Any], name: str) -> tuple[ModelConfig, Family]:
+    """The same, and the family that it is of."""
+    family = _family(content)
+    _refuse_variants(content, family)
+    return _read_shape(name, content, family), family
 
 
 def read_config_json(folder: Path) -> dict[str, Any]:
@@ -76,7 +91,7 @@ def read_config_json(folder: Path) -> dict[str, Any]:
     return read_json_object(find_config(folder), MAX_CONFIG_BYTES)
 
 
-def _read_shape(folder: Path, content: dict[str, Any], family: Family) -> ModelConfig:
+def _read_shape(name: str, content: dict[str, Any], family: Family) -> ModelConfig:
     """The shape as config.json tells it."""
     fields = Fields(content, CONFIG, DOWNLOAD_CONFIG)
     hidden = fields.integer("hidden_size", 1, MAX_HIDDEN)
@@ -84,7 +99,7 @@ def _read_shape(folder: Path, content: dict[str, Any], family: Family) -> ModelC
     experts = _experts(fields)
     normalise = family.normalise_top_k
     return ModelConfig(
-        name=model_name(folder),
+        name=name,
         family=family.name,
         hidden_size=hidden,
         intermediate_size=fields.integer(family.width, 1, MAX_INTERMEDIATE),

@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import Any
 
 from engine.checkpoint.fields import MAX_HEAD_DIM, MAX_POSITIONS, MAX_ROPE_THETA, Fields
-from engine.config import LongRope
 from engine.sentences import say
+from engine.traits import LongRope
 
 MAX_FACTOR = 1e6
 ORIGINAL_TOKENS = "original_max_position_embeddings"

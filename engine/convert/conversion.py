@@ -1,7 +1,7 @@
 """Converting a model: pieces are read and encoded by some threads, written in order by one.
 
-At most a few pieces are in memory. About once a second what was written is brought to the drive and told to the
-journal: that is what a crash can cost.
+At most a few pieces are in memory. Some times a second what was written is brought to the drive and told to the
+journal, then read back while more is converted: what is not told yet is what a crash can cost.
 """
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ from numpy.typing import NDArray
 from engine.checkpoint.stacked import read_part
 from engine.checkpoint.tensor_reader import TensorEntry, TensorReader
 from engine.checkpoint.untrusted import DOWNLOAD_AGAIN, quote
+from engine.convert.buffers import Buffers
 from engine.convert.journal import Identity, Journal, PieceRecord, read_journal
 from engine.convert.recipe import ConversionFormat
 from engine.convert.report import Conversion, losses
-from engine.convert.source import Describe, Piece, Source, leave_to_folder, open_source
+from engine.convert.source import PIECE_BYTES, Describe, Piece, Source, leave_to_folder, open_source
 from engine.convert.workplace import Workplace, check_free, unfinished_folder, writing
 from engine.errors import CheckpointError, ConfigurationError, OperationCancelledError
 from engine.kernels.encoder import as_bfloat16, as_float32, encode_weights, is_finite
 from engine.quant.encoding import ENCODERS, Encoded
 from engine.sentences import say
 
-COMMIT_S = 1.0
+COMMIT_S = 0.25
+TELL_LEFT_AFTER_S = 1.0
 SAMPLE = 8  # of so many rows one is rounded plainly too, to compare
 MAX_THREADS = 16
 
@@ -151,6 +153,7 @@ class _Run:
         self._total = source.source_bytes + source.target_bytes
         self._done = 0
         self._started, self._first = time.monotonic(), 0
+        self._buffers = Buffers(PIECE_BYTES)
 
     def convert(self, threads: int) -> None:
         """Do every piece that is not done yet."""
@@ -169,22 +172,23 @@ class _Run:
 
     def _write_all(self, left: list[Piece], pool: ThreadPoolExecutor, reader: TensorReader, ahead: int) -> None:
         """Write pieces in order as they come, with some more on their way."""
-        waiting: deque[tuple[Piece, Future[tuple[Bytes, PieceRecord]]]] = deque()
+        waiting: deque[tuple[Piece, Future[tuple[Bytes, PieceRecord, Bytes]]]] = deque()
         pieces = iter(left)
         committed = time.monotonic()
         while True:
             for piece in islice(pieces, ahead - len(waiting)):
-                waiting.append((piece, pool.submit(_make, piece, reader)))
+                waiting.append((piece, pool.submit(_make, piece, reader, self._buffers)))
             if not waiting:
                 break
             self._check()
             piece, future = waiting.popleft()
-            blocks, record = future.result()
+            blocks, record, raw = future.result()
             with writing(self._target, self._done, self._source.source_bytes):
                 self._place.write(piece, blocks.data, record)
                 if time.monotonic() - committed > COMMIT_S:
                     self._place.commit()
                     committed = time.monotonic()
+            self._buffers.give_back(raw)
             self._advance("converting", piece.source.nbytes)
         with writing(self._target, self._done, self._source.source_bytes):
             self._place.commit()
@@ -202,7 +206,7 @@ class _Run:
     def _advance(self, phase: str, count: int) -> None:
         self._done += count
         passed, made = time.monotonic() - self._started, self._done - self._first
-        left = (self._total - self._done) * passed / made if made and passed > COMMIT_S else None
+        left = (self._total - self._done) * passed / made if made and passed > TELL_LEFT_AFTER_S else None
         self._on_progress(Progress(phase, self._done, self._total, left))
 
     def _check(self) -> None:
@@ -213,9 +217,9 @@ class _Run:
             )
 
 
-def _make(piece: Piece, reader: TensorReader) -> tuple[Bytes, PieceRecord]:
-    """Read and encode a piece."""
-    raw = _read(piece.source, reader)
+def _make(piece: Piece, reader: TensorReader, buffers: Buffers) -> tuple[Bytes, PieceRecord, Bytes]:
+    """Read and encode a piece; last comes the memory that its bytes as they are may lie in."""
+    raw = read = _read(piece.source, reader, buffers)
     rows, _ = piece.source.shape
     if piece.target.heads is not None:
         raw = raw.reshape(piece.target.heads, 2, -1, raw.size // rows).swapaxes(1, 2).reshape(-1)
@@ -231,14 +235,14 @@ def _make(piece: Piece, reader: TensorReader) -> tuple[Bytes, PieceRecord]:
             ),
             DOWNLOAD_AGAIN,
         ) from error
-    return blocks, record
+    return blocks, record, read
 
 
-def _read(entry: TensorEntry, reader: TensorReader) -> Bytes:
+def _read(entry: TensorEntry, reader: TensorReader, buffers: Buffers) -> Bytes:
     """The raw bytes of some rows."""
     if entry.part is not None:
         return read_part(reader, entry.part).reshape(-1).view(np.uint8)
-    raw: Bytes = np.empty(entry.nbytes, dtype=np.uint8)
+    raw = buffers.take(entry.nbytes)
     reader.read(entry, raw.data)
     return raw
 

@@ -22,7 +22,7 @@ from engine.errors import ConfigurationError
 from engine.sentences import say
 
 JOURNAL = "conversion.jsonl"
-VERSION = 2
+VERSION = 3
 MAX_JOURNAL_BYTES = 256 << 20
 CHOOSE_OTHER = say("Choose another folder, or move that one away first.")
 

@@ -31,7 +31,7 @@ from engine.errors import UnsupportedModelError
 from engine.quant.formats import FORMATS
 from engine.sentences import say
 
-PIECE_BYTES = 16 << 20
+PIECE_BYTES = 4 << 20
 COPIED = (
     CONFIG,
     "generation_config.json",

@@ -7,29 +7,26 @@ makes it `DIR`. So `DIR` is never half there, and what is unfinished can be told
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
-import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from itertools import cycle
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from engine.checkpoint.untrusted import quote
+from engine.convert.drive_file import DriveFile
 from engine.convert.journal import CHOOSE_OTHER, JOURNAL, Identity, Journal, PieceRecord, read_journal, sync_folder
 from engine.convert.source import Piece, Source
+from engine.convert.verification import Verification
 from engine.errors import CheckpointError, ConfigurationError, DoesNotFitError, EngineFailure, RooftopError
 from engine.experts.explain import human_bytes
+from engine.held_files import FOLDER_WAIT_S, rename
 from engine.sentences import say
 
 WEIGHTS = "model.gguf"
 SUFFIX = ".unfinished"
 SPARE_BYTES = 16 << 20  # for the journal, the small files and a vocabulary
-_READ_BYTES = 4 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CHECK_DRIVE = say("Check the drive and the folder's permissions, then convert again: it goes on where it stopped.")
 
@@ -48,12 +45,13 @@ class Workplace:
         self._target = target
         self._folder = unfinished_folder(target)
         self._waiting: list[PieceRecord] = []
-        self._buffers = cycle([memoryview(bytearray(_READ_BYTES)) for _ in range(2)])
-        self._file = (self._folder / WEIGHTS).open("r+b" if (self._folder / WEIGHTS).exists() else "w+b", buffering=0)
+        self._weights = DriveFile(self._folder / WEIGHTS)
         try:
-            self._write(0, source.header)
+            self._weights.write(0, source.header)
+            self._weights.sync()
+            self._verification = Verification(self._folder / WEIGHTS, source.pieces(), journal.records)
         except OSError:
-            self._file.close()
+            self._weights.close()
             raise
 
     @classmethod
@@ -86,25 +84,26 @@ class Workplace:
         Raises:
             OSError: The drive fails.
         """
-        self._write(piece.offset, blocks)
+        self._weights.write(piece.offset, blocks)
         self._waiting.append(record)
 
     def commit(self) -> None:
-        """Bring all that was written to the drive, then tell the journal.
+        """Bring all that was written to the drive, then tell the journal; it is read back meanwhile.
 
         Raises:
             OSError: The drive fails.
         """
         if self._waiting:
-            os.fsync(self._file.fileno())
+            self._weights.sync()
             self.journal.add(self._waiting)
             self._waiting.clear()
+        self._verification.follow()
 
     def verify(self, on_read: Callable[[int], None]) -> str:
         """Read everything back from the drive and hold it against the journal.
 
         Args:
-            on_read: Told how many bytes were read, every few of them.
+            on_read: Told how many bytes were read since, some times a second.
 
         Returns:
             The SHA-256 of the whole file.
@@ -113,21 +112,8 @@ class Workplace:
             EngineFailure: Something is not what was written; the pieces in question will be converted again.
             OSError: The drive fails.
         """
-        self._forget_cached()
-        bad, position = [], 0
-        with _SumBeside() as whole:
-            for piece in self._source.pieces():
-                own = 0
-                for start, end in ((position, piece.offset), (piece.offset, piece.end)):
-                    for content in self._read(start, end):
-                        whole.update(content)
-                        own = zlib.crc32(content, own) if start == piece.offset else 0
-                        on_read(len(content))
-                position = piece.end
-                if own != self.journal.records[piece.number].crc32:
-                    bad.append(piece.number)
-            total = whole.hexdigest()
-        if bad:
+        total = self._verification.finish(on_read)
+        if bad := self._verification.bad:
             self.journal.drop(bad)
             raise EngineFailure(
                 say(
@@ -155,67 +141,14 @@ class Workplace:
         if self._target.is_dir():
             check_free(self._target)
             self._target.rmdir()
-        self._folder.rename(self._target)
+        rename(self._folder, self._target, FOLDER_WAIT_S)
         sync_folder(self._target.parent)
 
     def close(self) -> None:
         """Let go of the files; closing twice does no harm."""
-        self._file.close()
+        self._verification.close()
+        self._weights.close()
         self.journal.close()
-
-    def _write(self, offset: int, content: bytes | memoryview) -> None:
-        view = memoryview(content)
-        self._file.seek(offset)
-        while view.nbytes:
-            view = view[self._file.write(view) :]
-
-    def _read(self, start: int, end: int) -> Iterator[memoryview]:
-        """A part of the file, bit by bit; what is missing at its end counts as zeros, which no sum expects.
-
-        What is given stays as it is until the next but one is asked for.
-        """
-        self._file.seek(start)
-        while start < end:
-            content = next(self._buffers)[: end - start]
-            size = self._file.readinto(content)
-            if not size:
-                size, content[:] = content.nbytes, bytes(content.nbytes)
-            start += size
-            yield content[:size]
-
-    def _forget_cached(self) -> None:
-        """Have the system read from the drive and not from its memory, where it lets itself be told."""
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-class _SumBeside:
-    """A SHA-256 that a thread of its own computes, at most one read behind."""
-
-    def __init__(self) -> None:
-        self._sum = hashlib.sha256()
-        self._pool = ThreadPoolExecutor(1, "checksum")
-        self._last: Future[None] | None = None
-
-    def update(self, content: memoryview) -> None:
-        self._wait()
-        self._last = self._pool.submit(self._sum.update, content)
-
-    def hexdigest(self) -> str:
-        self._wait()
-        return self._sum.hexdigest()
-
-    def _wait(self) -> None:
-        if self._last is not None:
-            self._last.result()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._pool.shutdown()
 
 
 def unfinished_folder(target: Path) -> Path:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from engine.config import PAGEABLE_SLOWDOWN, ModelConfig
 from engine.devices import Device
@@ -21,14 +23,16 @@ from engine.experts.cost_model import fit_curve
 from engine.experts.cpu_experts import CpuExperts, Routing
 from engine.experts.residency import Residency
 from engine.kernels.torch_expert import ExpertWeights
-from engine.messages import CostCurve, CostModel
+from engine.messages import CostCurve, CostModel, PassRecord
 
 TOKEN_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 REPEATS = 5
 # A sample that takes longer than this is the last of its curve, and is taken once: big experts need no more points.
 LONG_SAMPLE_S = 0.2
 WEIGHT_COPIES = 6
+USUAL_TENTHS = 9  # of the tokens of a reply; other programs held up the others
 ATTENTION_TOKENS, ATTENTION_KEYS = 128, 2048  # of the pass that tells what long contexts cost
+DECODE_KEYS = 1024  # of the token that does
 
 Check = Callable[[], None]
 
@@ -36,8 +40,8 @@ Check = Callable[[], None]
 class Surroundings(Protocol):
     """All that surrounds the experts: the decoders have it."""
 
-    def dense_seconds(self) -> float:
-        """Seconds of one token through all of it."""
+    def dense_seconds(self, start: int) -> float:
+        """Seconds of one token through all of it, behind `start` tokens of context."""
 
     def experts_seconds(self, layer: int, tokens: int, start: int) -> tuple[int, float] | None:
         """Tokens and seconds of a typical expert in a pass, where experts run in the decoder's calls; else None."""
@@ -79,13 +83,13 @@ def calibrate(
         routing = Routing(spans, torch.arange(tokens).repeat(count), torch.ones(tokens * count, 1))
         return _timed(lambda: cpu.run(layer, experts, hidden, routing, _go_on))
 
-    dense_layer_s = min(dense.dense_seconds() for _ in range(REPEATS + 1)) / model.layers
+    dense_layer_s, key_s = _measure_token(model, dense, free, check)
     dense_tokens, pair_s = _measure_prompt(dense, free, check)
     own_call = _measure_own_call(dense, layers, free, check)
-    cpu_expert = own_call or _measure_curve(lambda tokens, turn: cpu_call(tokens, turn, 1), check)
+    cpu_expert = own_call or _fit_with_one(_measure_points(lambda tokens, turn: cpu_call(tokens, turn, 1), check))
     around = CostModel(
         cpu_expert, None, None, None, dense_layer_s,
-        source="measured", dense_tokens=dense_tokens, attention_pair_s=pair_s,
+        source="measured", dense_tokens=dense_tokens, attention_pair_s=pair_s, attention_key_s=key_s,
     )  # fmt: skip
     if own_call is None:
         around = _without_call(around, _measure_call(cpu_call, model.experts_per_token, check))
@@ -98,12 +102,56 @@ def calibrate(
     return replace(around, gpu_expert=gpu_expert, weight_copy=weight_copy, activation_copy=activation_copy)
 
 
+def learn_from_reply(costs: CostModel, model: ModelConfig, records: Sequence[PassRecord]) -> CostModel:
+    """Costs with what some tokens of a real reply took: all of a token that is not in its layers, and one's experts.
+
+    Args:
+        costs: What else was measured, of which `dense_layer_s` without context, as the reply is short.
+        model: Its shape.
+        records: Passes of one token each, with nothing else running between them; none leave the costs as they are.
+    """
+    sides = [np.fmax(_seconds_of(record.cpu_s), _seconds_of(record.gpu_s or record.cpu_s)) for record in records]
+    if not sides:
+        return costs
+    layers_s = model.layers * costs.dense_layer_s
+    besides_s = sorted(
+        record.seconds - float(side.sum()) - layers_s for record, side in zip(records, sides, strict=True)
+    )
+    usual_s = besides_s[: -(-len(besides_s) * USUAL_TENTHS // 10)]
+    costs = replace(costs, token_s=max(0.0, statistics.fmean(usual_s)))
+    if costs.gpu_expert is not None:
+        return costs
+    expert_s = (statistics.median(float(side.mean()) for side in sides) - costs.cpu_call_s) / model.experts_per_token
+    return replace(costs, cpu_expert=replace(costs.cpu_expert, one_s=max(0.0, expert_s)))
+
+
+def _seconds_of(packed: bytes) -> NDArray[np.float32]:
+    """Times of a record [L]."""
+    return np.frombuffer(packed, np.float32)
+
+
 def typical_layers(model: ModelConfig) -> list[int]:
     """The layers whose experts are nearest to the mean in size: formats may differ between layers."""
     sizes = [model.layer_expert_bytes(layer) for layer in range(model.layers)]
     mean = sum(sizes) / len(sizes)
     typical = min(sizes, key=lambda size: abs(size - mean))
     return [layer for layer, size in enumerate(sizes) if size == typical]
+
+
+def _measure_token(model: ModelConfig, dense: Surroundings, free: range, check: Check) -> tuple[float, float]:
+    """What surrounds the experts of one layer for one token, and what each token of context adds to that."""
+
+    def usual_s(start: int) -> float:
+        """The median of some samples, which time between two tokens of a reply is like."""
+        check()
+        return statistics.median(dense.dense_seconds(start) for _ in range(REPEATS + 1)) / model.layers
+
+    if len(free) == 0:  # the last token is then taken once more
+        return usual_s(free.start - 1), 0.0
+    keys = min(DECODE_KEYS, len(free) - 1)
+    near_s, far_s = usual_s(free[0]), usual_s(free[0] + keys)
+    key_s = max(0.0, far_s - near_s) / keys if keys else 0.0
+    return max(0.0, near_s - free[0] * key_s), key_s
 
 
 def _measure_own_call(dense: Surroundings, layers: list[int], free: range, check: Check) -> CostCurve | None:
@@ -124,7 +172,9 @@ def _measure_own_call(dense: Surroundings, layers: list[int], free: range, check
                 break
         if points[max(points)][-1] > LONG_SAMPLE_S:
             break
-    return fit_curve(list(points), [statistics.median(samples) for samples in points.values()]) if points else None
+    if not points:
+        return None
+    return _fit_with_one({tokens: statistics.median(samples) for tokens, samples in points.items()})
 
 
 def _measure_call(cpu_call: Callable[[int, int, int], float], active: int, check: Check) -> float:
@@ -139,7 +189,9 @@ def _measure_call(cpu_call: Callable[[int, int, int], float], active: int, check
 def _without_call(costs: CostModel, call_s: float) -> CostModel:
     """The same costs with the call told from what an expert adds to every call."""
     call_s = min(call_s, costs.cpu_expert.overhead_s)
-    expert = replace(costs.cpu_expert, overhead_s=costs.cpu_expert.overhead_s - call_s)
+    expert, one_s = costs.cpu_expert, costs.cpu_expert.one_s
+    call_s = call_s if one_s is None else min(call_s, one_s)
+    expert = replace(expert, overhead_s=expert.overhead_s - call_s, one_s=None if one_s is None else one_s - call_s)
     return replace(costs, cpu_expert=expert, cpu_call_s=call_s)
 
 
@@ -161,29 +213,29 @@ def _measure_prompt(dense: Surroundings, free: range, check: Check) -> tuple[Cos
     if tokens == 0:
         return None, 0.0
     keys = min(ATTENTION_KEYS, room - tokens)
-    near_s, far_s = (_least(dense, tokens, free[0] + earlier, check) for earlier in (0, keys))
+    near_s, far_s = (_usual(dense, tokens, free[0] + earlier, check) for earlier in (0, keys))
     pair_s = max(0.0, far_s - near_s) / (tokens * keys)
     points: dict[int, float] = {}
     for count in TOKEN_COUNTS:
         if count > room:
             break
         pairs = count * free[0] + count * (count + 1) / 2
-        seconds = _least(dense, count, free[0], check)
+        seconds = _usual(dense, count, free[0], check)
         points[count] = max(0.0, seconds - pairs * pair_s)
         if seconds > LONG_SAMPLE_S:
             break
-    return fit_curve(list(points), list(points.values())), pair_s
+    return _fit(points), pair_s
 
 
-def _least(dense: Surroundings, tokens: int, start: int, check: Check) -> float:
-    """The least of some samples; one that is long is taken once more, as the first made everything ready."""
+def _usual(dense: Surroundings, tokens: int, start: int, check: Check) -> float:
+    """The median of some samples after the first, which makes everything ready; one that is long is taken once more."""
     samples: list[float] = []
-    for _ in range(REPEATS):
+    for _ in range(REPEATS + 1):
         check()
         samples.append(dense.dense_layer_seconds(tokens, start))
         if len(samples) > 1 and samples[-1] > LONG_SAMPLE_S:
             break
-    return min(samples)
+    return statistics.median(samples[1:])
 
 
 def _measure_gpu(
@@ -215,30 +267,38 @@ def _measure_gpu(
             torch.zeros(tokens, model.hidden_size, dtype=dtype, device=device.torch_device)
         )
 
-    gpu_expert = _measure_curve(gpu_sample, check)
-    activation_copy = _measure_curve(activation_sample, check)
+    gpu_expert = _fit(_measure_points(gpu_sample, check))
+    activation_copy = _fit(_measure_points(activation_sample, check))
     copy_s = min(_device_timed(device, copy) for _ in range(WEIGHT_COPIES))
     return gpu_expert, fit_curve([1], [copy_s]), activation_copy
 
 
-def _measure_curve(sample: Callable[[int, int], float], check: Check) -> CostCurve:
-    """Least seconds at each token count, fitted; `sample(tokens, turn)` gives one measurement.
+def _measure_points(sample: Callable[[int, int], float], check: Check) -> dict[int, float]:
+    """Least seconds at each token count; `sample(tokens, turn)` gives one measurement.
 
     The least, because other programs only ever add time.
     """
-    units: list[int] = []
-    seconds: list[float] = []
+    points: dict[int, float] = {}
     for size, tokens in enumerate(TOKEN_COUNTS):
 
         def sample_of_size(turn: int, tokens: int = tokens, first: int = size * (REPEATS + 1)) -> float:
             """One that goes on where the size before ended."""
             return sample(tokens, first + turn)
 
-        units.append(tokens)
-        seconds.append(_least_of(sample_of_size, check))
-        if seconds[-1] > LONG_SAMPLE_S:
+        points[tokens] = _least_of(sample_of_size, check)
+        if points[tokens] > LONG_SAMPLE_S:
             break
-    return fit_curve(units, seconds)
+    return points
+
+
+def _fit(points: dict[int, float]) -> CostCurve:
+    """A curve through seconds by tokens."""
+    return fit_curve(list(points), list(points.values()))
+
+
+def _fit_with_one(points: dict[int, float]) -> CostCurve:
+    """A curve that tells for one token what that took: on the CPU other code runs it than many."""
+    return replace(_fit(points), one_s=points.get(1))
 
 
 def _go_on() -> None:

@@ -19,15 +19,23 @@ from numpy.typing import NDArray
 from engine.config import SIMULATED_LAUNCH_S, EngineConfig, ModelConfig
 from engine.experts.footprint import PlannedDevice, has_blocks, read_dense_bytes
 from engine.experts.saved_file import read_saved, write_saved
-from engine.hardware import HardwareProfile
+from engine.hardware import HardwareProfile, MachineSpeed
 from engine.messages import TORCH_KERNELS, CostCurve, CostModel
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 # Below this, waking a second thread costs more than it computes: one expert of the guide (336 KiB) takes 55 us on one
 # thread and as long on two, and ten times as long on two when another program wants a core.
 SMALL_EXPERT_BYTES = 1 << 20
 CORRECTION_WEIGHT = 0.1
 CORRECTION_LIMITS = (0.2, 5.0)
+
+# What our kernels reach of what a machine does at its best (`MachineSpeed`), of experts and of all around them: seen
+# with six formats on two cores of a Zen 5, by a probe of 64 MiB; what they promise with today's is in the README.
+EXPERTS_RAM_SHARE, DENSE_RAM_SHARE = 0.72, 0.63
+BLOCKS_INT8_SHARE, FLOATS_INT8_SHARE = 0.62, 0.15
+ONE_THREAD_RAM_SHARE = 0.6  # of what all threads read together
+OWN_CALL_S = 2e-6  # of an expert that runs in the decoder's call, or of a layer around them
+ASSUMED_TOKEN_S = 1e-4
 
 # Textbook numbers, on the low side: a plan made from them promises less than the machine gives.
 ASSUMED_RAM_BYTES_PER_S_PER_THREAD = 10e9
@@ -53,12 +61,16 @@ _OUTLIER_SCALES = 2.0
 def predict(curve: CostCurve, units: float) -> float:
     """Seconds that a curve gives for some units of work: 0 for none, else max(floor, units * per unit) + overhead.
 
+    A single unit takes what it was measured to take, where it was.
+
     Args:
         curve: The fitted or assumed curve.
         units: Tokens, experts or bytes, whatever the curve counts; at least 0.
     """
     if units <= 0:
         return 0.0
+    if units == 1 and curve.one_s is not None:
+        return curve.one_s
     work_s = units * curve.per_unit_s
     floor_s = curve.floor_s
     return (work_s if work_s > floor_s else floor_s) + curve.overhead_s
@@ -143,27 +155,31 @@ def _relative_errors(curve: CostCurve, n: Floats, y: Floats) -> Floats:
 
 
 def assumed_costs(
-    model: ModelConfig, hardware: HardwareProfile, config: EngineConfig, kernels: str = TORCH_KERNELS
+    model: ModelConfig,
+    hardware: HardwareProfile,
+    config: EngineConfig,
+    kernels: str = TORCH_KERNELS,
+    speed: MachineSpeed | None = None,
 ) -> CostModel:
-    """Careful textbook costs, for a plan before anything was measured.
+    """Costs for a plan before the model was measured: from the machine's own speed, else careful textbook ones.
 
     Args:
         model: The model's shape.
         hardware: The machine; its cores, and whether it has a GPU.
         config: Which device is asked for, the threads, and the speeds of a simulated GPU (taken exactly).
         kernels: As in `PlanningInputs`.
+        speed: What the CPU does with these kernels, where that is known.
     """
     threads = planned_threads(model, hardware, config)
-    ram_bytes_per_s = min(ASSUMED_RAM_BYTES_PER_S, threads * ASSUMED_RAM_BYTES_PER_S_PER_THREAD)
-    cpu_flops = threads * ASSUMED_CPU_FLOPS_PER_THREAD
-    cpu_expert = _roofline(model, ram_bytes_per_s, cpu_flops, ASSUMED_CPU_CALL_S)
-    if kernels == TORCH_KERNELS:
-        cpu_expert = _with_unpacking(model, cpu_expert, threads * ASSUMED_CPU_UNPACKING_WEIGHTS_PER_S_PER_THREAD)
+    alone = config.device == "cpu" or (config.device == "auto" and hardware.gpu is None)
+    if speed is not None and kernels != TORCH_KERNELS:
+        cpu_expert, dense_s = _costs_at(speed, model, kernels, threads, OWN_CALL_S if alone else ASSUMED_CPU_CALL_S)
+    else:
+        cpu_expert, dense_s = _textbook_costs(model, kernels, threads)
     if config.device == "simulated":
         return simulated_gpu_costs(model, config, cpu_expert)
     if config.device == "cpu" or hardware.gpu is None:
-        dense_s = dense_layer_bytes(model, "cpu", kernels) / ram_bytes_per_s + ASSUMED_CPU_CALL_S
-        return CostModel(cpu_expert, None, None, None, dense_s)
+        return CostModel(cpu_expert, None, None, None, dense_s, token_s=ASSUMED_TOKEN_S)
     gpu_expert = _roofline(model, ASSUMED_GPU_BYTES_PER_S, ASSUMED_GPU_FLOPS, ASSUMED_GPU_CALL_S)
     return CostModel(
         cpu_expert=cpu_expert,
@@ -171,7 +187,28 @@ def assumed_costs(
         weight_copy=CostCurve(0.0, _mean_expert_bytes(model) / ASSUMED_LINK_BYTES_PER_S, ASSUMED_COPY_CALL_S),
         activation_copy=CostCurve(0.0, _activation_bytes(model) / ASSUMED_LINK_BYTES_PER_S, 2 * ASSUMED_COPY_CALL_S),
         dense_layer_s=dense_layer_bytes(model, "cuda") / ASSUMED_GPU_BYTES_PER_S + 10 * ASSUMED_GPU_CALL_S,
+        token_s=ASSUMED_TOKEN_S,
     )
+
+
+def _costs_at(
+    speed: MachineSpeed, model: ModelConfig, kernels: str, threads: int, call_s: float
+) -> tuple[CostCurve, float]:
+    """An expert on the CPU, and one layer around them, on a machine of some speed."""
+    read = speed.read_bytes_per_s * (ONE_THREAD_RAM_SHARE if threads == 1 < speed.threads else 1.0)
+    int8 = speed.int8_operations_per_s * threads / speed.threads
+    share = BLOCKS_INT8_SHARE if has_blocks(model) else FLOATS_INT8_SHARE
+    dense_s = dense_layer_bytes(model, "cpu", kernels) / (DENSE_RAM_SHARE * read) + OWN_CALL_S
+    return _roofline(model, EXPERTS_RAM_SHARE * read, share * int8, call_s), dense_s
+
+
+def _textbook_costs(model: ModelConfig, kernels: str, threads: int) -> tuple[CostCurve, float]:
+    """The same on a slow machine."""
+    ram_bytes_per_s = min(ASSUMED_RAM_BYTES_PER_S, threads * ASSUMED_RAM_BYTES_PER_S_PER_THREAD)
+    cpu_expert = _roofline(model, ram_bytes_per_s, threads * ASSUMED_CPU_FLOPS_PER_THREAD, ASSUMED_CPU_CALL_S)
+    if kernels == TORCH_KERNELS:
+        cpu_expert = _with_unpacking(model, cpu_expert, threads * ASSUMED_CPU_UNPACKING_WEIGHTS_PER_S_PER_THREAD)
+    return cpu_expert, dense_layer_bytes(model, "cpu", kernels) / ram_bytes_per_s + ASSUMED_CPU_CALL_S
 
 
 def simulated_gpu_costs(
@@ -250,6 +287,28 @@ def with_correction(model: CostModel, *, cpu_ratio: float | None = None, gpu_rat
         cpu_correction=_corrected(model.cpu_correction, cpu_ratio),
         gpu_correction=_corrected(model.gpu_correction, gpu_ratio),
     )
+
+
+def with_tokens(
+    model: CostModel, active: int, layers: int, measured_s: Sequence[float]
+) -> tuple[CostModel, list[float]]:
+    """The model after some tokens, one after the other, all of whose experts ran on the CPU: `with_correction` at once.
+
+    Args:
+        model: The costs before the first.
+        active: Experts of a layer that a token visits.
+        layers: Of each token.
+        measured_s: What each token's experts took, of all layers.
+
+    Returns:
+        A copy, and the correction that each token would have been planned with.
+    """
+    expert_s, correction, before = active * predict(model.cpu_expert, 1), model.cpu_correction, []
+    for seconds in measured_s:
+        before.append(correction)
+        predicted_s = layers * (model.cpu_call_s + expert_s * correction)
+        correction = _corrected(correction, seconds / predicted_s if predicted_s > 0 else None)
+    return replace(model, cpu_correction=correction), before
 
 
 def _corrected(correction: float, ratio: float | None) -> float:
@@ -332,13 +391,16 @@ def _costs_from(saved: object) -> CostModel:
         dense_tokens=_optional_curve_from(fields["dense_tokens"]),
         attention_pair_s=_number(fields["attention_pair_s"]),
         cpu_call_s=_number(fields["cpu_call_s"]),
+        attention_key_s=_number(fields["attention_key_s"]),
+        token_s=_number(fields["token_s"]),
     )
 
 
 def _curve_from(saved: object) -> CostCurve:
     """A curve from its JSON form."""
     fields = _mapping(saved)
-    return CostCurve(*(_number(fields[name]) for name in ("floor_s", "per_unit_s", "overhead_s", "fit_error")))
+    curve = CostCurve(*(_number(fields[name]) for name in ("floor_s", "per_unit_s", "overhead_s", "fit_error")))
+    return curve if fields["one_s"] is None else replace(curve, one_s=_number(fields["one_s"]))
 
 
 def _optional_curve_from(saved: object) -> CostCurve | None:

@@ -130,7 +130,6 @@ class ExpertExecutor(ExecutionRecord):
     ) -> None:
         """Wire the parts; nothing is computed."""
         super().__init__(model, popularity, costs, policy)
-        self._model = model
         self._device, self._store, self._residency, self._cpu = device, store, residency, cpu
         self._expert_bytes = tuple(model.layer_expert_bytes(layer) for layer in range(model.layers))
         self._replacement = Replacement(model)
@@ -311,7 +310,7 @@ class ExpertExecutor(ExecutionRecord):
         self._device.elapse(max(cpu_s, gpu_s) + dense_s)
         self._traces[ran.layer] = LayerTrace(
             ran.layer, ran.tokens, plan.runs, plan.predicted_cpu_s, plan.predicted_gpu_s, cpu_s, gpu_s,
-            plan.activation_s,
+            plan.activation_s, self.costs.cpu_call_s, self.policy,
         )  # fmt: skip
         alone_s = sum(run.cpu_s for run in plan.runs if run.place == "cpu")
         predicted_cpu_s = alone_s + self.costs.cpu_call_s if alone_s > 0 else 0.0  # without the activations' copies

@@ -108,27 +108,27 @@ def _why_streamed(run: ExpertRun, trace: LayerTrace) -> Sentence:
         return say("its weights were copied while the layer before ran, {gpu} there", gpu=there)
     if run.cpu_s > there_s:
         return say("{cpu} on the CPU, {copy} to copy its weights and {gpu} there", cpu=cpu, copy=copy, gpu=there)
-    if trace.predicted_cpu_s == 0.0 and run.cpu_s + trace.activation_s > there_s:
+    if any(other.place == "cpu" for other in trace.runs):
+        busy = human_seconds(trace.predicted_cpu_s)
+        return say("{copy} to copy its weights while the CPU is busy for {busy} with others", copy=copy, busy=busy)
+    once_s = trace.activation_s + trace.cpu_call_s
+    if run.cpu_s + once_s > there_s:
         return say(
-            "{cpu} on the CPU and {activation} to bring activations there and back, "
+            "{cpu} on the CPU and {once} to call it and to bring activations there and back, "
             "{copy} to copy its weights and {gpu} there",
             cpu=cpu,
-            activation=human_seconds(trace.activation_s),
+            once=human_seconds(once_s),
             copy=copy,
             gpu=there,
         )
-    if trace.predicted_cpu_s > 0.0:
-        busy = human_seconds(trace.predicted_cpu_s)
-        return say("{copy} to copy its weights while the CPU is busy for {busy} with others", copy=copy, busy=busy)
-    waiting_s = sum(other.cpu_s for other in trace.runs if other.place == "stream")
-    if waiting_s + trace.activation_s > trace.predicted_gpu_s:
-        waiting = human_seconds(waiting_s)
-        return say("{copy} to copy its weights; all streamed experts would take the CPU {all}", copy=copy, all=waiting)
-    return say(
-        "{copy} to copy its weights, though the CPU would take {cpu}: the policy streams every expert",
-        copy=copy,
-        cpu=cpu,
-    )
+    if trace.policy == "gpu_stream":
+        return say(
+            "{copy} to copy its weights, though the CPU would take {cpu}: the policy streams every expert",
+            copy=copy,
+            cpu=cpu,
+        )
+    waiting = human_seconds(once_s + sum(other.cpu_s for other in trace.runs if other.place == "stream"))
+    return say("{copy} to copy its weights; all streamed experts would take the CPU {all}", copy=copy, all=waiting)
 
 
 def _why_cpu(run: ExpertRun, trace: LayerTrace) -> Sentence:
@@ -136,15 +136,15 @@ def _why_cpu(run: ExpertRun, trace: LayerTrace) -> Sentence:
     here = human_seconds(run.cpu_s)
     if math.isinf(run.copy_s):
         return say("{here} here, and VRAM has no room to stream its weights through", here=here)
-    copy = human_seconds(run.copy_s)
-    if run.copy_s == 0.0:
+    copy, there = human_seconds(run.copy_s), human_seconds(run.gpu_s)
+    by_policy = trace.policy == "cpu_only"
+    if by_policy and run.copy_s == 0.0:
         return say("{here} here, though its weights live on the GPU: the policy uses the CPU only", here=here)
     if run.cpu_s <= run.copy_s:
         return say("{here} here, {copy} to copy its weights", here=here, copy=copy)
-    if run.cpu_s <= run.copy_s + run.gpu_s:
-        there = human_seconds(run.gpu_s)
-        return say("{here} here, {copy} to copy its weights and {gpu} there", here=here, copy=copy, gpu=there)
-    if trace.predicted_gpu_s > 0.0:
+    if by_policy and run.cpu_s > run.copy_s + run.gpu_s:
+        return say("{here} here, {copy} to copy its weights: the policy uses the CPU only", here=here, copy=copy)
+    if run.cpu_s > run.copy_s + run.gpu_s and trace.predicted_gpu_s > 0.0:
         busy = human_seconds(trace.predicted_gpu_s)
         return say(
             "{here} here; copying takes {copy}, but the GPU is already busy for {busy}",
@@ -152,7 +152,7 @@ def _why_cpu(run: ExpertRun, trace: LayerTrace) -> Sentence:
             copy=copy,
             busy=busy,
         )
-    return say("{here} here, {copy} to copy its weights: the policy uses the CPU only", here=here, copy=copy)
+    return say("{here} here, {copy} to copy its weights and {gpu} there", here=here, copy=copy, gpu=there)
 
 
 def _places(trace: LayerTrace) -> Sentence:

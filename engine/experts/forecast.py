@@ -2,9 +2,10 @@
 
 Pure, and fast enough to follow a slider. The approximations:
 
-- Decode: a token's A experts are taken as independent draws, each in VRAM with the layer's expected hit share, so the
-  number of misses is binomial (really they are A different experts: the ends 0 and 1 are exact, the middle is near).
-  Each number of misses is planned by the planner, and the times are averaged, not the misses.
+- Decode: behind the 512 tokens whose speed is told, all of which a token's attention meets. A token's A experts are
+  taken as independent draws, each in VRAM with the layer's expected hit share, so the number of misses is binomial
+  (really they are A different experts: the ends 0 and 1 are exact, the middle is near). Each number of misses is
+  planned by the planner, and the times are averaged, not the misses.
 - Prefill: every expert gets its expected number of tokens, in whole tokens; the dense part is scaled from one expert's
   curve by its number of weights, as both are matrix products on the same device. What is copied while it runs are the
   experts with the most tokens; the first layer, which nothing goes before, is taken like the others.
@@ -25,7 +26,7 @@ from engine.experts.footprint import LAUNCHED_TOKENS, pass_group_visits
 from engine.experts.planner import copies_ahead, layer_seconds, left_of_copies, staging_slots_of
 from engine.experts.ranking import as_array
 from engine.messages import CostModel, PlanningInputs
-from engine.sentences import Sentence, say
+from engine.sentences import Sentence, join, say
 
 PREFILL_TOKENS = 512
 
@@ -33,7 +34,7 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _LEAST_S = 1e-9
-_SAMPLED_LAYERS = 16  # of a prompt: they differ in their experts' popularity alone
+_SAMPLED_LAYERS = 8  # of a prompt: they differ in their experts' popularity alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Forecast:
     """What a placement promises.
 
     Attributes:
-        decode_tokens_per_s: Tokens per second while replying.
+        decode_tokens_per_s: Tokens per second while replying to that prompt.
         prefill_tokens_per_s: Tokens per second of a 512-token prompt.
         hit_rate: Share of expert visits that find their expert in VRAM.
         limit: A sentence: what decode waits for most.
@@ -55,8 +56,9 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class _Decode:
-    """Expected seconds of one token, all layers: dense part, the experts' longer sides, and each side."""
+    """Expected seconds of one token: besides its layers, their dense part, the experts' longer sides, each side."""
 
+    besides_s: float
     dense_s: float
     experts_s: float
     cpu_s: float
@@ -65,7 +67,7 @@ class _Decode:
     @property
     def token_s(self) -> float:
         """One token."""
-        return max(_LEAST_S, self.dense_s + self.experts_s)
+        return max(_LEAST_S, self.besides_s + self.dense_s + self.experts_s)
 
 
 def forecast(
@@ -86,8 +88,9 @@ def forecast(
     prompt_s = prompt_seconds(inputs, config.policy, resident, prompt, prompt, _SAMPLED_LAYERS, pinned)
     hit_rate = float(hit_shares.mean())
     return Forecast(
-        1.0 / decode.token_s, prompt / prompt_s, hit_rate, _limit(decode, inputs.costs.gpu_expert is not None)
-    )
+        1.0 / decode.token_s, prompt / prompt_s, hit_rate,
+        join([_limit(decode, inputs.costs.gpu_expert is not None), *_besides(decode)]),
+    )  # fmt: skip
 
 
 def decode_seconds(inputs: PlanningInputs, policy: PolicyName, resident: Mask) -> float:
@@ -119,7 +122,8 @@ def _decode(model: ModelConfig, costs: CostModel, policy: PolicyName, hit_shares
     hit = hit_shares[:, None]
     weights = (ways * (1.0 - hit) ** misses * hit ** (active - misses)).sum(axis=0)
     cpu_s, gpu_s = (weights @ sides).tolist()
-    return _Decode(model.layers * costs.dense_layer_s, float(weights @ sides.max(axis=1)), cpu_s, gpu_s)
+    dense_s = model.layers * (costs.dense_layer_s + PREFILL_TOKENS * costs.attention_key_s)
+    return _Decode(costs.token_s, dense_s, float(weights @ sides.max(axis=1)), cpu_s, gpu_s)
 
 
 def prompt_seconds(
@@ -228,7 +232,7 @@ def dense_chunk_seconds(model: ModelConfig, costs: CostModel, tokens: int, start
     curve, correction = costs.gpu_expert, costs.gpu_correction
     if curve is None:
         curve, correction = costs.cpu_expert, costs.cpu_correction
-    pair_s = curve.per_unit_s * 2 * model.heads * model.head_dim / model.expert_parameters
+    pair_s = curve.per_unit_s * model.pair_weights / model.expert_parameters
     return max(costs.dense_layer_s, (ratio * predict(curve, tokens) + pairs * pair_s) * correction)
 
 
@@ -252,3 +256,10 @@ def _limit(decode: _Decode, has_gpu: bool) -> Sentence:
         time=human_seconds(decode.gpu_s),
         total=total,
     )
+
+
+def _besides(decode: _Decode) -> list[Sentence]:
+    """What is done between two tokens, where that was measured."""
+    if decode.besides_s <= 0:
+        return []
+    return [say("Drawing and telling a token takes {time} of that.", time=human_seconds(decode.besides_s))]

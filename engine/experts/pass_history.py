@@ -1,7 +1,7 @@
-"""What every token's pass did, packed as it happens and handed out in batches: the memory behind the panel's scrubber.
+"""What every token's pass did, taken down as it happens and packed in batches: the memory behind the panel's scrubber.
 
 Both decoders write here. A pass begins with layer 0; one that is begun anew, or that no token comes from (all of a
-prompt but its last), is forgotten. Costs some microseconds a token, and keeps at most `MOST_WAITING` records.
+prompt but its last), is forgotten. Costs a microsecond or two a token, and keeps at most `MOST_WAITING` records.
 """
 
 from __future__ import annotations
@@ -34,11 +34,22 @@ class _Pass:
         self.cpu_s, self.gpu_s, self.corrections = array("f"), array("f"), array("f")
 
 
-class _TokenOnCpu:
-    """A pass of one token, all of it on the CPU, as the native decoder tells it."""
+class TokenOnCpu:
+    """A pass of one token, all of it on the CPU, as the native decoder tells it.
 
-    def __init__(self, experts: NDArray[np.int32], seconds: NDArray[np.float32], correction: float) -> None:
-        self.experts, self.seconds, self.correction = experts, seconds, correction
+    Args:
+        experts: Chosen experts [L, A]; not changed afterwards.
+        seconds: Time of each layer's experts [L]; not changed afterwards.
+
+    Attributes:
+        correction: The costs' correction that it would have been planned with; known before its record is taken.
+    """
+
+    __slots__ = ("correction", "experts", "seconds")
+
+    def __init__(self, experts: NDArray[np.int32], seconds: NDArray[np.float32]) -> None:
+        """See the class."""
+        self.experts, self.seconds, self.correction = experts, seconds, 1.0
 
 
 class PassHistory:
@@ -56,22 +67,20 @@ class PassHistory:
 
     def reset(self) -> None:
         """Begin a new reply."""
-        self._latest: _Pass | _TokenOnCpu | None = None
+        self._latest: _Pass | TokenOnCpu | None = None
         self._waiting: deque[Callable[[], PassRecord]] = deque(maxlen=MOST_WAITING)
         self._count = 0
         self._told_change = -1
 
     # ---- what ran -----------------------------------------------------------------------------------------------
 
-    def token_on_cpu(self, experts: NDArray[np.int32], seconds: NDArray[np.float32], costs: CostModel) -> None:
+    def token_on_cpu(self, ran: TokenOnCpu) -> None:
         """All layers of a token on the CPU.
 
         Args:
-            experts: Chosen experts [L, A]; not changed afterwards.
-            seconds: Time of each layer's experts [L]; not changed afterwards.
-            costs: What the pass would have been planned with.
+            ran: The pass.
         """
-        self._latest = _TokenOnCpu(experts, seconds, costs.cpu_correction)
+        self._latest = ran
 
     def layer_ran(self, layer: int, tokens: int, runs: Sequence[ExpertRun], cpu_s: float, costs: CostModel) -> None:
         """One layer, in the order of layers; what its GPU side took may follow.
@@ -116,7 +125,7 @@ class PassHistory:
         self._count += 1
         bits = self._bits(residents) if change != self._told_change else None
         self._told_change = change
-        if isinstance(latest, _TokenOnCpu):
+        if isinstance(latest, TokenOnCpu):
             cpu = latest
             self._waiting.append(lambda: _pack_cpu(cpu, index, token, text, seconds, bits))
         elif isinstance(latest, _Pass) and len(latest.runs) == self._layers:
@@ -149,7 +158,7 @@ def _pack(ran: _Pass, index: int, token: int, text: str, seconds: float, residen
 
 
 def _pack_cpu(
-    ran: _TokenOnCpu, index: int, token: int, text: str, seconds: float, residents: bytes | None
+    ran: TokenOnCpu, index: int, token: int, text: str, seconds: float, residents: bytes | None
 ) -> PassRecord:
     """A token that the native decoder took through all layers at once."""
     layers, active = ran.experts.shape

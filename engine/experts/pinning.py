@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.config import EngineConfig, ModelConfig
+from engine.experts.ranking import as_array, layer_expert_bytes
 from engine.hardware import HardwareProfile
 
 GIB = 1 << 30
@@ -42,7 +43,9 @@ def pinned_budget(hardware: HardwareProfile, config: EngineConfig, platform: str
     return most if config.pinned_budget_bytes is None else min(most, config.pinned_budget_bytes)
 
 
-def choose_pinned(model: ModelConfig, popularity: Sequence[Sequence[float]], resident: Mask, budget_bytes: int) -> Mask:
+def choose_pinned(
+    model: ModelConfig, popularity: tuple[tuple[float, ...], ...], resident: Mask, budget_bytes: int
+) -> Mask:
     """The experts to page-lock [L, E].
 
     Args:
@@ -53,19 +56,21 @@ def choose_pinned(model: ModelConfig, popularity: Sequence[Sequence[float]], res
     """
     if model.experts_bytes <= budget_bytes:
         return np.ones((model.layers, model.experts), dtype=np.bool_)
-    sizes = [model.layer_expert_bytes(layer) for layer in range(model.layers)]
-    worth = np.array(popularity) - resident  # a share is at most 1
+    sizes = layer_expert_bytes(model)
+    alone = (sizes % mmap.PAGESIZE == 0)[:, None]  # others share pages with their neighbours: a layer is locked whole
+    worth = as_array(popularity) - resident  # a share is at most 1
+    worth = np.where(alone, worth, worth.mean(axis=1, keepdims=True))
+    unit_bytes = np.where(alone[:, 0], sizes, sizes * model.experts).tolist()
+    layers, experts = np.nonzero(alone | (np.arange(model.experts) == 0))
+    order = np.argsort(-worth[layers, experts], kind="stable")
+    chosen: list[int] = []
+    for unit, layer in zip(order.tolist(), layers[order].tolist(), strict=True):
+        if unit_bytes[layer] <= budget_bytes:
+            budget_bytes -= unit_bytes[layer]
+            chosen.append(unit)
     pinned = np.zeros((model.layers, model.experts), dtype=np.bool_)
-    units: list[tuple[float, int, slice, int]] = []
-    for layer, size in enumerate(sizes):
-        if size % mmap.PAGESIZE:
-            units.append((float(worth[layer].mean()), layer, slice(None), size * model.experts))
-        else:
-            units += [(float(worth[layer, e]), layer, slice(e, e + 1), size) for e in range(model.experts)]
-    for _, layer, experts, size in sorted(units, key=lambda unit: -unit[0]):
-        if size <= budget_bytes:
-            budget_bytes -= size
-            pinned[layer, experts] = True
+    pinned[layers[chosen], experts[chosen]] = True
+    pinned |= ~alone & pinned[:, :1]
     return pinned
 
 

@@ -112,7 +112,7 @@ def plan_layer(
         staging_slots: Slots that streamed weights can wait in; without any, what is not resident runs on the CPU.
         pass_tokens: Tokens of the pass (T), whose activations go to the CPU; 0 takes the largest of `counts`.
         pageable: Experts whose host copies are not page-locked.
-        group_visits: Tokens that one call takes of residents that follow each other.
+        group_visits: Tokens that one call takes of residents that follow each other; one expert's at least.
         ahead: Experts whose copies were begun before, in that order, and seconds that are left of each.
 
     Returns:
@@ -257,7 +257,10 @@ def _split(
     if staging_slots == 0:
         cpu_s = _cpu_sides(others, once_s)[0]
         return _Split(residents, [], others, cpu_s, resident_s, math.inf, activation_s, residents_first, call_s)
-    copies_s = [ahead.get(item[0], copy_s * PAGEABLE_SLOWDOWN if item[0] in pageable else copy_s) for item in others]
+    copies_s = [copy_s] * len(others)
+    if pageable or ahead:
+        slow_s = copy_s * PAGEABLE_SLOWDOWN
+        copies_s = [ahead.get(item[0], slow_s if item[0] in pageable else copy_s) for item in others]
     gpu_sides = _gpu_sides(others, copies_s, resident_s, staging_slots, residents_first)
     if policy == "gpu_stream":
         return _Split(residents, others, [], 0.0, gpu_sides[-1], copy_s, activation_s, residents_first, call_s)
@@ -278,8 +281,11 @@ def _sort_for_streaming(others: list[_Priced], pageable: Container[int], ahead: 
     if pageable:
         others.sort(key=lambda item: item[0] in pageable)
     if ahead:
-        turns = {expert: turn for turn, expert in enumerate(ahead)}
-        others.sort(key=lambda item: turns.get(item[0], len(turns)))
+        begun = {item[0]: item for item in others if item[0] in ahead}
+        others[:] = [
+            *(begun[expert] for expert in ahead if expert in begun),
+            *(item for item in others if item[0] not in begun),
+        ]
 
 
 def _price(counts: Sequence[tuple[int, int]], costs: CostModel) -> list[_Priced]:
@@ -317,15 +323,16 @@ def _gpu_sides(
     computed, waiting_s = (resident_s, 0.0) if residents_first else (0.0, resident_s)
     done = [computed]
     copied = 0.0
-    for index, (item, copy_s) in enumerate(zip(others, copies_s, strict=True)):
+    for index, ((_, _, _, gpu_s), copy_s) in enumerate(zip(others, copies_s, strict=True)):
         if index >= staging_slots:
             slot_free = done[index - staging_slots + 1]
             copied = slot_free if slot_free > copied else copied
         copied += copy_s
         if copied > computed:
-            waiting_s = max(0.0, waiting_s - (copied - computed))
+            if waiting_s:
+                waiting_s = max(0.0, waiting_s - (copied - computed))
             computed = copied
-        computed += item[3]
+        computed += gpu_s
         done.append(computed)
         sides.append(computed + waiting_s)
     return sides

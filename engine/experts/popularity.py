@@ -2,6 +2,7 @@
 
 Fiddler ranks experts by popularity profiled once on chat data (section 3.2); here the user's own chats are the
 profile. Knows nothing of placement. Belongs to the engine's thread; `shares` and `recent` hand out plain tuples.
+What is observed waits until somebody asks, so that between two passes of a reply it costs next to nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ Floats = NDArray[np.float64]
 Shares = tuple[tuple[float, ...], ...]
 
 _NEVER = -(10**9)
+_MOST_WAITING = 1024  # observations that nobody has asked for yet
 
 
 class Popularity:
@@ -35,27 +37,61 @@ class Popularity:
     def __init__(self, model: ModelConfig) -> None:
         """Start uniform: nothing seen."""
         self._model = model
-        self._earlier: Floats = np.zeros((model.layers, model.experts))
-        self._visits = [[0] * model.experts for _ in range(model.layers)]
-        self._clock_tokens = [0] * model.layers
-        self._used_at_tokens = [[_NEVER] * model.experts for _ in range(model.layers)]
+        shape = (model.layers, model.experts)
+        self._earlier: Floats = np.zeros(shape)
+        self._visits = np.zeros(shape, np.int64)
+        self._clock_tokens = np.zeros(model.layers, np.int64)
+        self._used_at_tokens = np.full(shape, _NEVER, np.int64)
+        self._layers_waiting: list[tuple[int, Sequence[tuple[int, int]]]] = []
+        self._tokens_waiting: list[NDArray[np.int32]] = []
 
     def observe(self, layer: int, counts: Sequence[tuple[int, int]]) -> None:
-        """Count one layer's routing; about a microsecond for a decoded token.
+        """Count one layer's routing.
 
         Args:
             layer: Its index.
-            counts: (expert, tokens) of the active experts, as the planner takes them.
+            counts: (expert, tokens) of the active experts, as the planner takes them; not changed afterwards.
         """
-        visits, used_at = self._visits[layer], self._used_at_tokens[layer]
-        seen = 0
-        for expert, tokens in counts:
-            visits[expert] += tokens
-            seen += tokens
-        now = self._clock_tokens[layer] + max(1, seen // self._model.experts_per_token)
-        self._clock_tokens[layer] = now
-        for expert, _ in counts:
-            used_at[expert] = now
+        if self._tokens_waiting or len(self._layers_waiting) == _MOST_WAITING:
+            self._count()
+        self._layers_waiting.append((layer, counts))
+
+    def observe_token(self, experts: NDArray[np.int32]) -> None:
+        """Count one token's routing in all layers.
+
+        Args:
+            experts: Chosen experts [L, A]; not changed afterwards.
+        """
+        if self._layers_waiting or len(self._tokens_waiting) == _MOST_WAITING:
+            self._count()
+        self._tokens_waiting.append(experts)
+
+    def _count(self) -> None:
+        """Count what waits: only layers or only tokens, in the order in which they came."""
+        if self._tokens_waiting:
+            self._count_tokens(np.array(self._tokens_waiting))
+        layers, experts, visits, used_at = [], [], [], []
+        for layer, counts in self._layers_waiting:
+            seen = sum(tokens for _, tokens in counts)
+            self._clock_tokens[layer] += max(1, seen // self._model.experts_per_token)
+            layers += [layer] * len(counts)
+            experts += [expert for expert, _ in counts]
+            visits += [tokens for _, tokens in counts]
+            used_at += [self._clock_tokens[layer]] * len(counts)
+        if layers:
+            np.add.at(self._visits, (layers, experts), visits)
+            np.maximum.at(self._used_at_tokens, (layers, experts), used_at)
+        self._layers_waiting.clear()
+        self._tokens_waiting.clear()
+
+    def _count_tokens(self, experts: NDArray[np.int32]) -> None:
+        """Count tokens [N, L, A]."""
+        tokens, layers, _ = experts.shape
+        flat = experts + (np.arange(layers) * self._model.experts)[:, None]
+        self._visits += np.bincount(flat.ravel(), minlength=self._visits.size).reshape(self._visits.shape)
+        now = self._clock_tokens[:, None] + np.arange(1, tokens + 1)[:, None, None]
+        np.maximum.at(self._used_at_tokens.reshape(-1), flat, now)
+        self._clock_tokens += tokens
 
     def shares(self) -> Shares:
         """Per layer [L] and expert [E] the share of visits.
@@ -68,7 +104,8 @@ class Popularity:
 
     def recent(self) -> Shares:
         """Per layer [L] and expert [E] 0..1: 1 for the latest pass, halved every few tokens, 0 for never."""
-        age_tokens = np.array(self._clock_tokens)[:, None] - np.array(self._used_at_tokens)
+        self._count()
+        age_tokens = self._clock_tokens[:, None] - self._used_at_tokens
         recent = np.exp2(-age_tokens / RECENT_HALF_LIFE_TOKENS)
         return tuple(map(tuple, recent.tolist()))
 
@@ -99,8 +136,9 @@ class Popularity:
 
     def _blended(self) -> Floats:
         """Visits [L, E]: earlier ones halved for every half-life of tokens seen since, plus this session's."""
-        age_tokens = np.array(self._clock_tokens)[:, None]
-        blended: Floats = self._earlier * np.exp2(-age_tokens / HISTORY_HALF_LIFE_TOKENS) + np.array(self._visits)
+        self._count()
+        age_tokens = self._clock_tokens[:, None]
+        blended: Floats = self._earlier * np.exp2(-age_tokens / HISTORY_HALF_LIFE_TOKENS) + self._visits
         return blended
 
 

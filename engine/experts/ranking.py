@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,22 @@ from engine.messages import PlanningInputs
 Mask = NDArray[np.bool_]
 
 
-@lru_cache(maxsize=4)
+# The latest popularities as arrays: a plan asks for them many times, and to hash one takes as long as to make it.
+_arrays: deque[tuple[tuple[tuple[float, ...], ...], NDArray[np.float64]]] = deque(maxlen=4)
+
+
 def as_array(popularity: tuple[tuple[float, ...], ...]) -> NDArray[np.float64]:
-    """Shares of visits [L, E], read only: a plan asks for them many times."""
+    """Shares of visits [L, E], read only."""
+    known = tuple(_arrays)
+    for one, shares in known:
+        if one is popularity:
+            return shares
+    for one, shares in known:
+        if one == popularity:  # ends at the first share that differs
+            return shares
     shares = np.array(popularity)
     shares.flags.writeable = False
+    _arrays.append((popularity, shares))
     return shares
 
 
@@ -26,7 +37,8 @@ def layer_expert_bytes(model: ModelConfig) -> NDArray[np.int64]:
     """Bytes of one expert of each layer [L]."""
     if not model.expert_formats:
         return np.full(model.layers, model.expert_bytes)
-    return np.array([model.layer_expert_bytes(layer) for layer in range(model.layers)])
+    sizes = {formats: model.layer_expert_bytes(layer) for layer, formats in enumerate(model.expert_formats)}
+    return np.array([sizes[formats] for formats in model.expert_formats])
 
 
 def as_mask(model: ModelConfig, by_layer: Sequence[Sequence[int]]) -> Mask:

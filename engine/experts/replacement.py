@@ -86,7 +86,7 @@ class Prices:
         return cls(
             saving_s=(missed_s - hit_s) / active,
             upload_s=predict(costs.weight_copy, 1) * costs.gpu_correction,
-            token_s=model.layers * (costs.dense_layer_s + (missed_s + hit_s) / 2),
+            token_s=costs.token_s + model.layers * (costs.dense_layer_s + (missed_s + hit_s) / 2),
         )
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 SILENCE_S = 20.0
@@ -32,9 +32,10 @@ class Body:
     Attributes:
         start: Which byte of the file comes first: the one that was asked for, or 0 from a server without ranges.
         etag: What the server calls this version; "" where it does not, or only loosely.
-        chunks: The bytes; raises `TryAgain` when they stop early.
+        read_into: Fills a buffer with bytes that have come, and returns how many: 0 when all have been read. Raises
+            when they stop early.
     """
 
     start: int
     etag: str
-    chunks: Iterator[bytes]
+    read_into: Callable[[memoryview], int]

@@ -16,6 +16,8 @@ MIN_BLOCK_BYTES = 16 << 10
 MAX_BLOCK_BYTES = 4 << 20
 BLOCKS_PER_TRANSFER = 1000
 RUN_BYTES = 128 << 20
+LAST_RUN_BYTES = 8 << 20
+RUNS_AHEAD = 8
 CONNECTIONS = 4
 MAX_CONNECTIONS = 8
 
@@ -172,7 +174,7 @@ class Blocks:
         if whole:
             first, stop = 0, len(states)
         else:
-            most = first + max(1, RUN_BYTES // self.block_bytes)
+            most = first + max(1, self._run_bytes() // self.block_bytes)
             while stop < min(len(states), most) and states[stop] == Block.MISSING:
                 stop += 1
         for block in range(first, stop):
@@ -180,3 +182,8 @@ class Blocks:
                 states[block] = Block.CLAIMED
         start_byte, stop_byte = self.span(file, first)[0], self.span(file, stop - 1)[1]
         return Run(file, first, stop, start_byte, stop_byte, self._versions[file], whole)
+
+    def _run_bytes(self) -> int:
+        """How long a run may be: shorter towards the end, so that all connections, and the checksum, end together."""
+        missing = sum(states.count(Block.MISSING) for states in self._states) * self.block_bytes
+        return min(RUN_BYTES, max(LAST_RUN_BYTES, missing // RUNS_AHEAD))

@@ -33,7 +33,7 @@ class Intake:
         self._run = run
         self._blocks = blocks
         self._meter = meter
-        self._buffer = bytearray(blocks.block_bytes)
+        self._buffer = memoryview(bytearray(blocks.block_bytes))
         self._block = run.first
         self._filled = 0
         self._is_new = self._is_wanted()
@@ -50,12 +50,16 @@ class Intake:
         Raises:
             HubError: The drive refuses.
         """
-        for chunk in body.chunks:
-            data = memoryview(chunk)
-            while data and not self.is_done:
-                data = data[self._take(data) :]
-            if self.is_done:
+        while not self.is_done:
+            start, stop = self._blocks.span(self._run.file, self._block)
+            count = body.read_into(self._buffer[self._filled : stop - start])
+            if not count:
                 return
+            self._filled += count
+            self.position += count
+            self._meter.add(count, new=self._is_new)
+            if self.position == stop:
+                self._finish(stop - start)
 
     def rewind(self) -> None:
         """The file comes from its beginning again."""
@@ -70,20 +74,8 @@ class Intake:
             self._meter.lose(self._filled)
         self._filled = 0
 
-    def _take(self, data: memoryview) -> int:
-        """Take what fits into the block; returns how many bytes."""
-        start, stop = self._blocks.span(self._run.file, self._block)
-        count = min(len(data), stop - self.position)
-        self._buffer[self._filled : self._filled + count] = data[:count]
-        self._filled += count
-        self.position += count
-        self._meter.add(count, new=self._is_new)
-        if self.position == stop:
-            self._finish(stop - start)
-        return count
-
     def _finish(self, size: int) -> None:
-        if self._is_new and not self._parts.store(self._run, self._block, memoryview(self._buffer)[:size]):
+        if self._is_new and not self._parts.store(self._run, self._block, self._buffer[:size]):
             self._is_over = True
             return
         self._filled = 0

@@ -10,7 +10,6 @@ import hashlib
 import os
 import shutil
 import threading
-import time
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from engine.checkpoint.model_folder import INDEX, MAX_INDEX_BYTES, MAX_INDEX_VALUES
 from engine.checkpoint.untrusted import quote, read_json_object
 from engine.errors import DiskFullError, HubError, UnsupportedModelError
+from engine.held_files import FOLDER_WAIT_S, rename
 from engine.hub.blocks import Block
 from engine.hub.record import (
     JOURNAL_FILE,
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from engine.hub.repository import Choice
 
 RESERVE_BYTES = 64 << 20
-RENAME_TRIES = 10
-RENAME_WAIT_S = 0.3
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -225,7 +223,7 @@ class Parts:
                 sync_file(file)
                 file.close()
                 del self._writers[index]
-            part.replace(self._path(index))
+            rename(part, self._path(index), FOLDER_WAIT_S)
             sync_folder(self._folder)
         except OSError as error:
             raise storage_error(error, part) from error
@@ -241,7 +239,7 @@ class Parts:
         try:
             (self._folder / JOURNAL_FILE).unlink(missing_ok=True)
             target.parent.mkdir(parents=True, exist_ok=True)
-            _rename(self._folder, target)
+            rename(self._folder, target, FOLDER_WAIT_S)
             sync_folder(target.parent)
         except OSError as error:
             raise storage_error(error, target) from error
@@ -373,15 +371,3 @@ def storage_error(error: OSError, path: Path) -> HubError:
         say("{path} cannot be written or read: {reason}.", path=quote(path), reason=error.strerror or str(error)),
         say("Check the drive, then resume; what has come is kept."),
     )
-
-
-def _rename(folder: Path, target: Path) -> None:
-    """Rename; where a scanner holds a file of it for a moment, as happens on Windows, try again."""
-    for _ in range(RENAME_TRIES - 1):
-        try:
-            folder.rename(target)
-        except PermissionError:
-            time.sleep(RENAME_WAIT_S)
-        else:
-            return
-    folder.rename(target)

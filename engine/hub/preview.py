@@ -71,13 +71,10 @@ def _fetch(source: Source, file: RemoteFile, position: int, into: memoryview) ->
     try:
         with source.open(file, position, position + len(into), "") as body:
             passed_over = position - body.start  # a server without ranges sends the file from its beginning
-            for chunk in body.chunks:
-                data = memoryview(chunk)[passed_over:]
-                passed_over -= len(chunk) - len(data)
-                into[: len(data)] = data[: len(into)]
-                into = into[len(data) :]
-                if not into:
-                    return
+            while passed_over and (count := body.read_into(into[:passed_over])):
+                passed_over -= count
+            while into and (count := body.read_into(into)):
+                into = into[count:]
     except TryAgain as error:
         raise _silent(error.reason) from error
     if into:

@@ -26,6 +26,7 @@ from typing import get_args
 
 from engine.checkpoint.untrusted import read_json_object
 from engine.errors import CheckpointError, UnsafeRepositoryError
+from engine.held_files import rename
 from engine.hub.blocks import block_bytes_for
 from engine.hub.names import COMMIT, HUB_ID, SHA256, check_path
 from engine.hub.repository import Choice, Format, RemoteFile
@@ -79,7 +80,7 @@ def write_choice(path: Path, choice: Choice) -> None:
         json.dump(asdict(choice), file)
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path)
+    rename(temporary, path)
     sync_folder(path.parent)
 
 

@@ -21,6 +21,7 @@ from engine.checkpoint.untrusted import quote
 from engine.errors import DamagedDownloadError, HubUnreachableError
 from engine.hub.answer import SILENCE_S, Body, TryAgain
 from engine.hub.api import refusal
+from engine.hub.body import reader_of, socket_of
 from engine.hub.connection import Client, reason_of
 from engine.hub.repository import Choice, RemoteFile
 from engine.sentences import say
@@ -60,6 +61,7 @@ class Source:
         self._hub = httpx2.URL(endpoint)
         self._token = token
         self._elsewhere = address
+        self._silence_s = silence_s
         self._places: dict[str, httpx2.URL] = {}
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -92,7 +94,7 @@ class Source:
                 answer = self._follow(file, headers, stack)
                 watched = stack.enter_context(self._watched(answer))
                 yield self._body(watched, file, start)
-            except httpx2.TimeoutException as error:
+            except (httpx2.TimeoutException, TimeoutError) as error:
                 self._places.pop(file.path, None)
                 raise TryAgain(say("nothing came for a while"), silent=True) from error
             except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL, OSError) as error:
@@ -192,13 +194,13 @@ class Source:
                 ),
                 say("Retry later."),
             )
-        return Body(start if answer.status_code == 206 else 0, etag, answer.iter_raw())
+        read_into = reader_of(answer, self._silence_s, lambda: self._closed)
+        return Body(start if answer.status_code == 206 else 0, etag, read_into)
 
     @contextmanager
     def _watched(self, answer: httpx2.Response) -> Iterator[httpx2.Response]:
         """Remember the connection while it is read from, so that `close` can end it."""
-        stream = answer.extensions.get("network_stream")
-        connected = stream.get_extra_info("socket") if stream is not None else None
+        connected = socket_of(answer)
         with self._lock:
             if self._closed:
                 raise TryAgain(say("closed"))

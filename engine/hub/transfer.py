@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from engine.hub.source import Source
 
 REPORT_EVERY_S = 0.1
-FLUSH_EVERY_S = 0.5
+FLUSH_EVERY_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,6 +218,9 @@ class CpuPool:
         self._library, self._pin, self.isa = library, pin, isa
         self._pool: int | None = None
         self.threads = 0
+        self._check: Check | None = None
+        self._raised: BaseException | None = None
+        self._stop = _StopRequest(self._asked)  # one for all calls: making one for each would take longer than asking
         self.resize(threads)
 
     def resize(self, threads: int) -> None:
@@ -320,24 +323,26 @@ class CpuPool:
 
     def _stoppable(self, check: Check | None, call: Callable[[Any], int]) -> None:
         """Make a call that asks `check` as it runs; what that raises is raised here, after the threads stopped."""
-        raised: list[BaseException] = []
-
-        def stop() -> int:
-            assert check is not None, "asked only where there is somebody to ask"
-            try:
-                check()
-            except BaseException as error:  # noqa: BLE001 - carried over the C call, raised below
-                raised.append(error)
-            return len(raised)
-
-        result = call(_StopRequest(stop) if check else _NO_STOP)
-        if raised:
-            raise raised[0]
+        self._check, self._raised = check, None
+        result = call(self._stop if check else _NO_STOP)
+        raised, self._raised, self._check = self._raised, None, None
+        if raised is not None:
+            raise raised
         if result == _NO_MEMORY:
             raise DeviceOutOfMemoryError(
                 say("The system did not give the CPU kernels memory to work in."),
                 say("Close other programs, or shorten the context in the settings."),
             )
+
+    def _asked(self) -> int:
+        """Whether the call under way is to stop."""
+        assert self._check is not None, "asked only where there is somebody to ask"
+        if self._raised is None:
+            try:
+                self._check()
+            except BaseException as error:  # noqa: BLE001 - carried over the C call, raised behind it
+                self._raised = error
+        return int(self._raised is not None)
 
     def close(self) -> None:
         """Stop the threads; closing twice does no harm."""

@@ -12,13 +12,17 @@ from dataclasses import dataclass, field
 import torch
 from torch.nn import functional as F
 
-from engine.config import ClampedGate, ExpertFormats
+from engine.config import ExpertFormats
 from engine.kernels.packed import PackedMatrix
 from engine.quant.formats import FORMATS
+from engine.traits import ClampedGate
 
 # Above this many tokens a CPU without fp16 arithmetic is faster after widening the weights (measured: 28 GB/s at one
 # token, 30 GFLOPS at 32 tokens, against 150 and more in fp32).
 FP16_CPU_MAX_TOKENS = 2
+# oneDNN, which multiplies bfloat16 on CPUs, keeps what it compiled for each number of rows: with 64 experts some 25 MB
+# for every prompt. Rounded up to steps there are few numbers.
+BF16_CPU_ROWS_STEP = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +141,22 @@ def expert_forward(hidden: torch.Tensor, weights: ExpertWeights) -> torch.Tensor
         [s, H] in the type of `hidden`.
     """
     widen = hidden.dtype == torch.float16 and hidden.device.type == "cpu" and hidden.shape[0] > FP16_CPU_MAX_TOKENS
-    states = hidden.float() if widen else hidden
+    states = hidden.float() if widen else _in_steps(hidden)
     both = weights.gate_up
     if both is not None:
         gate, up = F.linear(states, both if both.dtype == states.dtype else both.to(states.dtype)).chunk(2, dim=-1)
     else:
         gate, up = weights.gate.linear(states), weights.up.linear(states)
-    out = finish(weights.down.linear(activate(gate, up, weights)), weights)
+    out = finish(weights.down.linear(activate(gate, up, weights)), weights)[: hidden.shape[0]]
     return out.half() if widen else out
+
+
+def _in_steps(hidden: torch.Tensor) -> torch.Tensor:
+    """The same states, with rows of zeros after them up to the next step where oneDNN multiplies many."""
+    rows = hidden.shape[0]
+    if rows <= BF16_CPU_ROWS_STEP or hidden.dtype != torch.bfloat16 or hidden.device.type != "cpu":
+        return hidden
+    return F.pad(hidden, (0, 0, 0, -rows % BF16_CPU_ROWS_STEP))
 
 
 def activate(gate: torch.Tensor, up: torch.Tensor, weights: ExpertWeights) -> torch.Tensor:

@@ -117,13 +117,17 @@ class Decoder:
                 return hidden
 
     @torch.inference_mode()
-    def dense_seconds(self) -> float:
-        """Seconds of one token through all that surrounds the experts; leaves the cached sequence alone."""
+    def dense_seconds(self, start: int) -> float:
+        """Seconds of one token through all that surrounds the experts; leaves the cached sequence alone.
+
+        Args:
+            start: Where it is, behind what is cached; decode steps of the device's own take the next place.
+        """
         started = time.perf_counter()
         if self.steps is not None:
             self.logits(self.steps.dense_pass()).argmax().item()
             return time.perf_counter() - started
-        weights, start = self._weights, min(len(self.cache.tokens), self.cache.capacity - 1)
+        weights, start = self._weights, min(start, self.cache.capacity - 1)
         hidden = weights.embed([0])
         rotation = self.rotation(start, 1, hidden.dtype)
         for index, layer in enumerate(weights.layers):

@@ -23,7 +23,7 @@ from functools import partial
 import torch
 
 from engine.checkpoint.families import FAMILIES
-from engine.config import ModelConfig, Traits
+from engine.config import ModelConfig
 from engine.devices.gpu_products import views_of
 from engine.devices.step_tools import StepTools, Work, in_order
 from engine.experts.cpu_experts import Check
@@ -55,6 +55,7 @@ from engine.model.embedding import TokenRow, plan_token_row
 from engine.model.kv_cache import KVCache
 from engine.model.weights import DenseWeights, LayerWeights, Matrix
 from engine.sentences import Number, Sentence, say
+from engine.traits import Traits
 
 
 def why_no_steps(model: ModelConfig, cache: KVCache) -> Sentence:

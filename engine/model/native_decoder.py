@@ -53,6 +53,9 @@ class NativeDecoder:
         self._model, self._weights, self._store = model, weights, store
         self._record, self._pool = record, pool
         self._trials = 0
+        # What every token needs again; new memory would first have to be fetched.
+        self._token_trace = _Trace(model, model.layers, 1)
+        self._token_logits = torch.empty(1, model.vocab_size, dtype=torch.float32)
         self._inverse_frequencies, self._rotation_scale = rotation_frequencies(model, 1)
         self.cache = cache
 
@@ -118,12 +121,16 @@ class NativeDecoder:
                 hidden: torch.Tensor = finished.value
                 return hidden
 
-    def dense_seconds(self) -> float:
-        """Seconds of one token through everything but the experts; leaves the cached sequence alone."""
-        start = min(len(self.cache.tokens), self.cache.capacity - 1)
+    def dense_seconds(self, start: int) -> float:
+        """Seconds of one token through everything but the experts; leaves the cached sequence alone.
+
+        Args:
+            start: Where it is, behind what is cached.
+        """
+        start = min(start, self.cache.capacity - 1)
         began = time.perf_counter()
         hidden, trace = self._trial(range(self._model.layers), 1, start)
-        self.logits(hidden).argmax().item()
+        self.logits(hidden)
         return time.perf_counter() - began - float(trace.seconds.sum())
 
     def experts_seconds(self, layer: int, tokens: int, start: int) -> tuple[int, float] | None:
@@ -160,9 +167,9 @@ class NativeDecoder:
         return hidden, trace
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Hidden states of `forward` [T, H] -> logits [T, V] in fp32."""
+        """Hidden states of `forward` [T, H] -> logits [T, V] in fp32; those of a single token until the next call."""
         count = hidden.shape[0]
-        logits = torch.empty(count, self._model.vocab_size, dtype=torch.float32)
+        logits = self._token_logits if count == 1 else torch.empty(count, self._model.vocab_size, dtype=torch.float32)
         self._pool.logits(self._reference, hidden.data_ptr(), count, logits.data_ptr())
         return logits if self._model.traits.logit_scale == 1 else logits.mul_(self._model.traits.logit_scale)
 
@@ -177,6 +184,11 @@ class NativeDecoder:
         check: Check,
     ) -> None:
         """Some layers, and the word to the executor."""
+        if layers == self._model.layers and count == 1:
+            trace = self._token_trace
+            self._call(first, layers, ids, count, start, hidden, trace, check)
+            self._record.record_pass(first, trace.experts.copy(), trace.seconds.copy())
+            return
         trace = _Trace(self._model, layers, count)
         self._call(first, layers, ids, count, start, hidden, trace, check)
         self._record.record_pass(first, trace.experts, trace.seconds)

@@ -29,11 +29,6 @@
             <translation>Erneut versuchen</translation>
         </message>
         <message>
-            <location filename="../../app/application.py" />
-            <source>Settings and presets cannot be kept in {folder} ({reason}); changes last until Rooftop is closed.</source>
-            <translation>Einstellungen und Vorlagen können in {folder} nicht gespeichert werden ({reason}); Änderungen gelten, bis Rooftop geschlossen wird.</translation>
-        </message>
-        <message>
             <location filename="../../app/attachments.py" />
             <source>“{name}” is not a file.</source>
             <translation>„{name}“ ist keine Datei.</translation>
@@ -1244,6 +1239,11 @@
             <location filename="../../app/settings.py" />
             <source>The overflow policy {name} does not exist.</source>
             <translation>Die Einstellung für vollen Kontext kennt {name} nicht.</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings_keeper.py" />
+            <source>Settings and presets cannot be kept in {folder} ({reason}); changes last until Rooftop is closed.</source>
+            <translation>Einstellungen und Vorlagen können in {folder} nicht gespeichert werden ({reason}); Änderungen gelten, bis Rooftop geschlossen wird.</translation>
         </message>
         <message>
             <location filename="../../app/single_instance.py" />
@@ -3417,6 +3417,11 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../app/widgets/models/recommended_page.py" />
             <source>Downloads go to {folder}, where {size} are free. Nothing is asked of the hub before you click.</source>
             <translation>Downloads kommen nach {folder}, dort sind {size} frei. Der Hub wird erst gefragt, wenn Sie klicken.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/models/recommended_page.py" />
+            <source>{verdict} Estimated from its published shape.</source>
+            <translation>{verdict} Geschätzt nach seiner veröffentlichten Form.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/models/row_list.py" />
@@ -6380,23 +6385,23 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../engine/experts/explain.py" />
-            <source>{cpu} on the CPU and {activation} to bring activations there and back, {copy} to copy its weights and {gpu} there</source>
-            <translation>{cpu} auf der CPU und {activation} für den Hin- und Rückweg der Aktivierungen, {copy} zum Kopieren der Gewichte und {gpu} dort</translation>
-        </message>
-        <message>
-            <location filename="../../engine/experts/explain.py" />
             <source>{copy} to copy its weights while the CPU is busy for {busy} with others</source>
             <translation>{copy} zum Kopieren der Gewichte, während die CPU {busy} mit anderen beschäftigt ist</translation>
         </message>
         <message>
             <location filename="../../engine/experts/explain.py" />
-            <source>{copy} to copy its weights; all streamed experts would take the CPU {all}</source>
-            <translation>{copy} zum Kopieren der Gewichte; alle übertragenen Experten würden die CPU {all} kosten</translation>
+            <source>{cpu} on the CPU and {once} to call it and to bring activations there and back, {copy} to copy its weights and {gpu} there</source>
+            <translation>{cpu} auf der CPU und {once} für den Aufruf sowie den Hin- und Rückweg der Aktivierungen, {copy} zum Kopieren der Gewichte und {gpu} dort</translation>
         </message>
         <message>
             <location filename="../../engine/experts/explain.py" />
             <source>{copy} to copy its weights, though the CPU would take {cpu}: the policy streams every expert</source>
             <translation>{copy} zum Kopieren der Gewichte, obwohl die CPU {cpu} bräuchte: Die Strategie überträgt jeden Experten</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>{copy} to copy its weights; all streamed experts would take the CPU {all}</source>
+            <translation>{copy} zum Kopieren der Gewichte; alle übertragenen Experten würden die CPU {all} kosten</translation>
         </message>
         <message>
             <location filename="../../engine/experts/explain.py" />
@@ -6415,8 +6420,8 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../engine/experts/explain.py" />
-            <source>{here} here, {copy} to copy its weights and {gpu} there</source>
-            <translation>{here} hier, {copy} zum Kopieren der Gewichte und {gpu} dort</translation>
+            <source>{here} here, {copy} to copy its weights: the policy uses the CPU only</source>
+            <translation>{here} hier, {copy} zum Kopieren der Gewichte: Die Strategie verwendet nur die CPU</translation>
         </message>
         <message>
             <location filename="../../engine/experts/explain.py" />
@@ -6425,8 +6430,8 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../engine/experts/explain.py" />
-            <source>{here} here, {copy} to copy its weights: the policy uses the CPU only</source>
-            <translation>{here} hier, {copy} zum Kopieren der Gewichte: Die Strategie verwendet nur die CPU</translation>
+            <source>{here} here, {copy} to copy its weights and {gpu} there</source>
+            <translation>{here} hier, {copy} zum Kopieren der Gewichte und {gpu} dort</translation>
         </message>
         <message>
             <location filename="../../engine/experts/explain.py" />
@@ -6467,6 +6472,11 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../engine/experts/forecast.py" />
             <source>Decode waits most for experts on the GPU, their copies included ({time} of {total} per token).</source>
             <translation>Das Antworten wartet am meisten auf Experten auf der GPU samt ihren Kopien ({time} von {total} je Token).</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/forecast.py" />
+            <source>Drawing and telling a token takes {time} of that.</source>
+            <translation>Davon braucht es {time}, ein Token auszuwählen und auszugeben.</translation>
         </message>
         <message>
             <location filename="../../engine/experts/limits.py" />
@@ -6998,6 +7008,11 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../engine/hub/api.py" />
             <source>The hub does not say how large {file} is.</source>
             <translation>Der Hub sagt nicht, wie groß {file} ist.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/hub/body.py" />
+            <source>the connection was closed too early</source>
+            <translation>die Verbindung wurde zu früh geschlossen</translation>
         </message>
         <message>
             <location filename="../../engine/hub/command.py" />

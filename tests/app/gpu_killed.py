@@ -6,14 +6,11 @@ one line of JSON for each: the moment, what an engine would find after the kill,
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
-import signal
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,41 +18,23 @@ from app.gpu_files import discard
 from app.gpu_install import Installation
 from engine.errors import RooftopError
 from engine.gpu_packages import find_component
-from engine.hub import connection, parts, record
+from engine.hub import connection
 from engine.hub.api import Hub
 from tests.gpu_wheels import OWN, pins_for
+from tests.killer import Killer
 
 TRIED = ("sh", "-c", 'echo \'{"cuda": "13.0", "version": "2.13.0+cu130"}\'')
 
 
-class Killer:
-    """Ends this process at a change to the drive; a write is cut in half."""
-
-    def __init__(self, moment: int) -> None:
-        self.left = moment
-
-    def strike(self, half: Callable[[], object] = lambda: None) -> None:
-        self.left -= 1
-        if self.left == 0:
-            half()
-            os.kill(os.getpid(), signal.SIGKILL)
+class InstallationKiller(Killer):
+    """Counts all changes that an installation makes."""
 
     def install(self) -> None:
-        killer = self
-
-        class Mortal(io.FileIO):
-            def write(self, data: Any) -> int:
-                write = super().write
-                killer.strike(lambda: write(bytes(data)[: len(data) // 2]))
-                return write(data)
-
-        for module in (parts, record):
-            module.FileIO = Mortal  # type: ignore[attr-defined]
-        names = ((Path, "replace"), (Path, "rename"), (Path, "unlink"), (Path, "mkdir"), (Path, "chmod"), (os, "sync"))
+        super().install()
         os.sync = lambda: None  # all that other programs have written would be waited for
-        for owner, name in (*names, (os, "fsync"), (shutil, "rmtree")):
-            setattr(owner, name, self._mortal(getattr(owner, name)))
-        opened = Path.open
+        for owner, name in ((Path, "mkdir"), (Path, "chmod"), (os, "sync"), (shutil, "rmtree")):
+            self.watch(owner, name)
+        killer, opened = self, Path.open
 
         def mortal_open(path: Path, mode: str = "r", *values: Any, **named: Any) -> Any:
             file = opened(path, mode, *values, **named)
@@ -65,13 +44,6 @@ class Killer:
 
         Path.open = mortal_open  # type: ignore[method-assign, assignment]
 
-    def _mortal(self, operation: Callable[..., Any]) -> Callable[..., Any]:
-        def operate(*values: Any, **named: Any) -> Any:
-            self.strike()
-            return operation(*values, **named)
-
-        return operate
-
 
 def run(wheels: Path, root: Path, address: str, moment: int) -> int:
     """Install in a fork of this process; returns how it ended, as `os.waitpid` says."""
@@ -79,7 +51,7 @@ def run(wheels: Path, root: Path, address: str, moment: int) -> int:
     if child:
         return os.waitpid(child, 0)[1]
     try:
-        Killer(moment).install()
+        InstallationKiller(moment).install()
         discard(root)  # as Rooftop does when it starts
         Installation(
             pins_for(wheels, address),

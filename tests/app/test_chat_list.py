@@ -63,9 +63,9 @@ def test_small_changes_do_not_reset_the_list(qtbot: QtBot) -> None:
 def test_thousands_of_chats(qtbot: QtBot) -> None:
     model = ChatListModel()
     entries = [entry(str(i), i / 50) for i in range(5000)]
-    started = time.perf_counter()
+    started = time.thread_time()
     model.show_entries(entries, NOW)
-    assert time.perf_counter() - started < 1.0
+    assert time.thread_time() - started < 1.0
     assert model.index(model.row_of("4999")).data(ENTRY_ROLE) is entries[4999]
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from pytestqt.qtbot import QtBot
 
-from app.conversions import REMOVED, Conversions, ConversionState, free_target, needed_bytes
+from app.conversions import Conversions, ConversionState, free_target, needed_bytes
 from app.library import Library
 from app.model_places import Place
+from app.removal import REMOVED
 from engine.config import EngineConfig
 from engine.convert.workplace import unfinished_folder
 from engine.messages import ErrorReport

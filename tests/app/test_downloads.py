@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from pytestqt.qtbot import QtBot
 
-from app.downloads import MAX_RUNNING, REMOVED, Downloads, DownloadState
+from app.downloads import MAX_RUNNING, Downloads, DownloadState
+from app.removal import REMOVED
 from engine.hub import progress
 from engine.hub.api import Hub
 from engine.hub.places import target_of, unfinished, unfinished_folder

@@ -12,6 +12,8 @@ from app.library import Library
 from app.model_places import Place
 from app.model_scan import Candidate, FoundModel
 from engine.config import EngineConfig
+from engine.errors import ConfigurationError
+from engine.hardware import HardwareProfile
 from tests.app.snapshots import make_ready
 from tests.checkpoints import write_mixtral
 from tests.gguf_files import write_gguf
@@ -169,6 +171,23 @@ def test_a_used_model_outside_of_all_folders_is_listed(
     library.forget(str(elsewhere))
     elsewhere.unlink()
     assert "mine" not in _scan(library, qtbot)
+
+
+def test_once_a_model_is_loaded_the_machine_is_measured_for_the_page(
+    make: Callable[[], Library], qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[EngineConfig, HardwareProfile]] = []
+
+    def speed(config: EngineConfig, hardware: HardwareProfile) -> None:
+        asked.append((config, hardware))
+        raise ConfigurationError("No such instructions.", "Choose others.")
+
+    monkeypatch.setattr(library_module, "planned_speed", speed)
+    library, ready = make(), make_ready()
+    library.model_loaded(None)
+    assert not asked
+    library.model_loaded(ready)
+    qtbot.waitUntil(lambda: asked == [(CPU, ready.planning.hardware)])
 
 
 def test_a_model_on_a_drive_that_is_away_is_told(

@@ -7,8 +7,8 @@ import pytest
 
 from app.library_files import HeaderCache, UsedModels
 from app.model_scan import FoundModel
-from engine.config import ClampedGate, Compatibility, DenseBlocks, LongRope, Traits
 from engine.sentences import Number, Sentence, say, say_count
+from engine.traits import ClampedGate, Compatibility, DenseBlocks, LongRope, Traits
 from tests.engine.shapes import TINY
 
 CONFIG = dataclasses.replace(
@@ -16,7 +16,7 @@ CONFIG = dataclasses.replace(
     hidden_size=32,
     intermediate_size=64,
     expert_formats=(("Q4_0", "Q4_0", "Q8_0"),) * TINY.layers,
-    compatibility=Compatibility((1, 2), 1234, 56),
+    compatibility=Compatibility((1, 2), 1234, 56, 78),
     dense_blocks=(DenseBlocks("Q8_0", 64, 68),),
     traits=Traits(
         clamped_gate=ClampedGate(1.5, 7.0),

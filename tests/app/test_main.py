@@ -126,6 +126,7 @@ def test_a_missing_qt_library_is_one_sentence(
     monkeypatch.setattr("app.display.display_problem", lambda _environment: "")
     monkeypatch.setattr("sys.stdin", io.StringIO())
     monkeypatch.setattr("app.display.tell_without_qt", shown.append)
+    monkeypatch.setattr(command, "_start_logging", lambda: None)
     assert command.main([]) == 2
     assert "Qt cannot be loaded" in capsys.readouterr().err
     assert len(shown) == 1, "no terminal, so the desktop shows it"

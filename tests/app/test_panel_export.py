@@ -59,7 +59,7 @@ def test_numbers_that_json_does_not_know_are_null(tmp_path: Path) -> None:
     state = full_state()
     assert state.snapshot is not None
     trace = state.snapshot.layers[0]
-    odd = replace(trace, runs=(replace(trace.runs[0], copy_s=math.inf, cpu_s=math.nan),))
+    odd = trace._replace(runs=(trace.runs[0]._replace(copy_s=math.inf, cpu_s=math.nan),))
     state = replace(state, snapshot=replace(state.snapshot, layers=(odd,)))
     values = panel_values(state, NOW)
     run = values["snapshot"]["layers"][0]["runs"][0]

@@ -69,7 +69,7 @@ def test_closing_keeps_the_engine_and_says_so_once(kept: Application, desktop: l
     assert kept.window.isVisible()
     kept.window.close()
     assert len(desktop) == 1
-    assert load_settings(kept._settings_path)[0].tray_told
+    assert load_settings(kept._kept.path)[0].tray_told
 
 
 def test_quitting_really_ends(kept: Application, host: FakeHost, qtbot: QtBot) -> None:

@@ -80,7 +80,7 @@ def test_a_version_is_told_until_it_is_waved_away(
     assert not opened
     banner.buttons[0].click()
     assert opened == [PAGE]
-    assert load_settings(rooftop._settings_path)[0].update_dismissed == "0.2"
+    assert load_settings(rooftop._kept.path)[0].update_dismissed == "0.2"
     look_tomorrow(rooftop, desk)
     assert BANNER not in rooftop.chat.banners.banners
     answers.release = Release("0.3", PAGE)

@@ -11,12 +11,13 @@ from importlib import metadata
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pytestqt.qtbot import QtBot
 
 from app import updates
 from app.updates import DAY_S, Release, UpdateCheck, UpdateError, fetch, is_due, newer_release, release_list_address
+from tests.examples import examples
 
 PAGE = "https://example.org/releases/1"
 
@@ -107,7 +108,7 @@ def test_what_is_no_list_is_one_sentence(answer: bytes) -> None:
 NAMES = st.sampled_from(["tag_name", "html_url", "draft", "prerelease", "other"])
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     st.recursive(
         st.none() | st.integers() | st.text(max_size=9) | st.booleans(),

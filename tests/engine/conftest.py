@@ -1,4 +1,4 @@
-"""The emulation of our GPU kernels, built once."""
+"""The same random tensors in each test, whatever ran before it; and the emulation of our GPU kernels, built once."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ import pytest
 import torch
 
 from tests.engine.kernels.cuda_emulation.launcher import EmulatedLauncher, build
+
+
+@pytest.hookimpl(tryfirst=True)  # fixtures draw, too
+def pytest_runtest_setup() -> None:
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

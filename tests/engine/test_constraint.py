@@ -12,7 +12,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from engine import Engine, EngineConfig, SamplingParams
@@ -23,6 +23,7 @@ from engine.errors import ConfigurationError, UnsupportedModelError
 from engine.messages import Finished, Token
 from engine.setting_limits import MAX_SCHEMA_CHARS
 from engine.tokenizer import ChatTokenizer
+from tests.examples import examples
 from tests.gguf_vocabularies import NORMAL, UNKNOWN, vocabulary, write_vocabulary
 
 PERSON = {
@@ -96,7 +97,7 @@ def _schemas() -> st.SearchStrategy[dict[str, Any]]:
     return st.recursive(leaves, deeper, max_leaves=6)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, HealthCheck.function_scoped_fixture)
 @given(schema=_schemas(), seed=st.integers(0, 1 << 32))
 def test_any_schema_gives_json_that_validates(guide: Engine, schema: dict[str, Any], seed: int) -> None:
     text, end = reply(guide, bound(schema, temperature=3.0, top_p=1.0, seed=seed))

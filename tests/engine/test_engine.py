@@ -244,6 +244,36 @@ def test_costs_and_popularity_are_kept_for_the_next_start(model: str, tmp_path: 
         assert engine.ready.planning.costs.source == "measured"
 
 
+def test_the_reply_that_measures_leaves_nothing_behind(model: str, tmp_path: Path) -> None:
+    config = replace(CPU, popularity_dir=str(tmp_path), cost_cache_dir=str(tmp_path))
+    with Engine.load(model, config) as engine:
+        costs, record = engine.ready.planning.costs, engine.loaded.record
+        assert costs.token_s > 0
+        assert costs.cpu_expert.one_s
+        assert (costs.cpu_correction, record.counters.visits) == (1.0, 0)
+        assert len(set(engine.ready.planning.popularity[0])) == 1
+        assert engine.snapshot().layers == ()
+        assert not engine.loaded.decoder.cache.tokens
+        list(engine.generate([5] * 40, GREEDY))
+        cached, visits = list(engine.loaded.decoder.cache.tokens), engine.popularity.shares()
+        engine.recalibrate()
+        assert engine.loaded.decoder.cache.tokens == cached
+        assert engine.popularity.shares() == visits
+    with Engine.load(model, config) as engine:
+        assert engine.ready.planning.costs.token_s > 0
+        assert engine.ready.planning.costs.source == "cached"
+    with Engine.load(model, SIMULATED) as engine:
+        assert engine.ready.planning.costs.token_s == 0.0, "real time says nothing about a simulated clock"
+
+
+def test_a_full_context_has_no_room_for_a_reply_that_measures(model: str) -> None:
+    with Engine.load(model, replace(CPU, context_tokens=32)) as engine:
+        list(engine.generate([5] * 8, replace(GREEDY, max_tokens=64)))
+        assert len(engine.loaded.decoder.cache.tokens) == 32
+        engine.recalibrate()
+        assert engine.ready.planning.costs.token_s == 0.0
+
+
 def test_loading_tells_its_phases_and_ends_at_the_total(model: str) -> None:
     heard: list[Event] = []
     Engine.load(model, CPU, heard.append).close()

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -24,6 +24,7 @@ from engine.gguf_tokenizer import tokenizer_from_metadata
 from engine.gguf_vocabulary import MAX_TOKEN_CHARS
 from engine.tokenizer import ChatTokenizer
 from tests import gguf_files
+from tests.examples import examples
 from tests.gguf_vocabularies import (
     CONTROL,
     FROZEN,
@@ -50,7 +51,7 @@ def test_frozen_ids(tmp_path: Path, metadata: Metadata, pre: str | None, text: s
     assert tokenizer.encode(text, bos=False) == expected
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(text=random_texts | st.text(max_size=30))
 def test_exported_guide_keeps_its_ids(text: str) -> None:
     exported, original = _exported_guide()
@@ -196,7 +197,7 @@ keys = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     base=st.sampled_from([SMALL_BYTES, SMALL_PIECES]),
     changes=st.dictionaries(keys, values | st.lists(values, max_size=5) | st.lists(st.text(max_size=3), max_size=9)),

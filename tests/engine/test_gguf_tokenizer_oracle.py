@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.gguf_pre_tokenizers import WORD_SPLITS
 from engine.tokenizer import ChatTokenizer
+from tests.examples import examples
 from tests.gguf_vocabularies import (
     CONTROL,
     FROZEN,
@@ -94,7 +95,7 @@ def test_byte_pair_ids_equal_llama_cpp(both: Both, pre: str) -> None:
     assert ours.encode("a") == theirs.encode("a", special=True)
 
 
-@settings(max_examples=500, deadline=None)
+@examples(500)
 @given(text=random_texts, pre=st.sampled_from(sorted(FAMILIES)))
 def test_byte_pair_ids_of_any_text_equal_llama_cpp(both: Both, text: str, pre: str) -> None:
     ours, theirs = both(with_pre(byte_pairs(), pre))
@@ -109,7 +110,7 @@ def test_piece_ids_equal_llama_cpp(both: Both, prefix: bool) -> None:
         assert ours.encode(text) == theirs.encode(text, special=True), text
 
 
-@settings(max_examples=500, deadline=None)
+@examples(500)
 @given(text=random_texts | st.text("ab xe=▁1\n-", max_size=60), prefix=st.booleans())
 def test_piece_ids_of_any_text_equal_llama_cpp(both: Both, text: str, prefix: bool) -> None:
     ours, theirs = both({**pieces(), "tokenizer.ggml.add_space_prefix": prefix})
@@ -122,7 +123,7 @@ def _shown(metadata: Metadata, ids: list[int]) -> list[int]:
     return [token for token in ids if types[token] not in (CONTROL, UNKNOWN)]
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(text=random_texts)
 def test_texts_come_back_as_from_llama_cpp_and_in_pieces(both: Both, text: str) -> None:
     for metadata in (pieces(), with_pre(byte_pairs(), "qwen2")):

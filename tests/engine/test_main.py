@@ -204,16 +204,22 @@ def test_logits_are_written(capsys: pytest.CaptureFixture[str], model: str, tmp_
 
 
 def test_bench_prints_its_figures(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = {"promised_decode": 9.0, "decode": 10.0, "promised_prefill": 120.0, "prefill": 100.0}
+    found = {"pairs": [pair], "layer_errors": {"decode": None, "prompt": None}}
+
     def run(model: str, config: EngineConfig, **counts: int) -> dict[str, object]:
         print("chatter")  # noqa: T201 - must not reach stdout
-        return {"model": model, "device": config.device, "speed": 1.25, "layers": [], **counts}
+        return {"model": model, "device": config.device, "speed": 1.25, "layers": [], "predictions": found, **counts}
 
     monkeypatch.setattr("engine.bench.scenarios.run", run)
     figures = _json(capsys, "bench", "--model", "m", "--repeat", "2", "--policy", "cpu_only")
-    counts = {"prompt_tokens": 128, "new_tokens": 32, "repeat": 2}
-    assert figures == {"model": "m", "device": "auto", "speed": 1.25, "layers": [], **counts}
+    counts = {"prompt_tokens": 128, "new_tokens": 32, "repeat": 2, "remeasure": False}
+    assert figures == {"model": "m", "device": "auto", "speed": 1.25, "layers": [], "predictions": found, **counts}
     assert main(["bench", "--model", "m"]) == 0
-    assert "1.25" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "1.25" in out
+    assert "-10.0%" in out
+    assert "+20.0%" in out
 
 
 # ---- refusals ----

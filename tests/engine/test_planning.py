@@ -11,7 +11,7 @@ from engine import planning
 from engine.checkpoint.checkpoint import open_checkpoint
 from engine.config import EngineConfig
 from engine.errors import CheckpointError
-from engine.hardware import probe_hardware
+from engine.hardware import MachineSpeed, probe_hardware
 from engine.hub.places import target_of
 from engine.hub.record import MANIFEST, write_choice
 from engine.hub.repository import Choice, RemoteFile
@@ -33,6 +33,30 @@ def test_a_gguf_file_is_planned_with_its_own_formats(tmp_path: Path) -> None:
     with open_checkpoint(path) as checkpoint:
         assert inputs.model == checkpoint.config
     assert plan.host_bytes["experts"] == inputs.model.experts_bytes
+
+
+def test_what_was_not_measured_is_promised_by_the_speed_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(write_gguf(tmp_path / "m.gguf", "llama", formats=[("Q4_0", "Q4_0", "Q8_0")], dense_format="Q8_0"))
+    asked: list[tuple[str, int]] = []
+
+    def speed(kernels: str, threads: int) -> MachineSpeed:
+        asked.append((kernels, threads))
+        return MachineSpeed(threads, speeds.pop(), 1e12)
+
+    speeds = [40e9, 10e9]
+    monkeypatch.setattr(planning, "machine_speed", speed)
+    monkeypatch.setattr(planning, "planned_kernels", lambda _: "avx2")
+    config = replace(CPU, cpu_threads=3, cost_cache_dir=str(tmp_path / "costs"))
+    slow, fast = (plan_model(path, config)[1].predicted_decode_tokens_per_s for _ in range(2))
+    assert slow < fast
+    assert asked == [("avx2", 3)] * 2
+    with open_checkpoint(Path(path)) as checkpoint:
+        keep_costs(checkpoint.config, probe_hardware(), config, COSTS)
+    asked.clear()
+    assert plan_model(path, config)[0].costs == replace(COSTS, source="cached")
+    assert asked == [], "what is known is not measured"
 
 
 def test_a_name_on_the_hub_is_planned_from_the_folder_in_the_settings(tmp_path: Path) -> None:

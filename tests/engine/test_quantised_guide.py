@@ -211,8 +211,8 @@ def agreements(
 ) -> tuple[Agreement, Agreement]:
     """The engine against the oracle that takes the engine's experts, and against the oracle that takes its own."""
     logits, routed = [], []
-    taken.forget()
     with Engine.load(str(path), config) as engine:
+        taken.forget()  # what measuring the machine chose
         for tokens in prompts:
             logits.append(engine.logits(tokens))
             expected, worse = read_with_experts(oracle, tokens, taken.take())

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers.generation.logits_process import (
     LogitsProcessorList,
     MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
@@ -18,7 +21,8 @@ from transformers.generation.logits_process import (
 
 from engine.config import SamplingParams
 from engine.errors import EngineFailure
-from engine.sampling import Sampler, StopWatcher
+from engine.sampling import Sampler, StopWatcher, draw, penalised
+from tests.examples import examples
 
 LOGITS = torch.tensor([1.0, 3.0, 2.0, 2.9, -1.0])
 
@@ -102,32 +106,94 @@ def test_masked_scores_are_fine() -> None:
     assert _draws(SamplingParams(), 5, logits) == {2}
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    seed=st.integers(0, 1000),
-    sharpness=st.floats(0.1, 12.0),
-    temperature=st.floats(0.05, 5.0),
-    top_p=st.sampled_from([0.1, 0.5, 0.9, 0.99, 1.0]),
-    top_k=st.sampled_from([0, 1, 40, 5000]),
-    min_p=st.sampled_from([0.0, 0.05, 0.9]),
-)
-def test_chances_equal_those_of_transformers_over_the_whole_vocabulary(
-    seed: int, sharpness: float, temperature: float, top_p: float, top_k: int, min_p: float
-) -> None:
-    scores = sharpness * torch.randn(1, 4000, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
-    chain = LogitsProcessorList([TemperatureLogitsWarper(temperature)])
-    chain.extend([TopKLogitsWarper(top_k)] if top_k else [])
-    chain.extend([TopPLogitsWarper(top_p)] if top_p < 1.0 else [])
-    chain.extend([MinPLogitsWarper(min_p)] if min_p else [])
+CHOICES = {
+    "temperature": st.floats(0.05, 5.0),
+    "top_p": st.sampled_from([0.1, 0.5, 0.9, 0.99, 1.0]),
+    "top_k": st.sampled_from([0, 1, 40, 5000]),
+    "min_p": st.sampled_from([0.0, 0.05, 0.9]),
+}
+
+
+def _chances(scores: torch.Tensor, params: SamplingParams) -> torch.Tensor:
+    """The reference: transformers' processors over the whole vocabulary [V]."""
+    chain = LogitsProcessorList([TemperatureLogitsWarper(params.temperature)])
+    chain.extend([TopKLogitsWarper(params.top_k)] if params.top_k else [])
+    chain.extend([TopPLogitsWarper(params.top_p)] if params.top_p < 1.0 else [])
+    chain.extend([MinPLogitsWarper(params.min_p)] if params.min_p else [])
     none = cast("torch.LongTensor", torch.empty((1, 0), dtype=torch.long))
-    expected = torch.softmax(chain(none, cast("torch.FloatTensor", scores))[0], dim=-1)
+    return torch.softmax(chain(none, cast("torch.FloatTensor", scores[None]))[0].double(), dim=-1)
+
+
+@examples(60)
+@given(seed=st.integers(0, 1000), sharpness=st.floats(0.1, 12.0), size=st.sampled_from([1, 7, 129, 4000]), **CHOICES)
+def test_exactly_what_transformers_leaves_is_drawn_and_by_its_chances(
+    seed: int, sharpness: float, size: int, temperature: float, top_p: float, top_k: int, min_p: float
+) -> None:
+    """With every token that the first draw may give; where it is refused, what it is then drawn from is checked."""
     params = SamplingParams(temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p)
-    chances, ids = Sampler(params).chances(scores)
-    found = chances if ids is None else torch.zeros(4000).scatter(0, ids, chances)
-    # One token at the nucleus' edge may fall to either side by rounding.
-    edge = (found == 0) != (expected == 0)
-    assert int(edge.sum()) <= 1
-    assert float((found - expected).abs().max()) < 1e-4 + float(torch.maximum(found, expected)[edge].sum())
+    scores = sharpness * torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+    wanted = _chances(scores, params)
+    kept = torch.nonzero(wanted).flatten().tolist()
+    weights = Sampler(params).weigh(scores.numpy(), int(scores.argmax())).astype(np.float64)
+    weights[weights < min_p] = 0.0
+    left = weights * (wanted.numpy() > 0)
+    np.testing.assert_allclose(left / left.sum(), wanted.numpy(), atol=1e-6)
+    middle = (np.cumsum(weights) - weights / 2) / weights.sum()
+    outside = np.flatnonzero((weights > 1e-6 * weights.sum()) & (wanted.numpy() == 0))
+    for token in [*kept[:: 1 + len(kept) // 40], *outside[:: 1 + len(outside) // 40].tolist()]:
+        if weights[token] < 1e-6 * weights.sum():
+            continue  # whose middle is lost in rounding
+        asked: list[float] = []
+
+        def uniform(first: float = float(middle[token]), asked: list[float] = asked) -> float:
+            asked.append(first if not asked else 0.5)
+            return asked[-1]
+
+        drawn = draw(Sampler(params).weigh(scores.numpy(), int(scores.argmax())), top_p, min_p, uniform)
+        edge = token in (kept[int(wanted[kept].argmin())], outside[weights[outside].argmax()] if len(outside) else -1)
+        assert drawn in kept or edge  # one token at the nucleus' edge may fall to either side by rounding
+        assert (len(asked) == 1 and drawn == token) == (token in kept) or edge
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        SamplingParams(temperature=1.0, top_p=0.6, seed=1),
+        SamplingParams(temperature=2.0, top_p=0.25, seed=2),
+        SamplingParams(temperature=1.0, top_p=0.9, top_k=6, seed=3),
+        SamplingParams(temperature=1.5, top_p=0.95, min_p=0.2, seed=4),
+    ],
+)
+def test_draws_are_as_frequent_as_they_are_likely(params: SamplingParams) -> None:
+    """Pearson's chi-square over refused and repeated draws, at some four standard deviations; seeds are fixed."""
+    scores = 1.5 * torch.randn(300, generator=torch.Generator().manual_seed(5))
+    scores[100:] -= 6.0
+    wanted, count, sampler = _chances(scores, params).numpy(), 6000, Sampler(params)
+    found = np.bincount([sampler.sample(scores) for _ in range(count)], minlength=300)
+    assert not found[wanted == 0].any()
+    likely = wanted > 0
+    chi = float(((found - count * wanted)[likely] ** 2 / (count * wanted[likely])).sum())
+    freedom = int(likely.sum()) - 1
+    assert chi < freedom + 4 * (2 * freedom) ** 0.5
+
+
+def test_of_equal_tokens_as_many_are_drawn_as_the_share_asks_for() -> None:
+    assert _draws(SamplingParams(top_p=0.5, temperature=1.0, seed=0), 300, torch.zeros(8)) == {0, 1, 2, 3}
+
+
+def test_penalty_is_that_of_transformers() -> None:
+    scores, ids = torch.tensor([1.0, -2.0, 0.5, -0.25, 0.0]), [1, 0, 0, 4, 3]
+    row = cast("torch.LongTensor", torch.tensor([ids]))
+    wanted = RepetitionPenaltyLogitsProcessor(1.7)(row, cast("torch.FloatTensor", scores[None]))[0]
+    np.testing.assert_allclose(penalised(scores.numpy(), ids, 1.7), wanted.numpy())
+
+
+def test_the_last_of_all_weight_is_a_token_that_weighs_something() -> None:
+    weights = np.zeros(1000, np.float32)
+    weights[[3, 400, 401]] = (1.0, 1e-30, 0.5)
+    almost = math.nextafter(1.0, 0.0)
+    assert draw(weights.copy(), 1.0, 0.0, lambda: almost) == 401
+    assert draw(weights.copy(), 1.0, 0.0, lambda: 0.0) == 3
 
 
 # ---- stop texts ----

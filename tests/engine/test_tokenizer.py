@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 
@@ -16,6 +16,7 @@ from engine.errors import CheckpointError, ConfigurationError
 from engine.messages import ChatMessage
 from engine.tokenizer import MISTRAL_TEMPLATE, ChatTokenizer
 from tests.checkpoints import BOS_ID, EOS_ID, write_tokenizer
+from tests.examples import examples
 
 CHATS: list[list[dict[str, str]]] = [
     [{"role": "user", "content": "Hi"}],
@@ -228,7 +229,7 @@ def _streamed(tokenizer: ChatTokenizer, ids: list[int]) -> str:
     return "".join([*(stream.push(token) for token in ids), stream.flush()])
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(text=st.text(max_size=24) | st.text(alphabet="ab é😀漢\n", max_size=24))
 def test_streamed_text_equals_whole_decoding(any_folder: Path, text: str) -> None:
     tokenizer = _opened(any_folder)
@@ -236,7 +237,7 @@ def test_streamed_text_equals_whole_decoding(any_folder: Path, text: str) -> Non
     assert _streamed(tokenizer, ids) == tokenizer.decode(ids)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(ids=st.lists(st.integers(0, 400), max_size=120))
 def test_any_tokens_stream_without_failure(any_folder: Path, ids: list[int]) -> None:
     tokenizer = _opened(any_folder)

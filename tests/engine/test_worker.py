@@ -15,7 +15,10 @@ from typing import BinaryIO, cast
 
 import pytest
 
-from engine.config import EngineConfig, SamplingParams
+from engine.config import EngineConfig, ModelConfig, SamplingParams
+from engine.experts.cost_model import assumed_costs
+from engine.experts.placement import make_plan
+from engine.hardware import HardwareProfile
 from engine.messages import (
     Cancel,
     ChatMessage,
@@ -27,6 +30,7 @@ from engine.messages import (
     LeftOut,
     Load,
     Loading,
+    PlanningInputs,
     PromptProgress,
     Ready,
     Recalibrate,
@@ -37,6 +41,7 @@ from engine.messages import (
     TokensCounted,
 )
 from engine.pipe import BrokenFrameError, read_message, write_message
+from engine.traits import ClampedGate, Compatibility, DenseBlocks, LongRope, Traits
 from engine.worker import EngineWorker
 from tests.engine.fake_engine import LOAD_FAKE, FakeEngine
 
@@ -357,6 +362,23 @@ def test_only_plain_messages_are_read() -> None:
             body = b"cos\nsystem\n(S'echo hacked'\ntR."
         with pytest.raises(BrokenFrameError):
             read_message(io.BytesIO(len(body).to_bytes(4, "little") + body))
+
+
+def test_all_that_a_shape_may_hold_can_be_sent() -> None:
+    import io
+
+    traits = Traits(long_rope=LongRope(64, (1.0,), (2.0,), 1.0, 1.0), clamped_gate=ClampedGate(1.702, 7.0))
+    shape = ModelConfig(
+        "all", "gpt_oss", 32, 32, 1, 1, 1, 32, 1, 1, 32, 64, dense_blocks=(DenseBlocks("Q4_0", 32, 18),), traits=traits,
+        compatibility=Compatibility((0,), 1, 1, 1),
+    )  # fmt: skip
+    hardware = HardwareProfile("CPU", 1, 1 << 34, 1 << 34, None)
+    config = EngineConfig(device="cpu")
+    inputs = PlanningInputs(shape, hardware, assumed_costs(shape, hardware, config), ((1.0,),))
+    ready = Ready(shape, "CPU", False, make_plan(inputs, config), config, inputs)  # noqa: FBT003
+    whole = io.BytesIO()
+    write_message(whole, ready)
+    assert read_message(io.BytesIO(whole.getvalue())) == ready
 
 
 def test_torn_frame_is_the_end() -> None:

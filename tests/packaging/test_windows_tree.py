@@ -35,9 +35,12 @@ def test_paths_that_windows_could_not_unpack_are_refused(tmp_path: Path) -> None
         windows_tree.refuse_long_paths(tmp_path)
 
 
-def test_a_file_that_is_not_the_pinned_one_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_the_pinned_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for line in windows_python.LOCK.read_text(encoding="utf-8").splitlines():
-        (tmp_path / Path(line.split()[1]).name).write_bytes(b"something else")
+        path = tmp_path / "mirror" / line.split()[1]
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"something else")
+    monkeypatch.setenv("ROOFTOP_PYPI_FILES", (tmp_path / "mirror").as_uri())
 
     with pytest.raises(BuildError, match=r"is not the file that windows-python\.txt names"):
         windows_python.install(tmp_path / "python", tmp_path)

@@ -12,8 +12,9 @@ from PySide6.QtCore import QSize, Qt, Signal
 from PySide6.QtWidgets import QDialog, QTabWidget, QVBoxLayout, QWidget
 
 from app.language import tr
-from app.theme import FONT_BASE_PT, SPACE_L, SPACE_M
+from app.theme import SPACE_L, SPACE_M
 from app.widgets.models.found_page import FoundPage
+from app.widgets.open_size import open_size
 from app.widgets.panel_parts import DimLabel
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 WANTED_SIZE = QSize(1080, 720)
 ON_THIS_COMPUTER, RECOMMENDED, HUB = range(3)
-_TITLE_BAR_PX = 48
 
 
 class ModelsDialog(QDialog):
@@ -169,10 +169,7 @@ class ModelsDialog(QDialog):
         super().showEvent(event)
         if event.spontaneous():
             return
-        screen = self.screen().availableGeometry().size()
-        most = QSize(screen.width(), screen.height() - _TITLE_BAR_PX)
-        scale = self.font().pointSizeF() / FONT_BASE_PT
-        self.resize((WANTED_SIZE * max(1.0, scale)).expandedTo(self.minimumSizeHint()).boundedTo(most))
+        self.resize(open_size(self, WANTED_SIZE))
         self.found.list.setFocus(Qt.FocusReason.OtherFocusReason)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:

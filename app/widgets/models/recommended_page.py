@@ -1,4 +1,7 @@
-"""Recommended: a few models that suit this program, each with size, licence and whether it would run here."""
+"""Recommended: a few models that suit this program, each with size, licence and what it would do here.
+
+The engine's own plan for a model's published shape says that, offline; its size must do where the shape is not known.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from app.language import error_text, tr, translated
 from app.rough_fit import RoughFit, fit_words, free_bytes, rough_fit
 from app.theme import SPACE_L, SPACE_M, SPACE_S, SPACE_XS
 from app.units import bytes_text
+from app.verdict import sentence
 from app.widgets.models.found_list import DOT
 from app.widgets.panel_parts import DimLabel
 from engine.checkpoint.families import FAMILIES
@@ -18,8 +22,11 @@ from engine.errors import NotOnHubError
 from engine.hub.curated import CURATED, CuratedModel, meant_choice
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from app.downloads import Downloads
     from app.library import Library
+    from engine.hardware import HardwareProfile
     from engine.hub.repository import Choice
     from engine.messages import ErrorReport
 
@@ -27,16 +34,22 @@ if TYPE_CHECKING:
 class ModelCard(QFrame):
     """One recommended model.
 
+    Args:
+        model: Which.
+        fit: Whether it has room.
+        verdict: What it would do here, for the user.
+        parent: The page.
+
     Signals:
         download_requested(): Look it up and download it.
     """
 
     download_requested = Signal()
 
-    def __init__(self, model: CuratedModel, fit: RoughFit, parent: QWidget | None = None) -> None:
+    def __init__(self, model: CuratedModel, fit: RoughFit, verdict: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("loading")
-        self.model, self._fit = model, fit
+        self.model = model
         name = QLabel(model.name)
         name.setObjectName("figure")
         self.words = QLabel(translated(model.sentence))
@@ -45,7 +58,7 @@ class ModelCard(QFrame):
         about = tr("about {size}").format(size=bytes_text(model.about_bytes))
         licence = tr("licence {name}").format(name=model.licence)
         facts = DimLabel(DOT.join((family, about, licence)))
-        self.verdict = DimLabel(fit_words(fit))
+        self.verdict = DimLabel(verdict)
         self.verdict.setAccessibleName(tr("Whether it runs here"))
         self.button = QPushButton(tr("Download"))
         self.button.setAutoDefault(False)
@@ -74,7 +87,6 @@ class ModelCard(QFrame):
 
     def show_fit(self, fit: RoughFit) -> None:
         """Whether it has room."""
-        self._fit = fit
         self.button.setEnabled(fit.on_drive)
         self.verdict.setText(fit_words(fit))
 
@@ -113,13 +125,21 @@ class RecommendedPage(QScrollArea):
                 folder=folder, size=bytes_text(free_bytes(folder), "down")
             )
         )
-        self.cards = [ModelCard(model, rough_fit(model.about_bytes, machine, folder)) for model in CURATED]
+        self.cards = [self._card(model, machine, folder) for model in CURATED]
         for card in self.cards:
             layout.addWidget(card)
             card.download_requested.connect(lambda card=card: self._look_up(card))
         layout.addStretch(1)
         self.setWidget(content)
         downloads.looked_up.connect(self._answered)
+
+    def _card(self, model: CuratedModel, machine: HardwareProfile, folder: Path) -> ModelCard:
+        fit, shape = rough_fit(model.about_bytes, machine, folder), model.shape
+        if shape is None or not fit.on_drive:
+            return ModelCard(model, fit, fit_words(fit))
+        verdict = self._library.foresee(model.repo_id, model.about_bytes, shape, machine)
+        words = tr("{verdict} Estimated from its published shape.").format(verdict=sentence(verdict))
+        return ModelCard(model, fit, words)
 
     def _look_up(self, card: ModelCard) -> None:
         self._asked[card.model.repo_id] = card

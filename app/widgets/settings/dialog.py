@@ -29,7 +29,8 @@ from PySide6.QtWidgets import (
 from app.language import tr, translated
 from app.presets import PresetBook
 from app.settings import Settings, to_engine_config
-from app.theme import FONT_BASE_PT, SPACE_L, SPACE_S
+from app.theme import SPACE_L, SPACE_S
+from app.widgets.open_size import open_size
 from app.widgets.panel_parts import DimLabel
 from app.widgets.settings.advanced_page import AdvancedPage
 from app.widgets.settings.chat_page import ChatPage
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
 
 WANTED_SIZE = QSize(840, 680)
 _LIST_WIDTH_CHARS = 20
-_TITLE_BAR_PX = 48
 PageName = Literal["general", "model", "gpu", "folders", "presets", "chat", "privacy", "shortcuts", "advanced"]
 
 
@@ -175,10 +175,7 @@ class SettingsDialog(QDialog):
         super().showEvent(event)
         if event.spontaneous():
             return
-        screen = self.screen().availableGeometry().size()
-        most = QSize(screen.width(), screen.height() - _TITLE_BAR_PX)
-        scale = self.font().pointSizeF() / FONT_BASE_PT
-        self.resize((WANTED_SIZE * max(1.0, scale)).expandedTo(self.minimumSizeHint()).boundedTo(most))
+        self.resize(open_size(self, WANTED_SIZE))
 
     def button(self, name: Literal["Ok", "Cancel", "Apply", "RestoreDefaults"]) -> QPushButton:
         """One of the dialog's buttons."""

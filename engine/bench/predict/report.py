@@ -36,7 +36,7 @@ _ASSUMPTIONS = f"""
   on the CPU are one call of 10 us; a copy takes bytes / link + 20 us. Residents that follow each other are one call,
   with up to 16 tokens all of a layer. While the dense part of a prompt's layer runs, experts that are popular are
   copied for it; one that the layer does not use has cost the link's time. The CPU's kernels are taken to read at RAM
-  speed; where they were measured, they reach 72 to 84 % of it.
+  speed; where they were measured, they reach 79 to 88 % of it.
 - Dense layers take their bytes / VRAM speed (packed as in the file, the embedding in RAM), or their arithmetic;
   launches of a decode layer's dense part are not charged. Keys and values are read from VRAM. An upload delays the
   CPU's experts by its bytes / RAM speed.

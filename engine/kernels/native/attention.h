@@ -91,6 +91,8 @@ void attend_one_fast(const AttentionTask& t, int first, int end) {
   const auto read_block = [&](const uint8_t* from, int at, int count) {
     const uint8_t* row = from + size_t(first + at) * row_bytes;
     for (int k = 0; k < count; k++, row += row_bytes) {
+      if (at + k + kBlock < keys)
+        for (size_t byte = 0; byte < row_bytes; byte += 64) __builtin_prefetch(row + kBlock * row_bytes + byte);
       if (t.cache_format == rooftop::kQ8_0)
         read_codes<Vectors>(row, block + k * dim);
       else

@@ -111,18 +111,17 @@ ROOFTOP_API int rooftop_matmul(rooftop_pool* pool, const rooftop_matrix* matrix,
                                rooftop_stop stop) {
   const int columns = matrix->columns;
   if (!pool->reserve(tokens, columns)) return ROOFTOP_NO_MEMORY;
-  const size_t row_groups = size_t(groups_of(columns));
-  QuantisedGroup* codes = pool->quantised.of<QuantisedGroup>(size_t(tokens) * row_groups);
-  const Activations activations = {x, size_t(columns), codes, columns};
+  QuantisedGroup* codes = pool->quantised.of<QuantisedGroup>(quantised_size(tokens, columns));
+  const Activations activations = {x, size_t(columns), codes, columns, tokens};
   auto job = [&](int thread) {
     if (needs_int8(*matrix)) {
       pool->pool.each(thread, tokens, [&](int t) {
-        pool->kernels->quantise(x + size_t(t) * columns, columns, codes + t * row_groups);
+        quantise_row(*pool->kernels, x + size_t(t) * columns, columns, tokens, t, codes);
       });
       if (!pool->pool.barrier()) return;
     }
-    pool->pool.each(thread, pairs(matrix->rows), [&](int item) {
-      pool->multiply(thread, *matrix, 0, item, activations, tokens, y, size_t(matrix->rows), false);
+    pool->products(thread, pairs(matrix->rows), tokens, [&](int item, Tokens block) {
+      pool->multiply(thread, *matrix, 0, item, block, activations, y, size_t(matrix->rows), false);
     });
   };
   return pool->pool.run(job, stop);

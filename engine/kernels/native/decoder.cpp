@@ -35,10 +35,10 @@ class Forward {
     if (shared.data && !p_.reserve(tokens_, m_.hidden, tokens_, shared.down.columns)) return false;
     try {
       normed_ = p_.normed.of<float>(n * m_.hidden);
-      quantised_ = p_.quantised.of<QuantisedGroup>(n * groups_of(m_.hidden));
+      quantised_ = p_.quantised.of<QuantisedGroup>(quantised_size(tokens_, m_.hidden));
       mixed_ = p_.mixed.of<float>(n * width_);
       attended_ = p_.attended.of<float>(n * attended);
-      attended_quantised_ = p_.attended_quantised.of<QuantisedGroup>(n * groups_of(attended));
+      attended_quantised_ = p_.attended_quantised.of<QuantisedGroup>(quantised_size(tokens_, attended));
       scores_ = p_.scores.of<float>(n * m_.experts);
       rotation_ = p_.rotation.of<float>(n * m_.dim);
       choice_ = p_.choice.of<int32_t>(4 * visits + 3 * size_t(m_.experts) + 1 + 2 * n);
@@ -82,18 +82,18 @@ class Forward {
     const bool int8 = needs_int8(w.query) || needs_int8(w.key) || needs_int8(w.value);
     if (!normed(thread, w.attention_norm, w.attention_norm_bias, int8, &x)) return false;
     const int q = pairs(w.query.rows), k = q + pairs(w.key.rows), v = k + pairs(w.value.rows);
-    p_.pool.each(thread, v, [&](int item) {
+    p_.products(thread, v, tokens_, [&](int item, Tokens block) {
       const rooftop_matrix& matrix = item < q ? w.query : item < k ? w.key : w.value;
       const int first_item = item < q ? 0 : item < k ? q : k;
       const int column = item < q ? 0 : item < k ? w.query.rows : w.query.rows + w.key.rows;
       const float* bias = w.qkv_bias ? w.qkv_bias + column : nullptr;
-      p_.multiply(thread, matrix, first_item, item, x, tokens_, mixed_ + column, size_t(width_), false, bias);
+      p_.multiply(thread, matrix, first_item, item, block, x, mixed_ + column, size_t(width_), false, bias);
     });
     if (!p_.pool.barrier() || !attention(thread, w)) return false;
 
     if (!attended(thread, w.output, &x)) return false;
-    p_.pool.each(thread, pairs(w.output.rows), [&](int item) {
-      p_.multiply(thread, w.output, 0, item, x, tokens_, hidden_, size_t(m_.hidden), true, w.output_bias,
+    p_.products(thread, pairs(w.output.rows), tokens_, [&](int item, Tokens block) {
+      p_.multiply(thread, w.output, 0, item, block, x, hidden_, size_t(m_.hidden), true, w.output_bias,
                   m_.residual_scale);
     });
     if (!p_.pool.barrier()) return false;
@@ -102,8 +102,8 @@ class Forward {
     const bool experts_int8 =
         needs_int8(w.experts.gate) || needs_int8(w.experts.up) || needs_int8(w.router) || shared_int8;
     if (!normed(thread, w.expert_norm, w.expert_norm_bias, experts_int8, &x)) return false;
-    p_.pool.each(thread, pairs(w.router.rows), [&](int item) {
-      p_.multiply(thread, w.router, 0, item, x, tokens_, scores_, size_t(m_.experts), false, w.router_bias);
+    p_.products(thread, pairs(w.router.rows), tokens_, [&](int item, Tokens block) {
+      p_.multiply(thread, w.router, 0, item, block, x, scores_, size_t(m_.experts), false, w.router_bias);
     });
     if (!p_.pool.barrier()) return false;
     if (w.shared.data && !shared_expert(thread, w, x)) return false;
@@ -113,38 +113,36 @@ class Forward {
   // Norm of the residual stream, as fp32 and, where wanted, as int8.
   bool normed(int thread, const float* weight, const float* bias, bool int8, Activations* x) {
     const int n = m_.hidden;
-    const size_t row_groups = size_t(groups_of(n));
     if (tokens_ == 1) {
       float* values = p_.space[thread].values.of<float>(size_t(n));
-      QuantisedGroup* codes = p_.space[thread].quantised.of<QuantisedGroup>(row_groups);
+      QuantisedGroup* codes = p_.space[thread].quantised.of<QuantisedGroup>(quantised_size(1, n));
       norm_row(k_, hidden_, weight, bias, m_.epsilon, n, values);
       if (int8) k_.quantise(values, n, codes);
-      *x = {values, size_t(n), codes, n};
+      *x = {values, size_t(n), codes, n, 1};
       return true;
     }
     p_.pool.each(thread, tokens_, [&](int t) {
       float* values = normed_ + size_t(t) * n;
       norm_row(k_, hidden_ + size_t(t) * n, weight, bias, m_.epsilon, n, values);
-      if (int8) k_.quantise(values, n, quantised_ + t * row_groups);
+      if (int8) quantise_row(k_, values, n, tokens_, t, quantised_);
     });
-    *x = {normed_, size_t(n), quantised_, n};
+    *x = {normed_, size_t(n), quantised_, n, tokens_};
     return p_.pool.barrier();
   }
 
   // The attention's output as the output projection wants it.
   bool attended(int thread, const rooftop_matrix& output, Activations* x) {
     const int n = output.columns;
-    const size_t row_groups = size_t(groups_of(n));
-    *x = {attended_, size_t(n), attended_quantised_, n};
+    *x = {attended_, size_t(n), attended_quantised_, n, tokens_};
     if (!needs_int8(output)) return true;
     if (tokens_ == 1) {
-      QuantisedGroup* codes = p_.space[thread].quantised.of<QuantisedGroup>(row_groups);
+      QuantisedGroup* codes = p_.space[thread].quantised.of<QuantisedGroup>(quantised_size(1, n));
       k_.quantise(attended_, n, codes);
       x->quantised = codes;
       return true;
     }
     p_.pool.each(thread, tokens_, [&](int t) {
-      k_.quantise(attended_ + size_t(t) * n, n, attended_quantised_ + t * row_groups);
+      quantise_row(k_, attended_ + size_t(t) * n, n, tokens_, t, attended_quantised_);
     });
     return p_.pool.barrier();
   }
@@ -376,24 +374,23 @@ ROOFTOP_API int rooftop_logits(rooftop_pool* pool, const rooftop_model* model, c
                                float* logits, rooftop_stop stop) {
   const int n = model->hidden;
   if (!pool->reserve(tokens, n)) return ROOFTOP_NO_MEMORY;
-  const size_t row_groups = size_t(groups_of(n));
   float* values = nullptr;
   try {
     values = pool->normed.of<float>(size_t(tokens) * n);
   } catch (const std::bad_alloc&) {
     return ROOFTOP_NO_MEMORY;
   }
-  QuantisedGroup* codes = pool->quantised.of<QuantisedGroup>(size_t(tokens) * row_groups);
-  const Activations x = {values, size_t(n), codes, n};
+  QuantisedGroup* codes = pool->quantised.of<QuantisedGroup>(quantised_size(tokens, n));
+  const Activations x = {values, size_t(n), codes, n, tokens};
   auto job = [&](int thread) {
     pool->pool.each(thread, tokens, [&](int t) {
       norm_row(*pool->kernels, hidden + size_t(t) * n, model->norm, model->norm_bias, model->epsilon, n,
                values + size_t(t) * n);
-      if (needs_int8(model->head)) pool->kernels->quantise(values + size_t(t) * n, n, codes + t * row_groups);
+      if (needs_int8(model->head)) quantise_row(*pool->kernels, values + size_t(t) * n, n, tokens, t, codes);
     });
     if (!pool->pool.barrier()) return;
-    pool->pool.each(thread, pairs(model->head.rows), [&](int item) {
-      pool->multiply(thread, model->head, 0, item, x, tokens, logits, size_t(model->head.rows), false,
+    pool->products(thread, pairs(model->head.rows), tokens, [&](int item, Tokens block) {
+      pool->multiply(thread, model->head, 0, item, block, x, logits, size_t(model->head.rows), false,
                      model->head_bias);
     });
   };

@@ -22,12 +22,27 @@ static_assert(sizeof(QuantisedGroup) == 64, "one cache line");
 
 static inline constexpr int groups_of(int columns) { return (columns + kGroup - 1) / kGroup; }
 
+// int8 activations of several tokens lie in panels of 256 columns, [panels, tokens, 8 groups]: what a large product reads at
+// a time is close together. As whole rows, 4 KiB apart, they would crowd the same few lines of the caches, a page each.
+constexpr int kPanelGroups = 8;
+static inline constexpr size_t quantised_size(int tokens, int columns) {  // groups that they take
+  return size_t((groups_of(columns) + kPanelGroups - 1) / kPanelGroups) * kPanelGroups * tokens;
+}
+static inline constexpr size_t group_index(int tokens, int token, int group) {
+  return (size_t(group / kPanelGroups) * tokens + token) * kPanelGroups + group % kPanelGroups;
+}
+
 // Activations of several tokens: as fp32 for float weights, and as int8 for block formats.
 struct Activations {
   const float* values;              // [tokens, stride]
   size_t stride;                    // floats from one token to the next
-  const QuantisedGroup* quantised;  // [tokens, groups_of(columns)]; null where nothing needs it
+  const QuantisedGroup* quantised;  // the first token's, in panels of `tokens`; null where nothing needs it
   int columns;
+  int tokens;  // in a panel
+
+  Activations from(int token) const {
+    return {values + token * stride, stride, quantised ? quantised + size_t(token) * kPanelGroups : nullptr, columns, tokens};
+  }
 };
 
 // Rows first_row .. first_row+31 (fewer at the end) of a matrix times `count` tokens.

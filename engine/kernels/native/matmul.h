@@ -16,11 +16,13 @@ namespace {
 
 using rooftop::Activations;
 using rooftop::kGroup;
+using rooftop::kPanelGroups;
 using rooftop::kPairRows;
 using rooftop::QuantisedGroup;
 
-constexpr int kPanelGroups = 8;     // 256 columns
-constexpr int kTokenBlock = 96;     // tokens that share one unpacking
+constexpr int kTokenBlock = 192;        // most tokens that share one unpacking
+constexpr int kLeastTokenBlock = 96;    // though their activations may be more than
+constexpr int kBlockBytes = 640 << 10;  // what the second-level cache holds of them
 constexpr int kPrefetchBytes = 8192;
 
 #define ROOFTOP_INLINE inline __attribute__((always_inline))
@@ -81,7 +83,7 @@ struct Ahead {
 
 // ---- few tokens -------------------------------------------------------------------------------------------------
 
-// Group s of a tile (group g of the row) times Tokens tokens.
+// Group s of a tile (group g behind each of `rows`) times Tokens tokens.
 template <class Format, int Tokens>
 ROOFTOP_INLINE void few_group(const uint8_t* tile, const Head& head, int s, const QuantisedGroup* const* rows, size_t g,
                               V::F* total) {
@@ -103,54 +105,60 @@ ROOFTOP_INLINE void few_group(const uint8_t* tile, const Head& head, int s, cons
   }
 }
 
-// `groups` groups from first_group on, whole tiles: out[t] += ... ; `fetch`: nobody has read them yet.
+// `groups` groups, those of the tokens from `offset` behind each of `rows`, whole tiles: out[t] = ... or, with `more`, +=.
+// `fetch`: nobody has read the weights yet.
 template <class Format, int Tokens>
-void few_groups(const uint8_t* tile, int groups, const QuantisedGroup* const* rows, size_t first_group,
+void few_groups(const uint8_t* tile, int groups, const QuantisedGroup* const* rows, size_t offset, bool more,
                 float* const* out, const Ahead& ahead, bool fetch) {
   constexpr int per_tile = Format::kColumns / kGroup, lines = (Format::kBytes / per_tile + 63) / 64;
+  constexpr int turn = std::min(per_tile, Tokens <= 4 ? Format::kTurn : 4);
   V::F total[Tokens];
-  for (int t = 0; t < Tokens; t++) total[t] = first_group ? V::load(out[t]) : V::zero();
+  for (int t = 0; t < Tokens; t++) total[t] = more ? V::load(out[t]) : V::zero();
   for (int first = 0; first < groups; first += per_tile, tile += Format::kBytes) {
     const Head head = Format::head(tile);
     const uint8_t* fetched = ahead.of(tile);
-#pragma GCC unroll 8
-    for (int s = 0; s < per_tile; s++) {
-      if (fetch) {
-        for (int line = 0; line < lines; line++)
-          __builtin_prefetch(fetched + s * (Format::kBytes / per_tile) + 64 * line, 0, 0);
+#pragma GCC unroll 1
+    for (int at = 0; at < per_tile / turn; at++) {
+#pragma GCC unroll 4
+      for (int i = 0; i < turn; i++) {
+        const int s = at * turn + i;
+        if (fetch) {
+          for (int line = 0; line < lines; line++)
+            __builtin_prefetch(fetched + s * (Format::kBytes / per_tile) + 64 * line, 0, 0);
+        }
+        few_group<Format, Tokens>(tile, head, s, rows, offset + first + s, total);
+        // Else the compiler puts all of these fetches side by side, and memory has long pauses.
+        if constexpr (per_tile > 1) __asm__ volatile("" ::: "memory");
       }
-      few_group<Format, Tokens>(tile, head, s, rows, first_group + first + s, total);
-      // Else the compiler puts all of a tile's fetches side by side, and memory has long pauses.
-      if constexpr (per_tile > 1) __asm__ volatile("" ::: "memory");
     }
   }
   for (int t = 0; t < Tokens; t++) V::store(out[t], total[t]);
 }
 
 template <class Format, int Tokens>
-void few_sized(const uint8_t* tile, int groups, const QuantisedGroup* const* rows, size_t first_group,
+void few_sized(const uint8_t* tile, int groups, const QuantisedGroup* const* rows, size_t offset, bool more,
                float* const* out, int count, const Ahead& ahead, bool fetch) {
   if constexpr (Tokens > 1) {
     if (count < Tokens) {
-      few_sized<Format, Tokens - 1>(tile, groups, rows, first_group, out, count, ahead, fetch);
+      few_sized<Format, Tokens - 1>(tile, groups, rows, offset, more, out, count, ahead, fetch);
       return;
     }
   }
-  few_groups<Format, Tokens>(tile, groups, rows, first_group, out, ahead, fetch);
+  few_groups<Format, Tokens>(tile, groups, rows, offset, more, out, ahead, fetch);
 }
 
-// One token goes along the whole strip. More go 256 columns at a time, up to kFew at a time: memory is read by the first
-// of them.
+// The only token goes along the whole strip. More go 256 columns at a time, up to kFew at a time: memory is read by the
+// first of them. `plane`: groups from one panel of the activations to the next.
 template <class Format>
-void multiply_few(const uint8_t* strip, int columns, const QuantisedGroup* const* rows, float* const* out, int count,
-                  const Ahead& ahead) {
-  const int all = columns / kGroup, step = count == 1 ? all : kPanelGroups;
+void multiply_few(const uint8_t* strip, int columns, const QuantisedGroup* const* rows, size_t plane, float* const* out,
+                  int count, const Ahead& ahead) {
+  const int all = columns / kGroup, step = plane == kPanelGroups ? all : kPanelGroups;
   for (int first = 0; first < all; first += step) {
     const int groups = all - first < step ? all - first : step;
     const uint8_t* tile = strip + size_t(first) * kGroup / Format::kColumns * Format::kBytes;
     for (int t = 0; t < count;) {
       const int parts = (count - t + V::kFew - 1) / V::kFew, part = (count - t + parts - 1) / parts;
-      few_sized<Format, V::kFew>(tile, groups, rows + t, first, out + t, part, ahead, t == 0);
+      few_sized<Format, V::kFew>(tile, groups, rows + t, first / kPanelGroups * plane, first > 0, out + t, part, ahead, t == 0);
       t += part;
     }
   }
@@ -164,17 +172,20 @@ struct Panel {
   alignas(64) float bias[2][2 * kPanelGroups][kTileRows];
 };
 
+// What the panel after this one is unpacked from, in each of the two strips. It is fetched a few lines at a time, beside
+// the arithmetic, into the second-level cache: the first is full of activations.
+struct NextPanel {
+  const uint8_t* strip[2];
+  int lines;
+};
+
 template <class Format>
-void unpack(const uint8_t* tile, int groups, int which, const Ahead& ahead, Panel* panel) {
+void unpack(const uint8_t* tile, int groups, int which, Panel* panel) {
   constexpr int per_tile = Format::kColumns / kGroup, halves = Format::kHalves ? 2 : 1;
-  constexpr int lines = (Format::kBytes / per_tile + 63) / 64;
   for (int first = 0; first < groups; first += per_tile, tile += Format::kBytes) {
     const Head head = Format::head(tile);
-    const uint8_t* fetched = ahead.of(tile);
 #pragma GCC unroll 8
     for (int s = 0; s < per_tile; s++) {
-      for (int line = 0; line < lines; line++)
-        __builtin_prefetch(fetched + s * (Format::kBytes / per_tile) + 64 * line, 0, 0);
       V::B v[8];
       Scales k;
       Format::codes(tile, s, v);
@@ -189,14 +200,14 @@ void unpack(const uint8_t* tile, int groups, int which, const Ahead& ahead, Pane
 }
 
 template <class Format, int Tiles, int Tokens>
-void multiply_block(const Panel& panel, int which, int groups, const QuantisedGroup* const* rows, size_t first_group, bool more,
+void multiply_block(const Panel& panel, int which, int groups, const QuantisedGroup* const* rows, size_t offset, bool more,
                     float* const* out) {
   V::F total[Tiles][Tokens];
   for (int i = 0; i < Tiles; i++)
     for (int t = 0; t < Tokens; t++) total[i][t] = more ? V::load(out[t] + kTileRows * (which + i)) : V::zero();
   constexpr int halves = Format::kHalves ? 2 : 1, lanes = 8 / halves;
   for (int s = 0; s < groups; s++) {
-    const size_t g = first_group + s;
+    const size_t g = offset + s;
 #pragma GCC unroll 2
     for (int h = 0; h < halves; h++) {
       V::I sum[Tiles][Tokens];
@@ -225,38 +236,46 @@ void multiply_block(const Panel& panel, int which, int groups, const QuantisedGr
 }
 
 template <class Format, int Tiles, int Tokens>
-void multiply_sized(const Panel& panel, int which, int groups, const QuantisedGroup* const* rows, size_t first_group, bool more,
+void multiply_sized(const Panel& panel, int which, int groups, const QuantisedGroup* const* rows, size_t offset, bool more,
                     float* const* out, int count) {
   if constexpr (Tokens > 0) {
     if (count == Tokens)
-      multiply_block<Format, Tiles, Tokens>(panel, which, groups, rows, first_group, more, out);
+      multiply_block<Format, Tiles, Tokens>(panel, which, groups, rows, offset, more, out);
     else
-      multiply_sized<Format, Tiles, Tokens - 1>(panel, which, groups, rows, first_group, more, out, count);
+      multiply_sized<Format, Tiles, Tokens - 1>(panel, which, groups, rows, offset, more, out, count);
   }
 }
 
 // Blocks of nearly equal size: a block of one or two tokens would wait for its own results.
 template <class Format, int Tiles>
-void multiply_panel(const Panel& panel, int which, int groups, const QuantisedGroup* const* rows, size_t first_group, bool more,
-                    float* const* out, int count) {
-  for (int t = 0; t < count;) {
+void multiply_panel(const Panel& panel, int which, int groups, const QuantisedGroup* const* rows, size_t offset, bool more,
+                    float* const* out, int count, const NextPanel& next) {
+  const int blocks = (count + V::kTokens - 1) / V::kTokens;
+  for (int t = 0, block = 0; t < count; block++) {
+    for (int i = which; i < which + Tiles; i++)
+      for (int line = next.lines * block / blocks; line < next.lines * (block + 1) / blocks; line++)
+        __builtin_prefetch(next.strip[i] + 64 * line, 0, 2);
     const int parts = (count - t + V::kTokens - 1) / V::kTokens, part = (count - t + parts - 1) / parts;
-    multiply_sized<Format, Tiles, V::kTokens>(panel, which, groups, rows + t, first_group, more, out + t, part);
+    multiply_sized<Format, Tiles, V::kTokens>(panel, which, groups, rows + t, offset, more, out + t, part);
     t += part;
   }
 }
 
 template <class Format>
 void multiply_many(const uint8_t* strip, size_t strip_bytes, int columns, const QuantisedGroup* const* rows,
-                   float* const* out, int count, const Ahead& ahead) {
+                   size_t plane, float* const* out, int count, const uint8_t* after) {
+  constexpr size_t kPanelBytes = size_t(kPanelGroups) * kGroup / Format::kColumns * Format::kBytes;
   Panel panel;
   const int all = columns / kGroup;
   for (int first = 0; first < all; first += kPanelGroups) {
     const int groups = all - first < kPanelGroups ? all - first : kPanelGroups;
     const size_t offset = size_t(first) * kGroup / Format::kColumns * Format::kBytes;
-    for (int i = 0; i < 2; i++) unpack<Format>(strip + i * strip_bytes + offset, groups, i, ahead, &panel);
+    for (int i = 0; i < 2; i++) unpack<Format>(strip + i * strip_bytes + offset, groups, i, &panel);
+    const uint8_t* next = first + kPanelGroups < all ? strip + offset + kPanelBytes : after;
+    const NextPanel next_panel = {{next, next + strip_bytes}, int((kPanelBytes + 63) / 64)};
     for (int i = 0; i < 2; i += V::kTiles)
-      multiply_panel<ArithmeticOf<Format>, V::kTiles>(panel, i, groups, rows, first, first > 0, out, count);
+      multiply_panel<ArithmeticOf<Format>, V::kTiles>(panel, i, groups, rows, first / kPanelGroups * plane, first > 0, out,
+                                                       count, next_panel);
   }
 }
 
@@ -267,23 +286,26 @@ void pair_of_blocks(const uint8_t* matrix, int rows, int columns, int first_row,
   const uint8_t* strip = matrix + size_t(first_row / kTileRows) * strip_bytes;
   const int tiles = rows - first_row > kTileRows ? 2 : 1;
   const Ahead ahead = {strip + size_t(tiles) * strip_bytes, next ? next : strip};
-  const size_t stride = size_t(rooftop::groups_of(columns));
+  const size_t plane = size_t(activations.tokens) * kPanelGroups;
   const QuantisedGroup* row[kTokenBlock];
   float* target[kTokenBlock];
-  for (int first = 0; first < count; first += kTokenBlock) {
-    const int part = count - first < kTokenBlock ? count - first : kTokenBlock;
+  const int most = std::clamp(kBlockBytes / (2 * columns), kLeastTokenBlock, kTokenBlock);
+  const int blocks = (count + most - 1) / most;
+  for (int block = 0; block < blocks; block++) {
+    const int first = int(int64_t(count) * block / blocks), part = int(int64_t(count) * (block + 1) / blocks) - first;
     for (int t = 0; t < part; t++) {
       const int token = tokens ? tokens[first + t] : first + t;
-      row[t] = activations.quantised + token * stride;
+      row[t] = activations.quantised + size_t(token) * kPanelGroups;
       target[t] = out + size_t(first + t) * out_stride;
     }
     if (part <= V::kFewTokens || tiles == 1) {
       for (int i = 0; i < tiles; i++) {
-        multiply_few<Format>(strip + i * strip_bytes, columns, row, target, part, ahead);
+        multiply_few<Format>(strip + i * strip_bytes, columns, row, plane, target, part, ahead);
         for (int t = 0; t < part; t++) target[t] += kTileRows;
       }
     } else {
-      multiply_many<Format>(strip, strip_bytes, columns, row, target, part, ahead);
+      multiply_many<Format>(strip, strip_bytes, columns, row, plane, target, part,
+                            block + 1 < blocks ? strip : ahead.next);
     }
   }
 }
@@ -353,8 +375,10 @@ void pair_of_floats(const uint8_t* matrix, int rows, int columns, int first_row,
   const int last = rows - first_row < kPairRows ? rows - first_row : kPairRows;
   const float* x[kTokenBlock];
   float* target[kTokenBlock];
-  for (int first = 0; first < count; first += kTokenBlock) {
-    const int part = count - first < kTokenBlock ? count - first : kTokenBlock;
+  const int most = std::clamp(kBlockBytes / (2 * columns), kLeastTokenBlock, kTokenBlock);
+  const int blocks = (count + most - 1) / most;
+  for (int block = 0; block < blocks; block++) {
+    const int first = int(int64_t(count) * block / blocks), part = int(int64_t(count) * (block + 1) / blocks) - first;
     for (int t = 0; t < part; t++) {
       const int token = tokens ? tokens[first + t] : first + t;
       x[t] = activations.values + token * activations.stride;

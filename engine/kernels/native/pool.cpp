@@ -11,6 +11,7 @@
 #elif defined(__linux__)
 #include <pthread.h>
 #include <sched.h>
+#include <sys/mman.h>
 
 #include <fstream>
 #endif
@@ -18,6 +19,7 @@
 namespace rooftop {
 namespace {
 
+constexpr size_t kHugePage = size_t(1) << 21;
 constexpr int kSpinsBeforeYield = 20000;       // a barrier: others are about to arrive
 constexpr int64_t kSleepAfterNs = 3'000'000;   // no job for so long: sleep
 constexpr int64_t kAskEveryNs = 4'000'000;     // how often the stop request is asked
@@ -26,6 +28,9 @@ int64_t now_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
       .count();
 }
+
+// Large buffers in huge pages, where the system has them: a prompt's steps go through them row by row.
+std::align_val_t alignment(size_t size) { return std::align_val_t(size >= kHugePage ? kHugePage : 64); }
 
 inline void pause() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -81,14 +86,17 @@ void pin_this_thread(int cpu) {
 
 }  // namespace
 
-Buffer::~Buffer() { ::operator delete(memory_, std::align_val_t(64)); }
+Buffer::~Buffer() { ::operator delete(memory_, alignment(size_)); }
 
 void* Buffer::reserve(size_t size) {
   if (size > size_) {
-    ::operator delete(memory_, std::align_val_t(64));
+    ::operator delete(memory_, alignment(size_));
     memory_ = nullptr, size_ = 0;
-    memory_ = ::operator new(size, std::align_val_t(64));
+    memory_ = ::operator new(size, alignment(size));
     size_ = size;
+#ifdef MADV_HUGEPAGE
+    if (size >= kHugePage) madvise(memory_, size / kHugePage * kHugePage, MADV_HUGEPAGE);
+#endif
   }
   return memory_;
 }

@@ -108,7 +108,7 @@ def test_keys_move_from_layer_to_layer(qtbot: QtBot, strip: LayerStrip, keys: li
 def test_the_cpu_goes_up_and_the_gpu_down(strip: LayerStrip) -> None:
     ready = make_ready("deep", "cuda")
     snapshot = make_snapshot(ready, Step(1))
-    longer = tuple(replace(trace, measured_gpu_s=2 * trace.measured_cpu_s) for trace in snapshot.layers)
+    longer = tuple(trace._replace(measured_gpu_s=2 * trace.measured_cpu_s) for trace in snapshot.layers)
     strip.show_ready(ready)
     strip.show_snapshot(replace(snapshot, layers=longer))
     image = strip.columns.viewport().grab().toImage()

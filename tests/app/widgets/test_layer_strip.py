@@ -47,25 +47,25 @@ def show(widget: LayerStrip, shape: Shape = "guide", device: Device = "simulated
 
 def test_totals_are_shares_of_the_measured_time() -> None:
     assert totals_text((BOTH,), "GPU") == "CPU 75 %, GPU 25 % of this pass: 1 token"
-    assert totals_text((replace(BOTH, tokens=9),), "simulated GPU").endswith(
+    assert totals_text((BOTH._replace(tokens=9),), "simulated GPU").endswith(
         "simulated GPU 25 % of this pass: 9 tokens"
     )
-    assert totals_text((replace(BOTH, measured_gpu_s=0.0),), "") == "CPU 100 % of this pass: 1 token"
+    assert totals_text((BOTH._replace(measured_gpu_s=0.0),), "") == "CPU 100 % of this pass: 1 token"
     assert totals_text((), "GPU") == "No pass has been measured yet."
-    assert totals_text((replace(BOTH, measured_cpu_s=0.0, measured_gpu_s=0.0),), "GPU").startswith("No pass")
+    assert totals_text((BOTH._replace(measured_cpu_s=0.0, measured_gpu_s=0.0),), "GPU").startswith("No pass")
 
 
 def test_prediction_error() -> None:
     assert prediction_error(()) is None
     assert prediction_error((BOTH,)) == 0.0
-    assert prediction_error((replace(BOTH, predicted_cpu_s=1e-3),)) == pytest.approx(0.5)
+    assert prediction_error((BOTH._replace(predicted_cpu_s=1e-3),)) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(
     ("runs", "side"), [((CPU_RUN, GPU_RUN), "both"), ((CPU_RUN,), "CPU"), ((GPU_RUN,), "GPU"), ((), "\N{EN DASH}")]
 )
 def test_the_side_follows_the_runs(runs: tuple[ExpertRun, ...], side: str) -> None:
-    assert side_of(replace(BOTH, runs=runs, measured_cpu_s=0.0, measured_gpu_s=0.0)) == side
+    assert side_of(BOTH._replace(runs=runs, measured_cpu_s=0.0, measured_gpu_s=0.0)) == side
 
 
 @pytest.mark.parametrize("shape", ["guide", "mixtral", "qwen"])
@@ -92,7 +92,7 @@ def test_many_layers_scroll_and_few_do_not(strip: LayerStrip) -> None:
 def test_both_sides_start_together(strip: LayerStrip) -> None:
     ready = make_ready("guide", "simulated")
     strip.show_ready(ready)
-    slow = replace(BOTH, measured_cpu_s=4e-3, measured_gpu_s=4e-3, predicted_cpu_s=0.0, predicted_gpu_s=0.0)
+    slow = BOTH._replace(measured_cpu_s=4e-3, measured_gpu_s=4e-3, predicted_cpu_s=0.0, predicted_gpu_s=0.0)
     strip.show_snapshot(replace(make_snapshot(ready), layers=(slow,)))
     image = strip.rows.viewport().grab().toImage()
     box = strip.rows.visualRect(strip.rows.table.index(0))
@@ -149,5 +149,5 @@ def test_the_scale_falls_at_once_from_prefill_to_decode_and_otherwise_calmly(str
     rows = strip.rows
     rows.set_layers(1, has_gpu=True)
     for measured_s, scale_s in ((1.0, 1.0), (0.9, 0.94), (0.01, 0.01), (0.02, 0.02)):
-        rows.set_traces((replace(BOTH, measured_cpu_s=measured_s),))
+        rows.set_traces((BOTH._replace(measured_cpu_s=measured_s),))
         assert rows.table.scale_s == pytest.approx(scale_s)

@@ -32,7 +32,7 @@ def test_it_tells_at_most_once_a_second(qtbot: QtBot, now: list[float]) -> None:
     assert first.startswith("RAM bandwidth: ")
     assert "more VRAM would" in first
     assert line.accessibleDescription() == first
-    doubled = tuple(replace(trace, measured_cpu_s=2 * trace.measured_cpu_s) for trace in snapshot.layers)
+    doubled = tuple(trace._replace(measured_cpu_s=2 * trace.measured_cpu_s) for trace in snapshot.layers)
     slower = replace(snapshot, layers=doubled, tokens_per_s=0.0)
     line.show_pass(slower)
     assert line.text == first

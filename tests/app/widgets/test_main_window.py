@@ -167,7 +167,7 @@ def test_a_dialog_that_is_cancelled_opens_nothing(
 def reopened(make_rooftop: Make, first: Application) -> Application:
     """The window of the next start."""
     first.window.quit()
-    return make_rooftop(settings_path=first._settings_path, keep_size=True)
+    return make_rooftop(settings_path=first._kept.path, keep_size=True)
 
 
 def test_a_maximised_window_comes_back_maximised(make_rooftop: Make, qtbot: QtBot) -> None:

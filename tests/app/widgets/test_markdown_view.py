@@ -50,10 +50,12 @@ def test_finished_blocks_are_not_touched(qtbot: QtBot, themes: ThemeManager, mon
 
 def test_a_block_can_change_its_kind_while_it_is_live(qtbot: QtBot, themes: ThemeManager) -> None:
     view = make(qtbot)
+    kinds = []
     for piece in ("``", "`c\nint x;", "\n```"):
         view.append(piece)
-        qtbot.wait(40)
-    assert [type(block) for block in view.blocks] == [CodeBlock]
+        qtbot.waitUntil(lambda: not view._late.isActive())
+        kinds.append([type(block) for block in view.blocks])
+    assert kinds == [[TextBlock], [CodeBlock], [CodeBlock]]
     assert contents(view) == ["int x;"]
 
 
@@ -84,7 +86,7 @@ def test_one_huge_table_makes_rendering_wait(qtbot: QtBot, themes: ThemeManager)
         render()
 
     view._render_tail = counted  # type: ignore[method-assign]
-    view._last_cost_s = 0.2
+    view._last_cost_s = 60.0
     view._last_render_s = time.monotonic()
     for row in range(50):
         view.append(f"| {row} | x |\n")
@@ -96,7 +98,7 @@ def test_a_long_reply_stays_cheap(qtbot: QtBot, themes: ThemeManager) -> None:
     paragraph = "Some *words* with `code` and more of them, again and again. " * 3 + "\n\n"
     for _ in range(100):
         view.append(paragraph)
-    started = time.perf_counter()
+    started = time.thread_time()
     for _ in range(20):
         view.append(paragraph)
-    assert (time.perf_counter() - started) / 20 < 0.033
+    assert (time.thread_time() - started) / 20 < 0.033

@@ -1,4 +1,3 @@
-import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -161,9 +160,9 @@ def test_a_splitter_left_by_a_window_without_a_sidebar_does_not_stretch_it(
     splitter.setSizes([700, 300])
     state = bytes(splitter.saveState().toBase64().data()).decode()
     splitter.insertWidget(0, rooftop.window.sidebar)
-    rooftop._settings = dataclasses.replace(rooftop._settings, splitter_state=state)
-    path = rooftop._settings_path
-    save_settings(rooftop._settings, path)
+    rooftop._kept.change(splitter_state=state)
+    path = rooftop._kept.path
+    save_settings(rooftop._kept.settings, path)
     again = make_rooftop(settings_path=path)
     assert again.settings.splitter_state == state
     assert again.window._splitter.sizes()[0] <= MAX_WIDTH

@@ -113,9 +113,9 @@ def test_a_repaint_is_cheap(timeline: Timeline) -> None:
     fill(timeline, 600)
     times = []
     for _ in range(9):
-        began = time.perf_counter()
+        began = time.thread_time()
         timeline.grab()
-        times.append(time.perf_counter() - began)
+        times.append(time.thread_time() - began)
     assert sorted(times)[4] < 0.05, "ten times the target: machines that run tests are busy"
 
 

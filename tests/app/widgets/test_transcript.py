@@ -97,10 +97,10 @@ def test_a_long_chat_builds_only_what_is_near(transcript: Transcript, qtbot: QtB
     messages = []
     for number in range(300):
         messages += [Message("user", f"Q{number}"), Message("assistant", "Some text.\n\n" * 5)]
-    started = time.perf_counter()
+    started = time.thread_time()
     transcript.show_messages(messages)
     qtbot.waitUntil(lambda: transcript.views[-1].built)
-    assert time.perf_counter() - started < 2.0
+    assert time.thread_time() - started < 2.0
     qtbot.waitUntil(lambda: scroll_bar(transcript).value() == scroll_bar(transcript).maximum())
     assert sum(view.built for view in transcript.views) < 100
     scroll_bar(transcript).setValue(0)

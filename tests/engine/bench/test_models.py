@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from engine.bench import models
-from engine.bench.mixes import MIXES
-from engine.bench.models import SHAPES, SIZES, Shape, model_bytes, model_file, model_path, tensors
+from engine.bench.models import SHAPES, SIZES, WRITTEN, Shape, model_bytes, model_file, model_path, tensors
 from engine.bench.random_weights import Bytes, RandomWeights
 from engine.bench.routing import Topics
 from engine.checkpoint.checkpoint import read_config
@@ -38,7 +37,7 @@ def test_norms_are_near_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("shape", "mix"),
-    [*((MIXTRAL, mix) for mix in MIXES), *((QWEN3, mix) for mix in ("Q4_0", "Q8_0", "Q4_K_M"))],
+    [*((MIXTRAL, mix) for mix in WRITTEN), *((QWEN3, mix) for mix in ("Q4_0", "Q8_0", "Q4_K_M"))],
     ids=lambda value: value if isinstance(value, str) else value.name,
 )
 def test_llama_cpp_computes_finite_logits_of_it(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.bench.overhead import decode_layer_seconds
-from engine.bench.scenarios import run
+from engine.bench.scenarios import prediction_lines, run
 from engine.config import EngineConfig, IsaName
 from engine.errors import CheckpointError
 from engine.kernels.cpu_library import available_isas
@@ -30,9 +30,12 @@ PROMISED = {
 def test_every_promised_figure_is_there_and_sane(tmp_path: Path, device: str) -> None:
     folder = write_mixtral(tmp_path / "m", layers=3)
     config = EngineConfig(device="cpu" if device == "cpu" else "simulated", cpu_threads=1)
-    figures = run(str(folder), config, prompt_tokens=20, new_tokens=4, repeat=2)
+    figures = run(str(folder), config, prompt_tokens=20, new_tokens=4, repeat=2, remeasure=device == "cpu")
     assert figures.keys() >= PROMISED
     assert json.loads(json.dumps(figures)) == figures
+    head, *lines = prediction_lines(figures)
+    assert [line.split()[0] for line in (head, *lines)] == ["predictions", "decode", "prompt"]
+    assert figures["plan_qwen3_30b_s"] > 0  # type: ignore[operator]
     assert figures["weights_bytes_per_s"] > 0  # type: ignore[operator]
     layers = figures["layers"]
     assert isinstance(layers, list)

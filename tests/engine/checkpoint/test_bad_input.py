@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from engine.checkpoint.catalog import resolve_model
@@ -24,6 +24,7 @@ from engine.checkpoint.safetensors_file import read_header
 from engine.errors import CheckpointError, RooftopError, UnsupportedModelError
 from engine.tokenizer import ChatTokenizer
 from tests.checkpoints import edit_json, read_raw_safetensors, write_mixtral, write_raw_safetensors
+from tests.examples import examples
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -31,13 +32,7 @@ NORM = "model.norm.weight"
 MAX_SECONDS = 10.0
 MAX_MESSAGE_CHARS = 600
 
-fuzzing = settings(
-    max_examples=120,
-    deadline=5000,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    derandomize=True,
-    database=None,
-)
+fuzzing = examples(120, HealthCheck.function_scoped_fixture)
 
 
 def open_all(folder: Path) -> None:

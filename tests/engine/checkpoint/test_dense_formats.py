@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from engine.checkpoint.dense_formats import with_dense_formats
 from engine.checkpoint.tensor_names import EMBEDDING, HEAD
-from engine.config import DenseBlocks
+from engine.traits import DenseBlocks
 from tests.engine.shapes import TINY
 
 ROWS = 20  # not whole strips

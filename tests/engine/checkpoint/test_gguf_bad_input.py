@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from engine.checkpoint import gguf_file
 from engine.checkpoint.catalog import resolve_model
 from engine.checkpoint.checkpoint import open_checkpoint
 from engine.errors import CheckpointError, UnsupportedModelError
+from tests.examples import examples
 from tests.fuzz_gguf import MAX_EXTRA_BYTES, MAX_MESSAGE_CHARS, MAX_SECONDS, SMALL, open_and_read, write_broken
 from tests.gguf_files import (
     ARRAY,
@@ -41,13 +42,7 @@ from tests.gguf_files import (
     split,
 )
 
-fuzzing = settings(
-    max_examples=250,
-    deadline=5000,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    derandomize=True,
-    database=None,
-)
+fuzzing = examples(250, HealthCheck.function_scoped_fixture)
 
 
 def text(length: int) -> bytes:

@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from engine.convert import conversion, journal, source, workplace
+from engine.convert import conversion, drive_file, journal, source, workplace
 from engine.convert.conversion import convert
 from engine.convert.description import describe
 
 TYPES: tuple[tuple[Any, str], ...] = (
-    (workplace.Workplace, "_write"),
+    (drive_file.DriveFile, "_put"),
     (journal.Journal, "_append"),
     (Path, "mkdir"),
     (Path, "rmdir"),

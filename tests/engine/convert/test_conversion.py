@@ -27,8 +27,9 @@ from engine.config import ModelConfig
 from engine.convert import conversion as conversion_module
 from engine.convert import source as source_module
 from engine.convert.conversion import Progress, convert, find_unfinished
+from engine.convert.drive_file import DriveFile
 from engine.convert.journal import JOURNAL, Journal
-from engine.convert.workplace import WEIGHTS, Workplace, unfinished_folder
+from engine.convert.workplace import WEIGHTS, unfinished_folder
 from engine.errors import (
     CheckpointError,
     ConfigurationError,
@@ -274,7 +275,7 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: int,
     return calls
 
 
-@pytest.mark.parametrize(("owner", "name"), [(Workplace, "_write"), (Journal, "_append"), (os, "fsync")])
+@pytest.mark.parametrize(("owner", "name"), [(DriveFile, "_put"), (Journal, "_append"), (os, "fsync")])
 def test_a_full_drive_at_any_moment_is_said_and_costs_nothing(
     owner: Any, name: str, source: Path, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

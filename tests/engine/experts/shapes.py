@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import strategies as st
 
-from engine.config import DenseBlocks, ModelConfig
+from engine.config import ModelConfig
 from engine.hardware import GpuProfile, HardwareProfile
 from engine.messages import CostCurve, CostModel, PlanningInputs
+from engine.traits import DenseBlocks
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -107,16 +108,24 @@ def _curves() -> st.SearchStrategy[CostCurve]:
     return st.builds(CostCurve, time_s, time_s, time_s)
 
 
+def _curves_with_one() -> st.SearchStrategy[CostCurve]:
+    """Any curve of the CPU, which may say what a single token was measured to take."""
+    time_s = st.just(0.0) | _seconds(1e-7, 1e-1)
+    return st.builds(replace, _curves(), one_s=st.none() | time_s)
+
+
 def wild_costs() -> st.SearchStrategy[CostModel]:
     """Any costs at all, also senseless ones."""
     return st.builds(
         CostModel,
-        _curves(),
+        _curves_with_one(),
         _curves(),
         _curves(),
         st.none() | _curves(),
         st.just(1e-4),
         cpu_call_s=st.sampled_from((0.0, 1e-5)),
+        attention_key_s=st.sampled_from((0.0, 1e-8)),
+        token_s=st.sampled_from((0.0, 3e-4)),
     )
 
 

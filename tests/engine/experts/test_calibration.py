@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from unittest import mock
@@ -13,34 +14,37 @@ import torch
 from engine.config import SIMULATED_LAUNCH_S, EngineConfig, ModelConfig
 from engine.devices import CpuDevice, Device, SimulatedDevice
 from engine.errors import OperationCancelledError
-from engine.experts.calibration import calibrate, typical_layers
+from engine.experts.calibration import calibrate, learn_from_reply, typical_layers
 from engine.experts.cost_model import predict
 from engine.experts.cpu_experts import CpuExperts, Routing, TorchCpuExperts
 from engine.experts.residency import Residency
 from engine.experts.store import ExpertStore
 from engine.hardware import probe_hardware
-from engine.messages import CostModel
+from engine.messages import CostCurve, CostModel, PassRecord
 from tests.engine.shapes import TINY
 
 LINK, MEMORY, FLOPS = 1e9, 2e9, 1e9
 CONFIG = EngineConfig(simulated_link_bytes_per_s=LINK, simulated_memory_bytes_per_s=MEMORY, simulated_flops=FLOPS)
 
 
-PAIR_S, TOKEN_S = 1e-7, 2e-5
+PAIR_S, TOKEN_S, KEY_S = 1e-7, 2e-5, 4e-7
 
 
 class Surroundings:
     """What surrounds the experts, with times of its own; and experts that run in the same call, if so long a visit."""
 
     def __init__(self, visit_s: float | None = None) -> None:
-        self._visit_s = visit_s
+        self._visit_s = self.one_s = visit_s
 
     def experts_seconds(self, layer: int, tokens: int, start: int) -> tuple[int, float] | None:
         del layer, start
-        return None if self._visit_s is None else (tokens, tokens * self._visit_s)
+        if self._visit_s is None or self.one_s is None:
+            return None
+        return tokens, self.one_s if tokens == 1 else tokens * self._visit_s
 
-    def dense_seconds(self) -> float:
-        return 3e-3
+    def dense_seconds(self, start: int) -> float:
+        assert start >= 0
+        return 3e-3 + 3 * KEY_S * start
 
     def dense_layer_seconds(self, tokens: int, start: int) -> float:
         return max(4e-4, tokens * TOKEN_S) + 1e-4 + PAIR_S * (tokens * start + tokens * (tokens + 1) / 2)
@@ -75,7 +79,9 @@ def test_the_simulated_gpu_is_measured_exactly(staging: bool) -> None:
     assert predict(costs.weight_copy, 1) == pytest.approx(copy_s)
     assert costs.gpu_expert.fit_error < 0.02
     assert costs.source == "measured"
-    assert costs.dense_layer_s == 3e-3 / TINY.layers
+    assert costs.dense_layer_s == pytest.approx(3e-3 / TINY.layers)
+    assert costs.attention_key_s == pytest.approx(KEY_S)
+    assert costs.token_s == 0.0, "only a reply tells"
 
 
 @pytest.mark.parametrize("free", [range(8192), range(100, 900), range(30, 64)])
@@ -148,6 +154,59 @@ def test_where_experts_run_in_the_decoders_call_they_are_measured_there_and_no_c
     assert costs.cpu_call_s == 0.0
     for tokens in (1, 8, 64):
         assert predict(costs.cpu_expert, tokens) == pytest.approx(tokens * 2e-4)
+
+
+def test_one_token_is_told_apart_from_the_curve() -> None:
+    """Other code runs a single token, whose time no line through those of many need meet."""
+    own = Surroundings(visit_s=2e-4)
+    own.one_s = 5e-4
+    assert predict(calibrated_on_the_cpu(own).cpu_expert, 1) == pytest.approx(5e-4)
+    costs = calibrated_on_the_cpu(Surroundings())
+    assert predict(costs.cpu_expert, 1) + costs.cpu_call_s == pytest.approx(
+        TimedExperts.CALL_S + TimedExperts.VISIT_S, rel=0.1
+    )
+
+
+@pytest.mark.parametrize("free", [range(8192), range(100, 900), range(30, 31), range(64, 64)])
+def test_a_token_is_measured_with_and_without_context(free: range) -> None:
+    costs = calibrated_on_the_cpu(Surroundings(), free)
+    room = len(free) > 1
+    assert costs.attention_key_s == pytest.approx(KEY_S if room else 0.0)
+    near = 0 if room else min(free.start, 63)
+    assert costs.dense_layer_s == pytest.approx(1e-3 + near * KEY_S)
+
+
+def record(seconds: float, cpu_s: Sequence[float], gpu_s: Sequence[float] = ()) -> PassRecord:
+    """A token's pass."""
+    cpu, gpu = (array("f", times).tobytes() for times in (cpu_s, gpu_s))
+    return PassRecord(0, 0, "", 1, seconds, b"", b"", b"", b"", cpu, gpu, b"", None)
+
+
+KNOWN = CostModel(CostCurve(1e-3, 1e-4, 1e-5), None, None, None, dense_layer_s=1e-3)
+
+
+def test_what_a_reply_takes_is_divided_among_experts_layers_and_the_rest() -> None:
+    layers = [1e-3, 2e-3, 3e-3]
+    records = [record(3e-3 + 6e-3 + besides_s, layers) for besides_s in (*[4e-4] * 9, 50.0)]
+    costs = learn_from_reply(KNOWN, TINY, records)
+    assert costs.token_s == pytest.approx(4e-4, rel=1e-4), "one in ten was held up"
+    assert costs.cpu_expert.one_s == pytest.approx(2e-3 / TINY.experts_per_token)
+    assert replace(costs, token_s=0.0, cpu_expert=KNOWN.cpu_expert) == KNOWN
+    called = learn_from_reply(replace(KNOWN, cpu_call_s=5e-4), TINY, records)
+    assert called.cpu_expert.one_s == pytest.approx(1.5e-3 / TINY.experts_per_token)
+
+
+def test_beside_a_gpu_the_longer_side_of_each_layer_counts_and_no_expert_is_told_apart() -> None:
+    known = replace(KNOWN, gpu_expert=KNOWN.cpu_expert)
+    unread = record(3e-3 + 4e-3 + 2e-4, [1e-3, 2e-3, 1e-3], [0.5e-3, 1e-3, float("nan")])
+    costs = learn_from_reply(known, TINY, [unread])
+    assert costs.token_s == pytest.approx(2e-4, rel=1e-3)
+    assert costs.cpu_expert == known.cpu_expert
+
+
+def test_a_reply_that_tells_nothing_changes_nothing() -> None:
+    assert learn_from_reply(KNOWN, TINY, []) is KNOWN
+    assert learn_from_reply(KNOWN, TINY, [record(1e-3, [1e-3] * 3)]).token_s == 0.0
 
 
 def test_an_own_call_without_room_is_not_measured() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.config import SIMULATED_LAUNCH_S, EngineConfig, ModelConfig
@@ -19,8 +19,10 @@ from engine.experts.cost_model import (
     simulated_gpu_costs,
     with_correction,
 )
+from engine.hardware import MachineSpeed
 from engine.messages import CostCurve, CostModel
 from tests.engine.experts.shapes import MIXTRAL, QWEN, QWEN_Q4_K_M, machine, pc_costs, realistic_costs, wild_costs
+from tests.examples import examples
 
 UNITS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
@@ -35,7 +37,7 @@ def test_predict() -> None:
 
 
 @given(st.floats(1e-5, 1e-1), st.floats(1.0, 200.0), st.floats(0.0, 0.3))
-@settings(deadline=None, max_examples=50)
+@examples(50)
 def test_fit_recovers_a_known_curve(floor_s: float, bend_units: float, overhead_share: float) -> None:
     true = CostCurve(floor_s, floor_s / bend_units, floor_s * overhead_share)
     fitted = fit_curve(UNITS, seconds_of(true))
@@ -44,7 +46,7 @@ def test_fit_recovers_a_known_curve(floor_s: float, bend_units: float, overhead_
 
 
 @given(st.integers(0, 10**6), st.floats(1.5, 100.0))
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_fit_stands_noise(seed: int, bend_units: float) -> None:
     true = CostCurve(1e-3, 1e-3 / bend_units, 5e-5)
     noise = np.exp(np.random.default_rng(seed).normal(0.0, 0.05, len(UNITS)))
@@ -65,7 +67,6 @@ def test_one_hiccup_does_not_bend_the_curve(hit: int) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 4096), st.floats(0.0, 100.0)), min_size=1, max_size=14))
-@settings(deadline=None)
 def test_fit_of_anything_is_a_curve(points: list[tuple[int, float]]) -> None:
     curve = fit_curve([n for n, _ in points], [s for _, s in points])
     values = (curve.floor_s, curve.per_unit_s, curve.overhead_s, curve.fit_error)
@@ -76,6 +77,11 @@ def test_fit_of_one_point_goes_through_it_and_no_faster_beyond() -> None:
     curve = fit_curve([16], [8e-3])
     assert [predict(curve, n) for n in (1, 16, 32)] == pytest.approx([8e-3, 8e-3, 16e-3])
     assert curve.fit_error == 0.0
+
+
+def test_a_single_unit_takes_what_it_was_measured_to_take() -> None:
+    curve = CostCurve(4.0, 1.0, 0.5, one_s=3.0)
+    assert [predict(curve, units) for units in (0, 1, 2, 8)] == [0.0, 3.0, 4.5, 8.5]
 
 
 def test_fit_of_constant_times_bends_after_the_last_of_them() -> None:
@@ -138,6 +144,36 @@ def test_assumed_costs_grow_with_fewer_threads() -> None:
     assert predict(one.cpu_expert, 512) > 4 * predict(eight.cpu_expert, 512)
 
 
+SPEED = MachineSpeed(8, 60e9, 4e12)
+
+
+@pytest.mark.parametrize("model", [QWEN, QWEN_Q4_K_M])
+def test_a_machine_whose_speed_is_known_is_believed(model: ModelConfig) -> None:
+    config = EngineConfig(device="cpu", cpu_threads=8)
+    known = assumed_costs(model, machine(), config, "avx2", SPEED)
+    twice = MachineSpeed(8, 120e9, 8e12)
+    twofold = assumed_costs(model, machine(), config, "avx2", twice)
+    assert known.source == "assumed"
+    assert known.cpu_expert.floor_s == pytest.approx(2 * twofold.cpu_expert.floor_s)
+    assert known.cpu_expert.per_unit_s == pytest.approx(2 * twofold.cpu_expert.per_unit_s)
+    assert known.dense_layer_s == pytest.approx(2 * twofold.dense_layer_s, rel=0.05)
+    size = model.experts_bytes / model.total_experts
+    assert 0.5 * 60e9 < size / predict(known.cpu_expert, 1) < 60e9
+    half = assumed_costs(model, machine(), replace(config, cpu_threads=4), "avx2", SPEED)
+    assert half.cpu_expert.per_unit_s == pytest.approx(2 * known.cpu_expert.per_unit_s)
+    assert half.cpu_expert.floor_s == known.cpu_expert.floor_s
+    one = assumed_costs(model, machine(), replace(config, cpu_threads=1), "avx2", SPEED)
+    assert one.cpu_expert.floor_s > known.cpu_expert.floor_s
+    torchs = assumed_costs(model, machine(), config, "torch", SPEED)
+    assert torchs == assumed_costs(model, machine(), config), "of torch it says nothing"
+
+
+def test_beside_a_gpu_the_known_speed_is_the_cpus_alone() -> None:
+    plain, known = (assumed_costs(QWEN, machine(), EngineConfig(), "avx2", speed) for speed in (None, SPEED))
+    assert predict(known.cpu_expert, 1) < predict(plain.cpu_expert, 1)
+    assert replace(known, cpu_expert=plain.cpu_expert) == plain
+
+
 def test_assumed_costs_of_a_mix_are_those_of_its_mean_expert() -> None:
     mean_bytes = QWEN_Q4_K_M.experts_bytes / QWEN_Q4_K_M.total_experts
     config = EngineConfig(device="simulated")
@@ -160,7 +196,7 @@ def test_torch_unpacks_before_it_multiplies_and_our_kernels_do_not() -> None:
 
 
 @given(st.floats(0.3, 4.0))
-@settings(deadline=None, max_examples=25)
+@examples(25)
 def test_correction_converges_to_the_truth(truth: float) -> None:
     costs = pc_costs(MIXTRAL)
     for _ in range(150):
@@ -170,7 +206,7 @@ def test_correction_converges_to_the_truth(truth: float) -> None:
 
 
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=60))
-@settings(deadline=None, max_examples=50)
+@examples(50)
 def test_correction_stays_within_its_limits(ratios: list[float]) -> None:
     costs = pc_costs(MIXTRAL)
     for ratio in ratios:
@@ -193,7 +229,7 @@ def test_each_side_learns_by_itself() -> None:
 
 
 @given(realistic_costs() | wild_costs())
-@settings(deadline=None, max_examples=25)
+@examples(25)
 def test_cache_returns_what_was_put(tmp_path_factory: pytest.TempPathFactory, costs: CostModel) -> None:
     cache = CostCache(tmp_path_factory.mktemp("costs"))
     cache.put("key", costs)

@@ -32,6 +32,18 @@ def test_decode_is_the_planners_where_nothing_is_left_to_chance(model: ModelConf
     assert got.hit_rate == pytest.approx(float(resident))
 
 
+def test_a_token_of_a_reply_also_meets_the_prompt_and_is_drawn() -> None:
+    costs, resident = pc_costs(MIXTRAL), mask(MIXTRAL, resident=True)
+    before = forecast(planning(costs=costs), CONFIG, resident, 512)
+    more = replace(costs, attention_key_s=1e-7, token_s=5e-4)
+    after = forecast(planning(costs=more), CONFIG, resident, 512)
+    more_s = 5e-4 + MIXTRAL.layers * 512 * 1e-7
+    assert 1 / after.decode_tokens_per_s - 1 / before.decode_tokens_per_s == pytest.approx(more_s)
+    assert after.prefill_tokens_per_s == before.prefill_tokens_per_s
+    assert after.limit.endswith("Drawing and telling a token takes 500 us of that.")
+    assert "Drawing" not in before.limit, "where nobody measured it"
+
+
 def test_decode_averages_over_the_number_of_misses() -> None:
     costs = pc_costs(MIXTRAL)
     resident = mask(MIXTRAL, resident=False)

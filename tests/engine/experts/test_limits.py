@@ -143,7 +143,7 @@ def test_everything_resident() -> None:
 @pytest.mark.parametrize(("place", "words"), [("cpu", "Arithmetic on the CPU: "), ("gpu", "Arithmetic on the GPU: ")])
 def test_arithmetic_in_a_prompt(place: str, words: str) -> None:
     ready = make_ready("mixtral")
-    run = replace(CPU if place == "cpu" else GPU, tokens=512)
+    run = (CPU if place == "cpu" else GPU)._replace(tokens=512)
     sides = {"cpu_s": 0.5} if place == "cpu" else {"gpu_s": 0.5}
     limit = limit_now(ready.planning, ready.plan, traces(run, tokens=512, **sides), 0.0, Gain(GIB, 0.2))
     assert limit.kind == "arithmetic"
@@ -174,7 +174,7 @@ def test_all_around_the_experts() -> None:
     limit = limit_now(ready.planning, ready.plan, traces(CPU, cpu_s=1e-3), 0.010)
     assert limit.kind == "dense"
     assert limit.sentence.startswith("All around the experts: 6.0 ms of 10.0 ms a token")
-    prompt = traces(replace(CPU, tokens=9), cpu_s=1e-3, tokens=9)
+    prompt = traces(CPU._replace(tokens=9), cpu_s=1e-3, tokens=9)
     assert limit_now(ready.planning, ready.plan, prompt, 0.010).kind == "ram", "a token's time says nothing of a prompt"
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.config import EngineConfig, KvPrecision, ModelConfig, Traits
+from engine.config import EngineConfig, KvPrecision, ModelConfig
 from engine.experts.footprint import step_bytes
 from engine.experts.memory import (
     ENGINE_BYTES,
@@ -24,6 +24,7 @@ from engine.experts.memory import (
 )
 from engine.experts.placement import make_plan
 from engine.experts.planner import staging_slots_of
+from engine.traits import Traits
 from tests.engine.experts.shapes import GIB, MIXTRAL, QWEN, QWEN_Q4_K_M, TINY, machine, pc_costs, planning
 
 SIMULATED = EngineConfig(device="simulated")

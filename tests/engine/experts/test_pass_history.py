@@ -9,7 +9,7 @@ import pytest
 
 from engine.config import EngineConfig, SamplingParams
 from engine.engine import Engine
-from engine.experts.pass_history import MOST_WAITING, PassHistory
+from engine.experts.pass_history import MOST_WAITING, PassHistory, TokenOnCpu
 from engine.messages import CostCurve, CostModel, ExpertRun, Finished, Passes, PassRecord, Place, Snapshot, Token
 
 COSTS = CostModel(CostCurve(1.0, 0.1, 0.0), None, None, None, 0.0, cpu_correction=1.5, gpu_correction=0.5)
@@ -92,11 +92,13 @@ def test_residents_are_told_when_they_changed() -> None:
 def test_a_token_on_the_cpu_is_packed_alike() -> None:
     experts = np.array([[3, 1], [0, 2]], np.int32)
     whole, layers = PassHistory(2, 4), PassHistory(2, 4)
-    whole.token_on_cpu(experts, np.array([0.5, 0.25], np.float32), COSTS)
+    ran = TokenOnCpu(experts, np.array([0.5, 0.25], np.float32))
+    whole.token_on_cpu(ran)
     for layer, seconds in enumerate((0.5, 0.25)):
         layers.layer_ran(layer, 1, tuple(run(expert, "cpu") for expert in experts[layer].tolist()), seconds, COSTS)
     for history in (whole, layers):
         history.token(9, "x", 0.1, [set(), set()], change=0)
+    ran.correction = COSTS.cpu_correction  # learnt before the record is taken
     one, other = whole.take()[0], layers.take()[0]
     assert (one.runs, one.experts, one.counts, one.places) == (other.runs, other.experts, other.counts, other.places)
     assert (one.cpu_s, one.gpu_s) == (other.cpu_s, other.gpu_s)

@@ -1,20 +1,22 @@
 from __future__ import annotations
 
 import re
+import time
 import timeit
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from engine.config import ClampedGate, DeviceName, EngineConfig, ModelConfig, Traits
+from engine.config import DeviceName, EngineConfig, ModelConfig
 from engine.errors import DoesNotFitError
-from engine.experts.memory import Needs, engine_bytes
+from engine.experts.memory import engine_bytes
 from engine.experts.placement import budget_range, check_fits, in_force, make_plan
 from engine.hardware import GpuProfile, HardwareProfile
 from engine.messages import PlacementPlan, PlanningInputs
+from engine.traits import ClampedGate, Traits
 from tests.engine.experts.shapes import (
     GIB,
     MIB,
@@ -28,6 +30,7 @@ from tests.engine.experts.shapes import (
     skewed,
     uniform,
 )
+from tests.examples import examples
 
 MODELS = st.sampled_from([TINY, MIXTRAL, QWEN, QWEN_Q4_K_M])
 GPUS = st.none() | st.builds(GpuProfile, st.just("GPU"), st.integers(GIB, 96 * GIB), st.integers(0, 8 * GIB))
@@ -73,7 +76,6 @@ CASES = st.builds(Case, MODELS, st.builds(machine, GPUS, st.integers(GIB, 128 * 
 
 
 @given(CASES)
-@settings(deadline=None)
 def test_every_plan_is_honest(case: Case) -> None:
     inputs, config = case.inputs, case.config
     plan, model = make_plan(inputs, config), inputs.model
@@ -123,7 +125,7 @@ def check_refusal(plan: PlacementPlan) -> None:
 
 
 @given(CASES)
-@settings(deadline=None, max_examples=200)
+@examples(200)
 def test_following_the_remedy_helps(case: Case) -> None:
     inputs, config = case.inputs, case.config
     plan = make_plan(inputs, config)
@@ -142,7 +144,6 @@ def test_following_the_remedy_helps(case: Case) -> None:
 
 
 @given(MODELS, st.integers(0, 24 * GIB), st.integers(0, 24 * GIB), st.sampled_from(["popularity", "uniform"]))
-@settings(deadline=None)
 def test_a_larger_budget_is_never_worse(model: ModelConfig, one: int, other: int, placement: str) -> None:
     """Given a GPU that runs all of a token's experts in the time the CPU takes for one (see `pc_costs`)."""
     config = EngineConfig(placement=placement, context_tokens=512)  # type: ignore[arg-type]
@@ -156,7 +157,6 @@ def test_a_larger_budget_is_never_worse(model: ModelConfig, one: int, other: int
 
 
 @given(CASES)
-@settings(deadline=None)
 def test_planning_again_with_the_budget_in_force_changes_nothing(
     case: Case,
 ) -> None:
@@ -169,7 +169,6 @@ def test_planning_again_with_the_budget_in_force_changes_nothing(
 
 
 @given(CASES)
-@settings(deadline=None)
 def test_the_budget_range_is_what_is_worth_choosing(case: Case) -> None:
     inputs, config = case.inputs, case.config
     inputs = replace(inputs, hardware=replace(inputs.hardware, ram_available_bytes=1 << 40, ram_total_bytes=1 << 40))
@@ -369,7 +368,6 @@ def test_experts_of_a_mix_take_their_own_bytes_so_that_more_of_them_fit() -> Non
 
 
 @given(CASES)
-@settings(deadline=None)
 def test_a_plan_that_came_true_is_in_force_as_it_is(case: Case) -> None:
     inputs, config = case.inputs, case.config
     plan = make_plan(inputs, config)
@@ -406,55 +404,7 @@ def test_a_context_that_the_cpu_cannot_hold_is_not_in_force() -> None:
     assert real.host_bytes["kv"] == plan.host_bytes["kv"] // 2
 
 
-def test_a_prompts_chunk_is_as_long_as_pays() -> None:
-    """Streaming once instead of four times, against the residents whose room a longer chunk takes."""
-    inputs = planning(MIXTRAL, costs=pc_costs(MIXTRAL))
-    config = EngineConfig(vram_budget_bytes=12 * GIB)
-    plan = make_plan(inputs, config)
-    assert plan.prefill_chunk_tokens == 2048
-    short = make_plan(inputs, replace(config, prefill_chunk_tokens=512))
-    assert short.prefill_chunk_tokens == 512
-    assert short.resident_experts >= plan.resident_experts
-    for made in (plan, short):
-        chosen = replace(config, prefill_chunk_tokens=made.prefill_chunk_tokens)
-        assert made.vram_bytes["workspace"] == Needs.of(MIXTRAL, chosen).workspace
-
-
-def test_where_nothing_is_streamed_a_prompts_chunk_stays_short() -> None:
-    inputs = planning(MIXTRAL)
-    for config in (EngineConfig(device="cpu"), EngineConfig(device="simulated", simulated_vram_bytes=100 * GIB)):
-        roomy = replace(inputs, hardware=replace(inputs.hardware, ram_available_bytes=300 * GIB))
-        assert make_plan(roomy, config).prefill_chunk_tokens == 512
-    assert make_plan(inputs, EngineConfig(device="cpu", context_tokens=100)).prefill_chunk_tokens == 100
-
-
-def test_a_longer_chunk_never_keeps_a_model_from_fitting() -> None:
-    inputs = planning(MIXTRAL)
-    least = budget_range(inputs, EngineConfig())[0]
-    plan = make_plan(inputs, EngineConfig(vram_budget_bytes=least))
-    assert plan.fits
-    assert plan.prefill_chunk_tokens == 512
-
-
-@pytest.mark.parametrize("limit", [None, 0, 20 * GIB])
-def test_what_is_not_page_locked_is_said_and_slows_prompts_down(limit: int | None) -> None:
-    inputs, config = planning(MIXTRAL), EngineConfig(vram_budget_bytes=12 * GIB)
-    usual, plan = make_plan(inputs, config), make_plan(inputs, replace(config, pinned_budget_bytes=limit))
-    assert usual.host_bytes["experts_pinned"] == usual.host_bytes["experts"]
-    assert plan.host_bytes["experts"] == usual.host_bytes["experts"]
-    besides = MIXTRAL.embedding_bytes + engine_bytes(MIXTRAL, "cuda")
-    assert plan.host_bytes["total"] == plan.host_bytes["experts"] + besides
-    said = [reason for reason in plan.reasons if "page-locked" in reason]
-    if limit is None:
-        assert plan == usual
-        assert said == []
-        return
-    assert limit - MIXTRAL.expert_bytes < plan.host_bytes["experts_pinned"] <= limit
-    assert len(said) == 1
-    assert plan.predicted_prefill_tokens_per_s < usual.predicted_prefill_tokens_per_s
-
-
 def test_quick_enough_for_a_slider() -> None:
     inputs, config = planning(QWEN), EngineConfig(vram_budget_bytes=8 * GIB)
-    best_s = min(timeit.repeat(lambda: make_plan(inputs, config), number=1, repeat=9))
+    best_s = min(timeit.repeat(lambda: make_plan(inputs, config), timer=time.thread_time, number=1, repeat=9))
     assert best_s < 0.02, "the target is 5 ms; other work shares these cores"

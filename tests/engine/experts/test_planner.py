@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import itertools
+import time
 import timeit
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.config import PAGEABLE_SLOWDOWN, PolicyName
@@ -27,6 +28,7 @@ from engine.experts.planner import (
 from engine.kernels.grouping import GROUP_EXPERTS
 from engine.messages import CostCurve, CostModel, ExpertRun
 from tests.engine.experts.shapes import MIXTRAL, QWEN_Q4_K_M, realistic_costs, routings, wild_costs
+from tests.examples import examples
 
 Counts = list[tuple[int, int]]
 Routing = tuple[Counts, frozenset[int]]
@@ -46,6 +48,7 @@ def pipeline(runs: Sequence[ExpertRun], slots: int, shared_s: float) -> float:
     """The GPU side, step by step and in order: the reference of the planner's increments."""
     compute_free, copy_free, slot_free = -shared_s, 0.0, [0.0] * slots
     for run in runs:
+        assert run.gpu_s >= -1e-12, "what sharing a call saves is not more than the run takes"
         if run.place == "stream":
             slot = slot_free.index(min(slot_free))
             copy_free = max(copy_free, slot_free[slot]) + run.copy_s
@@ -68,7 +71,7 @@ def sides(runs: Sequence[ExpertRun], costs: CostModel, slots: int, group_visits:
         shared_s = (len(residents) - 1) * call_s
     else:
         calls = list(groups(on_gpu, group_visits))
-        on_gpu = [replace(run, gpu_s=run.gpu_s - call_s * bool(at)) for call in calls for at, run in enumerate(call)]
+        on_gpu = [run._replace(gpu_s=run.gpu_s - call_s * bool(at)) for call in calls for at, run in enumerate(call)]
     return copy_s + sum(cpu), pipeline(on_gpu, slots, shared_s)
 
 
@@ -87,12 +90,12 @@ def grain_s(plan: LayerPlan) -> float:
     return 0.0 if few(plan.runs) else max((run.gpu_s for run in plan.runs if run.place == "gpu"), default=0.0)
 
 
-def best_orders(residents: list[ExpertRun], streamed: Sequence[ExpertRun]) -> Iterator[list[ExpertRun]]:
-    """Residents first; in a longer pass also everywhere else, each cut into small parts."""
+def best_orders(residents: list[ExpertRun], streamed: Sequence[ExpertRun], call_s: float) -> Iterator[list[ExpertRun]]:
+    """Residents first; in a longer pass also everywhere else, each cut into small parts, of which any can be a call."""
     yield [*residents, *streamed]
     if not streamed or few([*residents, *streamed]):
         return
-    parts = [replace(run, gpu_s=run.gpu_s / PARTS) for run in residents for _ in range(PARTS)]
+    parts = [run._replace(gpu_s=(run.gpu_s - call_s) / PARTS + call_s) for run in residents for _ in range(PARTS)]
     order: list[ExpertRun] = []
     for run in streamed:
         while parts and pipeline(order, 8, 0.0) < (sum(done.copy_s for done in order) + run.copy_s):
@@ -109,14 +112,14 @@ def best_plan_brute_force(plan: LayerPlan, costs: CostModel, slots: int) -> floa
     for count in range(len(others) + 1):
         for streamed in itertools.permutations(others, count):
             names = {run.expert for run in streamed}
-            on_cpu = [replace(run, place="cpu") for run in others if run.expert not in names]
-            for order in best_orders(residents, [replace(run, place="stream") for run in streamed]):
+            on_cpu = [run._replace(place="cpu") for run in others if run.expert not in names]
+            runs = [run._replace(place="stream") for run in streamed]
+            for order in best_orders(residents, runs, gpu_call_s(costs)):
                 best = min(best, max(sides([*order, *on_cpu], costs, slots)))
     return best
 
 
 @given(routings(), realistic_costs() | wild_costs(), st.sampled_from(POLICIES), st.integers(1, 4))
-@settings(deadline=None)
 def test_every_active_expert_runs_exactly_once_in_order(
     routing: Routing, costs: CostModel, policy: PolicyName, slots: int
 ) -> None:
@@ -130,9 +133,10 @@ def test_every_active_expert_runs_exactly_once_in_order(
 
 
 @given(routings(), realistic_costs() | wild_costs(), st.sampled_from(POLICIES))
-@settings(deadline=None)
 def test_residents_run_where_the_policy_says(routing: Routing, costs: CostModel, policy: PolicyName) -> None:
     counts, resident = routing
+    assert costs.weight_copy is not None
+    copy_s = predict(costs.weight_copy, 1)
     for run in plan_layer(counts, resident, costs, policy).runs:
         if policy == "cpu_only":
             assert run.place == "cpu"
@@ -140,7 +144,7 @@ def test_residents_run_where_the_policy_says(routing: Routing, costs: CostModel,
             assert (run.place == "gpu") == (run.expert in resident)
         if policy == "gpu_stream":
             assert run.place != "cpu"
-        assert (run.copy_s == 0.0) == (run.expert in resident or costs.weight_copy == CostCurve(0.0, 0.0, 0.0))
+        assert (run.copy_s == 0.0) == (run.expert in resident or copy_s == 0.0)
 
 
 @given(
@@ -150,11 +154,11 @@ def test_residents_run_where_the_policy_says(routing: Routing, costs: CostModel,
     st.integers(1, 4),
     st.sampled_from([1, 300, 1 << 62]),
 )
-@settings(deadline=None)
 def test_predicted_sides_are_those_of_the_reference(
     routing: Routing, costs: CostModel, policy: PolicyName, slots: int, group_visits: int
 ) -> None:
     counts, resident = routing
+    group_visits = max(group_visits, *(tokens for _, tokens in counts))  # one expert may have all tokens of a pass
     plan = plan_layer(counts, resident, costs, policy, staging_slots=slots, group_visits=group_visits)
     expected = sides(plan.runs, costs, slots, group_visits)
     assert (plan.predicted_cpu_s, plan.predicted_gpu_s) == pytest.approx(expected, rel=1e-9)
@@ -178,18 +182,16 @@ def test_calls_take_residents_that_follow_each_other_as_many_as_there_is_room_fo
 
 
 @given(routings(), realistic_costs() | wild_costs(), st.integers(1, 4))
-@settings(deadline=None)
 def test_fiddler_is_never_worse_than_either_pure_plan(routing: Routing, costs: CostModel, slots: int) -> None:
     counts, resident = routing
     plan = plan_layer(counts, resident, costs, "fiddler", staging_slots=slots)
-    on_cpu = [replace(run, place="cpu") if run.place == "stream" else run for run in plan.runs]
+    on_cpu = [run._replace(place="cpu") if run.place == "stream" else run for run in plan.runs]
     streamed = plan_layer(counts, resident, costs, "gpu_stream", staging_slots=slots)
     best = min(max(sides(on_cpu, costs, slots)), streamed.predicted_s)
     assert plan.predicted_s <= best * (1 + 1e-8) + len(counts) * grain_s(plan)
 
 
 @given(realistic_costs(), st.integers(1, 512), st.booleans())
-@settings(deadline=None)
 def test_one_expert_follows_the_papers_rule(costs: CostModel, tokens: int, resident: bool) -> None:
     costs = replace(costs, activation_copy=None, cpu_call_s=0.0)
     (run,) = plan_layer([(3, tokens)], {3} if resident else set(), costs, "fiddler").runs
@@ -199,19 +201,18 @@ def test_one_expert_follows_the_papers_rule(costs: CostModel, tokens: int, resid
 
 
 @given(routings(), realistic_costs())
-@settings(deadline=None)
 def test_fiddler_is_never_worse_than_the_papers_rule_expert_by_expert(routing: Routing, costs: CostModel) -> None:
     counts, resident = routing
     plan = plan_layer(counts, resident, costs, "fiddler")
     paper = [
-        replace(run, place="stream" if run.cpu_s > run.gpu_s + run.copy_s else "cpu") if run.place != "gpu" else run
+        run._replace(place="stream" if run.cpu_s > run.gpu_s + run.copy_s else "cpu") if run.place != "gpu" else run
         for run in sorted(plan.runs, key=lambda run: -run.tokens)
     ]
     assert plan.predicted_s <= max(sides(paper, costs, 2)) * (1 + 1e-8) + 2 * grain_s(plan)
 
 
 @given(routings(most=5), realistic_costs(), st.integers(1, 3))
-@settings(deadline=None, max_examples=150, derandomize=True)
+@examples(150)
 def test_near_the_optimum_of_all_choices_and_orders(routing: Routing, costs: CostModel, slots: int) -> None:
     counts, resident = routing
     plan = plan_layer(counts, resident, costs, "fiddler", staging_slots=slots)
@@ -220,7 +221,7 @@ def test_near_the_optimum_of_all_choices_and_orders(routing: Routing, costs: Cos
 
 
 @given(routings(most=4), wild_costs(), st.integers(1, 3))
-@settings(deadline=None, max_examples=50)
+@examples(50)
 def test_never_promises_more_than_the_optimum(routing: Routing, costs: CostModel, slots: int) -> None:
     counts, resident = [(expert, min(tokens, LAUNCHED_TOKENS)) for expert, tokens in routing[0]], routing[1]
     plan = plan_layer(counts, resident, costs, "fiddler", staging_slots=slots)
@@ -228,7 +229,6 @@ def test_never_promises_more_than_the_optimum(routing: Routing, costs: CostModel
 
 
 @given(routings(), realistic_costs(), st.sampled_from(POLICIES))
-@settings(deadline=None)
 def test_without_a_gpu_everything_is_on_the_cpu(routing: Routing, costs: CostModel, policy: PolicyName) -> None:
     counts, resident = routing
     costs = replace(costs, gpu_expert=None, weight_copy=None, activation_copy=None)
@@ -374,14 +374,15 @@ def test_quick_enough_to_be_called_for_every_layer_of_every_token(active: int, l
     counts = [(expert, 1 + expert * 37 % 64) for expert in range(active)]
     resident = frozenset(range(0, active, 3))
     rounds = 2000 // active
-    best_s = (
-        min(timeit.repeat(lambda: plan_layer(counts, resident, COSTS, "fiddler"), number=rounds, repeat=15)) / rounds
-    )
+
+    def run() -> None:
+        plan_layer(counts, resident, COSTS, "fiddler")
+
+    best_s = min(timeit.repeat(run, timer=time.thread_time, number=rounds, repeat=15)) / rounds
     assert best_s * 1e6 < 4 * limit_us, "four times the target: other work shares these cores"
 
 
 @given(realistic_costs(), routings(), st.sampled_from(POLICIES))
-@settings(deadline=None)
 def test_without_a_slot_to_stream_through_nothing_is_streamed(
     costs: CostModel, routing: Routing, policy: PolicyName
 ) -> None:

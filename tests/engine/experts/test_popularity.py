@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.experts.popularity import HISTORY_HALF_LIFE_TOKENS, RECENT_HALF_LIFE_TOKENS, Popularity
 from tests.engine.experts.shapes import QWEN, TINY, uniform
+from tests.examples import examples
 
 OBSERVATIONS = st.lists(
     st.tuples(
@@ -35,7 +36,6 @@ def test_nothing_seen_is_uniform() -> None:
 
 
 @given(OBSERVATIONS)
-@settings(deadline=None)
 def test_rows_sum_to_one_and_follow_the_visits(observations: list[tuple[int, dict[int, int]]]) -> None:
     shares = np.array(observed(observations).shares())
     assert shares.shape == (TINY.layers, TINY.experts)
@@ -48,7 +48,6 @@ def test_rows_sum_to_one_and_follow_the_visits(observations: list[tuple[int, dic
 
 
 @given(OBSERVATIONS)
-@settings(deadline=None)
 def test_recent_use_is_between_zero_and_one(observations: list[tuple[int, dict[int, int]]]) -> None:
     recent = np.array(observed(observations).recent())
     assert recent.min() >= 0.0
@@ -70,8 +69,34 @@ def test_recent_use_halves_with_the_tokens() -> None:
     assert popularity.recent()[1] == (0.0,) * 6
 
 
+@given(
+    steps=st.lists(
+        st.one_of(
+            st.tuples(st.integers(0, TINY.layers - 1), st.integers(1, 9)),
+            st.lists(st.permutations(range(TINY.experts)), min_size=TINY.layers, max_size=TINY.layers),
+        ),
+        max_size=20,
+    )
+)
+@examples(50)
+def test_a_token_in_all_layers_counts_as_layer_by_layer(steps: list[tuple[int, int] | list[list[int]]]) -> None:
+    at_once, by_layer = Popularity(TINY), Popularity(TINY)
+    for step in steps:
+        if isinstance(step, tuple):  # a layer of a prompt in between
+            for popularity in (at_once, by_layer):
+                popularity.observe(step[0], [(2, step[1]), (5, step[1])])
+            continue
+        experts = np.array(step, np.int32)[:, : TINY.experts_per_token]
+        at_once.observe_token(experts)
+        for layer, row in enumerate(experts.tolist()):
+            by_layer.observe(layer, [(expert, 1) for expert in row])
+            by_layer.recent()  # whoever asks in between changes nothing
+    assert at_once.recent() == by_layer.recent()
+    assert at_once.shares() == by_layer.shares()
+
+
 @given(OBSERVATIONS)
-@settings(deadline=None, max_examples=25)
+@examples(25)
 def test_saved_and_loaded_it_is_the_same(
     tmp_path_factory: pytest.TempPathFactory, observations: list[tuple[int, dict[int, int]]]
 ) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from engine.hub.api import Hub
+from engine.hub.places import unfinished
 from engine.hub.progress import TransferProgress
+from engine.hub.record import MANIFEST
 from engine.hub.repository import Choice, choices
 from engine.hub.transfer import Patience, Transfer
 from tests.engine.hub.hub_server import FakeHub, FakeRepository, fake_hub
@@ -63,3 +65,10 @@ def transfer(
         connections=connections,
         patience=patience,
     )
+
+
+def assert_complete(path: Path, models: Path) -> None:
+    assert path.read_bytes() == CONTENT
+    assert path == models / "acme" / "Mix-GGUF--Q4_K_M" / FILE
+    assert sorted(item.name for item in path.parent.iterdir()) == [FILE, MANIFEST]
+    assert unfinished(models) == {}

@@ -6,55 +6,18 @@ for each: the moment, whether a model was found after the kill, and whether it w
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from engine.errors import RooftopError
-from engine.hub import connection, parts, record
+from engine.hub import connection
 from engine.hub.api import Hub
 from engine.hub.places import target_of
 from engine.hub.repository import Choice, choices
 from engine.hub.transfer import Transfer
-
-
-class Killer:
-    """Ends this process at a storage operation; a write is cut in half."""
-
-    def __init__(self, moment: int) -> None:
-        self.left = moment
-
-    def strike(self, half: Callable[[], object] = lambda: None) -> None:
-        self.left -= 1
-        if self.left == 0:
-            half()
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def install(self) -> None:
-        killer = self
-
-        class Mortal(io.FileIO):
-            def write(self, data: Any) -> int:
-                write = super().write
-                killer.strike(lambda: write(bytes(data)[: len(data) // 2]))
-                return write(data)
-
-        for module in (parts, record):
-            module.FileIO = Mortal  # type: ignore[attr-defined]
-        for owner, name in ((os, "fsync"), (Path, "replace"), (Path, "rename"), (Path, "unlink")):
-            setattr(owner, name, self._mortal(getattr(owner, name)))
-
-    def _mortal(self, operation: Callable[..., Any]) -> Callable[..., Any]:
-        def operate(*values: Any, **named: Any) -> Any:
-            self.strike()
-            return operation(*values, **named)
-
-        return operate
+from tests.killer import Killer
 
 
 def run(choice: Choice, models: Path, endpoint: str, moment: int) -> int:

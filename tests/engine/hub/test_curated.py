@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
 from engine.checkpoint.families import FAMILIES
 from engine.errors import NotOnHubError
-from engine.hub.curated import CURATED, curated_choice
+from engine.hub.curated import CURATED, CuratedModel, curated_choice
 from engine.hub.names import HUB_ID
 from engine.hub.repository import RemoteFile, Repository
 
@@ -34,3 +36,15 @@ def test_an_entry_finds_its_file_also_where_it_is_split() -> None:
 def test_an_entry_that_is_not_true_any_more_is_one_sentence() -> None:
     with pytest.raises(NotOnHubError, match=r"has no file '\*Q4_K_M\.gguf' any more"):
         curated_choice(CURATED[0], repository(CURATED[0].repo_id, "granite-Q8_0.gguf"))
+
+
+@pytest.mark.parametrize("model", CURATED, ids=lambda model: model.family)
+def test_the_published_shape_is_as_large_as_the_published_file(model: CuratedModel) -> None:
+    shape = model.shape
+    assert shape is not None
+    assert shape.dense_packed_bytes is not None
+    assert shape.experts_bytes + shape.dense_packed_bytes == pytest.approx(model.about_bytes, rel=0.004)
+
+
+def test_an_entry_without_a_shape_says_so() -> None:
+    assert replace(CURATED[0], published={}).shape is None

@@ -17,6 +17,7 @@ from engine.hub.record import (
     write_choice,
 )
 from engine.hub.repository import Choice, RemoteFile
+from tests.engine.test_held_files import Scanner
 
 CHOICE = Choice("Q4_0", "GGUF", (RemoteFile("x/m.gguf", 50_000, "ab" * 32, "e"),), 50_000, "acme/m", "0" * 40, "mit")
 
@@ -26,6 +27,13 @@ def test_a_choice_comes_back_as_it_was(tmp_path: Path) -> None:
     assert read_choice(tmp_path / MANIFEST) == CHOICE
     assert [item.name for item in tmp_path.iterdir()] == [MANIFEST]
     assert read_choice(tmp_path / "none") is None
+
+
+def test_a_choice_waits_for_a_scanner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scanner = Scanner(monkeypatch, 3)
+    write_choice(tmp_path / MANIFEST, CHOICE)
+    assert len(scanner.waits) == 3
+    assert read_choice(tmp_path / MANIFEST) == CHOICE
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from engine.config import ClampedGate, ExpertFormats
-from engine.kernels.torch_expert import FP16_CPU_MAX_TOKENS, ExpertWeights, add_expert, expert_forward
+from engine.config import ExpertFormats
+from engine.kernels.torch_expert import (
+    BF16_CPU_ROWS_STEP,
+    FP16_CPU_MAX_TOKENS,
+    ExpertWeights,
+    add_expert,
+    expert_forward,
+)
 from engine.quant.formats import ALIGNMENT_BYTES, FORMATS
 from engine.quant.packing import pack_into
+from engine.traits import ClampedGate
 from tests.quantised import random_blocks
 
 HIDDEN, INTERMEDIATE = 24, 40
@@ -52,7 +59,7 @@ def reference(hidden: torch.Tensor, weights: ExpertWeights) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("dtype", list(TOLERANCES))
-@pytest.mark.parametrize("tokens", [1, FP16_CPU_MAX_TOKENS, FP16_CPU_MAX_TOKENS + 1, 17])
+@pytest.mark.parametrize("tokens", [1, FP16_CPU_MAX_TOKENS, FP16_CPU_MAX_TOKENS + 1, 17, BF16_CPU_ROWS_STEP + 1])
 def test_an_expert_is_down_of_silu_gate_times_up(dtype: torch.dtype, tokens: int) -> None:
     generator = torch.Generator().manual_seed(0)
     flat = (torch.randn(3 * HIDDEN * INTERMEDIATE, generator=generator) / 5).to(dtype)
@@ -153,3 +160,24 @@ def test_adding_an_expert_scales_and_scatters() -> None:
     expected = torch.ones(6, 256)
     expected[rows] += expert_forward(hidden[rows], weights) * scales
     torch.testing.assert_close(out, expected)
+
+
+@pytest.mark.parametrize(("dtype", "few"), [(torch.bfloat16, True), (torch.float32, False)])
+def test_bfloat16_is_multiplied_in_few_numbers_of_rows(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, few: bool
+) -> None:
+    """oneDNN keeps what it compiled for each."""
+    multiply, seen = torch.nn.functional.linear, set[int]()
+
+    def watched(states: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        seen.add(states.shape[0])
+        return multiply(states, weights)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", watched)
+    weights = of_floats((torch.ones(3 * HIDDEN * INTERMEDIATE) / 64).to(dtype))
+    tokens = range(BF16_CPU_ROWS_STEP, 4 * BF16_CPU_ROWS_STEP + 1, 3)
+    for count in tokens:
+        hidden = torch.ones(count, HIDDEN, dtype=dtype)
+        assert expert_forward(hidden, weights).shape == hidden.shape
+    steps = {-(-count // BF16_CPU_ROWS_STEP) * BF16_CPU_ROWS_STEP for count in tokens}
+    assert seen == (steps if few else set(tokens))

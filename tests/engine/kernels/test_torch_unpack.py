@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.kernels import torch_unpack
@@ -13,6 +13,7 @@ from engine.kernels.torch_unpack import unpack
 from engine.quant.formats import FORMATS, WeightFormat
 from engine.quant.packing import pack
 from engine.quant.reference import decode
+from tests.examples import examples
 from tests.quantised import random_blocks
 
 EVERY_FORMAT = pytest.mark.parametrize("weight_format", FORMATS.values(), ids=lambda entry: entry.name)
@@ -52,7 +53,7 @@ def test_other_types_are_rounded_once(weight_format: WeightFormat, dtype: torch.
     assert_same_bits(unpack(weight_format, 20, 512, packed, dtype), expected)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(name=st.sampled_from(list(FORMATS)), rows=st.integers(1, 50), blocks=st.integers(1, 5), seed=st.integers(0, 999))
 def test_any_shape(name: str, rows: int, blocks: int, seed: int) -> None:
     weight_format = FORMATS[name]

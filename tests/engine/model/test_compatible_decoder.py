@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +12,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
 from engine import Engine, EngineConfig, SamplingParams
 from engine.checkpoint.checkpoint import open_checkpoint, read_config
 from engine.errors import CheckpointError, OperationCancelledError, UnsupportedModelError
-from engine.messages import Finished, Token
+from engine.experts.cost_model import assumed_costs
+from engine.experts.forecast import dense_chunk_seconds
+from engine.hardware import HardwareProfile
+from engine.messages import Finished, PromptProgress, Snapshot, Token
 from engine.model.compatible_decoder import CompatibleDecoder
 from tests.checkpoints import write_safetensors
 from tests.compatible_models import FAMILIES, write_compatible
@@ -25,6 +30,7 @@ from tests.engine.shapes import simulated_budget
 from tests.oracle import oracle_greedy, oracle_logits
 
 IDS = [1, 2, 3, 4, 5, 9, 11, 60, 33, 2, 1]
+ONE = SamplingParams(max_tokens=1, temperature=0.0)
 ON_CPU = EngineConfig(device="cpu", context_tokens=64)
 WITH_GPU = EngineConfig(device="simulated", context_tokens=64)
 
@@ -111,6 +117,75 @@ def test_a_pass_that_is_broken_off_leaves_nothing_behind(folder: Path, family: s
         np.testing.assert_allclose(logits.numpy(), oracle_logits(path, IDS)[kept:], atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("family", ["glm4_moe", "qwen3_next"])
+def test_a_long_prompt_tells_how_far_it_has_come_after_each_layer(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    monkeypatch.setattr("engine.reply.SNAPSHOT_INTERVAL_S", 0.0)
+    path = model(folder, family)
+    with Engine.load(str(path), ON_CPU) as engine:
+        layers = engine.model.layers
+        told = [event for event in engine.generate(IDS * 3, ONE) if isinstance(event, PromptProgress | Snapshot)]
+    done = [event.done_tokens for event in told if isinstance(event, PromptProgress)]
+    assert done == [0, *(32 * layer // layers for layer in range(1, layers + 1)), 33]
+    assert [type(event) for event in told[1:4]] == [Snapshot, PromptProgress, Snapshot], "with the panel's numbers"
+
+
+@pytest.mark.parametrize("family", ["glm4_moe", "qwen3_next"])
+def test_a_reply_is_stopped_between_the_layers_of_a_chunk(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    path = model(folder, family)
+    with Engine.load(str(path), ON_CPU) as engine:
+        decoder = engine._loaded.decoder
+        assert isinstance(decoder, CompatibleDecoder)
+        run, stopped = decoder._executor.run, False
+        passed: list[int] = []
+
+        def run_and_stop(index: int, *layer: Any) -> torch.Tensor:
+            nonlocal stopped
+            passed.append(index)
+            added = run(index, *layer)
+            stopped = True
+            return added
+
+        with monkeypatch.context() as patch:
+            patch.setattr(decoder._executor, "run", run_and_stop)
+            *_, last = engine.generate(IDS, ONE, lambda: stopped)
+        assert isinstance(last, Finished)
+        assert (last.reason, passed) == ("cancelled", [0])
+        assert not any(thread.name.startswith("pausing") for thread in threading.enumerate())
+        assert greedy(engine, IDS, 4) == (oracle_greedy(path, IDS, 4), 0)
+
+
+def test_residents_leave_between_the_layers_of_a_prompt(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pause is one in which the engine's thread may do other things."""
+    monkeypatch.setattr("engine.reply.SNAPSHOT_INTERVAL_S", 0.0)
+    path = model(folder, "glm4_moe")
+    config = read_config(path)
+    total = simulated_budget(config, WITH_GPU, config.total_experts)
+    with Engine.load(str(path), replace(WITH_GPU, simulated_vram_bytes=total)) as engine:
+        told: list[Any] = []
+        assert engine.plan.resident_experts == config.total_experts
+        for event in engine.generate(IDS, ONE):
+            told.append(event)
+            if isinstance(event, PromptProgress) and 0 < event.done_tokens < len(IDS):
+                others = engine.vram.total - simulated_budget(config, WITH_GPU, residents=3)
+                engine.make_way(others)
+        assert engine.plan.resident_experts == 3
+    assert [event.id for event in told if isinstance(event, Token)] == oracle_greedy(path, IDS, 1)
+
+
+def test_a_prompt_that_nobody_reads_to_the_end_is_forgotten(folder: Path) -> None:
+    path = model(folder, "deepseek_v2")
+    with Engine.load(str(path), ON_CPU) as engine:
+        steps = engine._loaded.decoder.forward(IDS, lambda: None)
+        next(steps)
+        steps.close()
+        assert not any(thread.name.startswith("pausing") for thread in threading.enumerate())
+        assert greedy(engine, IDS, 4) == (oracle_greedy(path, IDS, 4), 0)
+
+
 def test_context_and_budget_change_while_it_is_loaded(folder: Path) -> None:
     path = model(folder, "dots1")
     with Engine.load(str(path), with_residents(path, 9)) as engine:
@@ -127,10 +202,46 @@ def test_costs_are_measured_and_leave_the_sequence_alone(folder: Path, tmp_path:
     with Engine.load(str(path), replace(ON_CPU, cost_cache_dir=str(tmp_path))) as engine:
         decoder = engine._loaded.decoder
         decoder.forward_at_once(IDS[:5])
-        assert decoder.dense_seconds() > 0
+        assert decoder.dense_seconds(5) > 0
         assert decoder.dense_layer_seconds(8, 5) > 0
         logits = decoder.logits(decoder.forward_at_once(IDS[5:]))
         np.testing.assert_allclose(logits.numpy(), oracle_logits(path, IDS)[5:], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["deepseek_v3", "qwen3_next", "minimax"])
+def test_what_a_context_costs_is_measured_behind_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    path, attend, keys = model(folder, family), torch.nn.functional.scaled_dot_product_attention, list[int]()
+
+    def watched(query: torch.Tensor, key: torch.Tensor, *rest: Any, **named: Any) -> torch.Tensor:
+        if query.shape[-2] == 8:
+            keys.append(key.shape[-2])
+        return attend(query, key, *rest, **named)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
+    with Engine.load(str(path), ON_CPU) as engine:
+        decoder = engine._loaded.decoder
+        for start in (0, 20, 20, 0):
+            keys.clear()
+            assert decoder.dense_layer_seconds(8, start) > 0
+            assert set(keys) == {start + 8}
+        decoder.forward_at_once(IDS[:5])
+        decoder.dense_layer_seconds(8, 20)
+        logits = decoder.logits(decoder.forward_at_once(IDS[5:]))
+        np.testing.assert_allclose(logits.numpy(), oracle_logits(path, IDS)[5:], atol=1e-4, rtol=0)
+
+
+def test_a_long_context_is_predicted_to_cost_more(folder: Path) -> None:
+    """Also before anything was measured: by the heads of latent attention, and by all layers that attend."""
+    hardware = HardwareProfile("CPU", 4, 16 << 30, 12 << 30, None)
+    for family, pair_weights in (("deepseek_v3", 3 * 4 * (8 + 8 + 8)), ("glm4_moe", 3 * 2 * 4 * 8)):
+        config = read_config(model(folder, family))
+        assert config.pair_weights * config.layers == pair_weights
+        costs = assumed_costs(config, hardware, ON_CPU)
+        near, far = (dense_chunk_seconds(config, costs, 8, start) for start in (0, 100_000))
+        work_s = 8 * 100_000 * config.pair_weights * costs.cpu_expert.per_unit_s / config.expert_parameters
+        assert far >= work_s > near
 
 
 def test_transformers_holds_no_expert(folder: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.config import DenseBlocks, ModelConfig
+from engine.config import ModelConfig
 from engine.devices import CpuDevice, CudaDevice
 from engine.devices.gpu_experts import GpuExperts
 from engine.devices.step_tools import StepTools
@@ -17,6 +17,7 @@ from engine.kernels.gpu_kernels import GpuKernels, GpuKernelsUnavailableError
 from engine.kernels.gpu_launch import Launch
 from engine.model import step_trial
 from engine.model.step_trial import SmallModel, find_step_mismatch, open_steps
+from engine.traits import DenseBlocks
 from tests.engine.devices.fake_cuda import install
 from tests.engine.devices.steps import step_tools
 from tests.engine.kernels.cuda_emulation.launcher import EmulatedLauncher

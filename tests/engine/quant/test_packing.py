@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from engine.quant import packing
 from engine.quant.formats import FORMATS, TILE_ROWS, WeightFormat
 from engine.quant.packing import LAYOUTS, pack, tile_type
+from tests.examples import examples
 from tests.quantised import random_blocks
 
 Bytes = NDArray[np.uint8]
@@ -214,7 +215,7 @@ def test_rows_past_the_last_are_zero(weight_format: WeightFormat, rows: int) -> 
     assert not packed[held.size :].any()
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(name=st.sampled_from(list(LAYOUTS)), rows=st.integers(1, 70), blocks=st.integers(1, 5), seed=st.integers(0, 999))
 def test_strips_are_packed_alike_alone_and_together(name: str, rows: int, blocks: int, seed: int) -> None:
     weight_format = FORMATS[name]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.quant.formats import FORMATS, WeightFormat
 from engine.quant.packing import pack
 from engine.quant.reference import IQ4_VALUES, MXFP4_VALUES, Floats, decode
+from tests.examples import examples
 from tests.quantised import dequantise, random_blocks
 
 EVERY_FORMAT = pytest.mark.parametrize("weight_format", FORMATS.values(), ids=lambda entry: entry.name)
@@ -31,7 +32,7 @@ def test_decoded_weights_are_those_of_ggml(weight_format: WeightFormat, rows: in
     assert_same_bits(decode(weight_format, rows, columns, packed), dequantise(weight_format, source, columns))
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(name=st.sampled_from(list(FORMATS)), rows=st.integers(1, 50), blocks=st.integers(1, 5), seed=st.integers(0, 999))
 def test_any_shape(name: str, rows: int, blocks: int, seed: int) -> None:
     weight_format = FORMATS[name]

@@ -138,7 +138,7 @@ def test_a_conversion_that_an_earlier_session_has_left_is_offered(
 ) -> None:
     left = tmp_path / "own" / "Mix-q4.unfinished"
     left.mkdir(parents=True)
-    (left / JOURNAL).write_text('{"rooftop": 2, "source": "/models/Mix", "format": "q4"}\n')
+    (left / JOURNAL).write_text('{"rooftop": 3, "source": "/models/Mix", "format": "q4"}\n')
     path = tmp_path / "set" / "settings.json"
     save_settings(Settings(models_folder=str(left.parent)), path)
     rooftop = make_rooftop(settings_path=path)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.bench.mixes import MIXES, Place, tensor_format
-from engine.bench.models import Shape, model_file, tensors
+from engine.bench.models import WRITTEN, Shape, model_file, tensors
+from engine.quant.mixes import MIXES, Place, tensor_format
 
 DOWN = "blk.{}.ffn_down_exps.weight"
 # Eight experts and layers enough for every rule; few experts, shared values, and columns that K formats do not divide.
@@ -54,7 +54,7 @@ def test_columns_that_a_format_does_not_divide_get_another() -> None:
     ("shape", "mix"),
     [
         *((EIGHT, mix) for mix in ("Q4_0", "Q3_K_M", "Q4_K_S", "Q4_K_M", "Q6_K")),
-        *((OTHER, mix) for mix in MIXES if mix != "F16"),
+        *((OTHER, mix) for mix in WRITTEN if mix != "F16"),
     ],
     ids=lambda value: value if isinstance(value, str) else value.name,
 )

@@ -47,6 +47,7 @@ MIXES: Mapping[str, Mix] = MappingProxyType(
         "Q6_K": Mix("Q6_K", 18),
         "IQ4_NL": Mix("IQ4_NL", 25),
         "IQ4_XS": Mix("IQ4_XS", 30),
+        "MXFP4": Mix("Q8_0", 38),
     }
 )
 
@@ -70,7 +71,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """In some mixes, a kind of tensor gets another format where the condition holds."""
+    """In some mixes, tensors whose kind begins so get another format where the condition holds."""
 
     kind: str
     mixes: frozenset[str]
@@ -88,7 +89,7 @@ def tensor_format(mix: str, name: str, columns: int, place: Place) -> str:
         place: Where it stands.
     """
     kind = name.removesuffix(".weight").rpartition(".")[2]
-    if kind.endswith("_norm") or kind == "ffn_gate_inp":
+    if kind.endswith(("_norm", "_inp", "_inp_shexp", "_sinks")):
         return "F32"
     base = MIXES[mix].base
     if FORMATS[base].is_float:
@@ -105,7 +106,7 @@ def _output(base: str, columns: int) -> str:
 def _wanted(mix: str, kind: str, place: Place) -> str:
     """The format by the first rule that applies, whatever the columns."""
     for rule in _RULES:
-        if rule.kind == kind and mix in rule.mixes and rule.applies(place):
+        if kind.startswith(rule.kind) and mix in rule.mixes and rule.applies(place):
             return rule.format
     return MIXES[mix].base
 
@@ -151,8 +152,9 @@ _RULES = (
     _Rule("attn_v", frozenset({"Q4_K_S"}), "Q5_K", _first_layers(4)),
     _Rule("attn_output", _IQ4 | {"Q3_K_M", "Q4_K_S", "Q4_K_M"}, "Q5_K", _eight_experts),
     _Rule("attn_output", frozenset({"Q3_K_M"}), "Q4_K", _always),
-    _Rule("ffn_down_exps", frozenset({"Q3_K_M"}), "Q5_K", _first(16)),
-    _Rule("ffn_down_exps", frozenset({"Q3_K_M"}), "Q4_K", _always),
-    _Rule("ffn_down_exps", frozenset({"Q4_K_M", "Q5_K_M"}), "Q6_K", _more_bits),
-    _Rule("ffn_down_exps", _IQ4 | {"Q4_K_S"}, "Q5_K", _first(8)),
+    _Rule("ffn_down", frozenset({"Q3_K_M"}), "Q5_K", _first(16)),
+    _Rule("ffn_down", frozenset({"Q3_K_M"}), "Q4_K", _always),
+    _Rule("ffn_down", frozenset({"Q4_K_M", "Q5_K_M"}), "Q6_K", _more_bits),
+    _Rule("ffn_down", _IQ4 | {"Q4_K_S"}, "Q5_K", _first(8)),
+    *(_Rule(f"ffn_{part}_exps", frozenset({"MXFP4"}), "MXFP4", _always) for part in ("gate", "up", "down")),
 )

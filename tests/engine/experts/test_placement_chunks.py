@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from engine.config import EngineConfig
+from engine.experts.memory import Needs, engine_bytes
+from engine.experts.placement import budget_range, make_plan
+from tests.engine.experts.shapes import (
+    GIB,
+    MIXTRAL,
+    pc_costs,
+    planning,
+)
+
+
+def test_a_prompts_chunk_is_as_long_as_pays() -> None:
+    """Streaming once instead of four times, against the residents whose room a longer chunk takes."""
+    inputs = planning(MIXTRAL, costs=pc_costs(MIXTRAL))
+    config = EngineConfig(vram_budget_bytes=12 * GIB)
+    plan = make_plan(inputs, config)
+    assert plan.prefill_chunk_tokens == 2048
+    short = make_plan(inputs, replace(config, prefill_chunk_tokens=512))
+    assert short.prefill_chunk_tokens == 512
+    assert short.resident_experts >= plan.resident_experts
+    for made in (plan, short):
+        chosen = replace(config, prefill_chunk_tokens=made.prefill_chunk_tokens)
+        assert made.vram_bytes["workspace"] == Needs.of(MIXTRAL, chosen).workspace
+
+
+def test_where_nothing_is_streamed_a_prompts_chunk_stays_short() -> None:
+    inputs = planning(MIXTRAL)
+    for config in (EngineConfig(device="cpu"), EngineConfig(device="simulated", simulated_vram_bytes=100 * GIB)):
+        roomy = replace(inputs, hardware=replace(inputs.hardware, ram_available_bytes=300 * GIB))
+        assert make_plan(roomy, config).prefill_chunk_tokens == 512
+    assert make_plan(inputs, EngineConfig(device="cpu", context_tokens=100)).prefill_chunk_tokens == 100
+
+
+def test_a_longer_chunk_never_keeps_a_model_from_fitting() -> None:
+    inputs = planning(MIXTRAL)
+    least = budget_range(inputs, EngineConfig())[0]
+    plan = make_plan(inputs, EngineConfig(vram_budget_bytes=least))
+    assert plan.fits
+    assert plan.prefill_chunk_tokens == 512
+
+
+@pytest.mark.parametrize("limit", [None, 0, 20 * GIB])
+def test_what_is_not_page_locked_is_said_and_slows_prompts_down(limit: int | None) -> None:
+    inputs, config = planning(MIXTRAL), EngineConfig(vram_budget_bytes=12 * GIB)
+    usual, plan = make_plan(inputs, config), make_plan(inputs, replace(config, pinned_budget_bytes=limit))
+    assert usual.host_bytes["experts_pinned"] == usual.host_bytes["experts"]
+    assert plan.host_bytes["experts"] == usual.host_bytes["experts"]
+    besides = MIXTRAL.embedding_bytes + engine_bytes(MIXTRAL, "cuda")
+    assert plan.host_bytes["total"] == plan.host_bytes["experts"] + besides
+    said = [reason for reason in plan.reasons if "page-locked" in reason]
+    if limit is None:
+        assert plan == usual
+        assert said == []
+        return
+    assert limit - MIXTRAL.expert_bytes < plan.host_bytes["experts_pinned"] <= limit
+    assert len(said) == 1
+    assert plan.predicted_prefill_tokens_per_s < usual.predicted_prefill_tokens_per_s
