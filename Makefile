@@ -35,7 +35,7 @@ check: setup
 	$(BIN)/lint-imports --no-cache
 
 # Beside the app's tests run those of what it fetches, converts and installs, so that both halves take as long.
-APP_TESTS := tests/app tests/packaging tests/resources tests/bench tests/engine/convert tests/engine/hub
+APP_TESTS := tests/app tests/packaging tests/resources tests/engine/bench tests/engine/convert tests/engine/hub
 
 # Side by side: each keeps one core busy.
 test: setup
