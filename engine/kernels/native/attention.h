@@ -1,9 +1,11 @@
 // Attention of one group of query heads that share keys and values: softmax(q . k / sqrt(dim)) . v, in fp32.
 //
-// One token: along the keys as they lie. Several tokens: keys and values are taken 64 at a time into fp32 panels (keys
-// transposed), and a running softmax goes over them, so that scores of a whole context are never held.
+// One token: along the keys as they lie. Several tokens: queries lie side by side in the lanes of vectors, so that a key,
+// or a value, is a number that all of them meet, and the softmax needs no sum across lanes. Keys and values are taken 64
+// at a time, and a running softmax goes over them, so that scores of a whole context are never held.
 #pragma once
 #include "kernels.h"
+#include "panels.h"
 #include "rows.h"
 
 namespace {
@@ -143,124 +145,160 @@ inline QueryRow query_row(const AttentionTask& t, int index) {
           t.out + size_t(token) * t.out_stride + size_t(head) * t.dim, first, position + 1};
 }
 
-// scores[r][64] = query r . 64 keys (transposed)
-template <int Rows>
-ROOFTOP_INLINE void block_scores(const QueryRow* rows, const float* keys, int dim, float scale, float* scores) {
-  for (int half = 0; half < kKeyBlock; half += 32) {
-    V::F s[Rows][2];
-    for (auto& row : s) row[0] = row[1] = V::zero();
-    for (int d = 0; d < dim; d++) {
-      const V::F a = V::load(keys + size_t(d) * kKeyBlock + half), b = V::load(keys + size_t(d) * kKeyBlock + half + 16);
-      for (int r = 0; r < Rows; r++) {
-        const V::F q = V::set1(rows[r].query[d]);
-        s[r][0] = V::fma(q, a, s[r][0]), s[r][1] = V::fma(q, b, s[r][1]);
+// Query rows side by side, kPanelLanes of them; lanes that are left over repeat the last row.
+struct QueryGroup {
+  int first, end;                // keys that any of them sees
+  int first_of_all, end_of_all;  // and that all of them see
+  float* queries;                // [dim, lanes], scaled
+  float* out;                    // [dim, lanes]
+  float* most;                   // [lanes]: the largest score until now
+  float* total;                  // [lanes]: sum of the weights
+  float* seen_first;             // [lanes]: keys that each sees
+  float* seen_last;
+};
+
+inline QueryGroup query_group(const AttentionTask& t, int index) {
+  constexpr int kLanes = kPanelLanes;
+  const int rows = t.tokens * t.heads, last = (index + 1) * kLanes < rows ? (index + 1) * kLanes - 1 : rows - 1;
+  const QueryRow early = query_row(t, index * kLanes), late = query_row(t, last);
+  float* at = t.scratch + size_t(index) * kLanes * size_t(2 * t.dim + 4);
+  float* lanes = at + 2 * size_t(t.dim) * kLanes;
+  return {early.first, late.end, late.first, early.end, at, at + size_t(t.dim) * kLanes,
+          lanes, lanes + kLanes, lanes + 2 * kLanes, lanes + 3 * kLanes};
+}
+
+inline void start_group(const AttentionTask& t, int index) {
+  const QueryGroup group = query_group(t, index);
+  const V::F scale = V::set1(1.0f / __builtin_sqrtf(float(t.dim)));
+  const int rows = t.tokens * t.heads;
+  for (int tile = 0; tile < kPanelLanes; tile += 16) {
+    QueryRow row[16];
+    for (int i = 0; i < 16; i++) {
+      const int r = index * kPanelLanes + tile + i;
+      row[i] = query_row(t, r < rows ? r : rows - 1);
+      group.seen_first[tile + i] = float(row[i].first), group.seen_last[tile + i] = float(row[i].end - 1);
+      // A sink is as a key that was seen before all others, whose value is zero.
+      group.most[tile + i] = t.sinks ? t.sinks[(r < rows ? r : rows - 1) % t.heads] : -1e30f;
+      group.total[tile + i] = t.sinks ? 1.0f : 0.0f;
+    }
+    each16(t.dim, [&](int d, int count) {
+      V::F x[16];
+      for (int i = 0; i < 16; i++) x[i] = V::mul(load_part(row[i].query + d, count), scale);
+      V::transpose(x);
+      for (int i = 0; i < count; i++) {
+        V::store(group.queries + size_t(d + i) * kPanelLanes + tile, x[i]);
+        V::store(group.out + size_t(d + i) * kPanelLanes + tile, V::zero());
       }
-    }
-    for (int r = 0; r < Rows; r++)
-      for (int i = 0; i < 2; i++) V::store(scores + r * kKeyBlock + half + 16 * i, V::mul(s[r][i], V::set1(scale)));
+    });
   }
 }
 
-// One step of the running softmax: scores -> weights; returns what earlier sums must be multiplied by.
-inline float soften(float* scores, int first, int end, float* most, float* total) {
-  for (int k = 0; k < kKeyBlock; k++)
-    if (k < first || k >= end) scores[k] = -1e30f;
-  V::F peak = V::set1(*most);
-  for (int k = 0; k < kKeyBlock; k += 16) peak = V::maximum(peak, V::load(scores + k));
-  const float now = V::largest(peak);
-  alignas(64) float change[16];
-  V::store(change, exponential(V::set1(*most - now)));
-  V::F sum = V::zero();
-  for (int k = 0; k < kKeyBlock; k += 16) {
-    const V::F s = V::load(scores + k);
-    V::F e = exponential(V::sub(s, V::set1(now)));
-    V::store(scores + k, e);
-  }
-  for (int k = 0; k < kKeyBlock; k++)
-    if (k < first || k >= end) scores[k] = 0;
-  for (int k = 0; k < kKeyBlock; k += 16) sum = V::add(sum, V::load(scores + k));
-  *most = now;
-  *total = *total * change[0] + V::sum(sum);
-  return change[0];
-}
-
-// out[r] = out[r] * change[r] + weights[r] . values
-template <int Rows>
-ROOFTOP_INLINE void block_values(const QueryRow* rows, const float* weights, const float* change, const float* values,
-                                 int dim) {
-  for (int d = 0; d < dim; d += 32) {
-    const int a = dim - d < 16 ? dim - d : 16, b = dim - d - a < 16 ? dim - d - a : 16;
-    V::F s[Rows][2];
-    for (int r = 0; r < Rows; r++) {
-      s[r][0] = V::mul(load_part(rows[r].out + d, a), V::set1(change[r]));
-      s[r][1] = b > 0 ? V::mul(load_part(rows[r].out + d + 16, b), V::set1(change[r])) : V::zero();
-    }
-    for (int k = 0; k < kKeyBlock; k++) {
-      const V::F x = V::load(values + size_t(k) * (dim + 32) + d), y = V::load(values + size_t(k) * (dim + 32) + d + 16);
-      for (int r = 0; r < Rows; r++) {
-        const V::F w = V::set1(weights[r * kKeyBlock + k]);
-        s[r][0] = V::fma(w, x, s[r][0]), s[r][1] = V::fma(w, y, s[r][1]);
-      }
-    }
-    for (int r = 0; r < Rows; r++) {
-      store_part(rows[r].out + d, s[r][0], a);
-      if (b > 0) store_part(rows[r].out + d + 16, s[r][1], b);
-    }
+inline void finish_group(const AttentionTask& t, int index) {
+  const QueryGroup group = query_group(t, index);
+  const int rows = t.tokens * t.heads;
+  for (int tile = 0; tile < kPanelLanes; tile += 16) {
+    const V::F inverse = V::div(V::set1(1), V::load(group.total + tile));
+    each16(t.dim, [&](int d, int count) {
+      V::F x[16];
+      for (int i = 0; i < 16; i++)
+        x[i] = i < count ? V::mul(V::load(group.out + size_t(d + i) * kPanelLanes + tile), inverse) : V::zero();
+      V::transpose(x);
+      for (int i = 0; i < 16 && index * kPanelLanes + tile + i < rows; i++)
+        store_part(query_row(t, index * kPanelLanes + tile + i).out + d, x[i], count);
+    });
   }
 }
 
-template <int Rows>
-ROOFTOP_INLINE void block_rows(const QueryRow* rows, const float* keys, const float* values, int block, int dim,
-                               float* most, float* total) {
-  alignas(64) float scores[Rows * kKeyBlock];
-  float change[Rows];
-  block_scores<Rows>(rows, keys, dim, 1.0f / __builtin_sqrtf(float(dim)), scores);
-  for (int r = 0; r < Rows; r++)
-    change[r] = soften(scores + r * kKeyBlock, rows[r].first - block, rows[r].end - block, most + r, total + r);
-  block_values<Rows>(rows, scores, change, values, dim);
+// scores [count, lanes] = keys [count, dim] . queries
+inline void score_keys(const QueryGroup& group, const float* keys, int count, int dim, float* scores) {
+  in_blocks(count, [&](auto columns, int at) {
+    constexpr int kColumns = decltype(columns)::value;
+    V::F sum[kColumns][V::kFloatTiles];
+    const float* key[kColumns];
+    for (int t = 0; t < kColumns; t++) {
+      key[t] = keys + size_t(at + t) * dim;
+      for (auto& s : sum[t]) s = V::zero();
+    }
+    add_products(sum, group.queries, dim, [&](int t, int d) { return key[t][d]; });
+    for (int t = 0; t < kColumns; t++)
+      for (int i = 0; i < V::kFloatTiles; i++) V::store(scores + (at + t) * kPanelLanes + 16 * i, sum[t][i]);
+  });
+}
+
+// One step of the running softmax for 16 lanes: scores [count, lanes] of the keys from `first` -> weights; returns what
+// earlier sums must be multiplied by. `Part`: not all of the lanes see all of the keys.
+template <bool Part>
+inline V::F soften(const QueryGroup& group, int tile, int first, int count, float* scores) {
+  const V::F seen_first = V::load(group.seen_first + tile), seen_last = V::load(group.seen_last + tile);
+  const auto unseen = [&](int k) {  // 0 where a lane sees a key, else -1 or less
+    const V::F at = V::set1(float(first + k));
+    return V::minimum(V::minimum(V::sub(at, seen_first), V::sub(seen_last, at)), V::zero());
+  };
+  const V::F before = V::load(group.most + tile);
+  V::F most = before;
+  for (int k = 0; k < count; k++) {
+    float* line = scores + k * kPanelLanes + tile;
+    V::F score = V::load(line);
+    if constexpr (Part) V::store(line, score = V::fma(unseen(k), V::set1(1e32f), score));
+    most = V::maximum(most, score);
+  }
+  const V::F change = exponential(V::sub(before, most));
+  V::F total = V::mul(V::load(group.total + tile), change);
+  for (int k = 0; k < count; k++) {
+    float* line = scores + k * kPanelLanes + tile;
+    V::F weight = exponential(V::sub(V::load(line), most));
+    if constexpr (Part) weight = V::mul(weight, V::add(V::maximum(unseen(k), V::set1(-1)), V::set1(1)));
+    V::store(line, weight);
+    total = V::add(total, weight);
+  }
+  V::store(group.most + tile, most);
+  V::store(group.total + tile, total);
+  return change;
+}
+
+// out = out * change + weights [count, lanes] . values [count, dim]
+inline void add_values(const QueryGroup& group, const V::F* change, const float* weights, const float* values, int count,
+                       int dim) {
+  in_blocks(dim, [&](auto columns, int at) {
+    constexpr int kColumns = decltype(columns)::value;
+    V::F sum[kColumns][V::kFloatTiles];
+    float* out = group.out + size_t(at) * kPanelLanes;
+    for (int d = 0; d < kColumns; d++)
+      for (int i = 0; i < V::kFloatTiles; i++)
+        sum[d][i] = V::mul(V::load(out + d * kPanelLanes + 16 * i), change[i]);
+    const float* value = values + at;
+    add_products(sum, weights, count, [&](int d, int k) { return value[size_t(k) * dim + d]; });
+    for (int d = 0; d < kColumns; d++)
+      for (int i = 0; i < V::kFloatTiles; i++) V::store(out + d * kPanelLanes + 16 * i, sum[d][i]);
+  });
 }
 
 void attend_many(const AttentionTask& t) {
-  const int rows = t.tokens * t.heads, last = t.start + t.tokens;
-  float* keys = t.scratch;                                  // [dim, 64]
-  float* values = keys + size_t(t.dim) * kKeyBlock;         // [64, dim + 32]
-  float* most = values + size_t(kKeyBlock) * (t.dim + 32);  // [rows]
-  float* total = most + rows;
-  float* line = total + rows;  // [dim + 32]
-  for (int i = 0; i < rows; i++) {
-    // A sink is as a key that was seen before all others, whose value is zero.
-    most[i] = t.sinks ? t.sinks[i % t.heads] : -1e30f, total[i] = t.sinks ? 1.0f : 0.0f;
-    const QueryRow row = query_row(t, i);
-    for (int d = 0; d < t.dim; d++) row.out[d] = 0;
-  }
+  const int rows = t.tokens * t.heads, groups = (rows + kPanelLanes - 1) / kPanelLanes, last = t.start + t.tokens;
+  float* keys = t.scratch + size_t(groups) * kPanelLanes * size_t(2 * t.dim + 4);  // [64, dim]
+  float* values = keys + size_t(kKeyBlock) * t.dim;                                // [64, dim]
+  float* scores = values + size_t(kKeyBlock) * t.dim;                              // [64, lanes]
+  for (int i = 0; i < groups; i++) start_group(t, i);
   for (int block = query_row(t, 0).first / kKeyBlock * kKeyBlock; block < last; block += kKeyBlock) {
-    for (int k = 0; k < kKeyBlock; k++) {
-      float* value = values + size_t(k) * (t.dim + 32);
-      for (int d = 0; d < t.dim + 32; d++) line[d] = value[d] = 0;
-      if (block + k < last) {
-        read_cached(t.keys, t.cache_format, block + k, t.dim, line);
-        read_cached(t.values, t.cache_format, block + k, t.dim, value);
-      }
-      for (int d = 0; d < t.dim; d++) keys[size_t(d) * kKeyBlock + k] = line[d];
+    for (int k = 0; k < kKeyBlock && block + k < last; k++) {
+      read_cached(t.keys, t.cache_format, block + k, t.dim, keys + size_t(k) * t.dim);
+      read_cached(t.values, t.cache_format, block + k, t.dim, values + size_t(k) * t.dim);
     }
-    int i = 0;
-    while (i < rows) {
-      QueryRow group[V::kQueryRows];
-      int n = 0;
-      for (; n < V::kQueryRows && i + n < rows; n++) group[n] = query_row(t, i + n);
-      const bool seen = group[n - 1].end > block && group[0].first < block + kKeyBlock;
-      if (seen && n == V::kQueryRows) {
-        block_rows<V::kQueryRows>(group, keys, values, block, t.dim, most + i, total + i);
-      } else if (seen) {
-        for (int r = 0; r < n; r++) block_rows<1>(group + r, keys, values, block, t.dim, most + i + r, total + i + r);
-      }
-      i += n;
+    for (int i = 0; i < groups; i++) {
+      const QueryGroup group = query_group(t, i);
+      const int first = group.first > block ? group.first : block;
+      const int end = group.end < block + kKeyBlock ? group.end : block + kKeyBlock, count = end - first;
+      if (count <= 0) continue;
+      score_keys(group, keys + size_t(first - block) * t.dim, count, t.dim, scores);
+      V::F change[V::kFloatTiles];
+      const bool part = group.first_of_all > first || group.end_of_all < end;
+      for (int tile = 0; tile < V::kFloatTiles; tile++)
+        change[tile] = part ? soften<true>(group, 16 * tile, first, count, scores)
+                            : soften<false>(group, 16 * tile, first, count, scores);
+      add_values(group, change, scores, values + size_t(first - block) * t.dim, count, t.dim);
     }
   }
-  for (int i = 0; i < rows; i++) {
-    const QueryRow row = query_row(t, i);
-    for (int d = 0; d < t.dim; d++) row.out[d] /= total[i];
-  }
+  for (int i = 0; i < groups; i++) finish_group(t, i);
 }
 
 void attend(const AttentionTask& t) {

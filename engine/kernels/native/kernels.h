@@ -5,6 +5,8 @@
 
 #include "formats.h"
 
+#define ROOFTOP_INLINE inline __attribute__((always_inline))
+
 namespace rooftop {
 
 // 32 activations of one token as int8, in one cache line. Beside the codes lies what a dot product with unsigned weight
@@ -94,6 +96,8 @@ struct Kernels {
   // Multiplies and adds that many int8 pairs in registers; for measuring the arithmetic rate.
   uint64_t (*spin_int8)(uint64_t steps, uint64_t* operations);
 };
+
+constexpr int kMostPanelLanes = 32;  // see panels.h
 
 // Floats of scratch memory: `keys` is start + tokens.
 size_t attention_scratch(int dim, int heads, int tokens, int keys);

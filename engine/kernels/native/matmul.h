@@ -25,8 +25,6 @@ constexpr int kLeastTokenBlock = 96;    // though their activations may be more 
 constexpr int kBlockBytes = 640 << 10;  // what the second-level cache holds of them
 constexpr int kPrefetchBytes = 8192;
 
-#define ROOFTOP_INLINE inline __attribute__((always_inline))
-
 // What the arithmetic depends on; formats that agree in it share their code.
 template <bool Halves, bool Bias, bool Wide, int Bits, int OffsetBits>
 struct Arithmetic {

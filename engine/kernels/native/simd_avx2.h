@@ -21,7 +21,7 @@ struct V {
   static constexpr bool kSignedWide = true;  // wide codes would overflow 16 bits: accumulate_wide takes them as signed
 #endif
   static constexpr int kTiles = 1, kTokens = 3;  // register block of large products
-  static constexpr int kQueryRows = 3;  // register block of attention
+  static constexpr int kFloatTiles = 1, kFloatColumns = 6;  // and where floats are multiplied; see panels.h
   static constexpr int kFewTokens = 6;  // up to so many, codes go from memory to registers; beyond, through a panel
   static constexpr int kFew = 4;  // most of them at a time
 
@@ -58,6 +58,15 @@ struct V {
     __m128 q = _mm_max_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
     q = _mm_max_ps(q, _mm_movehl_ps(q, q));
     return _mm_cvtss_f32(_mm_max_ss(q, _mm_movehdup_ps(q)));
+  }
+
+  // x[i][j] <-> x[j][i]
+  static inline void transpose(F* x) {
+    __m256 quarter[2][2][8];  // of columns 0..7 or 8..15, rows 0..7 or 8..15
+    for (int i = 0; i < 16; i++) quarter[0][i / 8][i % 8] = x[i].a, quarter[1][i / 8][i % 8] = x[i].b;
+    for (auto& columns : quarter)
+      for (auto& rows : columns) transpose_eight(rows);
+    for (int i = 0; i < 16; i++) x[i] = {quarter[i / 8][0][i % 8], quarter[i / 8][1][i % 8]};
   }
 
   static inline F half(const void* p) {
@@ -178,6 +187,19 @@ struct V {
 #endif
 
  private:
+  static inline void transpose_eight(__m256* x) {
+    __m256 y[8];
+    for (int i = 0; i < 8; i += 4) {
+      const __m256 a = _mm256_unpacklo_ps(x[i], x[i + 1]), b = _mm256_unpackhi_ps(x[i], x[i + 1]);
+      const __m256 c = _mm256_unpacklo_ps(x[i + 2], x[i + 3]), d = _mm256_unpackhi_ps(x[i + 2], x[i + 3]);
+      y[i] = _mm256_shuffle_ps(a, c, 0x44), y[i + 1] = _mm256_shuffle_ps(a, c, 0xee);
+      y[i + 2] = _mm256_shuffle_ps(b, d, 0x44), y[i + 3] = _mm256_shuffle_ps(b, d, 0xee);
+    }
+    for (int i = 0; i < 4; i++) {
+      x[i] = _mm256_permute2f128_ps(y[i], y[i + 4], 0x20);
+      x[i + 4] = _mm256_permute2f128_ps(y[i], y[i + 4], 0x31);
+    }
+  }
   static inline __m256 power(__m256 n) {
     const __m256i bits = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
     return _mm256_castsi256_ps(bits);

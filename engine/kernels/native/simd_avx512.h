@@ -17,7 +17,7 @@ struct V {
   using B = __m512i;  // 64 bytes: 16 rows x 4 columns
   static constexpr bool kSignedWide = false;
   static constexpr int kTiles = 2, kTokens = 6;  // register block of large products
-  static constexpr int kQueryRows = 8;  // register block of attention
+  static constexpr int kFloatTiles = 2, kFloatColumns = 8;  // and where floats are multiplied; see panels.h
   static constexpr int kFewTokens = 24;  // up to so many, codes go from memory to registers; beyond, through a panel
   static constexpr int kFew = 8;  // most of them at a time
 
@@ -37,6 +37,22 @@ struct V {
   static inline F times_power_of_two(F a, F n) { return _mm512_scalef_ps(a, n); }
   static inline float sum(F a) { return _mm512_reduce_add_ps(a); }
   static inline float largest(F a) { return _mm512_reduce_max_ps(a); }
+
+  // x[i][j] <-> x[j][i]
+  static inline void transpose(F* x) {
+    F y[16];
+    for (int i = 0; i < 16; i += 4) {
+      const F a = _mm512_unpacklo_ps(x[i], x[i + 1]), b = _mm512_unpackhi_ps(x[i], x[i + 1]);
+      const F c = _mm512_unpacklo_ps(x[i + 2], x[i + 3]), d = _mm512_unpackhi_ps(x[i + 2], x[i + 3]);
+      y[i] = pairs_low(a, c), y[i + 1] = pairs_high(a, c), y[i + 2] = pairs_low(b, d), y[i + 3] = pairs_high(b, d);
+    }
+    for (int i = 0; i < 4; i++) {
+      const F a = _mm512_shuffle_f32x4(y[i], y[i + 4], 0x88), b = _mm512_shuffle_f32x4(y[i], y[i + 4], 0xdd);
+      const F c = _mm512_shuffle_f32x4(y[i + 8], y[i + 12], 0x88), d = _mm512_shuffle_f32x4(y[i + 8], y[i + 12], 0xdd);
+      x[i] = _mm512_shuffle_f32x4(a, c, 0x88), x[i + 4] = _mm512_shuffle_f32x4(b, d, 0x88);
+      x[i + 8] = _mm512_shuffle_f32x4(a, c, 0xdd), x[i + 12] = _mm512_shuffle_f32x4(b, d, 0xdd);
+    }
+  }
 
   static inline F half(const void* p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
   static inline float half1(const void* p) {
@@ -101,6 +117,14 @@ struct V {
   static inline P accumulate(P part, B codes, A a) { return _mm512_dpbusd_epi32(part, codes, a); }
   static inline P accumulate_wide(P part, B codes, A a) { return accumulate(part, codes, a); }
   static inline I finish(I, P part) { return part; }
+
+ private:
+  static inline F pairs_low(F a, F b) {
+    return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+  }
+  static inline F pairs_high(F a, F b) {
+    return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+  }
 };
 
 }  // namespace

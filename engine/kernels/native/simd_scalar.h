@@ -56,7 +56,7 @@ struct V {
   };
   static constexpr bool kSignedWide = false;
   static constexpr int kTiles = 1, kTokens = 2;  // register block of large products
-  static constexpr int kQueryRows = 4;  // register block of attention
+  static constexpr int kFloatTiles = 1, kFloatColumns = 4;  // and where floats are multiplied; see panels.h
   static constexpr int kFewTokens = 24;  // up to so many, codes go from memory to registers; beyond, through a panel
   static constexpr int kFew = 2;  // most of them at a time
 
@@ -90,6 +90,14 @@ struct V {
     float s = x.v[0];
     for (float v : x.v) s = v > s ? v : s;
     return s;
+  }
+  // x[i][j] <-> x[j][i]
+  static inline void transpose(F* x) {
+    for (int i = 0; i < 16; i++)
+      for (int j = 0; j < i; j++) {
+        const float kept = x[i].v[j];
+        x[i].v[j] = x[j].v[i], x[j].v[i] = kept;
+      }
   }
   static inline F half(const void* p) {
     uint16_t bits[16];
