@@ -1,6 +1,6 @@
 // Attention of one group of query heads that share keys and values: softmax(q . k / sqrt(dim)) . v, in fp32.
 //
-// One token: along the keys as they lie. Several tokens: queries lie side by side in the lanes of vectors, so that a key,
+// For several tokens; attend_one.h is for one. Queries lie side by side in the lanes of vectors, so that a key,
 // or a value, is a number that all of them meet, and the softmax needs no sum across lanes. Keys and values are taken 64
 // at a time, and a running softmax goes over them, so that scores of a whole context are never held.
 #pragma once
@@ -14,12 +14,6 @@ using rooftop::AttentionTask;
 
 constexpr int kKeyBlock = 64;
 
-// Numbers i .. i + 15 of a row of floats.
-inline V::F cached(const uint8_t* row, int format, int i) {
-  if (format == rooftop::kF32) return V::load(reinterpret_cast<const float*>(row) + i);
-  return format == rooftop::kF16 ? V::half(row + 2 * i) : V::bfloat(row + 2 * i);
-}
-
 inline void read_codes(const uint8_t* row, int dim, float* out) {
   const int group = rooftop::cache_group(dim);
   for (int first = 0, g = 0; first < dim; first += group, g++) {
@@ -32,16 +26,6 @@ inline void read_codes(const uint8_t* row, int dim, float* out) {
   }
 }
 
-// The same for 16 * Vectors numbers.
-template <int Vectors>
-inline void read_codes(const uint8_t* row, float* out) {
-  static_assert(Vectors % 2 == 0 && rooftop::cache_group(16 * Vectors) == 32, "two vectors share a scale");
-  V::F scale[Vectors / 2];
-  for (int g = 0; g < Vectors / 2; g++) scale[g] = V::set1(V::half1(row + 16 * Vectors + 2 * g));
-  for (int i = 0; i < Vectors; i++)
-    V::store(out + 16 * i, V::mul(V::to_float(V::signed_bytes(row + 16 * i)), scale[i / 2]));
-}
-
 inline void read_cached(const uint8_t* base, int format, int index, int dim, float* out) {
   const uint8_t* row = base + size_t(index) * rooftop::cache_row_bytes(format, dim);
   if (format == rooftop::kQ8_0)
@@ -52,83 +36,6 @@ inline void read_cached(const uint8_t* base, int format, int index, int dim, flo
     read_float_row<Float16>(row, dim, out);
   else
     read_float_row<BFloat16>(row, dim, out);
-}
-
-inline float dot_row(const float* a, const float* b, int n) {
-  V::F s = V::zero();
-  each16(n, [&](int i, int count) { s = V::fma(load_part(a + i, count), load_part(b + i, count), s); });
-  return V::sum(s);
-}
-
-void attend_one(const AttentionTask& t, int first, int end) {
-  const int keys = end - first;
-  const float scale = 1.0f / __builtin_sqrtf(float(t.dim));
-  float* scores = t.scratch;                     // [heads, keys]
-  float* row = t.scratch + size_t(t.heads) * keys;  // [dim]
-  for (int k = 0; k < keys; k++) {
-    read_cached(t.keys, t.cache_format, first + k, t.dim, row);
-    for (int h = 0; h < t.heads; h++)
-      scores[size_t(h) * keys + k] = scale * dot_row(t.queries + size_t(h) * t.dim, row, t.dim);
-  }
-  for (int h = 0; h < t.heads; h++) {
-    softmax(scores + size_t(h) * keys, keys, t.sinks ? t.sinks + h : nullptr);
-    for (int d = 0; d < t.dim; d++) t.out[size_t(h) * t.dim + d] = 0;
-  }
-  for (int k = 0; k < keys; k++) {
-    read_cached(t.values, t.cache_format, first + k, t.dim, row);
-    for (int h = 0; h < t.heads; h++)
-      add_scaled(t.out + size_t(h) * t.dim, row, scores[size_t(h) * keys + k], t.dim);
-  }
-}
-
-// The same where dim is 16 * Vectors: 16 keys or values at a time become fp32 once for all heads.
-template <int Vectors>
-void attend_one_fast(const AttentionTask& t, int first, int end) {
-  constexpr int kBlock = 16, dim = 16 * Vectors;
-  const int keys = end - first;
-  const V::F scale = V::set1(1.0f / __builtin_sqrtf(float(dim)));
-  float* scores = t.scratch;                          // [heads, keys]
-  float* block = t.scratch + size_t(t.heads) * keys;  // [16, dim]
-  const size_t row_bytes = rooftop::cache_row_bytes(t.cache_format, dim);
-  const auto read_block = [&](const uint8_t* from, int at, int count) {
-    const uint8_t* row = from + size_t(first + at) * row_bytes;
-    for (int k = 0; k < count; k++, row += row_bytes) {
-      if (at + k + kBlock < keys)
-        for (size_t byte = 0; byte < row_bytes; byte += 64) __builtin_prefetch(row + kBlock * row_bytes + byte);
-      if (t.cache_format == rooftop::kQ8_0)
-        read_codes<Vectors>(row, block + k * dim);
-      else
-        for (int i = 0; i < Vectors; i++) V::store(block + k * dim + 16 * i, cached(row, t.cache_format, 16 * i));
-    }
-  };
-  for (int at = 0; at < keys; at += kBlock) {
-    const int count = keys - at < kBlock ? keys - at : kBlock;
-    read_block(t.keys, at, count);
-    for (int h = 0; h < t.heads; h++) {
-      V::F q[Vectors];
-      for (int i = 0; i < Vectors; i++) q[i] = V::mul(V::load(t.queries + size_t(h) * dim + 16 * i), scale);
-      for (int k = 0; k < count; k++) {
-        V::F s = V::mul(V::load(block + size_t(k) * dim), q[0]);
-        for (int i = 1; i < Vectors; i++) s = V::fma(V::load(block + size_t(k) * dim + 16 * i), q[i], s);
-        scores[size_t(h) * keys + at + k] = V::sum(s);
-      }
-    }
-  }
-  for (int h = 0; h < t.heads; h++) softmax(scores + size_t(h) * keys, keys, t.sinks ? t.sinks + h : nullptr);
-  for (int at = 0; at < keys; at += kBlock) {
-    const int count = keys - at < kBlock ? keys - at : kBlock;
-    read_block(t.values, at, count);
-    for (int h = 0; h < t.heads; h++) {
-      float* out = t.out + size_t(h) * dim;
-      V::F total[Vectors];
-      for (int i = 0; i < Vectors; i++) total[i] = at ? V::load(out + 16 * i) : V::zero();
-      for (int k = 0; k < count; k++) {
-        const V::F p = V::set1(scores[size_t(h) * keys + at + k]);
-        for (int i = 0; i < Vectors; i++) total[i] = V::fma(V::load(block + size_t(k) * dim + 16 * i), p, total[i]);
-      }
-      for (int i = 0; i < Vectors; i++) V::store(out + 16 * i, total[i]);
-    }
-  }
 }
 
 // One query row of several tokens: where it reads and writes, and which keys it sees.
@@ -273,7 +180,7 @@ inline void add_values(const QueryGroup& group, const V::F* change, const float*
   });
 }
 
-void attend_many(const AttentionTask& t) {
+void attend(const AttentionTask& t) {
   const int rows = t.tokens * t.heads, groups = (rows + kPanelLanes - 1) / kPanelLanes, last = t.start + t.tokens;
   float* keys = t.scratch + size_t(groups) * kPanelLanes * size_t(2 * t.dim + 4);  // [64, dim]
   float* values = keys + size_t(kKeyBlock) * t.dim;                                // [64, dim]
@@ -299,14 +206,6 @@ void attend_many(const AttentionTask& t) {
     }
   }
   for (int i = 0; i < groups; i++) finish_group(t, i);
-}
-
-void attend(const AttentionTask& t) {
-  if (t.tokens > 1) return attend_many(t);
-  const QueryRow row = query_row(t, 0);
-  if (t.dim == 64) return attend_one_fast<4>(t, row.first, row.end);
-  if (t.dim == 128) return attend_one_fast<8>(t, row.first, row.end);
-  attend_one(t, row.first, row.end);
 }
 
 }  // namespace

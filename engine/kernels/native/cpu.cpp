@@ -26,11 +26,9 @@ const Kernels* kernels_avxvnni() { return nullptr; }
 const Kernels* kernels_avx512() { return nullptr; }
 #endif
 
-size_t attention_scratch(int dim, int heads, int tokens, int keys) {
-  const size_t one = size_t(heads) * size_t(keys) + 16 * size_t(dim) + 32;
+size_t attention_scratch(int dim, int heads, int tokens) {
   const size_t lanes = size_t((heads * tokens + kMostPanelLanes - 1) / kMostPanelLanes * kMostPanelLanes);
-  const size_t many = lanes * size_t(2 * dim + 4) + 64 * (2 * size_t(dim) + kMostPanelLanes);
-  return tokens == 1 || one > many ? one : many;  // a block of many tokens may be followed by one of one
+  return lanes * size_t(2 * dim + 4) + 64 * (2 * size_t(dim) + kMostPanelLanes);
 }
 
 }  // namespace rooftop

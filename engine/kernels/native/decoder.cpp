@@ -7,6 +7,7 @@
 #include <cmath>
 #include <new>
 
+#include "routing.h"
 #include "work.h"
 
 using namespace rooftop;
@@ -27,7 +28,8 @@ class Forward {
     const int attended = m_.heads * m_.dim, group = m_.heads / m_.kv_heads;
     const size_t n = size_t(tokens_), visits = n * m_.experts_per_token;
     const int queries = std::min(tokens_, kAttentionTokens);
-    const size_t attention = attention_scratch(m_.dim, group, queries, start_ + tokens_);
+    const bool parts = tokens_ == 1 && has_attention_parts(m_.dim);
+    const size_t attention = parts ? attention_part_scratch(m_.dim) : attention_scratch(m_.dim, group, queries);
     if (!p_.reserve(tokens_, std::max(m_.hidden, attended), int(visits), m_.intermediate, attention,
                     4 * m_.experts_per_token + 1))
       return false;
@@ -41,6 +43,10 @@ class Forward {
       attended_quantised_ = p_.attended_quantised.of<QuantisedGroup>(quantised_size(tokens_, attended));
       scores_ = p_.scores.of<float>(n * m_.experts);
       rotation_ = p_.rotation.of<float>(n * m_.dim);
+      if (parts) {
+        const size_t most_parts = size_t(m_.kv_heads) * size_t(start_ / kPartKeys + 1);
+        parts_ = p_.attention_parts.of<float>(most_parts * attention_part_floats(group, m_.dim));
+      }
       choice_ = p_.choice.of<int32_t>(4 * visits + 3 * size_t(m_.experts) + 1 + 2 * n);
       shared_visits_ = choice_ + 4 * visits + 3 * size_t(m_.experts) + 1;
     } catch (const std::bad_alloc&) {
@@ -184,7 +190,7 @@ class Forward {
   }
 
   void attend(int thread, const rooftop_layer& w, int head, int first, int count) {
-    const int group = m_.heads / m_.kv_heads, end = start_ + first + count;
+    const int group = m_.heads / m_.kv_heads;
     const size_t at = size_t(head) * m_.capacity * cache_row_bytes(m_.cache_format, m_.dim);
     AttentionTask task;
     task.queries = mixed_ + size_t(first) * width_ + size_t(head) * group * m_.dim;
@@ -195,22 +201,13 @@ class Forward {
     task.cache_format = m_.cache_format;
     task.heads = group, task.dim = m_.dim, task.start = start_ + first, task.tokens = count, task.window = w.window;
     task.sinks = w.sinks ? w.sinks + size_t(head) * group : nullptr;
-    task.scratch = p_.space[thread].attention.of<float>(attention_scratch(m_.dim, group, count, end));
+    task.scratch = p_.space[thread].attention.of<float>(attention_scratch(m_.dim, group, count));
     k_.attend(task);
   }
 
   bool attention(int thread, const rooftop_layer& w) {
-    const int group = m_.heads / m_.kv_heads;
     if (!norm_and_clip(thread, w)) return false;
-    if (tokens_ == 1) {
-      p_.pool.each(thread, m_.kv_heads, [&](int head) {
-        rotate_heads(mixed_ + size_t(head) * group * m_.dim, group, w.query_norm, 0, m_.query_scale);
-        rotate_heads(mixed_ + size_t(m_.heads + head) * m_.dim, 1, w.key_norm, 0, 1.0f);
-        write_cache(w, 0, head);
-        attend(thread, w, head, 0, 1);
-      });
-      return p_.pool.barrier();
-    }
+    if (tokens_ == 1) return attention_of_one(thread, w);
     p_.pool.each(thread, tokens_, [&](int t) {
       float* row = mixed_ + size_t(t) * width_;
       rotate_heads(row, m_.heads, w.query_norm, t, m_.query_scale);
@@ -226,42 +223,53 @@ class Forward {
     return p_.pool.barrier();
   }
 
-  // The experts of one token, the largest score first, and their weights.
-  void choose(const float* scores, int32_t* chosen, float* weights) const {
-    if (m_.router_jitter >= 0) return choose_sparsely(scores, chosen, weights);
-    float total = 0;
-    for (int i = 0; i < m_.experts_per_token; i++) {
-      int best = -1;
-      for (int e = 0; e < m_.experts; e++) {
-        bool taken = false;
-        for (int j = 0; j < i; j++) taken |= chosen[j] == e;
-        if (!taken && (best < 0 || scores[e] > scores[best])) best = e;
-      }
-      chosen[i] = best;
-      weights[i] = std::exp(scores[best] - scores[chosen[0]]);
-      total += weights[i];
-    }
-    if (!m_.normalise_top_k) {
-      total = 0;
-      for (int e = 0; e < m_.experts; e++) total += std::exp(scores[e] - scores[chosen[0]]);
-    }
-    for (int i = 0; i < m_.experts_per_token; i++) weights[i] *= m_.residual_scale / total;
+  // A short context is one part, which the thread that rotates a head attends to at once; a long one is cut into parts, so
+  // that there are enough of them for all threads.
+  bool attention_of_one(int thread, const rooftop_layer& w) {
+    const int group = m_.heads / m_.kv_heads, first = w.window > 0 ? std::max(0, start_ + 1 - w.window) : 0;
+    const int parts = (start_ - first) / kPartKeys + 1;
+    p_.pool.each(thread, m_.kv_heads, [&](int head) {
+      rotate_heads(mixed_ + size_t(head) * group * m_.dim, group, w.query_norm, 0, m_.query_scale);
+      rotate_heads(mixed_ + size_t(m_.heads + head) * m_.dim, 1, w.key_norm, 0, 1.0f);
+      write_cache(w, 0, head);
+      if (!has_attention_parts(m_.dim)) attend(thread, w, head, 0, 1);
+      if (!has_attention_parts(m_.dim) || parts > 1) return;
+      attend_part(thread, w, head, first, start_ + 1 - first, parts_of(head, 1));
+      join_parts(w, head, 1);
+    });
+    if (!p_.pool.barrier()) return false;
+    if (!has_attention_parts(m_.dim) || parts == 1) return true;
+    p_.pool.each(thread, m_.kv_heads * parts, [&](int item) {
+      const int head = item / parts, part = item % parts, key = first + part * kPartKeys;
+      attend_part(thread, w, head, key, std::min(kPartKeys, start_ + 1 - key),
+                  parts_of(head, parts) + part * attention_part_floats(group, m_.dim));
+    });
+    if (!p_.pool.barrier()) return false;
+    p_.pool.each(thread, m_.kv_heads, [&](int head) { join_parts(w, head, parts); });
+    return p_.pool.barrier();
   }
 
-  // Sparsemixer: each weight is a softmax over the scores near the best one of those that are left.
-  void choose_sparsely(const float* scores, int32_t* chosen, float* weights) const {
-    for (int i = 0; i < m_.experts_per_token; i++) {
-      const auto taken = [&](int e) { return std::find(chosen, chosen + i, e) != chosen + i; };
-      int best = -1;
-      for (int e = 0; e < m_.experts; e++)
-        if (!taken(e) && (best < 0 || scores[e] > scores[best])) best = e;
-      float total = 0;
-      for (int e = 0; e < m_.experts; e++) {
-        const float distance = (scores[best] - scores[e]) / std::max(std::fabs(scores[e]), scores[best]);
-        if (!taken(e) && !(distance > 2 * m_.router_jitter)) total += std::exp(scores[e] - scores[best]);
-      }
-      chosen[i] = best, weights[i] = m_.residual_scale / total;
-    }
+  float* parts_of(int head, int parts) const {
+    return parts_ + size_t(head) * parts * attention_part_floats(m_.heads / m_.kv_heads, m_.dim);
+  }
+
+  void attend_part(int thread, const rooftop_layer& w, int head, int first, int count, float* part) {
+    const int group = m_.heads / m_.kv_heads;
+    const size_t at = (size_t(head) * m_.capacity + size_t(first)) * cache_row_bytes(m_.cache_format, m_.dim);
+    AttentionPart task;
+    task.queries = mixed_ + size_t(head) * group * m_.dim;
+    task.keys = w.keys + at, task.values = w.values + at;
+    task.cache_format = m_.cache_format;
+    task.heads = group, task.dim = m_.dim, task.count = count;
+    task.out = part, task.most = part + size_t(group) * m_.dim, task.total = task.most + group;
+    task.scratch = p_.space[thread].attention.of<float>(attention_part_scratch(m_.dim));
+    k_.attend_part(task);
+  }
+
+  void join_parts(const rooftop_layer& w, int head, int parts) {
+    const int group = m_.heads / m_.kv_heads;
+    k_.join_parts(parts_of(head, parts), parts, group, m_.dim, w.sinks ? w.sinks + size_t(head) * group : nullptr,
+                  attended_ + size_t(head) * group * m_.dim);
   }
 
   // The expert that every token visits, each with a weight of its own.
@@ -309,7 +317,7 @@ class Forward {
     int32_t* chosen = p_.space[thread].choice.of<int32_t>(size_t(4 * a + 1));
     float* weights = reinterpret_cast<float*>(chosen + a);
     int32_t *token = chosen + 2 * a, *first = chosen + 3 * a;
-    choose(scores_, chosen, weights);
+    choose_experts(m_, scores_, chosen, weights);
     for (int i = 0; i <= a; i++) {
       first[i] = i;
       if (i < a) token[i] = 0;
@@ -325,7 +333,7 @@ class Forward {
     int32_t* cursor = first + m_.experts + 1;
     float *weights = reinterpret_cast<float*>(choice_ + n), *weight = reinterpret_cast<float*>(choice_ + 3 * n);
     p_.pool.each(thread, tokens_, [&](int t) {
-      choose(scores_ + size_t(t) * m_.experts, choice_ + size_t(t) * a, weights + size_t(t) * a);
+      choose_experts(m_, scores_ + size_t(t) * m_.experts, choice_ + size_t(t) * a, weights + size_t(t) * a);
     });
     if (!p_.pool.barrier()) return false;
     if (thread == 0) {
@@ -355,6 +363,7 @@ class Forward {
   rooftop_trace* const trace_;
   int width_ = 0, active_ = 0;
   float *normed_ = nullptr, *mixed_ = nullptr, *attended_ = nullptr, *scores_ = nullptr, *rotation_ = nullptr;
+  float* parts_ = nullptr;  // [kv_heads, parts, attention_part_floats]
   QuantisedGroup *quantised_ = nullptr, *attended_quantised_ = nullptr;
   int32_t *choice_ = nullptr, *shared_visits_ = nullptr;
 };

@@ -24,6 +24,7 @@
 #include "matmul.h"
 #include "rows.h"
 #include "attention.h"
+#include "attend_one.h"
 
 namespace {
 
@@ -120,6 +121,8 @@ const Kernels* ROOFTOP_TABLE() {
       store_as,
       read_row,
       attend,
+      attend_part,
+      join_parts,
       read_bytes,
       spin_int8,
   };

@@ -70,6 +70,24 @@ struct AttentionTask {
   float* scratch;        // attention_scratch(...) floats
 };
 
+// One token's query heads of one group against some of their keys; see attend_one.h.
+constexpr int kPartKeys = 256;  // most keys of a part
+struct AttentionPart {
+  const float* queries;   // [heads, dim]
+  const uint8_t* keys;    // `count` rows of `dim` numbers, a multiple of 16
+  const uint8_t* values;
+  int cache_format;
+  int heads, dim, count;
+  float* out;             // [heads, dim]: sum of e^(score - most) * value
+  float* most;            // [heads]: the largest score
+  float* total;           // [heads]: sum of e^(score - most)
+  float* scratch;         // attention_part_scratch(dim) floats
+};
+static inline constexpr bool has_attention_parts(int dim) { return dim % 16 == 0; }
+// Floats of out, most and total, which follow each other.
+static inline constexpr size_t attention_part_floats(int heads, int dim) { return size_t(heads) * size_t(dim + 2); }
+static inline constexpr size_t attention_part_scratch(int dim) { return 8 * size_t(dim + kPartKeys) + 16; }
+
 struct Kernels {
   const char* name;
   PairKernel pair[kFormats];
@@ -91,6 +109,10 @@ struct Kernels {
   // One row of a matrix of any format as fp32.
   void (*read_row)(const uint8_t* matrix, int format, int columns, int row, float* out);
   void (*attend)(const AttentionTask& task);
+  void (*attend_part)(const AttentionPart& part);
+  // Parts of one context [count, attention_part_floats], in their order, and a score beside them, null for none:
+  // out [heads, dim]. What the parts hold is lost.
+  void (*join_parts)(float* parts, int count, int heads, int dim, const float* sinks, float* out);
   // Reads every byte; for measuring what the memory gives.
   uint64_t (*read_bytes)(const uint8_t* bytes, size_t size);
   // Multiplies and adds that many int8 pairs in registers; for measuring the arithmetic rate.
@@ -99,8 +121,8 @@ struct Kernels {
 
 constexpr int kMostPanelLanes = 32;  // see panels.h
 
-// Floats of scratch memory: `keys` is start + tokens.
-size_t attention_scratch(int dim, int heads, int tokens, int keys);
+// Floats of scratch memory.
+size_t attention_scratch(int dim, int heads, int tokens);
 
 const Kernels* kernels_scalar();
 const Kernels* kernels_avx2();     // null where the build lacks it

@@ -83,24 +83,6 @@ void add_scaled(float* out, const float* x, float scale, int n) {
   });
 }
 
-// Of x and, where there is one, of a score beside them, which takes its share.
-void softmax(float* x, int n, const float* beside) {
-  V::F most = V::set1(beside && *beside > x[0] ? *beside : x[0]);
-  each16(n, [&](int i, int count) { most = V::maximum(most, load_part(x + i, count, x[0])); });
-  const V::F largest = V::set1(V::largest(most));
-  V::F total = V::zero();
-  each16(n, [&](int i, int count) {
-    V::F e = exponential(V::sub(load_part(x + i, count), largest));
-    store_part(x + i, e, count);
-    if (count < 16) e = load_part(x + i, count);  // what lies beyond the end does not count
-    total = V::add(total, e);
-  });
-  alignas(64) float left[16] = {};
-  if (beside) V::store(left, exponential(V::sub(V::set1(*beside), largest)));
-  const V::F inverse = V::set1(1.0f / (V::sum(total) + left[0]));
-  each16(n, [&](int i, int count) { store_part(x + i, V::mul(load_part(x + i, count), inverse), count); });
-}
-
 void rotate(float* x, const float* cosines, const float* sines, int dim) {
   const int half = dim / 2;
   each16(half, [&](int i, int count) {

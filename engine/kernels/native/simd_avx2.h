@@ -53,6 +53,14 @@ struct V {
     q = _mm_add_ps(q, _mm_movehl_ps(q, q));
     return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
   }
+  // The sums of 4 vectors at once.
+  static constexpr int kSums = 4;
+  static inline void store_sums(const F* x, float* out) {
+    __m256 sum[4];
+    for (int i = 0; i < 4; i++) sum[i] = _mm256_add_ps(x[i].a, x[i].b);
+    const __m256 fours = _mm256_hadd_ps(_mm256_hadd_ps(sum[0], sum[1]), _mm256_hadd_ps(sum[2], sum[3]));
+    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(fours), _mm256_extractf128_ps(fours, 1)));
+  }
   static inline float largest(F x) {
     const __m256 s = _mm256_max_ps(x.a, x.b);
     __m128 q = _mm_max_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));

@@ -36,6 +36,22 @@ struct V {
   static inline F round(F a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   static inline F times_power_of_two(F a, F n) { return _mm512_scalef_ps(a, n); }
   static inline float sum(F a) { return _mm512_reduce_add_ps(a); }
+  // The sums of 16 vectors at once.
+  static constexpr int kSums = 16;
+  static inline void store_sums(const F* x, float* out) {
+    F pairs[8], fours[4], halves[2];
+    for (int i = 0; i < 8; i++)
+      pairs[i] = add(_mm512_unpacklo_ps(x[2 * i], x[2 * i + 1]), _mm512_unpackhi_ps(x[2 * i], x[2 * i + 1]));
+    for (int i = 0; i < 4; i++) {
+      const __m512d a = _mm512_castps_pd(pairs[2 * i]), b = _mm512_castps_pd(pairs[2 * i + 1]);
+      fours[i] = add(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+    }
+    for (int i = 0; i < 2; i++) {
+      const F a = fours[2 * i], b = fours[2 * i + 1];
+      halves[i] = add(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+    }
+    store(out, add(_mm512_shuffle_f32x4(halves[0], halves[1], 0x88), _mm512_shuffle_f32x4(halves[0], halves[1], 0xdd)));
+  }
   static inline float largest(F a) { return _mm512_reduce_max_ps(a); }
 
   // x[i][j] <-> x[j][i]

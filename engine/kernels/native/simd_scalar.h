@@ -86,6 +86,10 @@ struct V {
     for (float v : x.v) s += v;
     return s;
   }
+  static constexpr int kSums = 4;  // vectors that are summed at once
+  static inline void store_sums(const F* x, float* out) {
+    for (int i = 0; i < kSums; i++) out[i] = sum(x[i]);
+  }
   static inline float largest(const F& x) {
     float s = x.v[0];
     for (float v : x.v) s = v > s ? v : s;

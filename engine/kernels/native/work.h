@@ -52,7 +52,7 @@ struct rooftop_pool {
   rooftop::Pool pool;
   const rooftop::Kernels* kernels;
   std::unique_ptr<rooftop::ThreadSpace[]> space;
-  rooftop::Buffer normed, quantised, mixed, attended, attended_quantised, scores, choice, inner, rotation;
+  rooftop::Buffer normed, quantised, mixed, attended, attended_quantised, scores, choice, inner, rotation, attention_parts;
   float* inner_values = nullptr;       // [visits, width]: one of the two is used, as the down projection wants it
   rooftop::QuantisedGroup* inner_quantised = nullptr;  // in panels of all visits
 

@@ -66,6 +66,10 @@ SHAPES = (
     Shape(1, 100, 8, 2, 128, window=50, sinks=True),
     Shape(1, 70, 4, 2, 48),
     Shape(1, 0, 2, 2, 64, sinks=True),
+    Shape(1, 255, 16, 2, 128),
+    Shape(1, 256, 15, 1, 16),
+    Shape(1, 700, 6, 2, 80, sinks=True),
+    Shape(1, 1030, 3, 1, 64, window=600, sinks=True),
 )
 
 
@@ -219,5 +223,17 @@ def test_threads_and_company_change_no_bit_of_attention(shape: Shape) -> None:
                 Layer(shape, "BF16", weights="Q8_0").run(pool, hidden, sizes)
                 for sizes in ((), (13, 2, shape.tokens - 15), (shape.tokens - 3, 3))
             ]
+    for other in results[1:]:
+        np.testing.assert_array_equal(results[0], other)
+
+
+@pytest.mark.parametrize("shape", SHAPES[-3:], ids=str)
+def test_threads_change_no_bit_of_one_tokens_attention(shape: Shape) -> None:
+    if not available_isas():
+        pytest.skip("no library")
+    results = []
+    for threads in (1, 2, 5):
+        with CpuPool(available_isas()[-1], threads) as pool:
+            results.append(Layer(shape, "F16").run(pool, tokens_of(shape)))
     for other in results[1:]:
         np.testing.assert_array_equal(results[0], other)
