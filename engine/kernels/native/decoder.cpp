@@ -7,6 +7,7 @@
 #include <cmath>
 #include <new>
 
+#include "layer_attention.h"
 #include "routing.h"
 #include "work.h"
 
@@ -14,23 +15,17 @@ using namespace rooftop;
 
 namespace {
 
-constexpr int kAttentionTokens = 32;  // queries of one item of a prompt's attention
-
 class Forward {
  public:
   Forward(rooftop_pool* pool, const rooftop_model* model, int tokens, int start, float* hidden, rooftop_trace* trace)
-      : p_(*pool), k_(*pool->kernels), m_(*model), tokens_(tokens), start_(start), hidden_(hidden), trace_(trace) {
-    width_ = (m_.heads + 2 * m_.kv_heads) * m_.dim;
-  }
+      : p_(*pool), k_(*pool->kernels), m_(*model), attention_(*pool, *model, tokens, start), tokens_(tokens),
+        hidden_(hidden), trace_(trace) {}
 
   // Takes all memory that the pass needs; false where there is none.
   bool reserve() noexcept {
-    const int attended = m_.heads * m_.dim, group = m_.heads / m_.kv_heads;
+    const int attended = m_.heads * m_.dim;
     const size_t n = size_t(tokens_), visits = n * m_.experts_per_token;
-    const int queries = std::min(tokens_, kAttentionTokens);
-    const bool parts = tokens_ == 1 && has_attention_parts(m_.dim);
-    const size_t attention = parts ? attention_part_scratch(m_.dim) : attention_scratch(m_.dim, group, queries);
-    if (!p_.reserve(tokens_, std::max(m_.hidden, attended), int(visits), m_.intermediate, attention,
+    if (!p_.reserve(tokens_, std::max(m_.hidden, attended), int(visits), m_.intermediate, attention_.scratch_floats(),
                     4 * m_.experts_per_token + 1))
       return false;
     const rooftop_experts& shared = m_.layer[0].shared;
@@ -38,15 +33,9 @@ class Forward {
     try {
       normed_ = p_.normed.of<float>(n * m_.hidden);
       quantised_ = p_.quantised.of<QuantisedGroup>(quantised_size(tokens_, m_.hidden));
-      mixed_ = p_.mixed.of<float>(n * width_);
-      attended_ = p_.attended.of<float>(n * attended);
+      attention_.take_memory();
       attended_quantised_ = p_.attended_quantised.of<QuantisedGroup>(quantised_size(tokens_, attended));
       scores_ = p_.scores.of<float>(n * m_.experts);
-      rotation_ = p_.rotation.of<float>(n * m_.dim);
-      if (parts) {
-        const size_t most_parts = size_t(m_.kv_heads) * size_t(start_ / kPartKeys + 1);
-        parts_ = p_.attention_parts.of<float>(most_parts * attention_part_floats(group, m_.dim));
-      }
       choice_ = p_.choice.of<int32_t>(4 * visits + 3 * size_t(m_.experts) + 1 + 2 * n);
       shared_visits_ = choice_ + 4 * visits + 3 * size_t(m_.experts) + 1;
     } catch (const std::bad_alloc&) {
@@ -62,17 +51,11 @@ class Forward {
   }
 
  private:
-  // Embeddings where wanted, and cosines and sines of every position.
+  // Embeddings where wanted, and the rotation of every position.
   bool prepare(int thread, const int32_t* token_ids) {
-    const int half = m_.dim / 2;
     p_.pool.each(thread, tokens_, [&](int t) {
-      if (token_ids)
-        embed(token_ids[t], hidden_ + size_t(t) * m_.hidden);
-      float* cosines = rotation_ + size_t(t) * m_.dim;
-      for (int d = 0; d < half; d++) {
-        const float angle = float(start_ + t) * m_.inverse_frequencies[d];
-        cosines[d] = m_.rotation_scale * std::cos(angle), cosines[half + d] = m_.rotation_scale * std::sin(angle);
-      }
+      if (token_ids) embed(token_ids[t], hidden_ + size_t(t) * m_.hidden);
+      attention_.set_rotation(t);
     });
     return p_.pool.barrier();
   }
@@ -93,9 +76,9 @@ class Forward {
       const int first_item = item < q ? 0 : item < k ? q : k;
       const int column = item < q ? 0 : item < k ? w.query.rows : w.query.rows + w.key.rows;
       const float* bias = w.qkv_bias ? w.qkv_bias + column : nullptr;
-      p_.multiply(thread, matrix, first_item, item, block, x, mixed_ + column, size_t(width_), false, bias);
+      p_.multiply(thread, matrix, first_item, item, block, x, attention_.mixed() + column, size_t(attention_.width()), false, bias);
     });
-    if (!p_.pool.barrier() || !attention(thread, w)) return false;
+    if (!p_.pool.barrier() || !attention_.run(thread, w)) return false;
 
     if (!attended(thread, w.output, &x)) return false;
     p_.products(thread, pairs(w.output.rows), tokens_, [&](int item, Tokens block) {
@@ -139,137 +122,18 @@ class Forward {
   // The attention's output as the output projection wants it.
   bool attended(int thread, const rooftop_matrix& output, Activations* x) {
     const int n = output.columns;
-    *x = {attended_, size_t(n), attended_quantised_, n, tokens_};
+    *x = {attention_.attended(), size_t(n), attended_quantised_, n, tokens_};
     if (!needs_int8(output)) return true;
     if (tokens_ == 1) {
       QuantisedGroup* codes = p_.space[thread].quantised.of<QuantisedGroup>(quantised_size(1, n));
-      k_.quantise(attended_, n, codes);
+      k_.quantise(attention_.attended(), n, codes);
       x->quantised = codes;
       return true;
     }
     p_.pool.each(thread, tokens_, [&](int t) {
-      quantise_row(k_, attended_ + size_t(t) * n, n, tokens_, t, attended_quantised_);
+      quantise_row(k_, attention_.attended() + size_t(t) * n, n, tokens_, t, attended_quantised_);
     });
     return p_.pool.barrier();
-  }
-
-  // Norms, rotates and scales one token's queries or keys of some heads.
-  void rotate_heads(float* heads, int count, const float* norm, int token, float scale) {
-    const float* cosines = rotation_ + size_t(token) * m_.dim;
-    for (int h = 0; h < count; h++, heads += m_.dim) {
-      if (norm && !m_.wide_norms) k_.rms_norm(heads, norm, m_.epsilon, m_.dim, heads);
-      k_.rotate(heads, cosines, cosines + m_.dim / 2, m_.dim);
-      if (scale != 1.0f)
-        for (int d = 0; d < m_.dim; d++) heads[d] *= scale;
-    }
-  }
-
-  // What concerns all heads of a token at once.
-  bool norm_and_clip(int thread, const rooftop_layer& w) {
-    if (!m_.wide_norms && m_.clip == 0.0f) return true;
-    const int queries = m_.heads * m_.dim, keys = m_.kv_heads * m_.dim;
-    p_.pool.each(thread, tokens_, [&](int t) {
-      float* row = mixed_ + size_t(t) * width_;
-      if (m_.wide_norms) {
-        k_.rms_norm(row, w.query_norm, m_.epsilon, queries, row);
-        k_.rms_norm(row + queries, w.key_norm, m_.epsilon, keys, row + queries);
-      }
-      if (m_.clip != 0.0f)
-        for (int i = 0; i < width_; i++) row[i] = std::min(std::max(row[i], -m_.clip), m_.clip);
-    });
-    return p_.pool.barrier();
-  }
-
-  // One token's key and value of one head go into the cache.
-  void write_cache(const rooftop_layer& w, int token, int head) {
-    const size_t row_bytes = cache_row_bytes(m_.cache_format, m_.dim);
-    const size_t at = (size_t(head) * m_.capacity + size_t(start_ + token)) * row_bytes;
-    const float* key = mixed_ + size_t(token) * width_ + size_t(m_.heads + head) * m_.dim;
-    k_.store_as(key, m_.dim, m_.cache_format, w.keys + at);
-    k_.store_as(key + size_t(m_.kv_heads) * m_.dim, m_.dim, m_.cache_format, w.values + at);
-  }
-
-  void attend(int thread, const rooftop_layer& w, int head, int first, int count) {
-    const int group = m_.heads / m_.kv_heads;
-    const size_t at = size_t(head) * m_.capacity * cache_row_bytes(m_.cache_format, m_.dim);
-    AttentionTask task;
-    task.queries = mixed_ + size_t(first) * width_ + size_t(head) * group * m_.dim;
-    task.query_stride = size_t(width_);
-    task.out = attended_ + size_t(first) * m_.heads * m_.dim + size_t(head) * group * m_.dim;
-    task.out_stride = size_t(m_.heads) * m_.dim;
-    task.keys = w.keys + at, task.values = w.values + at;
-    task.cache_format = m_.cache_format;
-    task.heads = group, task.dim = m_.dim, task.start = start_ + first, task.tokens = count, task.window = w.window;
-    task.sinks = w.sinks ? w.sinks + size_t(head) * group : nullptr;
-    task.scratch = p_.space[thread].attention.of<float>(attention_scratch(m_.dim, group, count));
-    k_.attend(task);
-  }
-
-  bool attention(int thread, const rooftop_layer& w) {
-    if (!norm_and_clip(thread, w)) return false;
-    if (tokens_ == 1) return attention_of_one(thread, w);
-    p_.pool.each(thread, tokens_, [&](int t) {
-      float* row = mixed_ + size_t(t) * width_;
-      rotate_heads(row, m_.heads, w.query_norm, t, m_.query_scale);
-      rotate_heads(row + size_t(m_.heads) * m_.dim, m_.kv_heads, w.key_norm, t, 1.0f);
-      for (int head = 0; head < m_.kv_heads; head++) write_cache(w, t, head);
-    });
-    if (!p_.pool.barrier()) return false;
-    const int blocks = (tokens_ + kAttentionTokens - 1) / kAttentionTokens;
-    p_.pool.each(thread, blocks * m_.kv_heads, [&](int item) {
-      const int first = (blocks - 1 - item / m_.kv_heads) * kAttentionTokens;  // the longest first
-      attend(thread, w, item % m_.kv_heads, first, std::min(kAttentionTokens, tokens_ - first));
-    });
-    return p_.pool.barrier();
-  }
-
-  // A short context is one part, which the thread that rotates a head attends to at once; a long one is cut into parts, so
-  // that there are enough of them for all threads.
-  bool attention_of_one(int thread, const rooftop_layer& w) {
-    const int group = m_.heads / m_.kv_heads, first = w.window > 0 ? std::max(0, start_ + 1 - w.window) : 0;
-    const int parts = (start_ - first) / kPartKeys + 1;
-    p_.pool.each(thread, m_.kv_heads, [&](int head) {
-      rotate_heads(mixed_ + size_t(head) * group * m_.dim, group, w.query_norm, 0, m_.query_scale);
-      rotate_heads(mixed_ + size_t(m_.heads + head) * m_.dim, 1, w.key_norm, 0, 1.0f);
-      write_cache(w, 0, head);
-      if (!has_attention_parts(m_.dim)) attend(thread, w, head, 0, 1);
-      if (!has_attention_parts(m_.dim) || parts > 1) return;
-      attend_part(thread, w, head, first, start_ + 1 - first, parts_of(head, 1));
-      join_parts(w, head, 1);
-    });
-    if (!p_.pool.barrier()) return false;
-    if (!has_attention_parts(m_.dim) || parts == 1) return true;
-    p_.pool.each(thread, m_.kv_heads * parts, [&](int item) {
-      const int head = item / parts, part = item % parts, key = first + part * kPartKeys;
-      attend_part(thread, w, head, key, std::min(kPartKeys, start_ + 1 - key),
-                  parts_of(head, parts) + part * attention_part_floats(group, m_.dim));
-    });
-    if (!p_.pool.barrier()) return false;
-    p_.pool.each(thread, m_.kv_heads, [&](int head) { join_parts(w, head, parts); });
-    return p_.pool.barrier();
-  }
-
-  float* parts_of(int head, int parts) const {
-    return parts_ + size_t(head) * parts * attention_part_floats(m_.heads / m_.kv_heads, m_.dim);
-  }
-
-  void attend_part(int thread, const rooftop_layer& w, int head, int first, int count, float* part) {
-    const int group = m_.heads / m_.kv_heads;
-    const size_t at = (size_t(head) * m_.capacity + size_t(first)) * cache_row_bytes(m_.cache_format, m_.dim);
-    AttentionPart task;
-    task.queries = mixed_ + size_t(head) * group * m_.dim;
-    task.keys = w.keys + at, task.values = w.values + at;
-    task.cache_format = m_.cache_format;
-    task.heads = group, task.dim = m_.dim, task.count = count;
-    task.out = part, task.most = part + size_t(group) * m_.dim, task.total = task.most + group;
-    task.scratch = p_.space[thread].attention.of<float>(attention_part_scratch(m_.dim));
-    k_.attend_part(task);
-  }
-
-  void join_parts(const rooftop_layer& w, int head, int parts) {
-    const int group = m_.heads / m_.kv_heads;
-    k_.join_parts(parts_of(head, parts), parts, group, m_.dim, w.sinks ? w.sinks + size_t(head) * group : nullptr,
-                  attended_ + size_t(head) * group * m_.dim);
   }
 
   // The expert that every token visits, each with a weight of its own.
@@ -358,12 +222,12 @@ class Forward {
   rooftop_pool& p_;
   const Kernels& k_;
   const rooftop_model& m_;
-  const int tokens_, start_;
+  LayerAttention attention_;
+  const int tokens_;
   float* const hidden_;
   rooftop_trace* const trace_;
-  int width_ = 0, active_ = 0;
-  float *normed_ = nullptr, *mixed_ = nullptr, *attended_ = nullptr, *scores_ = nullptr, *rotation_ = nullptr;
-  float* parts_ = nullptr;  // [kv_heads, parts, attention_part_floats]
+  int active_ = 0;
+  float *normed_ = nullptr, *scores_ = nullptr;
   QuantisedGroup *quantised_ = nullptr, *attended_quantised_ = nullptr;
   int32_t *choice_ = nullptr, *shared_visits_ = nullptr;
 };
@@ -379,6 +243,11 @@ ROOFTOP_API int rooftop_forward(rooftop_pool* pool, const rooftop_model* model, 
   return pool->pool.run(job, stop);
 }
 
+// The next token begins with these, while the caller draws it.
+static Soon bytes_of(const rooftop_matrix& matrix) {
+  return {matrix.data, size_t(matrix.rows) * row_bytes(matrix.format, matrix.columns)};
+}
+
 ROOFTOP_API int rooftop_logits(rooftop_pool* pool, const rooftop_model* model, const float* hidden, int tokens,
                                float* logits, rooftop_stop stop) {
   const int n = model->hidden;
@@ -391,6 +260,11 @@ ROOFTOP_API int rooftop_logits(rooftop_pool* pool, const rooftop_model* model, c
   }
   QuantisedGroup* codes = pool->quantised.of<QuantisedGroup>(quantised_size(tokens, n));
   const Activations x = {values, size_t(n), codes, n, tokens};
+  if (tokens == 1) {
+    const rooftop_layer& first = model->layer[0];
+    const Soon soon[kMostSoon] = {bytes_of(first.query), bytes_of(first.key), bytes_of(first.value), bytes_of(first.output)};
+    pool->pool.afterwards(soon);
+  }
   auto job = [&](int thread) {
     pool->pool.each(thread, tokens, [&](int t) {
       norm_row(*pool->kernels, hidden + size_t(t) * n, model->norm, model->norm_bias, model->epsilon, n,

@@ -171,7 +171,21 @@ bool Pool::run_on_all(Entry entry, void* context, StopRequest stop) {
     else
       std::this_thread::yield();
   }
+  std::fill(soon_, soon_ + kMostSoon, Soon{});
   return !stopping_;
+}
+
+// A prefetch of what is gone does nothing.
+void Pool::fetch(const Soon* soon, int thread, uint32_t done) {
+  constexpr size_t kLines = 16;
+  for (int i = 0; i < kMostSoon; i++) {
+    const size_t lines = soon[i].size / 64, others = size_t(threads_ - 1);
+    const size_t end = lines * size_t(thread) / others;
+    for (size_t line = lines * size_t(thread - 1) / others; line < end; line++) {
+      if (line % kLines == 0 && job_.load(std::memory_order_relaxed) != done) return;
+      __builtin_prefetch(soon[i].bytes + 64 * line, 0, 2);
+    }
+  }
 }
 
 void Pool::work(int thread) {
@@ -190,7 +204,10 @@ void Pool::work(int thread) {
     done = job_.load(std::memory_order_acquire);
     if (quitting_) return;
     entry_(context_, thread);
+    Soon soon[kMostSoon];
+    std::copy(soon_, soon_ + kMostSoon, soon);
     busy_.fetch_sub(1, std::memory_order_acq_rel);
+    fetch(soon, thread, done);
   }
 }
 

@@ -4,6 +4,7 @@
 // waits for all. A thread has a run of neighbouring items of its own, as memory is read fastest from one end to the
 // other, and takes over others' when it is done. Items never depend on which thread takes them, so neither do results.
 #pragma once
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstddef>
@@ -34,6 +35,13 @@ class Buffer {
   size_t size_ = 0;
 };
 
+// Bytes that are read soon.
+struct Soon {
+  const uint8_t* bytes;
+  size_t size;
+};
+constexpr int kMostSoon = 4;
+
 class Pool {
  public:
   // threads: the caller's included. pin: keep each of the others on a core of its own.
@@ -43,6 +51,10 @@ class Pool {
   Pool& operator=(const Pool&) = delete;
 
   int threads() const { return threads_; }
+
+  // What the other threads fetch into the caches when the next job is done and until another begins, while the caller does
+  // something else: kMostSoon pieces, empty ones where there are fewer. They may have gone by then.
+  void afterwards(const Soon* soon) { std::copy(soon, soon + kMostSoon, soon_); }
 
   // Runs job(thread) on every thread. False if `stop` ended it early.
   template <class Job>
@@ -78,6 +90,7 @@ class Pool {
   void work(int thread);
   void poll();
   void give_back_items();
+  void fetch(const Soon* soon, int thread, uint32_t done);
 
   struct alignas(64) Taken {
     std::atomic<int> count{0};
@@ -97,6 +110,7 @@ class Pool {
   void* context_ = nullptr;
   StopRequest stop_ = nullptr;
   int64_t asked_ns_ = 0;
+  Soon soon_[kMostSoon] = {};
   std::atomic<int> sleeping_{0};
   std::mutex mutex_;
   std::condition_variable wake_;
