@@ -22,6 +22,7 @@
 // The order matters: each of these uses the ones above it.
 #include "unpack.h"
 #include "matmul.h"
+#include "float_matmul.h"
 #include "rows.h"
 #include "attention.h"
 #include "attend_one.h"
@@ -53,20 +54,18 @@ void read_row(const uint8_t* matrix, int format, int columns, int row, float* ou
 }
 
 uint64_t read_bytes(const uint8_t* bytes, size_t size) {
-  V::I sum[4] = {V::izero(), V::izero(), V::izero(), V::izero()};
+  if (size < 256) return 0;
+  V::B seen[4] = {V::line(bytes), V::line(bytes), V::line(bytes), V::line(bytes)};
   for (size_t i = 0; i + 256 <= size; i += 256) {
     __builtin_prefetch(bytes + i + 4096);
     __builtin_prefetch(bytes + i + 4096 + 64);
     __builtin_prefetch(bytes + i + 4096 + 128);
     __builtin_prefetch(bytes + i + 4096 + 192);
-    for (int j = 0; j < 4; j++) {
-      V::I line;
-      __builtin_memcpy(&line, bytes + i + 64 * j, 64);
-      sum[j] = V::iadd(sum[j], line);
-    }
+    // Not through a V::I: where that is two registers, GCC 12 copies each line by way of the stack.
+    for (int j = 0; j < 4; j++) seen[j] = V::bor(seen[j], V::line(bytes + i + 64 * j));
   }
   uint32_t lanes[16];
-  const V::I all = V::iadd(V::iadd(sum[0], sum[1]), V::iadd(sum[2], sum[3]));
+  const V::B all = V::bor(V::bor(seen[0], seen[1]), V::bor(seen[2], seen[3]));
   __builtin_memcpy(lanes, &all, 64);
   uint64_t result = 0;
   for (const uint32_t lane : lanes) result += lane;

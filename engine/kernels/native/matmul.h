@@ -1,10 +1,9 @@
-// 32 rows of a matrix times some tokens: the kernel that all the time goes into.
+// 32 rows of a matrix in a block format times some tokens: the kernel that all the time goes into.
 //
-// Block formats, few tokens: codes go from memory into registers and straight into the dot products, so that memory is
+// Few tokens: codes go from memory into registers and straight into the dot products, so that memory is
 // the limit. Many tokens: 256 columns of the rows are unpacked once into a panel that stays in the first-level
 // cache, and a register block of kTiles x kTokens accumulators runs over it (weights times activations in int8, one
 // scale per 32 or 16 columns applied in fp32).
-// Float formats: rows are read as they are; 4 rows x up to 4 tokens of accumulators along the columns.
 // Whatever the path, a result is summed in an order that depends on nothing but the path.
 #pragma once
 #include <algorithm>
@@ -304,93 +303,6 @@ void pair_of_blocks(const uint8_t* matrix, int rows, int columns, int first_row,
     } else {
       multiply_many<Format>(strip, strip_bytes, columns, row, plane, target, part,
                             block + 1 < blocks ? strip : ahead.next);
-    }
-  }
-}
-
-// ---- float formats ----------------------------------------------------------------------------------------------
-
-struct Float32 {
-  static constexpr int kBytes = 4;
-  static ROOFTOP_INLINE V::F load(const uint8_t* p) { return V::load(reinterpret_cast<const float*>(p)); }
-};
-
-struct Float16 {
-  static constexpr int kBytes = 2;
-  static ROOFTOP_INLINE V::F load(const uint8_t* p) { return V::half(p); }
-};
-
-struct BFloat16 {
-  static constexpr int kBytes = 2;
-  static ROOFTOP_INLINE V::F load(const uint8_t* p) { return V::bfloat(p); }
-};
-
-template <class Format, int Rows, int Tokens>
-void float_block(const uint8_t* const* weights, int columns, const float* const* x, float* const* out, int at) {
-  V::F total[Rows][Tokens];
-  for (auto& row : total)
-    for (auto& sum : row) sum = V::zero();
-  const int whole = columns / 16 * 16;
-  for (int c = 0; c < whole; c += 16) {
-    V::F v[Tokens];
-    for (int t = 0; t < Tokens; t++) v[t] = V::load(x[t] + c);
-    for (int r = 0; r < Rows; r++) {
-      const V::F w = Format::load(weights[r] + size_t(c) * Format::kBytes);
-      for (int t = 0; t < Tokens; t++) total[r][t] = V::fma(w, v[t], total[r][t]);
-    }
-  }
-  float sums[Rows][Tokens];
-  for (int r = 0; r < Rows; r++)
-    for (int t = 0; t < Tokens; t++) sums[r][t] = V::sum(total[r][t]);
-  if (whole < columns) {  // the last columns, copied so that no load passes the end
-    for (int r = 0; r < Rows; r++) {
-      alignas(64) uint8_t tail[64] = {};
-      __builtin_memcpy(tail, weights[r] + size_t(whole) * Format::kBytes, size_t(columns - whole) * Format::kBytes);
-      alignas(64) float w[16];
-      V::store(w, Format::load(tail));
-      for (int t = 0; t < Tokens; t++)
-        for (int c = whole; c < columns; c++) sums[r][t] += w[c - whole] * x[t][c];
-    }
-  }
-  for (int r = 0; r < Rows; r++)
-    for (int t = 0; t < Tokens; t++) out[t][at + r] = sums[r][t];
-}
-
-template <class Format, int Rows>
-void float_rows(const uint8_t* const* weights, int columns, const float* const* x, float* const* out, int at,
-                int count) {
-  int t = 0;
-  for (; t + 4 <= count; t += 4) float_block<Format, Rows, 4>(weights, columns, x + t, out + t, at);
-  if (count - t == 3) float_block<Format, Rows, 3>(weights, columns, x + t, out + t, at);
-  if (count - t == 2) float_block<Format, Rows, 2>(weights, columns, x + t, out + t, at);
-  if (count - t == 1) float_block<Format, Rows, 1>(weights, columns, x + t, out + t, at);
-}
-
-template <class Format>
-void pair_of_floats(const uint8_t* matrix, int rows, int columns, int first_row, const Activations& activations,
-                    const int32_t* tokens, int count, float* out, size_t out_stride, const uint8_t*) {
-  const size_t row_bytes = size_t(columns) * Format::kBytes;
-  const int last = rows - first_row < kPairRows ? rows - first_row : kPairRows;
-  const float* x[kTokenBlock];
-  float* target[kTokenBlock];
-  const int most = std::clamp(kBlockBytes / (2 * columns), kLeastTokenBlock, kTokenBlock);
-  const int blocks = (count + most - 1) / most;
-  for (int block = 0; block < blocks; block++) {
-    const int first = int(int64_t(count) * block / blocks), part = int(int64_t(count) * (block + 1) / blocks) - first;
-    for (int t = 0; t < part; t++) {
-      const int token = tokens ? tokens[first + t] : first + t;
-      x[t] = activations.values + token * activations.stride;
-      target[t] = out + size_t(first + t) * out_stride;
-    }
-    int r = 0;
-    for (; r + 4 <= last; r += 4) {
-      const uint8_t* const at = matrix + size_t(first_row + r) * row_bytes;
-      const uint8_t* weights[4] = {at, at + row_bytes, at + 2 * row_bytes, at + 3 * row_bytes};
-      float_rows<Format, 4>(weights, columns, x, target, r, part);
-    }
-    for (; r < last; r++) {
-      const uint8_t* weights[1] = {matrix + size_t(first_row + r) * row_bytes};
-      float_rows<Format, 1>(weights, columns, x, target, r, part);
     }
   }
 }

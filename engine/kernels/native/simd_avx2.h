@@ -22,6 +22,9 @@ struct V {
 #endif
   static constexpr int kTiles = 1, kTokens = 3;  // register block of large products
   static constexpr int kFloatTiles = 1, kFloatColumns = 6;  // and where floats are multiplied; see panels.h
+  static constexpr int kFewFloatTokens = 12;  // up to so many, floats go from memory to registers
+  static constexpr int kFewRows = 2, kFewFloats = 3;  // register block of theirs
+  static constexpr int kFewSums = 2;  // of a row where it is alone
   static constexpr int kFewTokens = 6;  // up to so many, codes go from memory to registers; beyond, through a panel
   static constexpr int kFew = 4;  // most of them at a time
 

@@ -57,6 +57,9 @@ struct V {
   static constexpr bool kSignedWide = false;
   static constexpr int kTiles = 1, kTokens = 2;  // register block of large products
   static constexpr int kFloatTiles = 1, kFloatColumns = 4;  // and where floats are multiplied; see panels.h
+  static constexpr int kFewFloatTokens = 16;  // up to so many, floats go from memory to registers
+  static constexpr int kFewRows = 2, kFewFloats = 2;  // register block of theirs
+  static constexpr int kFewSums = 2;  // of a row where it is alone
   static constexpr int kFewTokens = 24;  // up to so many, codes go from memory to registers; beyond, through a panel
   static constexpr int kFew = 2;  // most of them at a time
 

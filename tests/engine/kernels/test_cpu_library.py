@@ -121,6 +121,17 @@ def test_products_are_exact_for_the_activations_that_the_kernels_see(
         assert relative_error(multiply(pool, matrix, x), want, scale) < (1e-6 if weight_format.is_float else 1e-3)
 
 
+@pytest.mark.parametrize("name", [name for name, entry in FORMATS.items() if entry.is_float])
+def test_long_rows_of_floats(pool: CpuPool, name: str) -> None:
+    matrix = Matrix(FORMATS[name], 37, 4133)
+    generator = np.random.default_rng(6)
+    for tokens in (1, 2, 5, 17, 200):
+        x = generator.standard_normal((tokens, 4133), dtype=np.float32)
+        want = x.astype(np.float64) @ matrix.weights.T.astype(np.float64)
+        scale = np.abs(x) @ np.abs(matrix.weights.T)
+        assert relative_error(multiply(pool, matrix, x), want, scale) < 1e-6
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_error_against_fp32(pool: CpuPool, name: str) -> None:
     weight_format = FORMATS[name]
@@ -141,7 +152,7 @@ def test_threads_and_company_change_no_bit(name: str) -> None:
     for threads in (1, 2, 5):
         with CpuPool(available_isas()[-1], threads) as pool:
             results.append(multiply(pool, matrix, x))
-            if not FORMATS[name].is_float:  # floats sum in another order for one row than for four, never by thread
+            if not FORMATS[name].is_float:  # floats sum in another order for few tokens, never by thread
                 results.append(np.concatenate([multiply(pool, matrix, x[i : i + 1]) for i in range(len(x))]))
     for other in results[1:]:
         np.testing.assert_array_equal(results[0], other)
