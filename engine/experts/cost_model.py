@@ -29,13 +29,14 @@ SMALL_EXPERT_BYTES = 1 << 20
 CORRECTION_WEIGHT = 0.1
 CORRECTION_LIMITS = (0.2, 5.0)
 
-# What our kernels reach of what a machine does at its best (`MachineSpeed`), of experts and of all around them: seen
-# with six formats on two cores of a Zen 5, by a probe of 64 MiB; what they promise with today's is in the README.
-EXPERTS_RAM_SHARE, DENSE_RAM_SHARE = 0.72, 0.63
+# What our kernels reach of what a machine does at its best (`MachineSpeed`): experts, the matrices around them, keys
+# and values; as phases of decode showed with two shapes on two cores of a Zen 5.
+EXPERTS_RAM_SHARE, DENSE_RAM_SHARE, CACHE_RAM_SHARE = 0.9, 0.85, 0.6
 BLOCKS_INT8_SHARE, FLOATS_INT8_SHARE = 0.62, 0.15
 ONE_THREAD_RAM_SHARE = 0.6  # of what all threads read together
 OWN_CALL_S = 2e-6  # of an expert that runs in the decoder's call, or of a layer around them
-ASSUMED_TOKEN_S = 1e-4
+COLUMN_S = 8e-9  # of the residual stream, in a layer: norms, rotation, waiting for each other
+ASSUMED_TOKEN_S, ASSUMED_WORD_S = 3e-5, 1e-8  # between two tokens, and for each word of the vocabulary
 
 # Textbook numbers, on the low side: a plan made from them promises less than the machine gives.
 ASSUMED_RAM_BYTES_PER_S_PER_THREAD = 10e9
@@ -171,15 +172,21 @@ def assumed_costs(
         speed: What the CPU does with these kernels, where that is known.
     """
     threads = planned_threads(model, hardware, config)
+    token_s = ASSUMED_TOKEN_S + ASSUMED_WORD_S * model.vocab_size
     alone = config.device == "cpu" or (config.device == "auto" and hardware.gpu is None)
     if speed is not None and kernels != TORCH_KERNELS:
-        cpu_expert, dense_s = _costs_at(speed, model, kernels, threads, OWN_CALL_S if alone else ASSUMED_CPU_CALL_S)
+        read = speed.read_bytes_per_s * (ONE_THREAD_RAM_SHARE if threads == 1 < speed.threads else 1.0)
+        cpu_expert, dense_s = _costs_at(
+            speed, read, model, kernels, threads, OWN_CALL_S if alone else ASSUMED_CPU_CALL_S
+        )
+        key_s = model.kv_bytes_per_token(config.kv_precision) / model.layers / (CACHE_RAM_SHARE * read)
     else:
         cpu_expert, dense_s = _textbook_costs(model, kernels, threads)
+        key_s = 0.0
     if config.device == "simulated":
         return simulated_gpu_costs(model, config, cpu_expert)
     if config.device == "cpu" or hardware.gpu is None:
-        return CostModel(cpu_expert, None, None, None, dense_s, token_s=ASSUMED_TOKEN_S)
+        return CostModel(cpu_expert, None, None, None, dense_s, attention_key_s=key_s, token_s=token_s)
     gpu_expert = _roofline(model, ASSUMED_GPU_BYTES_PER_S, ASSUMED_GPU_FLOPS, ASSUMED_GPU_CALL_S)
     return CostModel(
         cpu_expert=cpu_expert,
@@ -187,18 +194,19 @@ def assumed_costs(
         weight_copy=CostCurve(0.0, _mean_expert_bytes(model) / ASSUMED_LINK_BYTES_PER_S, ASSUMED_COPY_CALL_S),
         activation_copy=CostCurve(0.0, _activation_bytes(model) / ASSUMED_LINK_BYTES_PER_S, 2 * ASSUMED_COPY_CALL_S),
         dense_layer_s=dense_layer_bytes(model, "cuda") / ASSUMED_GPU_BYTES_PER_S + 10 * ASSUMED_GPU_CALL_S,
-        token_s=ASSUMED_TOKEN_S,
+        token_s=token_s,
     )
 
 
 def _costs_at(
-    speed: MachineSpeed, model: ModelConfig, kernels: str, threads: int, call_s: float
+    speed: MachineSpeed, read: float, model: ModelConfig, kernels: str, threads: int, call_s: float
 ) -> tuple[CostCurve, float]:
-    """An expert on the CPU, and one layer around them, on a machine of some speed."""
-    read = speed.read_bytes_per_s * (ONE_THREAD_RAM_SHARE if threads == 1 < speed.threads else 1.0)
+    """An expert on the CPU, and one layer around them, on a machine that reads so many bytes per second."""
     int8 = speed.int8_operations_per_s * threads / speed.threads
     share = BLOCKS_INT8_SHARE if has_blocks(model) else FLOATS_INT8_SHARE
-    dense_s = dense_layer_bytes(model, "cpu", kernels) / (DENSE_RAM_SHARE * read) + OWN_CALL_S
+    dense_s = (
+        dense_layer_bytes(model, "cpu", kernels) / (DENSE_RAM_SHARE * read) + OWN_CALL_S + COLUMN_S * model.hidden_size
+    )
     return _roofline(model, EXPERTS_RAM_SHARE * read, share * int8, call_s), dense_s
 
 
