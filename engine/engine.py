@@ -28,8 +28,9 @@ from engine.checkpoint.checkpoint import open_checkpoint
 from engine.config import DEVICE_FIELDS, EngineConfig, ModelConfig, SamplingParams
 from engine.devices import device_faults, why_unusable
 from engine.errors import ConfigurationError
+from engine.experts.assumed_costs import assumed_costs
 from engine.experts.calibration import calibrate, learn_from_reply
-from engine.experts.cost_model import assumed_costs, planned_threads
+from engine.experts.cost_model import planned_threads
 from engine.experts.explain import make_way_words
 from engine.experts.memory import Vram, machine_without_engine, planned_device
 from engine.experts.placement import budget_range, check_fits, in_force, make_plan

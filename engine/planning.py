@@ -10,7 +10,8 @@ from pathlib import Path
 from engine.checkpoint.catalog import resolve_model
 from engine.checkpoint.checkpoint import read_config
 from engine.config import DEVICE_FIELDS, EngineConfig, IsaName, ModelConfig
-from engine.experts.cost_model import CostCache, assumed_costs, cost_key, planned_threads
+from engine.experts.assumed_costs import assumed_costs
+from engine.experts.cost_model import CostCache, cost_key, planned_threads
 from engine.experts.memory import planned_device
 from engine.experts.placement import make_plan
 from engine.experts.popularity import Popularity

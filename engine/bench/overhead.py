@@ -15,7 +15,7 @@ import torch
 
 from engine.config import EngineConfig, IsaName, ModelConfig
 from engine.devices import CpuDevice
-from engine.experts.cost_model import assumed_costs
+from engine.experts.assumed_costs import assumed_costs
 from engine.experts.executor import ExpertExecutor
 from engine.experts.placement import make_plan
 from engine.experts.popularity import Popularity

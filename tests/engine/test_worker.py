@@ -16,7 +16,7 @@ from typing import BinaryIO, cast
 import pytest
 
 from engine.config import EngineConfig, ModelConfig, SamplingParams
-from engine.experts.cost_model import assumed_costs
+from engine.experts.assumed_costs import assumed_costs
 from engine.experts.placement import make_plan
 from engine.hardware import HardwareProfile
 from engine.messages import (

@@ -18,7 +18,8 @@ import torch
 from engine.config import EngineConfig, ModelConfig
 from engine.devices import SimulatedDevice
 from engine.engine import Engine
-from engine.experts.cost_model import predict, simulated_gpu_costs
+from engine.experts.assumed_costs import simulated_gpu_costs
+from engine.experts.cost_model import predict
 from engine.experts.cpu_experts import Check, CpuExperts, Routing
 from engine.hardware import probe_hardware
 from engine.messages import CostCurve, CostModel

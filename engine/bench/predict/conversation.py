@@ -17,7 +17,8 @@ from engine.bench.gpu.pcs import Pc, costs
 from engine.bench.predict.bound import prompt_bound_seconds
 from engine.bench.predict.stream import Chosen, Counts, Stream
 from engine.config import EngineConfig, ModelConfig
-from engine.experts.cost_model import dense_layer_bytes, predict
+from engine.experts.assumed_costs import dense_layer_bytes
+from engine.experts.cost_model import predict
 from engine.experts.footprint import pass_group_visits
 from engine.experts.forecast import dense_chunk_seconds
 from engine.experts.placement import check_fits, make_plan

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from engine.config import EngineConfig, ModelConfig, PolicyName
 from engine.devices import SimulatedDevice
-from engine.experts.cost_model import predict, simulated_gpu_costs
+from engine.experts.assumed_costs import simulated_gpu_costs
+from engine.experts.cost_model import predict
 from engine.experts.cpu_experts import Check, Routing, TorchCpuExperts
 from engine.experts.executor import ExpertExecutor
 from engine.experts.planner import STAGING_SLOTS

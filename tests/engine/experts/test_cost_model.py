@@ -10,15 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.config import SIMULATED_LAUNCH_S, EngineConfig, ModelConfig
-from engine.experts.cost_model import (
-    CostCache,
-    assumed_costs,
-    cost_key,
-    fit_curve,
-    predict,
-    simulated_gpu_costs,
-    with_correction,
-)
+from engine.experts.assumed_costs import assumed_costs, simulated_gpu_costs
+from engine.experts.cost_model import CostCache, cost_key, fit_curve, predict, with_correction
 from engine.hardware import MachineSpeed
 from engine.messages import CostCurve, CostModel
 from tests.engine.experts.shapes import MIXTRAL, QWEN, QWEN_Q4_K_M, machine, pc_costs, realistic_costs, wild_costs

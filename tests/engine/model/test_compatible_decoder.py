@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from engine import Engine, EngineConfig, SamplingParams
 from engine.checkpoint.checkpoint import open_checkpoint, read_config
 from engine.errors import CheckpointError, OperationCancelledError, UnsupportedModelError
-from engine.experts.cost_model import assumed_costs
+from engine.experts.assumed_costs import assumed_costs
 from engine.experts.forecast import dense_chunk_seconds
 from engine.hardware import HardwareProfile
 from engine.messages import Finished, PromptProgress, Snapshot, Token

@@ -9,7 +9,7 @@ import pytest
 from engine.bench.gpu.cells import GIB, POLICIES, SCENARIOS, Model, Scenario, budget_for, cells
 from engine.bench.models import SIZES
 from engine.config import EngineConfig
-from engine.experts.cost_model import assumed_costs
+from engine.experts.assumed_costs import assumed_costs
 from engine.experts.footprint import PlannedDevice
 from engine.experts.placement import make_plan
 from engine.experts.popularity import Popularity
