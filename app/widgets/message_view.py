@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QRect, Qt, Signal
@@ -67,11 +68,16 @@ class MessageView(QWidget):
         self._current_match: int | None = None
         self._progress = ""
         self._retry_allowed = True
-        self._layout = QVBoxLayout(self)
-        self._layout.setContentsMargins(0, 0, 0, 0)
-        self._layout.setSpacing(SPACE_XS)
         self.setMinimumHeight(_estimated_height(message.text))
         self.setAccessibleName(tr("Your message") if message.role == "user" else tr("Reply"))
+
+    @cached_property
+    def _layout(self) -> QVBoxLayout:
+        """Made with the first widget: a thousand messages that are not built need none."""
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(SPACE_XS)
+        return layout
 
     @property
     def built(self) -> bool:

@@ -9,6 +9,7 @@ from pytestqt.qtbot import QtBot
 from app.conversation import Message
 from app.theme import ThemeManager
 from app.widgets.empty_state import general_questions
+from app.widgets.message_view import MessageView
 from app.widgets.transcript import Transcript
 
 
@@ -105,6 +106,23 @@ def test_a_long_chat_builds_only_what_is_near(transcript: Transcript, qtbot: QtB
     assert sum(view.built for view in transcript.views) < 100
     scroll_bar(transcript).setValue(0)
     qtbot.waitUntil(lambda: transcript.views[0].built)
+
+
+def test_what_is_on_screen_is_built_before_what_is_near(
+    transcript: Transcript, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[int] = []
+    build = MessageView.build
+
+    def noted(view: MessageView) -> None:
+        order.append(transcript.views.index(view))
+        build(view)
+
+    monkeypatch.setattr(MessageView, "build", noted)
+    transcript.show_messages([Message("assistant", "Some text.\n\n" * 5) for _ in range(60)])
+    qtbot.waitUntil(lambda: bool(order) and transcript.views[min(order)].y() < scroll_bar(transcript).value() - 200)
+    assert sorted(order) == list(range(min(order), 60))
+    assert order.index(59) < order.index(min(order))
 
 
 def test_only_the_last_reply_can_be_regenerated(transcript: Transcript, qtbot: QtBot) -> None:
