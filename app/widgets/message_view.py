@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from app.conversation import Message
 
 BUBBLE_SHARE = 0.82
+ANY_WIDTH_PX = 1  # a bubble takes the width that the message gets, and must not keep a narrower window from giving less
 QWIDGETSIZE_MAX = (1 << 24) - 1
 ESTIMATED_LINE_PX = 22
 ESTIMATED_CHARS_PER_LINE = 85
@@ -68,7 +69,7 @@ class MessageView(QWidget):
         self._current_match: int | None = None
         self._progress = ""
         self._retry_allowed = True
-        self.setMinimumHeight(_estimated_height(message.text))
+        self.setMinimumSize(ANY_WIDTH_PX, _estimated_height(message.text))
         self.setAccessibleName(tr("Your message") if message.role == "user" else tr("Reply"))
 
     @cached_property

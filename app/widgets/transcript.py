@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QEvent, QObject, Qt, QTimer, Signal
+from PySide6.QtCore import QCoreApplication, QEvent, QObject, Qt, QTimer, Signal
 from PySide6.QtWidgets import QPushButton, QScrollArea, QStackedLayout, QVBoxLayout, QWidget
 
 from app.icons import icon
@@ -300,13 +300,16 @@ class Transcript(QWidget):
         for view in near:
             view.build()
             self._mark_built(view)
-        self._column.activate()
-        self._content.adjustSize()
+        self._lay_out()
         if following:
             self.jump_to_latest()
         elif anchor is not None:
             bar.setValue(anchor.y() - offset)
         return True
+
+    def _lay_out(self) -> None:
+        """Give the messages their places now; the scroll area gives the column the room that it asks for."""
+        QCoreApplication.sendEvent(self._content, QEvent(QEvent.Type.LayoutRequest))
 
     def _unbuild_far(self) -> None:
         """Give up the widgets of messages far from the screen, so that memory stays bounded in any chat."""
@@ -330,8 +333,7 @@ class Transcript(QWidget):
             view.build()
             self._mark_built(view)
         for _ in range(2):  # what is built above moves it once
-            self._column.activate()
-            self._content.adjustSize()
+            self._lay_out()
             place = view.reveal()
             if place is None:
                 return
