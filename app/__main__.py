@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 bad usage or no display, 1 failed. Qt is imported only whe
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import sys
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from PySide6.QtWidgets import QApplication
 
+    from app.application import Application
     from app.crash_records import CrashRecords
     from app.settings import Settings
 
@@ -192,12 +194,18 @@ def _open_window(app: QApplication, options: argparse.Namespace, gpu_bytes: int 
     rooftop.ended.connect(app.quit, Qt.ConnectionType.QueuedConnection)
     app.commitDataRequest.connect(rooftop.window.quit)  # the desktop's session ends: no hiding in the tray
     QuitSignals(rooftop.window.quit, app)
-    rooftop.show()
+    _show(rooftop, in_process=options.in_process)
     code = app.exec()
     rooftop.shutdown()
     records.end()
     instance.release()
     return code
+
+
+def _show(rooftop: Application, *, in_process: bool) -> None:
+    if not in_process:  # there torch is still to come, and the engine freezes what there is
+        rooftop.panel_ready.connect(gc.freeze)  # to search all that stays for garbage would hold the window up
+    rooftop.show()
 
 
 def _show_sentence(app: QApplication, settings: Settings, sentence: str) -> None:

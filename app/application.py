@@ -16,8 +16,9 @@ from PySide6.QtGui import QGuiApplication
 from app.announcer import Announcer
 from app.chat_session import ChatSession
 from app.chats import Chats
+from app.dialog_desk import DialogDesk
 from app.engine_client import EngineClient, EngineState, Host
-from app.engine_words import GUIDE_NAME, facts, model_label, why_portable
+from app.engine_words import GUIDE_NAME, model_label, why_portable
 from app.language import tr, translated
 from app.preset_keeper import PresetKeeper
 from app.settings import GUIDE_MODEL, MAX_FOLDERS, Settings, to_engine_config
@@ -38,9 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from PySide6.QtWidgets import QApplication, QWidget
+    from PySide6.QtWidgets import QApplication
 
-    from app.widgets.settings.dialog import PageName, SettingsDialog
     from engine.messages import ErrorReport, Finished, Ready, Snapshot
 
 log = logging.getLogger(__name__)
@@ -71,13 +71,11 @@ class Application(QObject):
 
     Signals:
         panel_ready(): The live panel is in the window and the engine has been asked to load.
-        settings_opened(SettingsDialog): The dialog is there.
         settings_refused(ErrorReport, Settings): The engine did not take the settings; these are in force.
         ended(): Everything has been taken down; nothing is left to wait for.
     """
 
     panel_ready = Signal()
-    settings_opened = Signal(object)
     settings_refused = Signal(object, object)
     ended = Signal()
 
@@ -119,9 +117,10 @@ class Application(QObject):
         used = settings_path.with_name("models.json")
         self.model_desk = ModelDesk(self.client, self.window, lambda: self.settings, used)
         self._tray = TrayDesk(self.window)
+        self._desk = ChatDesk(self.chats, self.session, self.window)
+        self.dialogs = DialogDesk(self, self._desk)
         self._wire()
         self._tray.show(self._kept.settings.tray)
-        self._desk = ChatDesk(self.chats, self.session, self.window)
         self.chat.composer.set_send_key(self._kept.settings.send_key)
         for name, words in (("settings-file", self._kept.notice), ("presets-file", self.presets.notice)):
             if words:
@@ -137,6 +136,11 @@ class Application(QObject):
     def settings(self) -> Settings:
         """The settings in force, the command line's included."""
         return dataclasses.replace(self._kept.settings, **self._session)
+
+    @property
+    def model_name(self) -> str:
+        """What the chosen model is called."""
+        return model_label(self._kept.settings.model)
 
     def show(self) -> None:
         """Show the window, and fill it once it is on screen."""
@@ -188,7 +192,7 @@ class Application(QObject):
         clipboard = QGuiApplication.clipboard()
         if clipboard.ownsClipboard():  # what a text of ours put there in Python must not outlive Python
             clipboard.setText(clipboard.text())
-        self._keep_window_state()
+        self.keep_window_state()
         self._kept.save()
         self.session.stop()
         self.chats.close()
@@ -203,16 +207,13 @@ class Application(QObject):
     def _wire(self) -> None:
         window, client = self.window, self.client
         window.model_chosen.connect(self.open_model)
-        window.settings_requested.connect(self.open_settings)
-        window.chat_options_requested.connect(self.open_chat_options)
         self._kept.problem.connect(partial(self._show_problem, "settings-file", self._kept.save))
         self.presets.problem.connect(partial(self._show_problem, "presets-file", self.presets.save))
         window.closing.connect(self.shutdown)
         window.kept_in_tray.connect(self._kept_in_tray)
         window.tray_wanted.connect(self._want_tray)
-        window.about_requested.connect(self._open_about)
         self._panel_desk.simulate_requested.connect(self._simulate)
-        self.chat.budget_requested.connect(lambda: self.open_settings("model"))
+        self.chat.budget_requested.connect(lambda: self.dialogs.open_settings("model"))
         self.chat.disk_requested.connect(self._keep_on_disk)
         self.model_desk.model_chosen.connect(self._open_found)
         self.model_desk.folder_added.connect(self._add_folder)
@@ -242,7 +243,7 @@ class Application(QObject):
 
     def _load(self) -> None:
         self._show_model_name()
-        self.chat.show_loading_of(self._model_name())
+        self.chat.show_loading_of(self.model_name)
         self.client.load(self.settings.model, to_engine_config(self.settings))
 
     def _on_failed(self, error: ErrorReport, what: str) -> None:
@@ -279,7 +280,7 @@ class Application(QObject):
 
     def _on_state(self, state: EngineState) -> None:
         if state is EngineState.STARTING:
-            self.chat.show_loading_of(self._model_name())
+            self.chat.show_loading_of(self.model_name)
         if state in GONE_STATES:
             self._ready = None
             self._show_model_name()
@@ -318,60 +319,10 @@ class Application(QObject):
         if self._tray.is_there and not self._kept.settings.tray_told:
             self._tray.say_kept()
             self._kept.change(tray_told=True)
-        self._keep_window_state()
+        self.keep_window_state()
         self._kept.save()
 
-    # ---- settings -----------------------------------------------------------------------------------------------
-
-    def open_settings(self, page: PageName = "general") -> None:
-        """Open the settings dialog on a page."""
-        from app.widgets.settings.dialog import SettingsDialog
-
-        dialog = self.window.show_dialog(self._make_settings_dialog)
-        assert isinstance(dialog, SettingsDialog)
-        dialog.show_page(page)
-        dialog.applied.connect(self.apply_settings)
-        dialog.presets_applied.connect(self.presets.keep)
-        self.settings_refused.connect(dialog.show_refused)
-        dialog.measure_requested.connect(self.client.recalibrate)
-        dialog.privacy.delete_chats_requested.connect(lambda: self._desk.ask_delete_all(dialog))
-        self.client.ready.connect(dialog.show_ready)
-        self.settings_opened.emit(dialog)
-
-    def _open_about(self) -> None:
-        from app.widgets.about_dialog import AboutDialog
-
-        known = facts(self._ready)[0] if self._ready is not None else ""
-        self.window.show_dialog(lambda parent: AboutDialog(known, parent))
-
-    def _make_settings_dialog(self, parent: QWidget) -> SettingsDialog:
-        from app.widgets.settings.dialog import SettingsDialog
-        from app.widgets.shortcuts_dialog import shortcuts_of
-
-        self._keep_window_state()
-        shortcuts = shortcuts_of(self.window, self._kept.settings.send_key)
-        return SettingsDialog(self.settings, self._ready, self.presets.book, shortcuts, parent)
-
-    def open_chat_options(self) -> None:
-        """Open the options of the chat that is shown; they hold from its next reply on."""
-        from app.presets import ChatOptions
-        from app.widgets.chat_options_dialog import ChatOptionsDialog
-
-        chat, model = self.session.conversation, self._kept.settings.model
-        options = ChatOptions.from_json(chat.options)
-
-        def make(parent: QWidget) -> ChatOptionsDialog:
-            return ChatOptionsDialog(options, self.presets.book, model, self._model_name(), parent)
-
-        dialog = self.window.show_dialog(make)
-        assert isinstance(dialog, ChatOptionsDialog)
-        dialog.presets_changed.connect(self.presets.keep)
-
-        def keep(chosen: ChatOptions) -> None:
-            chat.options = chosen.to_json()
-            self.chats.save(chat, [])
-
-        dialog.options_chosen.connect(keep)
+    # ---- what is kept -------------------------------------------------------------------------------------------
 
     def _show_problem(self, name: str, save: Callable[[], None], sentence: str) -> None:
         """A file could not be written, or could be again, where there is no sentence."""
@@ -380,7 +331,8 @@ class Application(QObject):
         else:
             self.chat.banners.dismiss(name)
 
-    def _keep_window_state(self) -> None:
+    def keep_window_state(self) -> None:
+        """Note how the window looks, for the next start."""
         self._kept.change(
             theme=self.themes.mode,
             zoom=self.themes.zoom,
@@ -391,11 +343,8 @@ class Application(QObject):
             panel_folded=self._panel_desk.folded,
         )
 
-    def _model_name(self) -> str:
-        return model_label(self._kept.settings.model)
-
     def _show_model_name(self) -> None:
-        self.window.top_bar.show_model_name(self._model_name())
+        self.window.top_bar.show_model_name(self.model_name)
         empty = self.chat.transcript.empty_state
         held_back = self.client.state is EngineState.STOPPED and not self.loads_by_itself
         if held_back or self.client.state is EngineState.FAILED:

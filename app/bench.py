@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import gc
 import json
 import os
 import statistics
@@ -214,6 +215,7 @@ def measure_window(start_host: Callable[[], Host], model: str = "guide", seconds
     app = existing if isinstance(existing, QApplication) else QApplication([])
     with tempfile.TemporaryDirectory() as folder:
         rooftop = Application(app, start_host, Path(folder) / "settings.json", model)
+        rooftop.panel_ready.connect(gc.freeze)  # as `rooftop` does
         try:
             return _measure(app, rooftop, seconds)
         finally:

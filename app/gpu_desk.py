@@ -56,7 +56,7 @@ class GpuDesk(QObject):
         self._then: Callable[[], None] | None = None  # waits for the end of a reply
         self._ended_engine = False
         rooftop.panel_ready.connect(self._look)
-        rooftop.settings_opened.connect(self._fill)
+        rooftop.dialogs.settings_opened.connect(self._fill)
         rooftop.ended.connect(self._close)
         self._client.torch_told.connect(self._on_torch)
         self._client.state_changed.connect(self._on_engine)
@@ -150,7 +150,7 @@ class GpuDesk(QObject):
         self._rooftop.remember(gpu_offer_closed=True)
 
     def _open(self) -> None:
-        self._rooftop.open_settings("gpu")
+        self._rooftop.dialogs.open_settings("gpu")
 
     def _install_in_sight(self) -> None:
         self._install()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from engine.experts.explain import Rounding
 
 DASH = "\N{EN DASH}"
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def number_text(value: float, decimals: int = 0) -> str:
@@ -47,8 +48,8 @@ def brief_text(seconds: float) -> str:
 
 
 def share_text(share: float) -> str:
-    """A share of 1 as the live panel says it, e.g. "12 %"."""
-    return translated(human_percent(share))
+    """A share of 1 as the live panel says it, e.g. "12 %", which no line is broken in."""
+    return translated(human_percent(share)).replace(" ", NO_BREAK)
 
 
 def rate_text(tokens_per_s: float) -> str:
@@ -82,5 +83,5 @@ def duration_text(seconds: float) -> str:
 
 
 def percent_text(share: float) -> str:
-    """A share of 1, e.g. "12%", in German "12 %"."""
-    return tr("{number}%").format(number=number_text(share * 100))
+    """A share of 1, e.g. "12%", in German "12 %", which no line is broken in."""
+    return tr("{number}%").format(number=number_text(share * 100)).replace(" ", NO_BREAK)

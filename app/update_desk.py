@@ -41,7 +41,7 @@ class UpdateDesk(QObject):
         self._timer = QTimer(self, interval=FIRST_LOOK_MS)
         self._timer.timeout.connect(self.look)
         if address:
-            rooftop.settings_opened.connect(self._offer)
+            rooftop.dialogs.settings_opened.connect(self._offer)
             rooftop.panel_ready.connect(self._timer.start)
             rooftop.ended.connect(self._timer.stop)
 

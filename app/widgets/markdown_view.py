@@ -14,7 +14,6 @@ from PySide6.QtCore import QTimer, Signal
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from app.language import tr
-from app.long_tables import REFERENCE
 from app.theme import BLOCK_GAP_PX
 from app.widgets.code_block import CodeBlock
 from app.widgets.marks import Markable
@@ -84,12 +83,10 @@ class MarkdownView(QWidget):
             self._late.start(max(MIN_DELAY_MS, int(wait_s * 1000)))
 
     def finish(self) -> None:
-        """The reply is complete: render what waits and join the prose."""
+        """The reply is complete: show all of it, with the prose joined."""
         from app.markdown import merge_prose, split_blocks
 
         self._late.stop()
-        if not REFERENCE.search(self._source):
-            self._render_tail()
         self._frozen = self._tail_start = 0
         self._show_blocks(merge_prose(split_blocks(self._source)))
 

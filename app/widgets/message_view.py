@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QRect, Qt, Signal
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from app.conversation import Message
 
 BUBBLE_SHARE = 0.82
+ANY_WIDTH_PX = 1  # a bubble takes the width that the message gets, and must not keep a narrower window from giving less
 QWIDGETSIZE_MAX = (1 << 24) - 1
 ESTIMATED_LINE_PX = 22
 ESTIMATED_CHARS_PER_LINE = 85
@@ -67,11 +69,16 @@ class MessageView(QWidget):
         self._current_match: int | None = None
         self._progress = ""
         self._retry_allowed = True
-        self._layout = QVBoxLayout(self)
-        self._layout.setContentsMargins(0, 0, 0, 0)
-        self._layout.setSpacing(SPACE_XS)
-        self.setMinimumHeight(_estimated_height(message.text))
+        self.setMinimumSize(ANY_WIDTH_PX, _estimated_height(message.text))
         self.setAccessibleName(tr("Your message") if message.role == "user" else tr("Reply"))
+
+    @cached_property
+    def _layout(self) -> QVBoxLayout:
+        """Made with the first widget: a thousand messages that are not built need none."""
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(SPACE_XS)
+        return layout
 
     @property
     def built(self) -> bool:

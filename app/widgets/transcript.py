@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QEvent, QObject, Qt, QTimer, Signal
+from PySide6.QtCore import QCoreApplication, QEvent, QObject, Qt, QTimer, Signal
 from PySide6.QtWidgets import QPushButton, QScrollArea, QStackedLayout, QVBoxLayout, QWidget
 
 from app.icons import icon
@@ -30,6 +30,7 @@ COLUMN_WIDTH = 760
 BOTTOM_SLACK_PX = 8
 KEEP_BUILT_SCREENS = 1.5
 UNBUILD_SCREENS = 6
+AHEAD_MS = 30  # what is on screen is painted by then
 PAGE_SHARE = 0.9
 
 
@@ -73,7 +74,9 @@ class Transcript(QWidget):
         self._jump.clicked.connect(self.jump_to_latest)
         self._jump.hide()
         self._build_timer = QTimer(self, singleShot=True, interval=0)
-        self._build_timer.timeout.connect(self._build_near_view)
+        self._build_timer.timeout.connect(self._build_visible)
+        self._ahead_timer = QTimer(self, singleShot=True, interval=AHEAD_MS)
+        self._ahead_timer.timeout.connect(self._build_near_view)
         self.restyle()
 
     @property
@@ -268,30 +271,45 @@ class Transcript(QWidget):
         self._jump.move((self.width() - self._jump.width()) // 2, self.height() - self._jump.height() - SPACE_M)
         self._jump.raise_()
 
-    def _build_near_view(self) -> None:
-        """Build what is on screen or nearly so, keeping what the user looks at in its place."""
+    def _build_visible(self) -> None:
+        """Build what is on screen; what is nearly so follows when that is painted."""
         self._unbuild_far()
-        bar = self._scroll.verticalScrollBar()
-        margin = int(self._scroll.viewport().height() * KEEP_BUILT_SCREENS)
-        top, bottom = bar.value() - margin, bar.value() + self._scroll.viewport().height() + margin
+        if self._build_within(0):
+            self._build_timer.start()  # what is new has its height in Qt's next round: it may leave room for more
+        elif not self._ahead_timer.isActive():
+            self._ahead_timer.start()
+        heir, self._takes_keyboard = self._takes_keyboard, None
+        if heir is not None and heir.built:
+            QTimer.singleShot(0, heir, heir.focus_versions)  # Qt shows what is new in its next round
+
+    def _build_near_view(self) -> None:
+        """Build what is nearly on screen, so that scrolling finds it ready."""
+        self._build_within(KEEP_BUILT_SCREENS)
+
+    def _build_within(self, screens: float) -> bool:
+        """Build what is so near, keeping what the user looks at in its place; returns whether there was any."""
+        bar, height = self._scroll.verticalScrollBar(), self._scroll.viewport().height()
+        margin = int(height * screens)
+        top, bottom = bar.value() - margin, bar.value() + height + margin
         near = [view for view in self._views if not view.built and view.y() < bottom and view.y() + view.height() > top]
         if not near:
-            return
+            return False
         anchor = next((view for view in self._views if view.y() + view.height() > bar.value()), None)
         offset = anchor.y() - bar.value() if anchor is not None else 0
         following = self._following
         for view in near:
             view.build()
             self._mark_built(view)
-        self._column.activate()
-        self._content.adjustSize()
+        self._lay_out()
         if following:
             self.jump_to_latest()
         elif anchor is not None:
             bar.setValue(anchor.y() - offset)
-        heir, self._takes_keyboard = self._takes_keyboard, None
-        if heir is not None and heir.built:
-            QTimer.singleShot(0, heir, heir.focus_versions)  # Qt shows what is new in its next round
+        return True
+
+    def _lay_out(self) -> None:
+        """Give the messages their places now; the scroll area gives the column the room that it asks for."""
+        QCoreApplication.sendEvent(self._content, QEvent(QEvent.Type.LayoutRequest))
 
     def _unbuild_far(self) -> None:
         """Give up the widgets of messages far from the screen, so that memory stays bounded in any chat."""
@@ -315,8 +333,7 @@ class Transcript(QWidget):
             view.build()
             self._mark_built(view)
         for _ in range(2):  # what is built above moves it once
-            self._column.activate()
-            self._content.adjustSize()
+            self._lay_out()
             place = view.reveal()
             if place is None:
                 return

@@ -352,7 +352,7 @@ def test_an_example_question_is_asked(rooftop: Application, qtbot: QtBot) -> Non
 
 
 def test_the_settings_dialog_opens(rooftop: Application) -> None:
-    rooftop.open_settings()
+    rooftop.dialogs.open_settings()
     dialog = rooftop.window.findChild(SettingsDialog)
     assert dialog is not None
     assert dialog.isVisible()
@@ -382,7 +382,7 @@ def test_no_torch_in_the_windows_process() -> None:
 def test_measuring_again_reaches_the_engine_and_its_answer_the_dialog(
     rooftop: Application, host: FakeHost, qtbot: QtBot
 ) -> None:
-    rooftop.open_settings()
+    rooftop.dialogs.open_settings()
     dialog = rooftop.window.findChild(SettingsDialog)
     assert dialog is not None
     dialog.model.measure.click()
@@ -401,7 +401,7 @@ def test_what_other_programs_took_is_said_once_in_a_banner(rooftop: Application,
 
 def test_settings_that_the_engine_refuses_are_not_kept(rooftop: Application, host: FakeHost, qtbot: QtBot) -> None:
     host.settings_error = ErrorReport("does-not-fit", "Needs 40 MiB, 35 MiB available.", "Raise the budget.")
-    rooftop.open_settings()
+    rooftop.dialogs.open_settings()
     dialog = rooftop.window.findChild(SettingsDialog)
     assert dialog is not None
     dialog.model.context.setValue(1024)

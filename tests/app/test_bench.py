@@ -1,3 +1,5 @@
+import gc
+
 import pytest
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
@@ -16,7 +18,10 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_streaming_and_stopping_are_measured(qtbot: QtBot, qapp: QApplication) -> None:
+    gc.unfreeze()
     times = bench.measure_window(lambda: FakeHost(reply="word " * 200), seconds=0.3)
+    assert gc.get_freeze_count() > 0
+    gc.unfreeze()
     assert times.problem == ""
     assert times.frames_per_s is not None
     assert times.frames_per_s > 0

@@ -135,7 +135,7 @@ def test_what_was_waved_away_does_not_come_back(open_desk: Callable[..., Desk]) 
 def test_the_settings_offer_it_all_the_same(open_desk: Callable[..., Desk]) -> None:
     desk = open_desk(settings=Settings(gpu_offer_closed=True))
     assert desk.banner() == ""
-    desk.rooftop.open_settings("gpu")
+    desk.rooftop.dialogs.open_settings("gpu")
     page = desk.dialog().gpu
     assert page.main.text() == "&Install"
     page.main.click()
@@ -207,7 +207,7 @@ def test_a_component_that_ended_the_engine_is_told_and_repaired(open_desk: Calla
 def test_removing_asks_then_ends_the_engine_first(open_desk: Callable[..., Desk], qtbot: QtBot) -> None:
     desk = open_desk()
     desk.install()
-    desk.rooftop.open_settings("gpu")
+    desk.rooftop.dialogs.open_settings("gpu")
     desk.dialog().gpu.remove.click()
     box = desk.dialog().findChild(QMessageBox)
     assert box is not None
@@ -241,7 +241,7 @@ def test_a_reply_ends_before_the_engine_that_was_installed_takes_over(
 def test_the_page_shows_what_the_engine_says_of_its_torch(open_desk: Callable[..., Desk]) -> None:
     desk = open_desk()
     desk.install()
-    desk.rooftop.open_settings("gpu")
+    desk.rooftop.dialogs.open_settings("gpu")
     desk.rooftop.client.torch_told.emit(TorchBuild("2.13.0+cu130", "13.0"))
     assert "In force: torch 2.13.0+cu130" in desk.dialog().gpu._facts.text()
     desk.dialog().close()

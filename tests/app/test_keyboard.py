@@ -76,7 +76,7 @@ def test_everything_that_takes_the_focus_has_a_name(
 ) -> None:
     openers: dict[str, Callable[[], None]] = {
         "window": lambda: with_chat(active, qtbot, host),
-        "settings": active.open_settings,
+        "settings": active.dialogs.open_settings,
         "about": active.window.about_requested.emit,
         "shortcuts": lambda: press("F1"),
     }

@@ -76,8 +76,8 @@ def said_by_dialogs(rooftop: Application) -> set[str]:
     about = rooftop.window.findChild(AboutDialog)
     assert about is not None
     about.open_licences()
-    rooftop.open_settings()
-    rooftop.open_chat_options()
+    rooftop.dialogs.open_settings()
+    rooftop.dialogs.open_chat_options()
     for dialog in rooftop.window.findChildren(QDialog):
         said |= said_in(dialog)
         dialog.close()

@@ -9,7 +9,7 @@ import pytest
 from PySide6.QtCore import QMimeData, QPointF, Qt, QUrl
 from PySide6.QtGui import QDropEvent, QGuiApplication
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QLabel, QLineEdit, QPlainTextEdit
+from PySide6.QtWidgets import QApplication, QLabel, QLineEdit, QPlainTextEdit
 from pytestqt.qtbot import QtBot
 
 from app.application import Application
@@ -383,6 +383,25 @@ def test_far_messages_give_their_widgets_up(rooftop: Application, qtbot: QtBot) 
     bar.setValue(0)
     qtbot.waitUntil(lambda: transcript.views[0].built and not transcript.views[150].built)
     assert most < 120
+    qtbot.waitUntil(lambda: not transcript._build_timer.isActive() and not transcript._ahead_timer.isActive())
+    QApplication.processEvents()  # what is new has its height then
     heights = [view.height() for view in transcript.views[:5]]
     transcript._build_near_view()
     assert [view.height() for view in transcript.views[:5]] == heights
+
+
+def test_a_bubble_that_fills_a_line_follows_a_narrower_window(
+    rooftop: Application, qtbot: QtBot, host: FakeHost
+) -> None:
+    rooftop.window.resize(1280, 800)
+    rooftop.window.show_panel(visible=True)
+    host.reply = "Words. " * 80
+    ask(rooftop, qtbot, "What is an expert of a model, and why is it on the CPU?")
+    scroll = rooftop.chat.transcript._scroll
+    wide = scroll.viewport().width()
+    rooftop.window.resize(760, 560)
+    qtbot.waitUntil(lambda: scroll.viewport().width() < wide - 200)
+    QApplication.processEvents()
+    content = scroll.widget()
+    assert content is not None
+    assert content.width() == scroll.viewport().width()

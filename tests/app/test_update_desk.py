@@ -49,8 +49,8 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
 
 def open_settings(rooftop: Application) -> SettingsDialog:
     opened: list[SettingsDialog] = []
-    rooftop.settings_opened.connect(opened.append)
-    rooftop.open_settings()
+    rooftop.dialogs.settings_opened.connect(opened.append)
+    rooftop.dialogs.open_settings()
     return opened[0]
 
 

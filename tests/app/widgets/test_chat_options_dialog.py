@@ -195,7 +195,7 @@ def test_damaged_presets_are_told_at_the_start(make_rooftop: Callable[..., Appli
 
 
 def test_ctrl_enter_sends_where_that_was_chosen(rooftop: Application, qtbot: QtBot, host: FakeHost) -> None:
-    rooftop.open_settings()
+    rooftop.dialogs.open_settings()
     from app.widgets.settings.dialog import SettingsDialog
 
     dialog = rooftop.window.findChild(SettingsDialog)

@@ -55,7 +55,7 @@ def all_words(panel: EnginePanel) -> str:
 
 def test_a_real_gpu(panel: EnginePanel) -> None:
     load(panel)
-    assert panel.device.text == f"{GPU_NAME} GPU 43 %, CPU 61 %"
+    assert panel.device.text == f"{GPU_NAME} GPU 43\N{NO-BREAK SPACE}%, CPU 61\N{NO-BREAK SPACE}%"
     assert not panel.device.badge_shown
     assert panel.experts_heading.value == f"{make_ready().plan.resident_experts} of 256 on the GPU"
     assert panel.vram.isVisibleTo(panel)
@@ -121,14 +121,14 @@ def test_the_numbers_of_a_reply(panel: EnginePanel) -> None:
     )
     panel.show_snapshot(snapshot)
     assert (panel.speed.value, panel.speed.caption) == ("9.8", "tokens/s")
-    assert (panel.hit_rate.value, panel.hit_rate.caption) == ("31 %", "hit rate, this reply")
+    assert (panel.hit_rate.value, panel.hit_rate.caption) == ("31\N{NO-BREAK SPACE}%", "hit rate, this reply")
     assert "31 of 100 visits" in panel.hit_rate.toolTip()
     assert (panel.streamed.value, panel.streamed.caption) == ("7", "experts streamed, 2.0 GiB")
-    assert (panel.costs.value, panel.costs.caption) == ("6 %", "fit error, costs measured")
+    assert (panel.costs.value, panel.costs.caption) == ("6\N{NO-BREAK SPACE}%", "fit error, costs measured")
     assert "were off by" in panel.costs.toolTip()
     panel.set_idle()
     assert panel.speed.value == NO_VALUE
-    assert panel.hit_rate.value == "31 %", "the reply's counts stay"
+    assert panel.hit_rate.value == "31\N{NO-BREAK SPACE}%", "the reply's counts stay"
 
 
 def test_assumed_costs_claim_no_precision(panel: EnginePanel) -> None:
@@ -293,7 +293,7 @@ def test_a_token_of_the_reply_is_shown_with_its_pass(panel: EnginePanel, shape: 
     assert panel.speed.value == f"{1 / 0.12:.1f}"
     if device != "cpu":
         hits = sum(run.place == "gpu" for run in runs)
-        assert panel.hit_rate.value == f"{100 * hits / len(runs):.0f} %"
+        assert panel.hit_rate.value == f"{100 * hits / len(runs):.0f}\N{NO-BREAK SPACE}%"
         assert panel.hit_rate.caption == "hit rate, this token"
     assert panel.state.token is not None
     QTest.mouseClick(panel.scrubber.live_button, Qt.MouseButton.LeftButton)

@@ -46,11 +46,11 @@ def show(widget: LayerStrip, shape: Shape = "guide", device: Device = "simulated
 
 
 def test_totals_are_shares_of_the_measured_time() -> None:
-    assert totals_text((BOTH,), "GPU") == "CPU 75 %, GPU 25 % of this pass: 1 token"
+    assert totals_text((BOTH,), "GPU") == "CPU 75\N{NO-BREAK SPACE}%, GPU 25\N{NO-BREAK SPACE}% of this pass: 1 token"
     assert totals_text((BOTH._replace(tokens=9),), "simulated GPU").endswith(
-        "simulated GPU 25 % of this pass: 9 tokens"
+        "simulated GPU 25\N{NO-BREAK SPACE}% of this pass: 9 tokens"
     )
-    assert totals_text((BOTH._replace(measured_gpu_s=0.0),), "") == "CPU 100 % of this pass: 1 token"
+    assert totals_text((BOTH._replace(measured_gpu_s=0.0),), "") == "CPU 100\N{NO-BREAK SPACE}% of this pass: 1 token"
     assert totals_text((), "GPU") == "No pass has been measured yet."
     assert totals_text((BOTH._replace(measured_cpu_s=0.0, measured_gpu_s=0.0),), "GPU").startswith("No pass")
 

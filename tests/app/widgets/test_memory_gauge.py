@@ -195,4 +195,4 @@ def test_a_tool_tip_explains_the_part(gauge: MemoryGauge, monkeypatch: pytest.Mo
     gauge.set_content(GaugeContent(GIB, (GaugePart("dense", "Dense", GIB // 2, "Needed by all."),), None))
     spot = next(box for box, part in gauge._spots if part.key == "dense").center().toPoint()
     QApplication.sendEvent(gauge, QHelpEvent(QHelpEvent.Type.ToolTip, spot, gauge.mapToGlobal(spot)))
-    assert shown == ["Dense: 512 MiB (50 % of 1.0 GiB). Needed by all."]
+    assert shown == ["Dense: 512 MiB (50\N{NO-BREAK SPACE}% of 1.0 GiB). Needed by all."]

@@ -67,7 +67,7 @@ def test_what_is_no_number_is_left_out(timeline: Timeline) -> None:
 
 def test_the_latest_values_in_words(timeline: Timeline) -> None:
     fill(timeline, 30)
-    assert timeline.accessibleDescription() == "now: speed 12.0 tokens/s, hit rate 50 %, VRAM 5.0 GiB"
+    assert timeline.accessibleDescription() == "now: speed 12.0 tokens/s, hit rate 50\N{NO-BREAK SPACE}%, VRAM 5.0 GiB"
     timeline.start(has_gpu=False)
     timeline.add_reply(1.0, 3.0, None)
     timeline.add_memory(1.0, 2 * GIB, 8 * GIB)

@@ -1,14 +1,17 @@
 import time
 
 import pytest
-from PySide6.QtCore import QPoint, QPointF, Qt
+from PySide6.QtCore import QEvent, QObject, QPoint, QPointF, Qt
 from PySide6.QtGui import QWheelEvent
-from PySide6.QtWidgets import QApplication, QPushButton, QScrollArea, QToolButton
+from PySide6.QtWidgets import QApplication, QPushButton, QScrollArea, QToolButton, QWidget
 from pytestqt.qtbot import QtBot
 
 from app.conversation import Message
+from app.text_search import Needle
 from app.theme import ThemeManager
 from app.widgets.empty_state import general_questions
+from app.widgets.find_bar import Match
+from app.widgets.message_view import MessageView
 from app.widgets.transcript import Transcript
 
 
@@ -107,6 +110,23 @@ def test_a_long_chat_builds_only_what_is_near(transcript: Transcript, qtbot: QtB
     qtbot.waitUntil(lambda: transcript.views[0].built)
 
 
+def test_what_is_on_screen_is_built_before_what_is_near(
+    transcript: Transcript, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[int] = []
+    build = MessageView.build
+
+    def noted(view: MessageView) -> None:
+        order.append(transcript.views.index(view))
+        build(view)
+
+    monkeypatch.setattr(MessageView, "build", noted)
+    transcript.show_messages([Message("assistant", "Some text.\n\n" * 5) for _ in range(60)])
+    qtbot.waitUntil(lambda: bool(order) and transcript.views[min(order)].y() < scroll_bar(transcript).value() - 200)
+    assert sorted(order) == list(range(min(order), 60))
+    assert order.index(59) < order.index(min(order))
+
+
 def test_only_the_last_reply_can_be_regenerated(transcript: Transcript, qtbot: QtBot) -> None:
     fill(transcript, qtbot, 2)
     allowed = [
@@ -135,3 +155,23 @@ def test_resizing_keeps_the_text_readable(transcript: Transcript, qtbot: QtBot) 
         transcript.resize(width, 400)
         qtbot.waitUntil(lambda: transcript.views[-1].width() <= 760)
         assert transcript.views[-1].geometry().right() <= width
+
+
+def test_going_to_a_match_keeps_the_width(transcript: Transcript, qtbot: QtBot) -> None:
+    fill(transcript, qtbot, count=3)
+    widths: list[int] = []
+
+    class Watcher(QObject):
+        def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+            if event.type() == QEvent.Type.Resize and isinstance(watched, QWidget):
+                widths.append(watched.width())
+            return False
+
+    watcher = Watcher()
+    view = transcript.views[1]
+    view.installEventFilter(watcher)
+    wide = view.width()
+    transcript.mark(Needle("Answer 0"), Match(1, 0))
+    transcript.resize(transcript.width(), 300)
+    QApplication.processEvents()
+    assert set(widths) <= {wide}
