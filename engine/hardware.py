@@ -61,11 +61,13 @@ class MachineSpeed:
         threads: On so many threads.
         read_bytes_per_s: Reading memory.
         int8_operations_per_s: Multiplying and adding 8-bit integers; a multiplication and its addition are two.
+        cached_bytes_per_s: Reading again what the last cache before memory holds.
     """
 
     threads: int
     read_bytes_per_s: float
     int8_operations_per_s: float
+    cached_bytes_per_s: float
 
 
 def probe_hardware(gpu_index: int | None = None) -> HardwareProfile:

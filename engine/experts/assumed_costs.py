@@ -15,6 +15,8 @@ from engine.messages import TORCH_KERNELS, CostCurve, CostModel
 EXPERTS_RAM_SHARE, DENSE_RAM_SHARE, CACHE_RAM_SHARE = 0.9, 0.85, 0.6
 BLOCKS_INT8_SHARE, FLOATS_INT8_SHARE = 0.62, 0.15
 ONE_THREAD_RAM_SHARE = 0.6  # of what all threads read together
+CACHED_WEIGHTS_BYTES = 32 << 20  # of a whole model that stays in a cache, from where our kernels read
+CACHED_SHARE = 0.45  # of what is to be had there: then they wait for their own arithmetic
 OWN_CALL_S = 2e-6  # of an expert that runs in the decoder's call, or of a layer around them
 COLUMN_S = 8e-9  # of the residual stream, in a layer: norms, rotation, waiting for each other
 ASSUMED_TOKEN_S, ASSUMED_WORD_S = 3e-5, 1e-8  # between two tokens, and for each word of the vocabulary
@@ -54,7 +56,7 @@ def assumed_costs(
     token_s = ASSUMED_TOKEN_S + ASSUMED_WORD_S * model.vocab_size
     alone = config.device == "cpu" or (config.device == "auto" and hardware.gpu is None)
     if speed is not None and kernels != TORCH_KERNELS:
-        read = speed.read_bytes_per_s * (ONE_THREAD_RAM_SHARE if threads == 1 < speed.threads else 1.0)
+        read = _read_bytes_per_s(speed, model, threads)
         cpu_expert, dense_s = _costs_at(
             speed, read, model, kernels, threads, OWN_CALL_S if alone else ASSUMED_CPU_CALL_S
         )
@@ -75,6 +77,13 @@ def assumed_costs(
         dense_layer_s=dense_layer_bytes(model, "cuda") / ASSUMED_GPU_BYTES_PER_S + 10 * ASSUMED_GPU_CALL_S,
         token_s=token_s,
     )
+
+
+def _read_bytes_per_s(speed: MachineSpeed, model: ModelConfig, threads: int) -> float:
+    """How fast some threads read a model's weights, from memory or from a cache."""
+    cached = model.dense_bytes + model.experts_bytes <= CACHED_WEIGHTS_BYTES
+    read = max(speed.read_bytes_per_s, CACHED_SHARE * speed.cached_bytes_per_s) if cached else speed.read_bytes_per_s
+    return read * (ONE_THREAD_RAM_SHARE if threads == 1 < speed.threads else 1.0)
 
 
 def _costs_at(

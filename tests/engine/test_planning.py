@@ -43,7 +43,8 @@ def test_what_was_not_measured_is_promised_by_the_speed_of_the_machine(
 
     def speed(kernels: str, threads: int) -> MachineSpeed:
         asked.append((kernels, threads))
-        return MachineSpeed(threads, speeds.pop(), 1e12)
+        read = speeds.pop()
+        return MachineSpeed(threads, read, 1e12, cached_bytes_per_s=read)
 
     speeds = [40e9, 10e9]
     monkeypatch.setattr(planning, "machine_speed", speed)

@@ -137,14 +137,14 @@ def test_assumed_costs_grow_with_fewer_threads() -> None:
     assert predict(one.cpu_expert, 512) > 4 * predict(eight.cpu_expert, 512)
 
 
-SPEED = MachineSpeed(8, 60e9, 4e12)
+SPEED = MachineSpeed(8, 60e9, 4e12, 300e9)
 
 
 @pytest.mark.parametrize("model", [QWEN, QWEN_Q4_K_M])
 def test_a_machine_whose_speed_is_known_is_believed(model: ModelConfig) -> None:
     config = EngineConfig(device="cpu", cpu_threads=8)
     known = assumed_costs(model, machine(), config, "avx2", SPEED)
-    twice = MachineSpeed(8, 120e9, 8e12)
+    twice = MachineSpeed(8, 120e9, 8e12, 300e9)
     twofold = assumed_costs(model, machine(), config, "avx2", twice)
     assert known.source == "assumed"
     assert known.cpu_expert.floor_s == pytest.approx(2 * twofold.cpu_expert.floor_s)
@@ -159,6 +159,18 @@ def test_a_machine_whose_speed_is_known_is_believed(model: ModelConfig) -> None:
     assert one.cpu_expert.floor_s > known.cpu_expert.floor_s
     torchs = assumed_costs(model, machine(), config, "torch", SPEED)
     assert torchs == assumed_costs(model, machine(), config), "of torch it says nothing"
+
+
+def test_a_model_that_a_cache_holds_is_read_from_there() -> None:
+    small = replace(QWEN, layers=1, experts=8, hidden_size=256, intermediate_size=256, vocab_size=512)
+    assert small.dense_bytes + small.experts_bytes < 32 << 20
+    config = EngineConfig(device="cpu", cpu_threads=8)
+    slow_cache = replace(SPEED, cached_bytes_per_s=SPEED.read_bytes_per_s)
+    for model, differs in ((small, True), (QWEN, False)):
+        fast, slow = (assumed_costs(model, machine(), config, "avx2", speed) for speed in (SPEED, slow_cache))
+        assert (fast.cpu_expert.floor_s < slow.cpu_expert.floor_s) == differs
+        assert (fast.dense_layer_s < slow.dense_layer_s) == differs
+        assert fast.token_s == slow.token_s
 
 
 def test_beside_a_gpu_the_known_speed_is_the_cpus_alone() -> None:

@@ -28,6 +28,7 @@ def test_it_is_measured_once() -> None:
     assert first.threads == 1
     assert 1e8 < first.read_bytes_per_s < 1e12
     assert 1e8 < first.int8_operations_per_s < 1e14
+    assert 1e8 < first.cached_bytes_per_s < 1e13
     with mock.patch.object(module, "CpuPool", side_effect=AssertionError("measured again")):
         assert machine_speed(available_isas()[-1], 1) is first
 
