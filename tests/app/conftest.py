@@ -25,6 +25,13 @@ def english(qapp: QApplication) -> None:
     QLocale.setDefault(QLocale("en_US"))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def empty_clipboard(qapp: QApplication) -> Iterator[None]:
+    """Offscreen, Qt keeps what was copied until the process ends, when Python, which made it, is gone."""
+    yield
+    qapp.clipboard().clear()
+
+
 @pytest.fixture
 def host() -> FakeHost:
     """The engine that the next application starts; change it before the window is shown."""
