@@ -43,7 +43,7 @@ def speed_text(tokens_per_s: float) -> str:
 
 
 def brief_text(seconds: float) -> str:
-    """A time as short as an expert takes, e.g. "42 us"; as `human_seconds` says."""
+    """A time as short as an expert takes, e.g. "42 µs"; as `human_seconds` says."""
     return translated(human_seconds(seconds))
 
 

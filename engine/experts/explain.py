@@ -17,10 +17,10 @@ MAX_SENTENCES = 12
 
 
 def human_seconds(seconds: float) -> Sentence:
-    """A time in words, e.g. "1.1 ms", "42 us", "3.5 s"."""
-    for scale, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "us")):
+    """A time in words, e.g. "1.1 ms", "42 µs", "3.5 s"."""
+    for scale, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "µs")):
         value = seconds * scale
-        if value >= 0.9995 or unit == "us":
+        if value >= 0.9995 or unit == "µs":
             break
     return measure(f"{value:.0f}" if value >= 99.5 or value == 0.0 else f"{value:.1f}", unit)
 

@@ -60,7 +60,7 @@ def test_human_bytes_round_as_asked(size: int, rounding: Rounding) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0.0, "0 us"), (4.2e-5, "42.0 us"), (1.1e-3, "1.1 ms"), (0.1234, "123 ms"), (3.5, "3.5 s"), (9.999e-4, "1.0 ms")],
+    [(0.0, "0 µs"), (4.2e-5, "42.0 µs"), (1.1e-3, "1.1 ms"), (0.1234, "123 ms"), (3.5, "3.5 s"), (9.999e-4, "1.0 ms")],
 )
 def test_human_seconds(seconds: float, words: str) -> None:
     assert human_seconds(seconds) == words
@@ -68,7 +68,7 @@ def test_human_seconds(seconds: float, words: str) -> None:
 
 def test_a_resident() -> None:
     plan = plan_layer([(5, 1)], {5}, COSTS, "fiddler")
-    assert explained(plan, 5) == "Expert 5 on GPU: its weights live there (1 token, 200 us)."
+    assert explained(plan, 5) == "Expert 5 on GPU: its weights live there (1 token, 200 µs)."
 
 
 def test_quicker_on_the_cpu() -> None:
@@ -79,13 +79,13 @@ def test_quicker_on_the_cpu() -> None:
 def test_quicker_streamed() -> None:
     plan = plan_layer([(2, 38)], (), COSTS, "fiddler")
     assert explained(plan, 2) == (
-        "Expert 2 streamed to the GPU: 9.1 ms on the CPU, 4.2 ms to copy its weights and 200 us there (38 tokens)."
+        "Expert 2 streamed to the GPU: 9.1 ms on the CPU, 4.2 ms to copy its weights and 200 µs there (38 tokens)."
     )
 
 
 def test_copied_while_the_layer_before_ran() -> None:
     plan = plan_layer([(2, 38)], (), COSTS, "fiddler", ahead={2: 0.0})
-    words = "its weights were copied while the layer before ran, 200 us there (38 tokens)."
+    words = "its weights were copied while the layer before ran, 200 µs there (38 tokens)."
     assert explained(plan, 2) == f"Expert 2 streamed to the GPU: {words}"
 
 
@@ -143,8 +143,8 @@ def test_a_layer() -> None:
     assert lines == [
         "Layer 7, 1 token: 1 on GPU, 1 on CPU.",
         "CPU: 1.1 ms predicted, 1.2 ms measured.",
-        "GPU: 200 us predicted, 340 us measured.",
-        "Expert 5 on GPU: its weights live there (1 token, 200 us).",
+        "GPU: 200 µs predicted, 340 µs measured.",
+        "Expert 5 on GPU: its weights live there (1 token, 200 µs).",
         "Expert 1 on CPU: 1.1 ms here, 4.2 ms to copy its weights (1 token).",
     ]
 
@@ -195,8 +195,8 @@ def test_streaming_because_calling_the_cpu_takes_its_time_too() -> None:
     plan = plan_layer([(3, 1)], (), costs, "fiddler")
     (run,) = plan.runs
     assert explain_run(run, trace_of(plan, call_s=costs.cpu_call_s), has_gpu=True) == (
-        "Expert 3 streamed to the GPU: 4.3 ms on the CPU and 200 us to call it and to bring activations "
-        "there and back, 4.2 ms to copy its weights and 200 us there (1 token)."
+        "Expert 3 streamed to the GPU: 4.3 ms on the CPU and 200 µs to call it and to bring activations "
+        "there and back, 4.2 ms to copy its weights and 200 µs there (1 token)."
     )
 
 
@@ -204,7 +204,7 @@ def test_on_the_cpu_though_its_copy_was_begun() -> None:
     plan = plan_layer(
         [(0, 1), (1, 1)], {1}, replace(COSTS, gpu_expert=CostCurve(2e-3, 0, 0)), "fiddler", ahead={0: 0.0}
     )
-    words = "1.1 ms here, 0 us to copy its weights and 2.0 ms there"
+    words = "1.1 ms here, 0 µs to copy its weights and 2.0 ms there"
     assert explained(plan, 0) == f"Expert 0 on CPU: {words} (1 token)."
 
 
@@ -212,8 +212,8 @@ def test_streaming_because_the_way_to_the_cpu_is_long() -> None:
     run = ExpertRun(3, 1, "stream", cpu_s=91e-6, gpu_s=21e-6, copy_s=77e-6)
     trace = LayerTrace(1, 1, (run,), 0.0, 98e-6, 0.0, 98e-6, activation_s=40e-6)
     assert explain_run(run, trace, has_gpu=True) == (
-        "Expert 3 streamed to the GPU: 91.0 us on the CPU and 40.0 us to call it and to bring activations "
-        "there and back, 77.0 us to copy its weights and 21.0 us there (1 token)."
+        "Expert 3 streamed to the GPU: 91.0 µs on the CPU and 40.0 µs to call it and to bring activations "
+        "there and back, 77.0 µs to copy its weights and 21.0 µs there (1 token)."
     )
 
 

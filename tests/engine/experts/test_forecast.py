@@ -40,7 +40,7 @@ def test_a_token_of_a_reply_also_meets_the_prompt_and_is_drawn() -> None:
     more_s = 5e-4 + MIXTRAL.layers * 512 * 1e-7
     assert 1 / after.decode_tokens_per_s - 1 / before.decode_tokens_per_s == pytest.approx(more_s)
     assert after.prefill_tokens_per_s == before.prefill_tokens_per_s
-    assert after.limit.endswith("Drawing and telling a token takes 500 us of that.")
+    assert after.limit.endswith("Drawing and telling a token takes 500 µs of that.")
     assert "Drawing" not in before.limit, "where nobody measured it"
 
 
