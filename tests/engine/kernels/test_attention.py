@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.kernels.cpu_library import (
-    ISAS,
     CpuPool,
     ExpertsRef,
     LayerRef,
@@ -71,15 +69,6 @@ SHAPES = (
     Shape(1, 700, 6, 2, 80, sinks=True),
     Shape(1, 1030, 3, 1, 64, window=600, sinks=True),
 )
-
-
-@pytest.fixture(params=ISAS)
-def pool(request: pytest.FixtureRequest) -> Iterator[CpuPool]:
-    """A pool of two threads of every instruction set that this machine runs."""
-    if request.param not in available_isas():
-        pytest.skip(f"no {request.param} here")
-    with CpuPool(request.param, 2) as pool:
-        yield pool
 
 
 class Layer:

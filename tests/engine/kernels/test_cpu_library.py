@@ -6,7 +6,6 @@ import _ctypes
 import ctypes
 import mmap
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from engine.config import IsaName
 from engine.errors import ConfigurationError
 from engine.kernels import cpu_library
-from engine.kernels.cpu_library import ISAS, CpuPool, ExpertsRef, MatrixRef, available_isas, chosen_kernels
+from engine.kernels.cpu_library import CpuPool, ExpertsRef, MatrixRef, available_isas, chosen_kernels
 from engine.quant.formats import ALIGNMENT_BYTES, FORMATS, WeightFormat
 from engine.quant.packing import pack
 from engine.quant.reference import decode
@@ -31,15 +30,6 @@ TOKENS = (1, 2, 3, 4, 5, 8, 9, 13, 100)
 GUARD = "a guarded page needs mprotect"
 
 needs_library = pytest.mark.skipif(not available_isas(), reason="the native library was not built: no C++ compiler")
-
-
-@pytest.fixture(params=ISAS)
-def pool(request: pytest.FixtureRequest) -> Iterator[CpuPool]:
-    """A pool of two threads of every instruction set that this machine runs."""
-    if request.param not in available_isas():
-        pytest.skip(f"no {request.param} here")
-    with CpuPool(request.param, 2) as pool:
-        yield pool
 
 
 class Matrix:
