@@ -15,6 +15,7 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from engine.checkpoint import model_folder
@@ -110,7 +111,8 @@ class Checkpoint:
         self.config = config
         self.tensors: Mapping[str, TensorEntry] = MappingProxyType(dict(tensors))
         self.total_bytes = sum(entry.nbytes for entry in tensors.values())
-        self._reader = TensorReader()
+        # Else they would not stay in the system's cache of files beside what is made of them.
+        self._reader = TensorReader(direct=2 * self.total_bytes > psutil.virtual_memory().total)
 
     def read(self, name: str, into: WriteableBuffer) -> None:
         """Read a tensor's raw bytes, in its format on disk, straight into a buffer; safe from any thread.
@@ -139,6 +141,15 @@ class Checkpoint:
         self._reader.read(entry, into)
         if entry.permuted_heads is not None:
             _put_rows_in_order(entry, entry.permuted_heads, into)
+
+    def place(self, name: str) -> tuple[str, int]:
+        """A tensor's file and where it begins there: drives are fastest where tensors are read in this order.
+
+        Args:
+            name: A key of `tensors`.
+        """
+        entry = self.tensors[name]
+        return str(entry.file), entry.offset
 
     def _make_int4(self, parts: Int4Parts) -> NDArray[np.uint8]:
         """Make a matrix of Q4_1 from what GPTQ or AWQ left."""

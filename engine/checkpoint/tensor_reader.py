@@ -6,13 +6,14 @@ Never maps a file: touching a map whose file was cut kills Python.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from io import FileIO
+from io import RawIOBase
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from engine.checkpoint.direct_file import DirectFile
 from engine.checkpoint.untrusted import fill, open_regular
 
 if TYPE_CHECKING:
@@ -91,10 +92,15 @@ class TensorReader:
 
     A read takes an idle open file of its own or opens one, and hands it back: no two reads share a file position,
     and at most `MAX_IDLE_FILES` wait open between reads.
+
+    Args:
+        direct: Read past the system's cache of files, where it can.
     """
 
-    def __init__(self) -> None:
-        self._idle: list[tuple[Path, FileIO]] = []
+    def __init__(self, direct: bool = False) -> None:
+        """See the class."""
+        self._direct = direct
+        self._idle: list[tuple[Path, RawIOBase]] = []
         self._lock = Lock()
         self._closed = False
 
@@ -125,9 +131,9 @@ class TensorReader:
             file.close()
 
     @contextmanager
-    def _borrow(self, path: Path) -> Iterator[FileIO]:
+    def _borrow(self, path: Path) -> Iterator[RawIOBase]:
         """An open file that no one else uses meanwhile."""
-        file = self._take_idle(path) or open_regular(path)
+        file = self._take_idle(path) or self._open(path)
         try:
             yield file
         except BaseException:
@@ -135,7 +141,17 @@ class TensorReader:
             raise
         self._give_back(path, file)
 
-    def _take_idle(self, path: Path) -> FileIO | None:
+    def _open(self, path: Path) -> RawIOBase:
+        """Open a file, as it is best read."""
+        file = open_regular(path)
+        if self._direct:
+            with suppress(OSError):  # no such reads here
+                direct = DirectFile(path)
+                file.close()
+                return direct
+        return file
+
+    def _take_idle(self, path: Path) -> RawIOBase | None:
         """The idle file that was used last for this path, if any."""
         with self._lock:
             if self._closed:
@@ -145,7 +161,7 @@ class TensorReader:
                     return self._idle.pop(index)[1]
         return None
 
-    def _give_back(self, path: Path, file: FileIO) -> None:
+    def _give_back(self, path: Path, file: RawIOBase) -> None:
         """Keep a file open for the next read, and close the one that has waited longest if there are too many."""
         with self._lock:
             if not self._closed:

@@ -10,7 +10,7 @@ import os
 import re
 import reprlib
 import stat
-from io import FileIO
+from io import FileIO, RawIOBase
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -70,7 +70,7 @@ def unreadable(path: Path, error: Exception) -> CheckpointError:
     )
 
 
-def fill(file: FileIO, path: Path, offset: int, into: memoryview) -> None:
+def fill(file: RawIOBase, path: Path, offset: int, into: memoryview) -> None:
     """Read exactly `len(into)` bytes (format "B") from a position.
 
     Raises:

@@ -282,7 +282,7 @@ class _Loader:
 
 
 def load_experts(checkpoint: Checkpoint, store: ExpertStore, progress: Progress, threads: int = 1) -> None:
-    """Read every expert into the host arena, layer by layer.
+    """Read every expert into the host arena, layer by layer, each layer in the order of the files.
 
     Args:
         checkpoint: Validated.
@@ -296,14 +296,16 @@ def load_experts(checkpoint: Checkpoint, store: ExpertStore, progress: Progress,
     model = checkpoint.config
     with WeightReader(checkpoint, progress, threads) as reader:
         for layer in range(model.layers):
+            matrices: list[tuple[str, PackedMatrix]] = []
             for expert, flat in enumerate(store.layer(layer)):
                 weights = store.view(layer, flat)
-                reader.pack(tensor_names.expert_tensor(layer, expert, "w1"), weights.gate)
-                reader.pack(tensor_names.expert_tensor(layer, expert, "w3"), weights.up)
-                reader.pack(tensor_names.expert_tensor(layer, expert, "w2"), weights.down)
+                parts = dict(zip(tensor_names.EXPERT_PARTS, (weights.gate, weights.down, weights.up), strict=True))
+                matrices += ((tensor_names.expert_tensor(layer, expert, part), parts[part]) for part in parts)
                 if weights.biases is not None:
                     for part, bias in zip(BIASED, weights.biases.parts, strict=True):
                         reader.read(tensor_names.expert_bias(layer, expert, part), bias)
+            for name, matrix in sorted(matrices, key=lambda named: checkpoint.place(named[0])):
+                reader.pack(name, matrix)
 
 
 def checkpoint_bytes(checkpoint: Checkpoint) -> int:
