@@ -1,4 +1,4 @@
-"""Reads past the system's cache give the file's bytes, wherever they begin; where there are none, files are read as ever."""
+"""Reads past the cache of files give the same bytes, wherever they begin; where there are none, it is read as ever."""
 
 from __future__ import annotations
 
