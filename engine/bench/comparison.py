@@ -17,9 +17,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from engine.bench.apart import both_fit, compare_apart
 from engine.bench.duel import Course, compare_file
 from engine.bench.limits import MachineLimits, open_meter
-from engine.bench.models import SHAPES, WRITTEN, Shape, model_bytes, model_file, model_path
+from engine.bench.models import SHAPES, SIZES, WRITTEN, Shape, model_bytes, model_file, model_path
 from engine.bench.plot import write_plot
 from engine.bench.results import Report
 from engine.errors import ConfigurationError
@@ -48,7 +49,7 @@ def run(
     """Compare as the command line asks.
 
     Args:
-        shapes: Names of `engine.bench.models.SHAPES`, with commas.
+        shapes: Names of `engine.bench.models.SHAPES`, or of those of full size, with commas.
         formats: Some of `engine.bench.models.WRITTEN`, with commas.
         threads: CPU threads of each engine; None for the physical cores.
         repeat: Counted pairs per metric.
@@ -60,7 +61,8 @@ def run(
         ConfigurationError: A name is not known, a package is missing, or a file cannot be written.
         EngineFailure: An engine refused a file, or its process ended.
     """
-    chosen = [SHAPES[name] for name in _chosen(shapes, SHAPES, "shape")], _chosen(formats, WRITTEN, "format")
+    known = {**SHAPES, **{shape.name: shape for shape in SIZES["full"]}}
+    chosen = [known[name] for name in _chosen(shapes, known, "shape")], _chosen(formats, WRITTEN, "format")
     check_packages()
     threads = threads or probe_hardware().physical_cores
     on_note("the machine's limits")
@@ -99,7 +101,7 @@ def compare(shapes: Sequence[Shape], mixes: Sequence[str], models: Path, out: Pa
         for mix in mixes:
             course.on_note(f"{shape.name} {mix}: the file")
             path = _made(models, shape, mix, ours)
-            result = compare_file(path, shape, mix, course)
+            result = (compare_file if both_fit(path) else compare_apart)(path, shape, mix, course)
             report = replace(report, files=(*report.files, result))
             _write(report, out)
     return report

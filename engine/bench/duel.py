@@ -1,4 +1,4 @@
-"""Two engines on one file: same tokens, same threads, strictly in turn.
+"""Two engines on one file that both hold in memory: same tokens, same threads, strictly in turn.
 
 Each engine has a process of its own. A pair is one engine, then the other, on the same tokens; what the machine does
 meanwhile meets both, so a ratio is taken pair by pair. The first pair of a metric warms up and is not counted. Only one
@@ -124,6 +124,15 @@ class Prompts:
         self._drawn += 1
         return [first, *(FIRST_WORD_ID + self._random.randrange(words) for _ in range(count - 1))]
 
+    def draw_for(self, metric: Metric) -> tuple[list[int], list[int]]:
+        """A prompt, and the tokens to decode after it."""
+        return self.draw(metric.prompt_tokens), self.draw(metric.new_tokens + 1)[1:]
+
+
+def sample(peer: PeerProcess, prompt: Sequence[int], tokens: Sequence[int]) -> float:
+    """Tokens/s of an engine: of decoding the tokens, or of the prompt where there are none."""
+    return peer.decode(prompt, tokens) if tokens else peer.prefill(prompt)
+
 
 class Duel:
     """Two loaded engines that take turns.
@@ -147,7 +156,7 @@ class Duel:
         for _ in range(repeat + 1):
             if before_pair is not None:
                 before_pair()
-            prompt, tokens = self._prompts.draw(metric.prompt_tokens), self._prompts.draw(metric.new_tokens + 1)[1:]
+            prompt, tokens = self._prompts.draw_for(metric)
             samples.append((self._turn(0, prompt, tokens), self._turn(1, prompt, tokens)))
         left, right = zip(*samples[1:], strict=True)
         return left, right
@@ -170,7 +179,7 @@ class Duel:
         peer, other = self._peers[index], self._peers[1 - index]
         time.sleep(_PAUSE_S)
         started_s, started_cpu_s = time.perf_counter(), other.cpu_s()
-        tokens_per_s = peer.decode(prompt, tokens) if tokens else peer.prefill(prompt)
+        tokens_per_s = sample(peer, prompt, tokens)
         self._idle_s[1 - index] += time.perf_counter() - started_s
         self._idle_cpu_s[1 - index] += other.cpu_s() - started_cpu_s
         return tokens_per_s

@@ -78,7 +78,7 @@ def test_our_own_instruction_sets_are_compared_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--shapes", "mixtral,gpt"], "'gpt' is no shape. Choose among mixtral, qwen3."),
+        (["--shapes", "mixtral,gpt"], "'gpt' is no shape. Choose among mixtral, qwen3, mixtral-8x7b, qwen3-30b-a3b."),
         (["--formats", "Q4_0,Q9"], "'Q9' is no format. Choose among F16, Q4_0"),
         (["--repeat", "0"], "'0' is not a whole number"),
     ],
