@@ -10,6 +10,7 @@ from engine.bench.results import AGREEMENT_LEAST, FileResult, Pairs, Report
 IDLE_SHARE_MOST = 0.05
 
 _GB = 1e9
+_NAME = 18  # characters
 
 
 def as_table(report: Report) -> str:
@@ -19,6 +20,7 @@ def as_table(report: Report) -> str:
 
 def _lines(report: Report) -> Iterator[str]:
     """Its lines."""
+    wide = max([_NAME, *(len(file.name) + 1 for file in report.files)])
     yield f"{report.cpu}, {report.threads} threads, pairs per metric: {report.repeat}, {report.date}"
     yield ", ".join(f"{name} {version}" for name, version in report.versions.items())
     if report.read_bytes_per_s and report.int8_operations_per_s:
@@ -30,21 +32,21 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"{name}: {details}"
     yield ""
     yield (
-        f"{'tokens/s':18}{'':14}{'ours':>9}{'llama.cpp':>11}{'ratio':>8}  {'min..max':14}{'goal':>7}"
+        f"{'tokens/s':{wide}}{'':14}{'ours':>9}{'llama.cpp':>11}{'ratio':>8}  {'min..max':14}{'goal':>7}"
         f"{'limit':>10}{'ours':>7}{'theirs':>8}"
     )
     for file in report.files:
         for pairs in file.pairs:
-            yield f"{file.name:18}{_row(pairs)}"
+            yield f"{file.name:{wide}}{_row(pairs)}"
     avx2 = [(file.name, file.avx2) for file in report.files if file.avx2]
     if avx2:
         yield ""
-        yield f"{'tokens/s':18}{'':14}{'AVX2':>9}{'best':>11}{'ratio':>8}  {'min..max':14}{'goal':>7}"
+        yield f"{'tokens/s':{wide}}{'':14}{'AVX2':>9}{'best':>11}{'ratio':>8}  {'min..max':14}{'goal':>7}"
         for name, pairs in avx2:
-            yield f"{name:18}{_row(pairs)}"
+            yield f"{name:{wide}}{_row(pairs)}"
     yield ""
     for file in report.files:
-        yield from _facts(file)
+        yield from _facts(file, wide)
     yield "! a goal missed, or a figure to doubt"
 
 
@@ -66,17 +68,17 @@ def _row(pairs: Pairs) -> str:
     return row
 
 
-def _facts(file: FileResult) -> Iterator[str]:
-    """Memory, agreement and doubts of one file."""
+def _facts(file: FileResult, wide: int) -> Iterator[str]:
+    """Memory, agreement and doubts of one file, its name so many characters wide."""
     ours, theirs = file.ours.peak_rss_bytes, file.theirs.peak_rss_bytes
     missed = "" if ours <= file.rss_goal_bytes else " !"
     yield (
-        f"{file.name:18}peak RSS {ours / _GB:.2f} GB (goal {file.rss_goal_bytes / _GB:.2f}{missed}), "
+        f"{file.name:{wide}}peak RSS {ours / _GB:.2f} GB (goal {file.rss_goal_bytes / _GB:.2f}{missed}), "
         f"llama.cpp {theirs / _GB:.2f} GB, file {file.file_bytes / _GB:.2f} GB; "
         f"load {file.ours.load_s:.1f} s, llama.cpp {file.theirs.load_s:.1f} s; logits' cosine {file.agreement:.4f}"
     )
     if file.agreement < AGREEMENT_LEAST:
-        yield f"{'':18}! The engines do not compute the same: their speeds say nothing."
+        yield f"{'':{wide}}! The engines do not compute the same: their speeds say nothing."
     for name, facts in (("Rooftop", file.ours), ("llama.cpp", file.theirs)):
         if facts.idle_share > IDLE_SHARE_MOST:
-            yield f"{'':18}! {name} took {facts.idle_share:.0%} of a core while the other computed."
+            yield f"{'':{wide}}! {name} took {facts.idle_share:.0%} of a core while the other computed."

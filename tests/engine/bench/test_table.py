@@ -53,3 +53,10 @@ def test_what_was_not_measured_is_left_out() -> None:
     assert "AVX2" not in table
     assert "GOPS" not in table
     assert _line(table, " decode  ").split()[-1] == "-"
+
+
+def test_long_names_stand_apart_from_figures() -> None:
+    long = replace(FILE, shape="qwen3-30b-a3b", mix="Q4_K_M")
+    table = as_table(replace(REPORT, files=(FILE, long)))
+    assert f"{long.name} decode" in table
+    assert len({line.index("peak RSS") for line in table.splitlines() if "peak RSS" in line}) == 1
