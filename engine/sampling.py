@@ -20,7 +20,7 @@ from engine.errors import EngineFailure
 from engine.sentences import say
 
 _GREEDY_BELOW = 1e-5  # dividing by less makes the scores infinite
-_BLOCK_TOKENS = 128  # whose weights are added up first: adding one after the other takes several times as long
+_BLOCK_TOKENS = 128  # that are looked at together: adding up one after the other takes several times as long
 
 Floats = NDArray[np.float32]
 
@@ -73,28 +73,45 @@ class Sampler:
             best = int(scores.argmax())
         if self._greedy:
             return best
-        return draw(self.weigh(scores, best), self._params.top_p, self._params.min_p, self._random.random)
+        tokens = largest(scores, self._params.top_k) if 0 < self._params.top_k < len(scores) else None
+        weights = self.weigh(scores if tokens is None else scores[tokens], scores[best])
+        drawn = draw(weights, self._params.top_p, self._params.min_p, self._random.random)
+        return drawn if tokens is None else int(tokens[drawn])
 
-    def weigh(self, scores: Floats, best: int) -> Floats:
-        """How likely tokens are beside the best one, by temperature and top-k.
+    def weigh(self, scores: Floats, best: np.float32) -> Floats:
+        """How likely tokens are beside the best one, by temperature.
 
         Args:
-            scores: [V], penalties applied.
-            best: The token with the largest.
+            scores: Of some tokens [n], penalties applied.
+            best: The largest.
 
         Returns:
-            [V], the best one's 1 and 0 for what top-k leaves out; of use until the next call.
+            [n], the best one's 1; of use until the next call.
         """
-        if len(self._weights) != len(scores):
+        if len(self._weights) < len(scores):
             self._weights = np.empty_like(scores)
-        weights, top_k = self._weights, self._params.top_k
+        weights = self._weights[: len(scores)]
         with np.errstate(over="ignore"):  # of what a model has masked with the least number
-            np.subtract(scores, scores[best], out=weights)
+            np.subtract(scores, best, out=weights)
             np.divide(weights, self._params.temperature, out=weights)
-        np.exp(weights, out=weights)
-        if 0 < top_k < len(scores):
-            weights[scores < np.partition(scores, -top_k)[-top_k]] = 0.0
-        return weights
+        return np.exp(weights, out=weights)
+
+
+def largest(scores: Floats, count: int) -> NDArray[np.intp]:
+    """The tokens with the largest scores, in their own order, without parting the whole vocabulary.
+
+    As many blocks' largest scores are a bound: nothing below the least of them is wanted.
+
+    Args:
+        scores: [V].
+        count: How many, 1 to V; more where scores are equal to the last one's.
+    """
+    of_blocks = np.maximum.reduceat(scores, np.arange(0, len(scores), _BLOCK_TOKENS))
+    bound = np.partition(of_blocks, -count)[-count] if count < len(of_blocks) else -np.inf
+    tokens: NDArray[np.intp] = np.flatnonzero(scores >= bound)
+    found = scores[tokens]
+    kept: NDArray[np.intp] = tokens[found >= np.partition(found, -count)[-count]]
+    return kept
 
 
 def draw(weights: Floats, top_p: float, min_p: float, uniform: Callable[[], float]) -> int:
@@ -105,13 +122,13 @@ def draw(weights: Floats, top_p: float, min_p: float, uniform: Callable[[], floa
     draw is right among what it was drawn from, which always holds the nucleus, so the one that is taken is right, too.
 
     Args:
-        weights: How likely tokens are [V], the best one 1 and what is not to be drawn 0; used up.
+        weights: How likely tokens are [n], the best one 1; used up.
         top_p: The share, above 0; 1 for all.
         min_p: Only tokens that weigh at least this.
         uniform: Gives the next random number from 0 to below 1.
 
     Returns:
-        The token's id.
+        Which of them.
     """
     sums = _running_sums(weights)
     most = top_p * sums[-1] if top_p < 1.0 else math.inf

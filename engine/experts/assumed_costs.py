@@ -19,7 +19,7 @@ CACHED_WEIGHTS_BYTES = 32 << 20  # of a whole model that stays in a cache, from 
 CACHED_SHARE = 0.45  # of what is to be had there: then they wait for their own arithmetic
 OWN_CALL_S = 2e-6  # of an expert that runs in the decoder's call, or of a layer around them
 COLUMN_S = 8e-9  # of the residual stream, in a layer: norms, rotation, waiting for each other
-ASSUMED_TOKEN_S, ASSUMED_WORD_S = 3e-5, 1e-8  # between two tokens, and for each word of the vocabulary
+ASSUMED_TOKEN_S, ASSUMED_WORD_S = 3e-5, 4.5e-9  # between two tokens, and for each word of the vocabulary
 
 # Textbook numbers, on the low side: a plan made from them promises less than the machine gives.
 ASSUMED_RAM_BYTES_PER_S_PER_THREAD = 10e9

@@ -21,7 +21,7 @@ from transformers.generation.logits_process import (
 
 from engine.config import SamplingParams
 from engine.errors import EngineFailure
-from engine.sampling import Sampler, StopWatcher, draw, penalised
+from engine.sampling import Floats, Sampler, StopWatcher, draw, largest, penalised
 from tests.examples import examples
 
 LOGITS = torch.tensor([1.0, 3.0, 2.0, 2.9, -1.0])
@@ -124,6 +124,32 @@ def _chances(scores: torch.Tensor, params: SamplingParams) -> torch.Tensor:
     return torch.softmax(chain(none, cast("torch.FloatTensor", scores[None]))[0].double(), dim=-1)
 
 
+def _weights(scores: torch.Tensor, params: SamplingParams) -> Floats:
+    """How likely all tokens are [V], 0 for what top-k leaves out."""
+    weights = Sampler(params).weigh(scores.numpy(), np.float32(scores.max()))
+    if 0 < params.top_k < len(scores):
+        weights[np.setdiff1d(np.arange(len(scores)), largest(scores.numpy(), params.top_k))] = 0.0
+    return weights
+
+
+@examples(100)
+@given(
+    seed=st.integers(0, 1000),
+    size=st.sampled_from([1, 2, 127, 128, 129, 1000, 5000]),
+    values=st.sampled_from([2, 50, 1 << 20]),
+    count=st.integers(1, 5000),
+    masked=st.booleans(),
+)
+def test_the_largest_scores(seed: int, size: int, values: int, count: int, masked: bool) -> None:
+    generator = np.random.default_rng(seed)
+    scores = generator.integers(-values, values, size).astype(np.float32)
+    if masked:
+        scores[generator.random(size) < 0.9] = -np.inf
+    count = min(count, size)
+    least = np.sort(scores)[-count]
+    assert largest(scores, count).tolist() == np.flatnonzero(scores >= least).tolist()
+
+
 @examples(60)
 @given(seed=st.integers(0, 1000), sharpness=st.floats(0.1, 12.0), size=st.sampled_from([1, 7, 129, 4000]), **CHOICES)
 def test_exactly_what_transformers_leaves_is_drawn_and_by_its_chances(
@@ -134,7 +160,7 @@ def test_exactly_what_transformers_leaves_is_drawn_and_by_its_chances(
     scores = sharpness * torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
     wanted = _chances(scores, params)
     kept = torch.nonzero(wanted).flatten().tolist()
-    weights = Sampler(params).weigh(scores.numpy(), int(scores.argmax())).astype(np.float64)
+    weights = _weights(scores, params).astype(np.float64)
     weights[weights < min_p] = 0.0
     left = weights * (wanted.numpy() > 0)
     np.testing.assert_allclose(left / left.sum(), wanted.numpy(), atol=1e-6)
@@ -149,7 +175,7 @@ def test_exactly_what_transformers_leaves_is_drawn_and_by_its_chances(
             asked.append(first if not asked else 0.5)
             return asked[-1]
 
-        drawn = draw(Sampler(params).weigh(scores.numpy(), int(scores.argmax())), top_p, min_p, uniform)
+        drawn = draw(_weights(scores, params), top_p, min_p, uniform)
         edge = token in (kept[int(wanted[kept].argmin())], outside[weights[outside].argmax()] if len(outside) else -1)
         assert drawn in kept or edge  # one token at the nucleus' edge may fall to either side by rounding
         assert (len(asked) == 1 and drawn == token) == (token in kept) or edge
