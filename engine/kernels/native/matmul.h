@@ -284,6 +284,7 @@ void pair_of_blocks(const uint8_t* matrix, int rows, int columns, int first_row,
   const int tiles = rows - first_row > kTileRows ? 2 : 1;
   const Ahead ahead = {strip + size_t(tiles) * strip_bytes, next ? next : strip};
   const size_t plane = size_t(activations.tokens) * kPanelGroups;
+  constexpr int few = Format::kColumns > kGroup ? V::kFewTokens256 : V::kFewTokens;
   const QuantisedGroup* row[kTokenBlock];
   float* target[kTokenBlock];
   const int most = std::clamp(kBlockBytes / (2 * columns), kLeastTokenBlock, kTokenBlock);
@@ -295,7 +296,7 @@ void pair_of_blocks(const uint8_t* matrix, int rows, int columns, int first_row,
       row[t] = activations.quantised + size_t(token) * kPanelGroups;
       target[t] = out + size_t(first + t) * out_stride;
     }
-    if (part <= V::kFewTokens || tiles == 1) {
+    if (part <= few || tiles == 1) {
       for (int i = 0; i < tiles; i++) {
         multiply_few<Format>(strip + i * strip_bytes, columns, row, plane, target, part, ahead);
         for (int t = 0; t < part; t++) target[t] += kTileRows;

@@ -25,7 +25,8 @@ struct V {
   static constexpr int kFewFloatTokens = 12;  // up to so many, floats go from memory to registers
   static constexpr int kFewRows = 2, kFewFloats = 3;  // register block of theirs
   static constexpr int kFewSums = 2;  // of a row where it is alone
-  static constexpr int kFewTokens = 6;  // up to so many, codes go from memory to registers; beyond, through a panel
+  static constexpr int kFewTokens = 12, kFewTokens256 = 5;  // up to so many, codes go from memory to registers;
+  // beyond, through a panel: sooner where blocks have 256 columns and more is to be done for each code
   static constexpr int kFew = 4;  // most of them at a time
 
   static inline F zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }

@@ -16,12 +16,13 @@ struct V {
   using I = __m512i;  // 16 int32
   using B = __m512i;  // 64 bytes: 16 rows x 4 columns
   static constexpr bool kSignedWide = false;
-  static constexpr int kTiles = 2, kTokens = 6;  // register block of large products
+  static constexpr int kTiles = 2, kTokens = 5;  // register block of large products
   static constexpr int kFloatTiles = 2, kFloatColumns = 8;  // and where floats are multiplied; see panels.h
   static constexpr int kFewFloatTokens = 16;  // up to so many, floats go from memory to registers
   static constexpr int kFewRows = 4, kFewFloats = 4;  // register block of theirs
   static constexpr int kFewSums = 4;  // of a row where it is alone
-  static constexpr int kFewTokens = 24;  // up to so many, codes go from memory to registers; beyond, through a panel
+  static constexpr int kFewTokens = 24, kFewTokens256 = 10;  // up to so many, codes go from memory to registers;
+  // beyond, through a panel: sooner where blocks have 256 columns and more is to be done for each code
   static constexpr int kFew = 8;  // most of them at a time
 
   static inline F zero() { return _mm512_setzero_ps(); }

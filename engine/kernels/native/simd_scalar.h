@@ -60,7 +60,7 @@ struct V {
   static constexpr int kFewFloatTokens = 16;  // up to so many, floats go from memory to registers
   static constexpr int kFewRows = 2, kFewFloats = 2;  // register block of theirs
   static constexpr int kFewSums = 2;  // of a row where it is alone
-  static constexpr int kFewTokens = 24;  // up to so many, codes go from memory to registers; beyond, through a panel
+  static constexpr int kFewTokens = 24, kFewTokens256 = 24;  // up to so many, codes go from memory to registers
   static constexpr int kFew = 2;  // most of them at a time
 
 #define ROOFTOP_EACH(type, expression)   \
