@@ -17,11 +17,11 @@ from engine.experts.disk import from_disk, reading_seconds
 from engine.experts.explain import human_bytes, human_speed
 from engine.experts.forecast import Forecast, decode_seconds, forecast, prompt_seconds
 from engine.experts.memory import (
-    Vram,
     host_terms,
     ram_room,
 )
-from engine.experts.ranking import Mask, as_mask, layer_expert_bytes
+from engine.experts.ranking import Mask, as_mask
+from engine.experts.reasons import reasons_of, shortage_reason
 from engine.experts.situation import Situation
 from engine.messages import PlacementPlan, PlanningInputs
 from engine.sentences import Sentence, join, say
@@ -78,7 +78,7 @@ def make_plan(inputs: PlanningInputs, config: EngineConfig, held: Sequence[Seque
         predicted_decode_tokens_per_s=speed.decode_tokens_per_s,
         predicted_prefill_tokens_per_s=speed.prefill_tokens_per_s,
         predicted_hit_rate=speed.hit_rate,
-        reasons=(*_reasons(situation), speed.limit),
+        reasons=(*reasons_of(situation), speed.limit),
         kv_precision=situation.config.kv_precision,
         prefill_chunk_tokens=situation.chunk_tokens,
     )
@@ -175,7 +175,7 @@ def in_force(
         predicted_hit_rate=speed.hit_rate,
         kv_precision=kv_precision,
         prefill_chunk_tokens=situation.chunk_tokens,
-        reasons=(*plan.reasons, _shortage_reason(plan, int(resident.sum()), context_tokens, kv_precision)),
+        reasons=(*plan.reasons, shortage_reason(plan, int(resident.sum()), context_tokens, kv_precision)),
     )
 
 
@@ -324,119 +324,3 @@ def _longest_context(situation: Situation, fits: Callable[[Situation], bool]) ->
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits_with(middle) else (low, middle - 1)
     return low * CONTEXT_STEP_TOKENS
-
-
-# ---- why, for the user ----------------------------------------------------------------------------------------------
-
-
-def _reasons(situation: Situation) -> list[str]:
-    """What decided the numbers of a plan that fits."""
-    model, asked = situation.inputs.model, situation.config.context_tokens
-    reasons = [situation.inputs.gpu_note] if situation.inputs.gpu_note else []
-    if model.compatibility is not None:
-        lane = say(
-            "The model runs in transformers' own decoder, with its experts run from here: right, but slower around "
-            "them, and the KV cache has the model's own precision."
-        )
-        reasons.append(lane)
-    if situation.context_tokens < asked:
-        cut = say(
-            "The context is cut from {asked} to {possible} tokens, the model's own limit.",
-            asked=asked,
-            possible=situation.context_tokens,
-        )
-        reasons.append(cut)
-    if situation.device == "cpu":
-        return [*reasons, say("No GPU is used: all {number} experts run on the CPU.", number=model.total_experts)]
-    if situation.device == "cuda" and model.traits.clamped_gate is not None:
-        reasons.append(
-            say("Torch runs the GPU's experts, more slowly: our kernels there do not know experts with biases.")
-        )
-    return [_budget_reason(situation.vram), *reasons, _experts_reason(situation), *_pinned_reasons(situation)]
-
-
-def _pinned_reasons(situation: Situation) -> list[Sentence]:
-    """What is not page-locked, and what that means, where that is anything."""
-    pinned, model = situation.pinned, situation.inputs.model
-    if pinned is None or pinned.all() or situation.needs.on_disk:
-        return []
-    locked = int(pinned.sum(axis=1) @ layer_expert_bytes(model))
-    return [
-        say(
-            "{size} of experts in RAM are page-locked, the most that the system bears: the other {number} experts are "
-            "computed on the CPU rather than copied, which would be slow.",
-            size=human_bytes(locked),
-            number=int((~pinned).sum()),
-        )
-    ]
-
-
-def _budget_reason(vram: Vram) -> Sentence:
-    """What decided the budget."""
-    gpu = _gpu_words(vram)
-    size = human_bytes(vram.budget)
-    if vram.asked is None and vram.reserve > vram.used:
-        return say(
-            "Budget {size}, chosen automatically: all that is free of {gpu}, less what is kept for others ({reserve}).",
-            size=size,
-            gpu=gpu,
-            reserve=human_bytes(vram.reserve),
-        )
-    if vram.asked is None:
-        return say("Budget {size}, chosen automatically: all that is free of {gpu}.", size=size, gpu=gpu)
-    if vram.asked > vram.free:
-        return say(
-            "The budget of {asked} is cut to {free}: the GPU has {gpu}.",
-            asked=human_bytes(vram.asked),
-            free=human_bytes(vram.free),
-            gpu=gpu,
-        )
-    return say("Budget {size}, as set, of {gpu}.", size=size, gpu=gpu)
-
-
-def _gpu_words(vram: Vram) -> Sentence:
-    """How much memory the GPU has, and what of it is taken."""
-    kind = say("simulated VRAM") if vram.simulated else say("VRAM")
-    if not vram.used:
-        return say("{size} of {vram}", size=human_bytes(vram.total), vram=kind)
-    return say(
-        "{size} of {vram}; other programs hold {used}",
-        size=human_bytes(vram.total),
-        vram=kind,
-        used=human_bytes(vram.used),
-    )
-
-
-def _shortage_reason(plan: PlacementPlan, residents: int, context_tokens: int, precision: KvPrecision) -> Sentence:
-    """What the GPU's memory did not allow."""
-    parts = [
-        say(
-            "The GPU ran out of memory: {number} of {planned} planned experts live in VRAM",
-            number=residents,
-            planned=plan.resident_experts,
-        )
-    ]
-    if context_tokens != plan.context_tokens:
-        parts.append(say("and the context holds {number} tokens", number=context_tokens))
-    if precision != plan.kv_precision:
-        parts.append(say("and the KV precision is {precision}", precision=precision))
-    return say("{parts}.", parts=join(parts, ", "))
-
-
-def _experts_reason(situation: Situation) -> Sentence:
-    """How many experts fit, and why not more."""
-    model, residents = situation.inputs.model, int(situation.resident.sum())
-    sizes, total = layer_expert_bytes(model), model.total_experts
-    each = human_bytes(int(sizes.max()))
-    if sizes.min() < sizes.max():
-        each = say("{least} to {most}", least=human_bytes(int(sizes.min())), most=each)
-    if residents == total:
-        return say("All {total} experts of {each} live in VRAM.", total=total, each=each)
-    return say(
-        "{number} of {total} experts of {each} live in VRAM: "
-        "dense weights, KV cache, workspace, streaming and margin take {rest} of the budget.",
-        number=residents,
-        total=total,
-        each=each,
-        rest=human_bytes(situation.vram_bytes["total"] - situation.vram_bytes["experts"]),
-    )
