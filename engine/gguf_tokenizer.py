@@ -14,7 +14,6 @@ wins, not the leftmost pair; and a piece with a character beyond ASCII that is n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
@@ -37,6 +36,7 @@ from engine.gguf_vocabulary import (
     read_vocabulary,
 )
 from engine.sentences import say
+from engine.tokenizer_parts import TokenizerParts
 
 CHAT_TEMPLATE = "tokenizer.chat_template"
 SPACE = "\u2581"  # what stands for a space inside pieces
@@ -47,26 +47,7 @@ _TEMPLATE_ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 _NO_RIGHT_STRIP = ("<unk>", "<s>", "<|endoftext|>")
 
 
-@dataclass(frozen=True, slots=True)
-class GgufTokenizer:
-    """What a GGUF file says about text.
-
-    Attributes:
-        tokenizer: Text to ids and back; special tokens written out in a text are taken as such.
-        specials: Text of `bos_token`, `eos_token` and their like, by name.
-        chat_template: The file's own, None where it has none.
-        eos_ids: Every id that ends a reply.
-        bos_id: What a raw prompt begins with, None for nothing.
-    """
-
-    tokenizer: Tokenizer
-    specials: dict[str, str]
-    chat_template: str | None
-    eos_ids: frozenset[int]
-    bos_id: int | None
-
-
-def tokenizer_from_metadata(metadata: Mapping[str, Any]) -> GgufTokenizer:
+def tokenizer_from_metadata(metadata: Mapping[str, Any]) -> TokenizerParts:
     """Build the tokenizer of a GGUF file.
 
     Args:
@@ -92,7 +73,7 @@ def tokenizer_from_metadata(metadata: Mapping[str, Any]) -> GgufTokenizer:
         )
     _add_special_tokens(tokenizer, vocabulary, metadata.get("general.name"))
     roles = vocabulary.roles
-    return GgufTokenizer(
+    return TokenizerParts(
         tokenizer,
         {f"{role}_token": vocabulary.tokens[roles[role]] for role in _TEMPLATE_ROLES if role in roles},
         _read_template(metadata),

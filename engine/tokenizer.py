@@ -1,10 +1,7 @@
 """Text to token ids and back, with a model's own chat template.
 
-Built on the `tokenizers` library and the model's tokenizer.json alone: importing it takes 0.04 s where transformers
-takes 0.8 s, and that file is what transformers' `TokenizersBackend` loads, its choice for Mixtral and most MoE
-families. From tokenizer_config.json come the names of the special tokens and the chat template, whose place a
-chat_template.jinja takes; from generation_config.json and config.json the ids that end a reply. A GGUF file says all
-of this in its own metadata, which `engine.gguf_tokenizer` reads.
+Built on the `tokenizers` library alone: importing it takes 0.04 s where transformers takes 0.8 s. What a folder's files
+say is read by `engine.folder_tokenizer`, what a GGUF file's metadata say by `engine.gguf_tokenizer`.
 
 A model without a chat template is prompted with ChatML where the vocabulary has its tokens, otherwise as its family was
 trained: Mistral's `[INST]` for mixtral and mistral, and for others "User:" and "Assistant:" lines, which a base model
@@ -15,36 +12,27 @@ user message.
 from __future__ import annotations
 
 import json
-import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import Tokenizer
 
 from engine.chat_template import ChatTemplate
 from engine.checkpoint.gguf_config import is_converted
 from engine.checkpoint.gguf_file import read_gguf_header
 from engine.checkpoint.gguf_model import split_paths
-from engine.checkpoint.model_folder import MAX_TOKENIZER_BYTES, TOKENIZER, check_tokenizer, find_gguf
-from engine.checkpoint.untrusted import DOWNLOAD_AGAIN, fill, open_regular, quote, read_json_object
-from engine.errors import CheckpointError, ConfigurationError
+from engine.checkpoint.model_folder import TOKENIZER, find_gguf
+from engine.errors import ConfigurationError
+from engine.folder_tokenizer import tokenizer_from_folder
 from engine.gguf_tokenizer import tokenizer_from_metadata
 from engine.messages import ChatMessage
 from engine.sentences import say
-
-SETTINGS = "tokenizer_config.json"
-MAX_SETTINGS_BYTES = 16 << 20
+from engine.tokenizer_parts import TokenizerParts
 
 _MAX_OPEN_CHARS = 3  # an incomplete character of 4 bytes shows as up to 3 U+FFFD
 _PATIENCE_TOKENS = 32  # after which what looks incomplete counts as no text
 _MAX_WINDOW_TOKENS = 64
-
-_CHANNEL_SIGNS = ("<|channel|>", "<|return|>")  # a vocabulary with both is gpt-oss's
-_CHANNEL_TOKENS = re.compile(
-    r'("content"\s*:\s*"<\|(?:channel|message|start|constrain|end)\|>"[^{}]*?"special"\s*:\s*)true'
-)
 
 MISTRAL_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
@@ -156,25 +144,18 @@ class ChatTokenizer:
         metadata = read_gguf_header(file).metadata
         if is_converted(file, metadata) and (file.parent / TOKENIZER).is_file():
             return cls._of_folder(file.parent)
-        found = tokenizer_from_metadata(metadata)
-        source = found.chat_template or _default_template(found.tokenizer, _gguf_family(metadata))
-        return cls(found.tokenizer, ChatTemplate(source, found.specials), found.eos_ids, found.bos_id)
+        return cls._of_parts(tokenizer_from_metadata(metadata), _gguf_family(metadata))
 
     @classmethod
     def _of_folder(cls, folder: Path) -> ChatTokenizer:
         """The tokenizer of tokenizer.json and the files beside it."""
-        settings = _read_json(folder / SETTINGS)
-        config = _read_json(folder / "config.json")
-        tokenizer = _read_tokenizer(folder)
-        specials = read_special_tokens(folder)
-        _add_missing_tokens(tokenizer, settings, specials)
-        source = read_chat_template(folder) or _default_template(tokenizer, config.get("model_type"))
-        return cls(
-            tokenizer,
-            ChatTemplate(source, specials),
-            _eos_ids(tokenizer, specials, _read_json(folder / "generation_config.json"), config),
-            _bos_id(tokenizer, specials),
-        )
+        return cls._of_parts(*tokenizer_from_folder(folder))
+
+    @classmethod
+    def _of_parts(cls, found: TokenizerParts, family: object) -> ChatTokenizer:
+        """What was read, with a template where there is none."""
+        source = found.chat_template or _default_template(found.tokenizer, family)
+        return cls(found.tokenizer, ChatTemplate(source, found.specials), found.eos_ids, found.bos_id)
 
     @property
     def vocab_size(self) -> int:
@@ -262,112 +243,7 @@ class ChatTokenizer:
         return TokenStream(self._tokenizer, before)
 
 
-# ---- reading the folder's files -------------------------------------------------------------------------------------
-
-
-def read_special_tokens(folder: Path) -> dict[str, str]:
-    """Name -> text of `bos_token`, `eos_token` and their like, as the files of a folder have them."""
-    return _special_tokens(_read_json(folder / SETTINGS), _read_json(folder / "special_tokens_map.json"))
-
-
-def read_chat_template(folder: Path) -> str | None:
-    """The chat template that a model was published with; None where it has none."""
-    return _template_source(folder, _read_json(folder / SETTINGS))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, empty where the file is missing."""
-    return read_json_object(path, MAX_SETTINGS_BYTES) if path.exists() else {}
-
-
-def _read_text(path: Path, max_bytes: int) -> str:
-    """A text file of bounded size."""
-    with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > max_bytes:
-            raise _damaged(
-                path, say("is {size} bytes long, over the limit of {max_bytes}", size=size, max_bytes=max_bytes)
-            )
-        content = bytearray(size)
-        fill(file, path, 0, memoryview(content))
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise _damaged(path, say("is not UTF-8 text")) from error
-
-
-def _read_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of a tokenizer.json, never cutting or padding."""
-    check_tokenizer(folder)
-    path = folder / TOKENIZER
-    try:
-        tokenizer = Tokenizer.from_str(_show_channels(_read_text(path, MAX_TOKENIZER_BYTES)))
-    except BaseException as error:
-        if not _comes_from_tokenizers(error):
-            raise
-        raise _damaged(path, say("is not a tokenizer: {error}", error=quote(str(error)))) from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
-def _show_channels(content: str) -> str:
-    """A tokenizer.json that shows the tokens which tell the parts of gpt-oss's replies apart, as a GGUF file does."""
-    channels = all(f'"{token}"' in content for token in _CHANNEL_SIGNS)
-    return _CHANNEL_TOKENS.sub(r"\1false", content) if channels else content
-
-
-def _comes_from_tokenizers(error: BaseException) -> bool:
-    """Whether Rust raised it: the library raises bare `Exception`s, and panics that derive from BaseException."""
-    return type(error) is Exception or type(error).__name__ == "PanicException"
-
-
-def _damaged(path: Path, what: str) -> CheckpointError:
-    return CheckpointError(say("{file} {what}.", file=quote(path.name), what=what), DOWNLOAD_AGAIN)
-
-
-def _special_tokens(settings: Mapping[str, Any], fallback: Mapping[str, Any]) -> dict[str, str]:
-    """Name -> text of `bos_token`, `eos_token` and their like."""
-    names = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-    found = {name: _token_text(settings.get(name, fallback.get(name))) for name in names}
-    return {name: text for name, text in found.items() if text is not None}
-
-
-def _token_text(value: object) -> str | None:
-    """The text of a token that is written as a string or as an `AddedToken`."""
-    if isinstance(value, Mapping):
-        value = value.get("content")
-    return value if isinstance(value, str) else None
-
-
-def _add_missing_tokens(tokenizer: Tokenizer, settings: Mapping[str, Any], specials: Mapping[str, str]) -> None:
-    """Add tokens that only tokenizer_config.json knows, in the order of their ids, as transformers does."""
-    decoder = settings.get("added_tokens_decoder")
-    entries = decoder if isinstance(decoder, Mapping) else {}
-    numbered = sorted((int(key), entry) for key, entry in entries.items() if key.isdecimal() and len(key) < 10)
-    wanted = {text: bool(_flag(entry, "special")) for _, entry in numbered if (text := _token_text(entry))}
-    wanted.update(dict.fromkeys(specials.values(), True))
-    for text, special in wanted.items():
-        if tokenizer.token_to_id(text) is None:
-            tokenizer.add_tokens([AddedToken(text, special=special, normalized=False)])
-
-
-def _flag(entry: object, name: str) -> object:
-    return entry.get(name) if isinstance(entry, Mapping) else None
-
-
-def _template_source(folder: Path, settings: Mapping[str, Any]) -> str | None:
-    """The chat template: its own file first, then the configuration's, a text or a list of named ones."""
-    path = folder / "chat_template.jinja"
-    if path.is_file():
-        return _read_text(path, MAX_SETTINGS_BYTES)
-    entry = settings.get("chat_template")
-    if isinstance(entry, list):
-        named = {item.get("name"): item.get("template") for item in entry if isinstance(item, Mapping)}
-        entry = named.get("default", next(iter(named.values()), None))
-    if entry is not None and not isinstance(entry, str):
-        raise _damaged(folder / SETTINGS, say("has a chat_template that is no text"))
-    return entry
+# ---- what is said of a model, where its files do not -----------------------------------------------------------------
 
 
 def _default_template(tokenizer: Tokenizer, family: object) -> str:
@@ -375,29 +251,6 @@ def _default_template(tokenizer: Tokenizer, family: object) -> str:
     if tokenizer.token_to_id("<|im_start|>") is not None and tokenizer.token_to_id("<|im_end|>") is not None:
         return CHATML_TEMPLATE
     return MISTRAL_TEMPLATE if family in ("mixtral", "mistral") else PLAIN_TEMPLATE
-
-
-def _eos_ids(
-    tokenizer: Tokenizer, specials: Mapping[str, str], generation: Mapping[str, Any], config: Mapping[str, Any]
-) -> frozenset[int]:
-    """Every id that any of the three files says ends a text."""
-    ids = {*_as_ids(generation.get("eos_token_id")), *_as_ids(config.get("eos_token_id"))}
-    named = tokenizer.token_to_id(specials["eos_token"]) if "eos_token" in specials else None
-    return frozenset(ids if named is None else {*ids, named})
-
-
-def _as_ids(value: object) -> Iterable[int]:
-    values = value if isinstance(value, list) else [value]
-    return [item for item in values if isinstance(item, int) and not isinstance(item, bool) and item >= 0]
-
-
-def _bos_id(tokenizer: Tokenizer, specials: Mapping[str, str]) -> int | None:
-    """The start token of a raw prompt if tokenizer.json puts one; `add_bos_token` is ignored, as by transformers."""
-    bos_id = tokenizer.token_to_id(specials["bos_token"]) if "bos_token" in specials else None
-    return bos_id if bos_id in tokenizer.encode("", add_special_tokens=True).ids[:1] else None
-
-
-# ---- GGUF files -----------------------------------------------------------------------------------------------------
 
 
 def _gguf_family(metadata: Mapping[str, Any]) -> str | None:

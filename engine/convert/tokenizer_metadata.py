@@ -27,11 +27,13 @@ from engine.checkpoint.untrusted import quote
 from engine.convert.shape_metadata import USE_FOLDER
 from engine.convert.tokenizer_probes import PROBES
 from engine.errors import UnsupportedModelError
+from engine.folder_tokenizer import read_chat_template, read_special_tokens
 from engine.gguf_pre_tokenizers import DEFAULT, WORD_SPLITS
-from engine.gguf_tokenizer import CHAT_TEMPLATE, GgufTokenizer, tokenizer_from_metadata
+from engine.gguf_tokenizer import CHAT_TEMPLATE, tokenizer_from_metadata
 from engine.gguf_vocabulary import MERGES, MODEL, SCORES, TOKENS, TYPES, TokenType, read_vocabulary
 from engine.sentences import say
-from engine.tokenizer import ChatTokenizer, read_chat_template, read_special_tokens
+from engine.tokenizer import ChatTokenizer
+from engine.tokenizer_parts import TokenizerParts
 
 LINE_TOKENS = 24
 MAX_SPECIALS = 256
@@ -236,15 +238,15 @@ def _in_ascii(texts: Iterable[str]) -> list[str]:
     return [text for text in texts if text.isascii()]
 
 
-def _same_ids(source: _Published, found: GgufTokenizer, texts: Iterable[str]) -> bool:
+def _same_ids(source: _Published, found: TokenizerParts, texts: Iterable[str]) -> bool:
     return all(source.ids(text) == _ids(found, text) for text in texts)
 
 
-def _ids(found: GgufTokenizer, text: str) -> list[int]:
+def _ids(found: TokenizerParts, text: str) -> list[int]:
     return list(found.tokenizer.encode(text, add_special_tokens=False).ids)
 
 
-def _notes(source: _Published, found: GgufTokenizer) -> tuple[str, ...]:
+def _notes(source: _Published, found: TokenizerParts) -> tuple[str, ...]:
     """What GGUF cannot say of spaces where a text begins, also after special tokens; llama.cpp has one way for all."""
     if _same_ids(source, found, [*source.special_texts, *source.plain_texts]):
         return ()
