@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 REPORT_EVERY_S = 0.1
 FLUSH_EVERY_S = 0.2
+FLUSH_LOOK_S = 0.05
+FLUSH_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,11 +237,17 @@ class Transfer:
     # ---- the workers ------------------------------------------------------------------------------------------------
 
     def _flush(self, parts: Parts) -> None:
-        while not self._ended.wait(FLUSH_EVERY_S):
+        """Sync a little at a time: whoever writes to a file waits for a long sync of it, and so does the end."""
+        flushed_s, flushed_bytes = time.monotonic(), 0
+        while not self._ended.wait(min(FLUSH_LOOK_S, FLUSH_EVERY_S)):
+            fetched_bytes = self.meter.fetched_bytes
+            if fetched_bytes - flushed_bytes < FLUSH_BYTES and time.monotonic() - flushed_s < FLUSH_EVERY_S:
+                continue
             try:
                 parts.flush()
             except RooftopError as error:
                 self._fail(error)
+            flushed_s, flushed_bytes = time.monotonic(), fetched_bytes
 
     def _work(self, parts: Parts, source: Source) -> None:
         is_over = False

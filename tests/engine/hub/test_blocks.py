@@ -75,11 +75,11 @@ def test_without_ranges_one_worker_takes_the_whole_file() -> None:
 
 
 def test_runs_grow_shorter_towards_the_end() -> None:
-    blocks = Blocks([1 << 30, 1 << 29], 1 << 20)
+    blocks = Blocks([1 << 31, 1 << 30], 1 << 20)
     sizes: list[int] = []
-    while sum(sizes) < 3 << 29:
+    while sum(sizes) < 3 << 30:
         run = taken(blocks)
         sizes.append(run.stop_byte - run.start_byte)
     assert sizes[0] == module.RUN_BYTES
-    assert sum(sizes) == 3 << 29
+    assert sum(sizes) == 3 << 30
     assert max(sizes[-4:]) <= module.LAST_RUN_BYTES

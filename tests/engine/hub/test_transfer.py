@@ -20,6 +20,7 @@ from engine.errors import (
     UnsupportedModelError,
 )
 from engine.hub import blocks, parts, progress
+from engine.hub.parts import Parts
 from engine.hub.places import key_of, target_of, unfinished
 from engine.hub.progress import TransferProgress
 from engine.hub.record import MANIFEST
@@ -379,6 +380,26 @@ def test_a_drive_that_fails_to_keep_is_an_error_too(
     with pytest.raises(HubError, match="cannot be written or read: Input/output error"):
         moving.run()
     assert not target_of(tmp_path, choice).exists()
+
+
+def test_what_comes_fast_is_synced_before_its_time(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short_runs: None
+) -> None:
+    """The second request is answered only once what the first brought was synced: in an hour, but for its bytes."""
+    synced = threading.Event()
+    flush = Parts.flush
+
+    def tell(self: Parts) -> None:
+        flush(self)
+        synced.set()
+
+    monkeypatch.setattr(Parts, "flush", tell)
+    monkeypatch.setattr("engine.hub.transfer.FLUSH_EVERY_S", 3600.0)
+    monkeypatch.setattr("engine.hub.transfer.FLUSH_BYTES", 200_000)
+    waited: list[bool] = []
+    hub.faults[FILE] = [Fault(), Fault(before=lambda: waited.append(synced.wait(5)))]
+    assert_complete(transfer(hub, tmp_path, connections=1, patience=Patience(silence_s=10)).run(), tmp_path)
+    assert waited == [True]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
