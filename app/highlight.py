@@ -92,6 +92,11 @@ def highlight_lines(code: str, language: str) -> list[list[Span]]:
     return spans.lines
 
 
+def load_lexer(language: str) -> None:
+    """Have the lexer of a fence's info word ready, which takes its time at first; from any thread."""
+    _lexer(language)
+
+
 @lru_cache(maxsize=32)
 def _lexer(language: str) -> Lexer | None:
     """The lexer of a fence's info word; never guesses."""

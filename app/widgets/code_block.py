@@ -21,6 +21,7 @@ from PySide6.QtWidgets import (
 from app.highlight import CODE_COLOURS, LineSpans, Span
 from app.language import tr
 from app.theme import SPACE_M, SPACE_S, SPACE_XS, current_theme, mono_font
+from app.widgets.lexers import lexer_loader
 from app.widgets.marks import ShownText, selections
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class _CodeView(QPlainTextEdit):
         self._code = self._language = ""
         self._run: LineSpans | None = None
         self._run_first = self._run_chars = 0
+        self._waits = False
         self._late = QTimer(self, singleShot=True, interval=0)
         self._late.timeout.connect(self._colour_some)
         self._matches: list[int] = []
@@ -114,7 +116,7 @@ class _CodeView(QPlainTextEdit):
     @property
     def settled(self) -> bool:
         """Whether everything has its colours."""
-        return self._run is None
+        return self._run is None and not self._waits
 
     def show_code(self, code: str, language: str) -> None:
         """Replace the code, or append to it when it only grew."""
@@ -144,9 +146,22 @@ class _CodeView(QPlainTextEdit):
 
     def _colour_from(self, first: int) -> None:
         """Colour the lines from one on: some now, the others in later turns of the event loop."""
+        loader = lexer_loader()
+        if not loader.has(self._language):
+            if not self._waits:
+                loader.loaded.connect(self._lexer_loaded)
+            self._waits, self._run = True, None
+            return
+        if self._waits:
+            self._waits = False
+            loader.loaded.disconnect(self._lexer_loaded)
         rest = self._code if first == 0 else "\n".join(self._code.split("\n")[first:])
         self._run, self._run_first, self._run_chars = LineSpans(rest, self._language), first, len(self._code)
         self._colour_some()
+
+    def _lexer_loaded(self, language: str) -> None:
+        if language == self._language:
+            self._colour_from(0)
 
     def _colour_some(self) -> None:
         run = self._run

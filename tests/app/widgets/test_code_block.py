@@ -1,3 +1,4 @@
+import threading
 from typing import ClassVar
 
 import pytest
@@ -5,9 +6,9 @@ from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QLabel, QPlainTextEdit, QPushButton
 from pytestqt.qtbot import QtBot
 
-from app.highlight import LineSpans, highlight_lines
+from app.highlight import LineSpans, highlight_lines, load_lexer
 from app.theme import ThemeManager
-from app.widgets import code_block
+from app.widgets import code_block, lexers
 from app.widgets.code_block import SLICE_CHARS, CodeBlock
 
 CODE = 'def f():\n    return "\N{PARTY POPPER}", 1  # done'
@@ -19,6 +20,7 @@ def make(qtbot: QtBot, code: str = CODE, language: str = "python") -> CodeBlock:
     block.resize(400, 100)
     block.show_code(code, language)
     block.show()
+    qtbot.waitUntil(lambda: block.markable.settled)
     return block
 
 
@@ -77,6 +79,7 @@ def test_another_theme_recolours(qtbot: QtBot, themes: ThemeManager) -> None:
     before = {colour for _, _, colour in colours(block)}
     themes.set_mode("dark")
     block.restyle()
+    qtbot.waitUntil(lambda: block.markable.settled)
     assert before.isdisjoint({colour for _, _, colour in colours(block)})
 
 
@@ -98,9 +101,33 @@ class Counted(LineSpans):
         return more
 
 
+def test_a_lexer_is_loaded_beside_the_window(
+    qtbot: QtBot, themes: ThemeManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+
+    def load(language: str) -> None:
+        threads.append(threading.get_ident())
+        load_lexer(language)
+
+    monkeypatch.setattr(lexers, "load_lexer", load)
+    loader = lexers.LexerLoader()
+    monkeypatch.setattr(code_block, "lexer_loader", lambda: loader)
+    block = CodeBlock()
+    qtbot.addWidget(block)
+    block.show_code("x = 1", "python")
+    assert (block.markable.settled, colours(block)) == (False, []), "the window does not wait"
+    block.show_code(CODE, "python")
+    qtbot.waitUntil(lambda: block.markable.settled)
+    assert len({colour for _, _, colour in colours(block)}) >= 4
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
+
+
 @pytest.fixture
-def counted(monkeypatch: pytest.MonkeyPatch) -> type[Counted]:
+def counted(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> type[Counted]:
     monkeypatch.setattr(code_block, "LineSpans", Counted)
+    qtbot.waitUntil(lambda: lexers.lexer_loader().has("python"))
     Counted.read.clear()
     Counted.lengths.clear()
     return Counted
