@@ -42,23 +42,59 @@ class Span:
     kind: SpanKind
 
 
-def highlight_lines(code: str, language: str) -> list[list[Span]]:
-    """Spans of every line of a piece of code; all empty where the language is unknown or the code very long."""
-    lines: list[list[Span]] = [[] for _ in range(code.count("\n") + 1)]
-    lexer = _lexer(language)
-    if lexer is None or len(code) > MAX_HIGHLIGHTED_CHARS:
-        return lines
-    row = column = 0
-    for token, text in lexer.get_tokens(code):
+class LineSpans:
+    """The spans of a piece of code, found some at a time.
+
+    Args:
+        code: The code, its lines ended by newlines alone.
+        language: First word of a fence's info string.
+
+    Attributes:
+        lines: The spans of every line, as far as they are known; all stay empty where the language is unknown.
+    """
+
+    def __init__(self, code: str, language: str) -> None:
+        self.lines: list[list[Span]] = [[] for _ in range(code.count("\n") + 1)]
+        lexer = _lexer(language)
+        self._tokens = iter(lexer.get_tokens(code)) if lexer is not None else iter(())
+        self._row = self._column = 0
+
+    @property
+    def rows(self) -> int:
+        """Lines that are complete."""
+        return self._row
+
+    def advance(self, chars: int) -> bool:
+        """Read on, about so many characters; returns whether there are more."""
+        for token, text in self._tokens:
+            self._take(token, text)
+            chars -= len(text)
+            if chars <= 0:
+                return True
+        self._row = len(self.lines)
+        return False
+
+    def _take(self, token: _TokenType, text: str) -> None:
         kind = _kind(token)
         for part in text.splitlines(keepends=True):
             body = part.rstrip("\n")
-            if kind is not None and body and row < len(lines):
-                lines[row].append(Span(column, len(body), kind))
-            column += len(part)
+            if kind is not None and body and self._row < len(self.lines):
+                self.lines[self._row].append(Span(self._column, len(body), kind))
+            self._column += len(part)
             if part.endswith("\n"):
-                row, column = row + 1, 0
-    return lines
+                self._row, self._column = self._row + 1, 0
+
+
+def highlight_lines(code: str, language: str) -> list[list[Span]]:
+    """Spans of every line of a piece of code; all empty where the language is unknown or the code very long."""
+    spans = LineSpans(code, language if len(code) <= MAX_HIGHLIGHTED_CHARS else "")
+    spans.advance(len(code) + 1)
+    return spans.lines
+
+
+def load_lexer(language: str) -> None:
+    """Have the lexer of a fence's info word ready, which takes its time at first; from any thread."""
+    _lexer(language)
 
 
 @lru_cache(maxsize=32)

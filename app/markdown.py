@@ -20,6 +20,7 @@ from markdown_it.common.utils import escapeHtml
 
 from app import math_markdown
 from app.highlight import highlight_lines
+from app.long_fences import long_fences
 from app.long_tables import LongTable, fence_after, long_tables
 
 if TYPE_CHECKING:
@@ -80,6 +81,18 @@ def split_blocks(source: str) -> list[Block]:
 
 def _blocks_between(source: str, start: int, end: int) -> list[Block]:
     """The blocks of a part without long tables."""
+    blocks: list[Block] = []
+    position = start
+    for fence in long_fences(source[start:end]):
+        blocks += _short_blocks(source, position, start + fence.start)
+        text, language = fence.code.replace("\0", "\N{REPLACEMENT CHARACTER}"), _first_word(fence.info)
+        blocks.append(Block("code", start + fence.start, text=text.removesuffix("\n"), language=language))
+        position = start + fence.end
+    return blocks + _short_blocks(source, position, end)
+
+
+def _short_blocks(source: str, start: int, end: int) -> list[Block]:
+    """The blocks of a part that the parser takes as it is, but for overlong lines."""
     part = source[start:end]
     blocks: list[Block] = []
     for first, last in pairwise([0, *_long_line_cuts(part), len(part)]):
@@ -274,4 +287,8 @@ def _code(token: Token) -> str:
 
 
 def _language(token: Token) -> str:
-    return token.info.split(maxsplit=1)[0][:40] if token.info.strip() else ""
+    return _first_word(token.info)
+
+
+def _first_word(info: str) -> str:
+    return info.split(maxsplit=1)[0][:40] if info.strip() else ""

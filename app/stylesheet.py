@@ -39,14 +39,14 @@ QPushButton { background: $surface; border: 1px solid $border; border-radius: 7p
 QPushButton:hover { background: $surface_alt; }
 QPushButton:pressed { background: $pressed; }
 QPushButton:focus, QToolButton:focus { border: 1px solid $accent; }
-QPushButton:disabled { color: $text_dim; }
+QPushButton:disabled { color: $text_dim; border: 1px $disabled_line $border; }
 QPushButton:default, QPushButton#primary { background: $accent; border: 1px solid $accent; color: $accent_text; }
 QPushButton#primary:hover, QPushButton:default:hover { background: $accent_hover; border-color: $accent_hover;
     color: $accent_text; }
 QPushButton#primary:pressed, QPushButton:default:pressed, QPushButton#send:pressed { background: $accent_pressed;
     color: $accent_text; }
 QPushButton#primary:disabled, QPushButton:default:disabled { background: $surface_alt;
-    border: 1px solid $border; color: $text_dim; }
+    border: 1px $disabled_line $border; color: $text_dim; }
 QPushButton#quiet { background: transparent; border: 1px solid transparent; color: $text_dim; padding: 3px 8px;
     font-size: ${small}pt; border-radius: 6px; }
 QPushButton#quiet:hover { background: $surface_alt; color: $text; }
@@ -78,7 +78,7 @@ QSlider#scrubber::handle:horizontal { width: 14px; height: 14px; margin: -6px 0;
     background: $surface; border: 1px solid $text_dim; }
 QSlider#scrubber::handle:horizontal:hover, QSlider#scrubber::handle:horizontal:focus { border: 2px solid $accent; }
 QSlider#scrubber::handle:horizontal:disabled { background: $surface_alt; border: 1px solid $border; }
-QPushButton#quiet:disabled { color: $text_dim; }
+QPushButton#quiet:disabled { color: $text_dim; border-color: transparent; }
 
 QToolButton#action { border-radius: 6px; padding: 4px; color: $text_dim; font-size: ${small}pt; }
 QToolButton#action:focus { border: 1px solid $accent; }
@@ -145,13 +145,14 @@ QListWidget::item { border-radius: 5px; }
 QListWidget::item:hover { background: $surface_alt; }
 QListWidget::item:selected { background: $accent; color: $accent_text; }
 QCheckBox:focus, QRadioButton:focus, QSlider:focus { border: 1px solid $accent; border-radius: 5px; }
-QLineEdit:disabled, QSpinBox:disabled, QDoubleSpinBox:disabled, QComboBox:disabled { color: $text_dim; }
+QLineEdit:disabled, QSpinBox:disabled, QDoubleSpinBox:disabled, QComboBox:disabled { color: $text_dim;
+    border: 1px $disabled_line $border; }
 QListView#models { background: $surface; border: 1px solid $border; border-radius: 9px; padding: 4px; outline: none; }
 QListView#models:focus { border: 1px solid $accent; }
 QTreeWidget#hub { outline: none; }
 QTreeWidget#hub::item { padding: 5px 6px; border: none; }
 QTreeWidget#hub::item:hover { background: $surface_alt; }
-QTreeWidget#hub::item:selected { background: $accent; color: $accent_text; }
+QTreeWidget#hub::item:selected { background: $surface_alt; color: $text; }
 QTreeWidget#hub QHeaderView::section { background: $surface; color: $text_dim; border: none;
     border-bottom: 1px solid $border; padding: 5px 6px; font-size: ${small}pt; }
 QTabWidget::pane { border: none; border-top: 1px solid $border; }
@@ -182,6 +183,7 @@ def build_stylesheet(theme: Theme, zoom: float = 1.0) -> str:
         icon_folder=ICON_FOLDER.as_posix(),
         accent_hover=mix(theme.accent, theme.text, 0.12),
         accent_pressed=mix(theme.accent, theme.text, 0.2),
+        disabled_line="dashed" if theme.text == theme.text_dim else "solid",  # without grey, the line has to tell
         pressed=mix(theme.surface_alt, theme.text, 0.1),
         scroll=mix(theme.border, theme.text_dim, 0.35),
         small=round(FONT_BASE_PT * FONT_SMALL * zoom, 2),

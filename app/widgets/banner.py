@@ -20,7 +20,7 @@ from PySide6.QtWidgets import (
 
 from app.icons import icon
 from app.language import tr
-from app.theme import SPACE_M, SPACE_S, SPACE_XS, current_theme
+from app.theme import SPACE_M, SPACE_S, current_theme
 from app.widgets.flow_layout import FlowLayout
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class BannerArea(QWidget):
         self._banners: dict[str, Banner] = {}
         self._layout = QVBoxLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
-        self._layout.setSpacing(SPACE_XS)
+        self._layout.setSpacing(SPACE_S)
         self.hide()
 
     @property

@@ -18,9 +18,10 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from app.highlight import CODE_COLOURS, Span, highlight_lines
+from app.highlight import CODE_COLOURS, LineSpans, Span
 from app.language import tr
 from app.theme import SPACE_M, SPACE_S, SPACE_XS, current_theme, mono_font
+from app.widgets.lexers import lexer_loader
 from app.widgets.marks import ShownText, selections
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 COPIED_MS = 1500
 LIVE_LINES = 40
+SLICE_CHARS = 4000  # coloured in one turn of the event loop, some milliseconds
 
 
 class CodeBlock(QFrame):
@@ -38,7 +40,6 @@ class CodeBlock(QFrame):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("codeBlock")
-        self._language = ""
         self._label = QLabel()
         self._label.setObjectName("codeLanguage")
         self._label.setTextFormat(Qt.TextFormat.PlainText)
@@ -68,7 +69,6 @@ class CodeBlock(QFrame):
 
     def show_code(self, code: str, language: str) -> None:
         """Show code; growing code keeps what is there."""
-        self._language = language
         self._label.setText(language or tr("code"))
         self._view.setAccessibleName(tr("Code, {language}").format(language=language) if language else tr("Code"))
         self._view.show_code(code, language)
@@ -80,7 +80,7 @@ class CodeBlock(QFrame):
 
     def restyle(self) -> None:
         """Take the colours and fonts in force."""
-        self._view.restyle(self._language)
+        self._view.restyle()
 
     def _copy_code(self) -> None:
         QGuiApplication.clipboard().setText(self.code)
@@ -102,33 +102,80 @@ class _CodeView(QPlainTextEdit):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.document().setDocumentMargin(0)
         self.setViewportMargins(SPACE_M, SPACE_XS, SPACE_M, 0)
+        self._code = self._language = ""
+        self._run: LineSpans | None = None
+        self._run_first = self._run_chars = 0
+        self._waits = False
+        self._late = QTimer(self, singleShot=True, interval=0)
+        self._late.timeout.connect(self._colour_some)
         self._matches: list[int] = []
         self._highlighter = _Highlighter(self.document())
         self.horizontalScrollBar().rangeChanged.connect(self._fit)
         self._take_style()
 
+    @property
+    def settled(self) -> bool:
+        """Whether everything has its colours."""
+        return self._run is None and not self._waits
+
     def show_code(self, code: str, language: str) -> None:
         """Replace the code, or append to it when it only grew."""
-        shown = self.toPlainText()
+        shown, self._language = self._code, language
+        self._code = code
         if shown and code != shown and code.startswith(shown):
             cursor = QTextCursor(self.document())
             cursor.movePosition(QTextCursor.MoveOperation.End)
             cursor.insertText(code[len(shown) :])
-            self._colour_tail(code, language)
+            if self._run is None:
+                self._colour_tail()
         else:
             if code != shown:
+                self._highlighter.forget()
                 self.setPlainText(code)
-            self._highlighter.show_spans(highlight_lines(code, language))
+            self._colour_from(0)
         self._fit()
 
-    def _colour_tail(self, code: str, language: str) -> None:
+    def _colour_tail(self) -> None:
         """Colour growing code from a line on that probably begins a statement; complete code is coloured as a whole."""
-        lines = code.split("\n")
-        first = min(self._highlighter.rows, len(lines)) - LIVE_LINES
-        while first > 0 and (not lines[first].strip() or lines[first][0] in " \t})]"):
+        lines = self._code.split("\n")
+        first = max(0, min(self._highlighter.rows, len(lines)) - LIVE_LINES)
+        last_resort = max(0, first - LIVE_LINES)
+        while first > last_resort and (not lines[first].strip() or lines[first][0] in " \t})]"):
             first -= 1
-        first = max(0, first)
-        self._highlighter.show_spans(highlight_lines("\n".join(lines[first:]), language), first)
+        self._colour_from(first)
+
+    def _colour_from(self, first: int) -> None:
+        """Colour the lines from one on: some now, the others in later turns of the event loop."""
+        loader = lexer_loader()
+        if not loader.has(self._language):
+            if not self._waits:
+                loader.loaded.connect(self._lexer_loaded)
+            self._waits, self._run = True, None
+            return
+        if self._waits:
+            self._waits = False
+            loader.loaded.disconnect(self._lexer_loaded)
+        rest = self._code if first == 0 else "\n".join(self._code.split("\n")[first:])
+        self._run, self._run_first, self._run_chars = LineSpans(rest, self._language), first, len(self._code)
+        self._colour_some()
+
+    def _lexer_loaded(self, language: str) -> None:
+        if language == self._language:
+            self._colour_from(0)
+
+    def _colour_some(self) -> None:
+        run = self._run
+        if run is None:
+            return
+        before = run.rows
+        more = run.advance(SLICE_CHARS)
+        self._highlighter.show_spans(run.lines[before : run.rows], self._run_first + before)
+        if more:
+            self._late.start()
+            return
+        self._run = None
+        if len(self._code) > self._run_chars:  # it has grown meanwhile
+            self._colour_tail()
 
     def show_marks(self, needle: Needle, current: int | None) -> int:
         """Mark the matches, one of them as the current one; returns how many there are."""
@@ -146,11 +193,11 @@ class _CodeView(QPlainTextEdit):
         cursor.setPosition(self._matches[ordinal])
         return self.cursorRect(cursor)
 
-    def restyle(self, language: str) -> None:
+    def restyle(self) -> None:
         """Take the colours and fonts in force."""
         self._take_style()
         self._highlighter.take_colours()
-        self._highlighter.show_spans(highlight_lines(self.toPlainText(), language))
+        self._colour_from(0)
         self._fit()
 
     def wheelEvent(self, event: QWheelEvent) -> None:
@@ -201,11 +248,15 @@ class _Highlighter(QSyntaxHighlighter):
 
     def take_colours(self) -> None:
         """Read the colours of the theme in force."""
-        self._spans = []
+        self.forget()
         for kind, colour in CODE_COLOURS[current_theme().name].items():
             self._formats[kind] = QTextCharFormat()
             self._formats[kind].setForeground(QColor(colour))
             self._formats[kind].setFontItalic(kind == "comment")
+
+    def forget(self) -> None:
+        """Know of no spans."""
+        self._spans = []
 
     @property
     def rows(self) -> int:
@@ -216,11 +267,11 @@ class _Highlighter(QSyntaxHighlighter):
         """Repaint the lines whose spans changed.
 
         Args:
-            spans: Of the lines from `first` on; what the ones before have stays.
-            first: A line.
+            spans: Of some lines, the first of them `first`; what the others have stays.
+            first: A line, at most one behind those that have spans.
         """
-        before = self._spans[first:]
-        self._spans[first:] = spans
+        before = self._spans[first : first + len(spans)]
+        self._spans[first : first + len(spans)] = spans
         block = self.document().findBlockByNumber(first)
         for row, line in enumerate(spans):
             if not block.isValid():

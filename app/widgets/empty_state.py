@@ -42,13 +42,15 @@ class EmptyState(QWidget):
         self._sentence.setObjectName("dim")
         self._sentence.setTextFormat(Qt.TextFormat.PlainText)
         self._sentence.setAlignment(Qt.AlignmentFlag.AlignHCenter)
+        self._sentence.setWordWrap(True)
         self._buttons: list[QPushButton] = []
         self._layout = QVBoxLayout(self)
         self._layout.setContentsMargins(SPACE_XL, SPACE_XL, SPACE_XL, SPACE_XL)
         self._layout.setSpacing(SPACE_S)
         self._layout.addStretch(2)
-        for widget in (self._logo, title, self._sentence):
+        for widget in (self._logo, title):
             self._layout.addWidget(widget, 0, Qt.AlignmentFlag.AlignHCenter)
+        self._layout.addWidget(self._sentence)
         self._layout.addSpacing(SPACE_L)
         self._layout.addStretch(3)
         self.show_questions(for_guide=True)

@@ -89,43 +89,51 @@ class MemoryGauge(QWidget):
         font.setPointSizeF(font.pointSizeF() * FONT_SMALL)
         return font
 
-    def _bar(self) -> QRectF:
+    def _bar(self, width: int) -> QRectF:
         top = QFontMetricsF(self.font()).height() + _MARKER_HEIGHT + 2
-        return QRectF(0.5, top, self.width() - 1.0, _BAR_HEIGHT)
+        return QRectF(0.5, top, width - 1.0, _BAR_HEIGHT)
 
     def _lay_out(self) -> None:
-        """Place segments and legend for the width, and take the height that they need."""
+        """Place segments and legend for the width."""
         self._spots = []
         if self._content is not None:
-            self._spots = _segments(self._content, self._bar())
-            self._spots += self._legend_entries(self._content)
-        line = self._legend_line()
-        bottom = max((box.bottom() for box, _ in self._spots), default=self._bar().bottom() + 6 + line)
-        self.setFixedHeight(round(bottom + 2))
+            self._spots = _segments(self._content, self._bar(self.width()))
+            self._spots += self._legend_entries(self._content, self.width())
+        self.updateGeometry()
 
     def _legend_line(self) -> float:
         return QFontMetricsF(self._small_font()).height() + 3
 
-    def _legend_entries(self, content: GaugeContent) -> list[tuple[QRectF, GaugePart]]:
+    def _legend_entries(self, content: GaugeContent, width: int) -> list[tuple[QRectF, GaugePart]]:
         """The legend in even columns, as many as fit."""
         metrics = QFontMetricsF(self._small_font())
         parts = content.legend
         needed = max(metrics.horizontalAdvance(_legend_text(part)) for part in parts) + _SWATCH + 10
-        columns = max(1, min(len(parts), int(self.width() // needed)))
-        width = self.width() / columns
-        top, line = self._bar().bottom() + 6, self._legend_line()
+        columns = max(1, min(len(parts), int(width // needed)))
+        column = width / columns
+        top, line = self._bar(width).bottom() + 6, self._legend_line()
         return [
-            (QRectF((i % columns) * width, top + (i // columns) * line, width - 4, line), part)
+            (QRectF((i % columns) * column, top + (i // columns) * line, column - 4, line), part)
             for i, part in enumerate(parts)
         ]
 
-    def sizeHint(self) -> QSize:
+    def hasHeightForWidth(self) -> bool:
+        """The narrower, the more lines the legend takes."""
+        return True
+
+    def heightForWidth(self, width: int) -> int:
         """As high as the legend needs."""
-        return QSize(320, self.height())
+        entries = self._legend_entries(self._content, width) if self._content is not None else []
+        one_line = self._bar(width).bottom() + 6 + self._legend_line()
+        return round(max((box.bottom() for box, _ in entries), default=one_line) + 2)
+
+    def sizeHint(self) -> QSize:
+        """At the width that it has."""
+        return QSize(320, self.heightForWidth(self.width()))
 
     def minimumSizeHint(self) -> QSize:
-        """Narrow is fine: the legend takes more lines."""
-        return QSize(160, self.height())
+        """Narrow is fine."""
+        return QSize(160, self.heightForWidth(self.width()))
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Fit bar and legend again."""
@@ -166,7 +174,7 @@ class MemoryGauge(QWidget):
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         self._paint_title(painter, theme)
-        bar = self._bar()
+        bar = self._bar(self.width())
         outline = QPainterPath()
         outline.addRoundedRect(bar, 4, 4)
         painter.fillPath(outline, QColor(theme.free))

@@ -14,6 +14,8 @@ from app.theme import SPACE_M, SPACE_S, current_theme
 from app.units import rate_text, seconds_text
 
 if TYPE_CHECKING:
+    from PySide6.QtGui import QResizeEvent
+
     from engine.messages import Ready, Timings
 
 ICON_PX = 20
@@ -70,26 +72,24 @@ class TopBar(QFrame):
         layout.addWidget(self._options)
         layout.addWidget(self._new)
         layout.addWidget(self._panel)
-        self._badge.hide()
-        self.clear_speed()
+        self._name = ""
         self.restyle()
 
     @property
     def text(self) -> str:
-        """All that stands in the bar."""
+        """All that stands in the bar, the model's name in full."""
         labels = (self._badge, self._speed, self._ttft)
         shown = (label.text() for label in labels if not label.isHidden())
-        return "  ".join(filter(None, (self._model.text().replace("&&", "&"), *shown)))
+        return "  ".join(filter(None, (self._name, *shown)))
 
     def show_model_name(self, name: str) -> None:
         """The model that is being loaded."""
+        self._badge.clear()
         self._name_model(name)
-        self._badge.hide()
         self.clear_speed()
 
     def show_ready(self, ready: Ready, name: str) -> None:
         """The model that is loaded, by the name to show, and its device."""
-        self._name_model(name)
         self._badge.setText(device_words(ready))
         self._badge.setProperty("tone", "simulated" if ready.simulated else "")
         simulated = tr("This GPU is simulated: its speed is computed, not real.")
@@ -97,29 +97,56 @@ class TopBar(QFrame):
         self._badge.setToolTip(tip)
         self._badge.style().unpolish(self._badge)
         self._badge.style().polish(self._badge)
-        self._badge.show()
+        self._name_model(name)
 
     def _name_model(self, name: str) -> None:
-        """Names may have an ampersand, which a button takes for a mnemonic."""
-        self._model.setText(name.replace("&", "&&"))
+        self._name = name
         self._model.setAccessibleName(tr("Model {name}; choose another one").format(name=name))
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Leave out what there is no room for, the last first; a name that is still too long is shortened."""
+        labels = (self._badge, self._speed, self._ttft)
+        self._model.setText(_escaped(self._name))
+        others = (self._sidebar, self._options, self._new, self._panel)
+        room = self.width() - 2 * SPACE_M - 5 * SPACE_S - sum(button.sizeHint().width() for button in others)
+        left = room - self._model.sizeHint().width()
+        for label in labels:
+            needed = label.sizeHint().width() + SPACE_S
+            fits = needed <= left
+            label.setVisible(bool(label.text()) and fits)
+            left -= needed if label.text() else 0
+        if left < 0 and room < self._model.sizeHint().width():
+            around = self._model.sizeHint().width() - self._model.fontMetrics().horizontalAdvance(self._name)
+            short = self._model.fontMetrics().elidedText(self._name, Qt.TextElideMode.ElideRight, room - around)
+            self._model.setText(_escaped(short))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Follow the width."""
+        super().resizeEvent(event)
+        self._make_room()
+
+    def minimumSizeHint(self) -> QSize:
+        """Narrow is fine: what does not fit is left out."""
+        return QSize(0, super().minimumSizeHint().height())
 
     def show_speed(self, tokens_per_s: float) -> None:
         """The speed measured just now; 0 keeps what is there."""
         if tokens_per_s > 0:
             self._speed.setText(rate_text(tokens_per_s))
-            self._speed.show()
+            self._make_room()
 
     def show_timings(self, timings: Timings) -> None:
         """The numbers of a complete reply."""
         self.show_speed(timings.decode_tokens_per_s)
         self._ttft.setText(tr("first token {time}").format(time=seconds_text(timings.ttft_s)))
-        self._ttft.show()
+        self._make_room()
 
     def clear_speed(self) -> None:
         """Nothing has been measured."""
-        self._speed.hide()
-        self._ttft.hide()
+        self._speed.clear()
+        self._ttft.clear()
+        self._make_room()
 
     def show_panel_state(self, *, visible: bool) -> None:
         """Whether the live panel is shown."""
@@ -137,6 +164,7 @@ class TopBar(QFrame):
         self._options.setIcon(icon("settings", colour))
         self._new.setIcon(icon("new-chat", colour))
         self._panel.setIcon(icon("panel", colour))
+        self._make_room()
 
     def _make_button(self, text: str) -> QToolButton:
         button = QToolButton()
@@ -144,6 +172,11 @@ class TopBar(QFrame):
         button.setAccessibleName(text)
         button.setIconSize(QSize(ICON_PX, ICON_PX))
         return button
+
+
+def _escaped(name: str) -> str:
+    """A name may have an ampersand, which a button takes for a mnemonic."""
+    return name.replace("&", "&&")
 
 
 def _plain_label(name: str, accessible_name: str) -> QLabel:

@@ -3389,6 +3389,11 @@ Alles bleibt auf diesem Computer.</translation>
             <translation>Es wird gefragt, wie schnell es liefe …</translation>
         </message>
         <message>
+            <location filename="../../app/widgets/models/hub_page.py" />
+            <source>It is on this computer now; see below.</source>
+            <translation>Es liegt jetzt auf diesem Computer; siehe unten.</translation>
+        </message>
+        <message>
             <location filename="../../app/widgets/models/progress_row.py" />
             <source>Make smaller…</source>
             <translation>Verkleinern…</translation>

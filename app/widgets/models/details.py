@@ -124,6 +124,12 @@ class ModelDetails(QWidget):
         layout.addWidget(scroll, 1)
         layout.addLayout(buttons)
 
+    @property
+    def comfortable_width(self) -> int:
+        """What its buttons need side by side."""
+        buttons = (self.load, self.reveal, self.smaller, self.delete)
+        return SPACE_L + sum(button.sizeHint().width() + SPACE_S for button in buttons)
+
     # ---- showing ----
 
     def show_model(self, model: FoundModel | None, verdict: Verdict | None, *, loaded: bool) -> None:

@@ -132,7 +132,7 @@ class FoundPage(QWidget):
         parts.addWidget(self.details)
         parts.setStretchFactor(0, 3)
         parts.setStretchFactor(1, 2)
-        parts.setSizes([LIST_WIDTH, DETAILS_WIDTH])
+        parts.setSizes([LIST_WIDTH, max(DETAILS_WIDTH, self.details.comfortable_width)])
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, SPACE_M, 0, 0)
         layout.setSpacing(SPACE_M)

@@ -59,7 +59,7 @@ class HubPage(QWidget):
     def __init__(self, downloads: Downloads, library: Library, token: HubToken, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._downloads, self._library, self._token = downloads, library, token
-        self._words = self._repository = ""
+        self._words = self._repository = self._started = ""
         self._previewed = self._facts = self._by_size = ""
         self._build()
         self.search.clicked.connect(self._search)
@@ -72,6 +72,7 @@ class HubPage(QWidget):
         downloads.searched.connect(self._show_found)
         downloads.looked_up.connect(self._show_choices)
         downloads.previewed.connect(self._show_preview)
+        downloads.finished.connect(self._show_finished)
 
     def _build(self) -> None:
         self.field = QLineEdit()
@@ -84,8 +85,9 @@ class HubPage(QWidget):
         self.choices = _table((tr("Files"), tr("Size")), tr("What the repository offers"))
         self.status = DimLabel(tr("What you search for is sent to huggingface.co, and nothing else."))
         self.status.setAccessibleName(tr("Status"))
-        self.fit = DimLabel(lines=4)
+        self.fit = DimLabel(lines=2)
         self.fit.setAccessibleName(tr("Whether it runs here"))
+        self.fit.hide()
         self.download = _button(tr("&Download"))
         self.download.setObjectName("primary")
         self.download.setEnabled(False)
@@ -142,21 +144,26 @@ class HubPage(QWidget):
         self._clear_choices()
         if item is not None:
             self._repository = item.data(0, VALUE_ROLE).repo_id
-            self.fit.setText(tr("Asking the hub…"))
+            self._tell(tr("Asking the hub…"))
             self._downloads.look_up(self._repository)
 
     def _clear_choices(self) -> None:
         self.choices.clear()
         self.download.setEnabled(False)
         self.enter_token.hide()
-        self.fit.clear()
+        self._tell("")
 
     def _download(self) -> None:
         item = self.choices.currentItem()
         if item is not None and self.download.isEnabled():
-            self._downloads.start(item.data(0, VALUE_ROLE))
-            self.fit.setText(tr("Downloading; see below."))
+            self._started = self._downloads.start(item.data(0, VALUE_ROLE))
+            self._tell(tr("Downloading; see below."))
             self.download.setEnabled(False)
+
+    def _tell(self, words: str) -> None:
+        """Say what is known of the choice; without words the list has the room."""
+        self.fit.setText(words)
+        self.fit.setVisible(bool(words))
 
     def _ask_for_token(self) -> None:
         dialog = TokenDialog(self._token, self)
@@ -186,7 +193,7 @@ class HubPage(QWidget):
             return
         self._clear_choices()
         if error is not None:
-            self.fit.setText(error_text(error))
+            self._tell(error_text(error))
             self.enter_token.setVisible(error.code == _GATED)
             return
         for choice in found:
@@ -201,7 +208,7 @@ class HubPage(QWidget):
     def _show_choice(self, item: QTreeWidgetItem | None) -> None:
         self.download.setEnabled(False)
         if item is None:
-            self.fit.clear()
+            self._tell("")
             return
         choice: Choice = item.data(0, VALUE_ROLE)
         fit = rough_fit(choice.total_bytes, self._library.machine(), self._downloads.models_folder)
@@ -211,9 +218,9 @@ class HubPage(QWidget):
         facts = DOT.join(filter(None, (licence, gated, free)))
         self._facts, self._by_size, self._previewed = facts, fit_words(fit), key_of(choice)
         self.download.setEnabled(fit.on_drive)
-        self.fit.setText(f"{self._by_size}\n{facts}")
+        self._tell(f"{self._by_size}\n{facts}")
         if fit.on_drive:
-            self.fit.setText(f"{self._by_size} {tr('Asking how fast it would run…')}\n{facts}")
+            self._tell(f"{self._by_size} {tr('Asking how fast it would run…')}\n{facts}")
             self._downloads.preview(choice)
 
     def _show_preview(self, key: str, shape: ModelConfig | None, error: ErrorReport | None) -> None:
@@ -225,7 +232,13 @@ class HubPage(QWidget):
             words = sentence(self._library.foresee(key, item.data(0, VALUE_ROLE).total_bytes, shape))
         else:
             words = error_text(error) if error is not None and error.code in _CANNOT_RUN else self._by_size
-        self.fit.setText(f"{words}\n{self._facts}")
+        self._tell(f"{words}\n{self._facts}")
+
+    def _show_finished(self, key: str, _path: object) -> None:
+        """What was started here last has come."""
+        item = self.choices.currentItem()
+        if key == self._started and item is not None and key_of(item.data(0, VALUE_ROLE)) == key:
+            self._tell(tr("It is on this computer now; see below."))
 
 
 def _table(columns: tuple[str, str], name: str) -> QTreeWidget:

@@ -132,6 +132,7 @@ class SettingsDialog(QDialog):
         self.list.setCurrentRow(0)
         self.status = DimLabel(lines=2)
         self.status.setAccessibleName(tr("Status"))
+        self.status.hide()
         self._arrange(self._make_buttons())
         self.search.textChanged.connect(self._search)
         self.list.currentRowChanged.connect(self._stack.setCurrentIndex)
@@ -219,7 +220,7 @@ class SettingsDialog(QDialog):
         self._refresh()
         if self._waiting and ready is not None and not ready.because:
             self._waiting = False
-            self.status.setText(tr("Applied; the values in force are up to date."))
+            self._say(tr("Applied; the values in force are up to date."))
 
     def show_refused(self, error: ErrorReport, settings: Settings) -> None:
         """The engine kept what it had.
@@ -231,7 +232,7 @@ class SettingsDialog(QDialog):
         self._waiting = False
         self._settings = settings
         self._edited()
-        self.status.setText(tr("Not applied. {reason}").format(reason=translated(error.message)))
+        self._say(tr("Not applied. {reason}").format(reason=translated(error.message)))
 
     def _refresh(self) -> None:
         pending = self.pending
@@ -245,7 +246,12 @@ class SettingsDialog(QDialog):
         problem = next((page.problem for page in self._pages.values() if page.problem), "")
         self.button("Apply").setEnabled(self.changed and not problem)
         self.button("Ok").setEnabled(not problem)
-        self.status.setText(problem or self._consequence(self.pending))
+        self._say(problem or self._consequence(self.pending))
+
+    def _say(self, words: str) -> None:
+        """Say how things stand; the pages give way to it, and the buttons stay where they are."""
+        self.status.setText(words)
+        self.status.setVisible(bool(words))
 
     def _consequence(self, pending: Settings) -> str:
         if self._ready is None:
@@ -280,14 +286,14 @@ class SettingsDialog(QDialog):
         self._settings = pending
         self._waiting = self._ready is not None and reaches_engine
         self._edited()
-        self.status.setText(tr("Applied; waiting for the engine.") if self._waiting else tr("Applied."))
+        self._say(tr("Applied; waiting for the engine.") if self._waiting else tr("Applied."))
         self.applied.emit(pending)
 
     def _measure(self) -> None:
         """Ask for new measurements; the next `Ready` brings them."""
         self._waiting = True
         self.model.measure.setEnabled(False)
-        self.status.setText(tr("Measuring what an expert costs on this machine."))
+        self._say(tr("Measuring what an expert costs on this machine."))
         self.measure_requested.emit()
 
     def _accept(self) -> None:

@@ -1,11 +1,15 @@
+import threading
+from typing import ClassVar
+
 import pytest
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QLabel, QPlainTextEdit, QPushButton
 from pytestqt.qtbot import QtBot
 
-from app.highlight import Span, highlight_lines
+from app.highlight import LineSpans, highlight_lines, load_lexer
 from app.theme import ThemeManager
-from app.widgets.code_block import CodeBlock
+from app.widgets import code_block, lexers
+from app.widgets.code_block import SLICE_CHARS, CodeBlock
 
 CODE = 'def f():\n    return "\N{PARTY POPPER}", 1  # done'
 
@@ -16,6 +20,7 @@ def make(qtbot: QtBot, code: str = CODE, language: str = "python") -> CodeBlock:
     block.resize(400, 100)
     block.show_code(code, language)
     block.show()
+    qtbot.waitUntil(lambda: block.markable.settled)
     return block
 
 
@@ -74,28 +79,101 @@ def test_another_theme_recolours(qtbot: QtBot, themes: ThemeManager) -> None:
     before = {colour for _, _, colour in colours(block)}
     themes.set_mode("dark")
     block.restyle()
+    qtbot.waitUntil(lambda: block.markable.settled)
     assert before.isdisjoint({colour for _, _, colour in colours(block)})
 
 
-def test_growing_code_is_coloured_from_its_tail_alone(
+class Counted(LineSpans):
+    """Notes how many characters each turn reads."""
+
+    read: ClassVar[list[int]] = []
+    lengths: ClassVar[list[int]] = []
+
+    def __init__(self, code: str, language: str) -> None:
+        super().__init__(code, language)
+        self.lengths.append(len(code))
+        self._chars = [len(line) + 1 for line in code.split("\n")]
+
+    def advance(self, chars: int) -> bool:
+        before = self.rows
+        more = super().advance(chars)
+        self.read.append(sum(self._chars[before : self.rows]))
+        return more
+
+
+def test_a_lexer_is_loaded_beside_the_window(
     qtbot: QtBot, themes: ThemeManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.widgets import code_block
+    threads: list[int] = []
 
-    lexed: list[int] = []
+    def load(language: str) -> None:
+        threads.append(threading.get_ident())
+        load_lexer(language)
 
-    def counted(code: str, language: str) -> list[list[Span]]:
-        lexed.append(len(code))
-        return highlight_lines(code, language)
+    monkeypatch.setattr(lexers, "load_lexer", load)
+    loader = lexers.LexerLoader()
+    monkeypatch.setattr(code_block, "lexer_loader", lambda: loader)
+    block = CodeBlock()
+    qtbot.addWidget(block)
+    block.show_code("x = 1", "python")
+    assert (block.markable.settled, colours(block)) == (False, []), "the window does not wait"
+    block.show_code(CODE, "python")
+    qtbot.waitUntil(lambda: block.markable.settled)
+    assert len({colour for _, _, colour in colours(block)}) >= 4
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
 
-    monkeypatch.setattr(code_block, "highlight_lines", counted)
+
+@pytest.fixture
+def counted(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> type[Counted]:
+    monkeypatch.setattr(code_block, "LineSpans", Counted)
+    qtbot.waitUntil(lambda: lexers.lexer_loader().has("python"))
+    Counted.read.clear()
+    Counted.lengths.clear()
+    return Counted
+
+
+def test_growing_code_is_coloured_from_its_tail_alone(
+    qtbot: QtBot, themes: ThemeManager, counted: type[Counted]
+) -> None:
     block, code = CodeBlock(), ""
     qtbot.addWidget(block)
     for number in range(600):
         code += f"def function_{number}():\n    return {number}\n"
         block.show_code(code, "python")
-    assert max(lexed) < 5000 < len(code)
+    assert max(counted.lengths) < 5000 < len(code)
     live = [list(line) for line in block.markable._highlighter._spans]
     block.show_code(code, "python")
-    assert lexed[-1] == len(code)
-    assert block.markable._highlighter._spans == live
+    assert counted.lengths[-1] == len(code)
+    qtbot.waitUntil(lambda: block.markable.settled)
+    assert block.markable._highlighter._spans == live == highlight_lines(code, "python")
+
+
+def test_code_that_looks_like_one_statement_is_not_read_from_its_start_each_time(
+    qtbot: QtBot, themes: ThemeManager, counted: type[Counted]
+) -> None:
+    block, code = CodeBlock(), "class Long:\n"
+    qtbot.addWidget(block)
+    for number in range(600):
+        code += f"    value_{number} = {number}\n"
+        block.show_code(code, "python")
+    assert max(counted.lengths) < 5000 < len(code)
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_much_code_at_once_is_coloured_in_slices(
+    qtbot: QtBot, themes: ThemeManager, counted: type[Counted], pieces: int
+) -> None:
+    code = "".join(f"value_{number} = compute({number})  # {number}\n" for number in range(3000))
+    block = CodeBlock()
+    qtbot.addWidget(block)
+    for piece in range(1, pieces + 1):
+        turns = len(counted.read)
+        block.show_code(code[: len(code) * piece // pieces], "python")
+        assert len(counted.read) <= turns + 1, "more than one slice in a turn"
+    qtbot.waitUntil(lambda: block.markable.settled)
+    assert max(counted.read) <= SLICE_CHARS + 100
+    whole = LineSpans(code, "python")
+    whole.advance(len(code) + 1)
+    assert block.markable._highlighter._spans == whole.lines
+    assert len(colours(block)) == sum(map(len, whole.lines))

@@ -156,8 +156,8 @@ def test_it_says_everything_in_words(gauge: MemoryGauge) -> None:
 @pytest.mark.parametrize("width", [160, 340, 900])
 def test_every_part_can_be_pointed_at(gauge: MemoryGauge, width: int) -> None:
     ready = make_ready("mixtral", "cuda")
-    gauge.resize(width, gauge.height())
     gauge.set_content(vram_content(ready, make_snapshot(ready), replace(MACHINE, vram_used_bytes=21 * GIB)))
+    gauge.resize(width, gauge.heightForWidth(width))
     found = {
         part.key for x in range(0, width, 2) for y in range(gauge.height()) if (part := gauge.part_at(QPointF(x, y)))
     }
@@ -184,9 +184,7 @@ def test_experts_on_disk_have_a_legend_entry_without_a_share(
 def test_the_legend_takes_fewer_lines_when_wide(gauge: MemoryGauge) -> None:
     ready = make_ready("mixtral", "cuda")
     gauge.set_content(vram_content(ready, make_snapshot(ready), MACHINE))
-    narrow = gauge.height()
-    gauge.resize(900, narrow)
-    assert gauge.height() < narrow
+    assert gauge.heightForWidth(900) < gauge.heightForWidth(340) < gauge.heightForWidth(160)
 
 
 def test_a_tool_tip_explains_the_part(gauge: MemoryGauge, monkeypatch: pytest.MonkeyPatch) -> None:

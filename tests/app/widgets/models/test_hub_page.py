@@ -51,7 +51,9 @@ def test_a_model_is_searched_chosen_and_downloaded(
     assert "apache-2.0" in page.fit.text()
     with qtbot.waitSignal(downloads.finished):
         page.download.click()
+        assert page.fit.text().startswith("Downloading")
     assert not page.download.isEnabled()
+    assert page.fit.text().startswith("It is on this computer now")
 
 
 def test_the_planners_verdict_comes_before_the_download(
