@@ -103,7 +103,7 @@ native: $(STAMP)
 
 native-check: $(COMPILERS:%=native-check-%)
 
-native-check-%: $(STAMP)
+native-check-%: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh packaging/check_native.sh $*
 
 native-sanitize: native-sanitize-asan native-sanitize-tsan
