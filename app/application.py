@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, QTimer, Signal
@@ -20,6 +21,7 @@ from app.dialog_desk import DialogDesk
 from app.engine_client import EngineClient, EngineState, Host
 from app.engine_words import GUIDE_NAME, model_label, why_portable
 from app.language import tr, translated
+from app.model_scan import is_no_model
 from app.preset_keeper import PresetKeeper
 from app.settings import GUIDE_MODEL, MAX_FOLDERS, Settings, to_engine_config
 from app.settings_keeper import SettingsKeeper
@@ -37,7 +39,6 @@ from engine.messages import TORCH_KERNELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from PySide6.QtWidgets import QApplication
 
@@ -206,7 +207,7 @@ class Application(QObject):
 
     def _wire(self) -> None:
         window, client = self.window, self.client
-        window.model_chosen.connect(self.open_model)
+        window.model_chosen.connect(self._open_chosen)
         self._kept.problem.connect(partial(self._show_problem, "settings-file", self._kept.save))
         self.presets.problem.connect(partial(self._show_problem, "presets-file", self.presets.save))
         window.closing.connect(self.shutdown)
@@ -295,6 +296,15 @@ class Application(QObject):
         self._kept.change(experts_on_disk=True)
         self._load()
         self._kept.save()
+
+    def _open_chosen(self, model: str) -> None:
+        """Load what was dropped or chosen; what is no model at all must not cost the one that is loaded."""
+        self.chat.banners.dismiss("no-model")
+        if not is_no_model(Path(model)):
+            self.open_model(model)
+            return
+        words = tr("“{name}” is not a model: choose a .gguf file, or a folder with config.json and safetensors files.")
+        self.chat.banners.show_banner("no-model", words.format(name=Path(model).name))
 
     def _open_found(self, model: str, on_disk: bool) -> None:
         """Load a model from the model page."""

@@ -53,6 +53,8 @@ def read_attachment(path: Path, pdf_timeout_s: float = PDF_TIMEOUT_S) -> Attachm
     name = path.name[:MAX_NAME_CHARS]
     try:
         if not path.is_file():
+            if not path.exists():
+                raise _refused(tr("“{name}” is not there any more.").format(name=name), tr("Attach another file."))
             raise _refused(tr("“{name}” is not a file.").format(name=name), tr("Attach the files in it one by one."))
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)

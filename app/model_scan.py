@@ -41,6 +41,7 @@ _PIPELINE = "model_index.json"  # of a model that makes pictures: its parts are 
 _NEVER_ENTERED = ("blobs", "refs", "node_modules", "__pycache__")
 _PROJECTOR = "mmproj"  # sees pictures for another file's model
 _READ_WITH_WEIGHTS = (CONFIG, INDEX)
+_GGUF_MAGIC = b"GGUF"
 _SHARD = re.compile(r".+-\d{5}-of-(\d{5})\.safetensors")
 
 
@@ -168,6 +169,21 @@ def candidate_at(path: Path, source: Source) -> Candidate | None:
         return _of_files(path, split_or_itself(path), source)
     listed = _list(path, set(), MAX_ENTRIES)
     return next((one for one in _in_folder(path, listed[0], source) if one.path == path), None) if listed else None
+
+
+def is_no_model(path: Path) -> bool:
+    """Whether a look suffices to see that something is no model: a file of another kind, a folder without one's files.
+
+    What cannot be looked at may be one.
+    """
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(len(_GGUF_MAGIC)) != _GGUF_MAGIC
+        names = {entry.name.lower() for entry in os.scandir(path)}
+    except OSError:
+        return False
+    return CONFIG not in names and not any(name.endswith(GGUF_SUFFIX) for name in names)
 
 
 def glance(candidate: Candidate) -> FoundModel | None:

@@ -25,8 +25,23 @@
         </message>
         <message>
             <location filename="../../app/application.py" />
+            <source>“{name}” is not a model: choose a .gguf file, or a folder with config.json and safetensors files.</source>
+            <translation>„{name}“ ist kein Modell: Wählen Sie eine .gguf-Datei oder einen Ordner mit config.json und safetensors-Dateien.</translation>
+        </message>
+        <message>
+            <location filename="../../app/application.py" />
             <source>Try again</source>
             <translation>Erneut versuchen</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>“{name}” is not there any more.</source>
+            <translation>„{name}“ ist nicht mehr da.</translation>
+        </message>
+        <message>
+            <location filename="../../app/attachments.py" />
+            <source>Attach another file.</source>
+            <translation>Hängen Sie eine andere Datei an.</translation>
         </message>
         <message>
             <location filename="../../app/attachments.py" />
@@ -62,11 +77,6 @@
             <location filename="../../app/attachments.py" />
             <source>“{name}” holds no text.</source>
             <translation>„{name}“ enthält keinen Text.</translation>
-        </message>
-        <message>
-            <location filename="../../app/attachments.py" />
-            <source>Attach another file.</source>
-            <translation>Hängen Sie eine andere Datei an.</translation>
         </message>
         <message>
             <location filename="../../app/attachments.py" />

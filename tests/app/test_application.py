@@ -417,3 +417,21 @@ def test_settings_that_cannot_be_kept_are_said_at_the_start(make_rooftop: Make, 
     rooftop = make_rooftop(settings_path=tmp_path / "file" / "settings.json")
     words = rooftop.chat.banners.banners["settings-file"].text
     assert words.startswith(f"Settings and presets cannot be kept in {tmp_path / 'file'} (File exists); ")
+
+
+def test_what_is_no_model_does_not_cost_the_one_that_is_loaded(
+    rooftop: Application, host: FakeHost, tmp_path: Path
+) -> None:
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "a.txt").write_text("Dear Ann")
+    (tmp_path / "broken.gguf").write_bytes(b"<html>")
+    loads = len([request for request in host.requests if isinstance(request, Load)])
+    for name in ("letters", "broken.gguf"):
+        rooftop.window.model_chosen.emit(str(tmp_path / name))
+        assert f"“{name}” is not a model" in rooftop.chat.banners.banners["no-model"].text
+    assert len([request for request in host.requests if isinstance(request, Load)]) == loads
+    assert rooftop.client.state is EngineState.READY
+    (tmp_path / "letters" / "config.json").write_text("{}")
+    rooftop.window.model_chosen.emit(str(tmp_path / "letters"))
+    assert "no-model" not in rooftop.chat.banners.banners
+    assert [request for request in host.requests if isinstance(request, Load)][-1].model == str(tmp_path / "letters")

@@ -78,8 +78,8 @@ def test_what_cannot_be_read_is_one_sentence_with_a_remedy(tmp_path: Path, conte
 
 
 def test_a_file_that_is_missing_or_a_folder(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(AttachmentError, match="is not a file"):
+    for path, words in ((tmp_path, "is not a file"), (tmp_path / "missing", "is not there any more")):
+        with pytest.raises(AttachmentError, match=words):
             read_attachment(path)
 
 
