@@ -6657,87 +6657,87 @@ Alles bleibt auf diesem Computer.</translation>
             <translation>Oder lassen Sie die Experten auf dem Laufwerk (--experts-on-disk), etwa {speed}.</translation>
         </message>
         <message>
-            <location filename="../../engine/experts/placement.py" />
+            <location filename="../../engine/experts/reasons.py" />
             <source>The model runs in transformers' own decoder, with its experts run from here: right, but slower around them, and the KV cache has the model's own precision.</source>
             <translation>Das Modell läuft im Decoder von transformers, seine Experten von hier aus: richtig, aber langsamer um sie herum, und der KV-Cache hat die Genauigkeit des Modells selbst.</translation>
         </message>
         <message>
-            <location filename="../../engine/experts/placement.py" />
+            <location filename="../../engine/experts/reasons.py" />
             <source>The context is cut from {asked} to {possible} tokens, the model's own limit.</source>
             <translation>Der Kontext ist von {asked} auf {possible} Token gekürzt, die Grenze des Modells selbst.</translation>
         </message>
         <message>
-            <location filename="../../engine/experts/placement.py" />
+            <location filename="../../engine/experts/reasons.py" />
             <source>No GPU is used: all {number} experts run on the CPU.</source>
             <translation>Es wird keine GPU verwendet: Alle {number} Experten laufen auf der CPU.</translation>
         </message>
         <message>
-            <location filename="../../engine/experts/placement.py" />
+            <location filename="../../engine/experts/reasons.py" />
             <source>Torch runs the GPU's experts, more slowly: our kernels there do not know experts with biases.</source>
             <translation>Torch rechnet die Experten der GPU, langsamer: Unsere Rechenkerne dort kennen keine Experten mit Bias.</translation>
         </message>
         <message>
-            <location filename="../../engine/experts/placement.py" />
+            <location filename="../../engine/experts/reasons.py" />
             <source>{size} of experts in RAM are page-locked, the most that the system bears: the other {number} experts are computed on the CPU rather than copied, which would be slow.</source>
             <translation>{size} der Experten im RAM sind seitenfest, mehr verträgt das System nicht: Die anderen {number} Experten werden auf der CPU gerechnet statt kopiert, was langsam wäre.</translation>
         </message>
         <message>
-            <location filename="../../engine/experts/placement.py" />
+            <location filename="../../engine/experts/reasons.py" />
             <source>Budget {size}, chosen automatically: all that is free of {gpu}, less what is kept for others ({reserve}).</source>
             <translation>Budget {size}, automatisch gewählt: alles, was frei ist von {gpu}, ohne das, was für andere bleibt ({reserve}).</translation>
         </message>
         <message>
-            <location filename="../../engine/experts/placement.py" />
+            <location filename="../../engine/experts/reasons.py" />
             <source>Budget {size}, chosen automatically: all that is free of {gpu}.</source>
             <translation>Budget {size}, automatisch gewählt: alles, was frei ist von {gpu}.</translation>
         </message>
         <message>
-            <location filename="../../engine/experts/placement.py" />
+            <location filename="../../engine/experts/reasons.py" />
             <source>The budget of {asked} is cut to {free}: the GPU has {gpu}.</source>
             <translation>Das Budget von {asked} ist auf {free} gekürzt: Die GPU hat {gpu}.</translation>
         </message>
         <message>
-            <location filename="../../engine/experts/placement.py" />
+            <location filename="../../engine/experts/reasons.py" />
             <source>Budget {size}, as set, of {gpu}.</source>
             <translation>Budget {size}, wie eingestellt, von {gpu}.</translation>
         </message>
         <message>
-            <location filename="../../engine/experts/placement.py" />
+            <location filename="../../engine/experts/reasons.py" />
             <source>{size} of {vram}</source>
             <translation>{size} {vram}</translation>
         </message>
         <message>
-            <location filename="../../engine/experts/placement.py" />
+            <location filename="../../engine/experts/reasons.py" />
             <source>{size} of {vram}; other programs hold {used}</source>
             <translation>{size} {vram}; andere Programme belegen {used}</translation>
         </message>
         <message>
-            <location filename="../../engine/experts/placement.py" />
+            <location filename="../../engine/experts/reasons.py" />
             <source>The GPU ran out of memory: {number} of {planned} planned experts live in VRAM</source>
             <translation>Der GPU ging der Speicher aus: {number} von {planned} geplanten Experten liegen im Grafikspeicher</translation>
         </message>
         <message>
-            <location filename="../../engine/experts/placement.py" />
+            <location filename="../../engine/experts/reasons.py" />
             <source>and the context holds {number} tokens</source>
             <translation>und der Kontext fasst {number} Token</translation>
         </message>
         <message>
-            <location filename="../../engine/experts/placement.py" />
+            <location filename="../../engine/experts/reasons.py" />
             <source>and the KV precision is {precision}</source>
             <translation>und die KV-Genauigkeit ist {precision}</translation>
         </message>
         <message>
-            <location filename="../../engine/experts/placement.py" />
+            <location filename="../../engine/experts/reasons.py" />
             <source>{least} to {most}</source>
             <translation>{least} bis {most}</translation>
         </message>
         <message>
-            <location filename="../../engine/experts/placement.py" />
+            <location filename="../../engine/experts/reasons.py" />
             <source>All {total} experts of {each} live in VRAM.</source>
             <translation>Alle {total} Experten von je {each} liegen im Grafikspeicher.</translation>
         </message>
         <message>
-            <location filename="../../engine/experts/placement.py" />
+            <location filename="../../engine/experts/reasons.py" />
             <source>{number} of {total} experts of {each} live in VRAM: dense weights, KV cache, workspace, streaming and margin take {rest} of the budget.</source>
             <translation>{number} von {total} Experten von je {each} liegen im Grafikspeicher: Dichte Gewichte, KV-Cache, Arbeitsspeicher, Übertragung und Reserve brauchen {rest} des Budgets.</translation>
         </message>
@@ -6773,6 +6773,26 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../engine/experts/replacement.py" />
             <source>Copying an expert takes {cost} and a visit that finds it in VRAM saves {saving}: on this link an upload does not pay.</source>
             <translation>Einen Experten zu kopieren dauert {cost}, und ein Besuch, der ihn im Grafikspeicher findet, spart {saving}: Bei dieser Verbindung lohnt sich kein Umzug.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/folder_tokenizer.py" />
+            <source>is {size} bytes long, over the limit of {max_bytes}</source>
+            <translation>ist {size} Bytes lang, mehr als die Grenze von {max_bytes}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/folder_tokenizer.py" />
+            <source>is not UTF-8 text</source>
+            <translation>ist kein UTF-8-Text</translation>
+        </message>
+        <message>
+            <location filename="../../engine/folder_tokenizer.py" />
+            <source>is not a tokenizer: {error}</source>
+            <translation>ist kein Tokenizer: {error}</translation>
+        </message>
+        <message>
+            <location filename="../../engine/folder_tokenizer.py" />
+            <source>has a chat_template that is no text</source>
+            <translation>hat eine chat_template, die kein Text ist</translation>
         </message>
         <message>
             <location filename="../../engine/gguf_pre_tokenizers.py" />
@@ -7916,26 +7936,6 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../engine/tokenizer.py" />
             <source>The conversation is empty.</source>
             <translation>Das Gespräch ist leer.</translation>
-        </message>
-        <message>
-            <location filename="../../engine/tokenizer.py" />
-            <source>is {size} bytes long, over the limit of {max_bytes}</source>
-            <translation>ist {size} Bytes lang, mehr als die Grenze von {max_bytes}</translation>
-        </message>
-        <message>
-            <location filename="../../engine/tokenizer.py" />
-            <source>is not UTF-8 text</source>
-            <translation>ist kein UTF-8-Text</translation>
-        </message>
-        <message>
-            <location filename="../../engine/tokenizer.py" />
-            <source>is not a tokenizer: {error}</source>
-            <translation>ist kein Tokenizer: {error}</translation>
-        </message>
-        <message>
-            <location filename="../../engine/tokenizer.py" />
-            <source>has a chat_template that is no text</source>
-            <translation>hat eine chat_template, die kein Text ist</translation>
         </message>
         <message>
             <location filename="../../engine/worker.py" />
