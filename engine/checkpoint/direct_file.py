@@ -7,6 +7,7 @@ bytes costs finding a page, copying, and soon giving the page up again: more CPU
 
 from __future__ import annotations
 
+import errno
 import io
 import mmap
 import os
@@ -37,7 +38,7 @@ class DirectFile(io.RawIOBase):
         super().__init__()
         direct = getattr(os, "O_DIRECT", None)
         if direct is None:
-            raise OSError("this system has no reads past its cache")
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         self._file, self._position = -1, 0
         self._piece = mmap.mmap(-1, PIECE_BYTES)
         self._bytes = np.frombuffer(self._piece, dtype=np.uint8)

@@ -114,6 +114,7 @@ def test_memory_decides(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ram: in
     def chosen(name: str) -> None:
         raise RuntimeError(name)
 
+    monkeypatch.setattr(comparison, "_empty_report", lambda *_: None)  # which tells llama.cpp's version
     monkeypatch.setattr(comparison, "_made", lambda *_: path)
     monkeypatch.setattr(comparison, "compare_apart", lambda *_: chosen("apart"))
     monkeypatch.setattr(comparison, "compare_file", lambda *_: chosen("together"))
