@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from engine.config import IsaName
 from engine.errors import ConfigurationError, DeviceOutOfMemoryError
-from engine.kernels.library_path import find_library
+from engine.kernels import library_path
 from engine.quant.formats import WeightFormat
 from engine.sentences import say
 
@@ -139,7 +139,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 @cache
 def _library() -> ctypes.CDLL | None:
     """The loaded library, None where there is none that this system can load, or one built from other sources."""
-    path = find_library()
+    path = library_path.find_library()
     if path is None:
         return None
     try:

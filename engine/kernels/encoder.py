@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.config import IsaName
+from engine.kernels import library_path
 from engine.kernels.cpu_library import ISAS, available_isas
-from engine.kernels.library_path import find_library
 from engine.quant.encoding import GROUP, Bytes, Encoded, Floats, encode
 from engine.quant.formats import FORMATS
 
@@ -116,7 +116,7 @@ def _by_reference(name: str, source_format: str, source: Bytes, columns: int, se
 @cache
 def _native() -> Any:  # noqa: ANN401 - a function of a foreign library
     """The library's encoder; None where there is no library, or one without it."""
-    path = find_library()
+    path = library_path.find_library()
     if path is None or not available_isas():
         return None
     function = getattr(ctypes.CDLL(str(path)), "rooftop_encode", None)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from engine.config import IsaName
 from engine.errors import ConfigurationError
-from engine.kernels import cpu_library
+from engine.kernels import cpu_library, library_path
 from engine.kernels.cpu_library import CpuPool, ExpertsRef, MatrixRef, available_isas, chosen_kernels
 from engine.quant.formats import ALIGNMENT_BYTES, FORMATS, WeightFormat
 from engine.quant.packing import pack
@@ -324,13 +324,19 @@ def test_choosing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_library
+def test_what_is_tested_is_the_build_that_was_asked_for() -> None:
+    library = cpu_library._library()
+    assert library is not None
+    assert Path(library._name) == library_path.find_library()  # with --native-library: a sanitized one, say
+
+
+@needs_library
 def test_a_library_of_other_sources_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     fresh = cpu_library._library.__wrapped__
     assert fresh() is not None
     with monkeypatch.context() as patch:
-        patch.setattr(
-            cpu_library, "find_library", lambda: Path(_ctypes.__file__)
-        )  # loads, and has none of our functions
+        # Loads, and has none of our functions.
+        patch.setattr(library_path, "find_library", lambda: Path(_ctypes.__file__))
         assert fresh() is None
     larger = type("Larger", (ctypes.Structure,), {"_fields_": (*cpu_library.LayerRef._fields_, ("more", ctypes.c_int))})
     monkeypatch.setattr(cpu_library, "LayerRef", larger)
