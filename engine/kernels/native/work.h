@@ -11,7 +11,7 @@
 
 namespace rooftop {
 
-constexpr int kRunVisits = 8;  // most pairs of rows in a run, each counted once per visit; see experts.cpp
+constexpr int kRunVisits = 256;  // most pairs of rows in a run, each counted once per visit of the expert with most; see experts.cpp
 
 inline int pairs(int rows) { return (rows + kPairRows - 1) / kPairRows; }
 
