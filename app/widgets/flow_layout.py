@@ -7,7 +7,7 @@ from PySide6.QtWidgets import QLayout, QLayoutItem, QWidget
 
 
 class FlowLayout(QLayout):
-    """Rows of widgets, each as wide as it likes.
+    """Rows of widgets, each as wide as it likes, or as there is room; one that is squeezed may grow taller.
 
     Args:
         spacing: Between widgets, in both directions.
@@ -69,11 +69,11 @@ class FlowLayout(QLayout):
     def _arrange(self, rect: QRect, *, move: bool) -> int:
         y = rect.y()
         for row in self._rows(rect.width()):
-            width = sum(item.sizeHint().width() for item in row) + self.spacing() * (len(row) - 1)
+            sizes = [_size_within(item, rect.width()) for item in row]
+            width = sum(size.width() for size in sizes) + self.spacing() * (len(row) - 1)
             x = rect.x() + (max(0, rect.width() - width) // 2 if self._centred else 0)
-            height = max(item.sizeHint().height() for item in row)
-            for item in row:
-                size = item.sizeHint()
+            height = max(size.height() for size in sizes)
+            for item, size in zip(row, sizes, strict=True):
                 if move:
                     item.setGeometry(QRect(QPoint(x, y + (height - size.height()) // 2), size))
                 x += size.width() + self.spacing()
@@ -93,3 +93,12 @@ class FlowLayout(QLayout):
                 taken = 0
             taken += wanted + self.spacing()
         return rows
+
+
+def _size_within(item: QLayoutItem, width: int) -> QSize:
+    """What an item takes where there is so much room."""
+    size = item.sizeHint()
+    if size.width() <= width:
+        return size
+    width = max(width, item.minimumSize().width())
+    return QSize(width, item.heightForWidth(width) if item.hasHeightForWidth() else size.height())

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from PySide6.QtCore import QPoint, QPointF, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen
-from PySide6.QtWidgets import QAbstractSpinBox, QCheckBox, QDoubleSpinBox, QWidget
+from PySide6.QtWidgets import QAbstractSpinBox, QCheckBox, QDoubleSpinBox, QSizePolicy, QWidget
 
 from app.theme import SPACE_S, current_theme
 
 GIB, MIB = 1 << 30, 1 << 20
 _LARGEST_BYTES = 1 << 40
 _BOX = 16
+_BESIDE_WORDS = _BOX + SPACE_S + 4
 
 
 def plain_spin(spin: QAbstractSpinBox) -> None:
@@ -26,16 +27,30 @@ def plain_spin(spin: QAbstractSpinBox) -> None:
 
 
 class CheckBox(QCheckBox):
-    """A check box whose frame can be seen on dark windows too."""
+    """A check box whose frame can be seen on dark windows too, and whose words go on below where there is no room."""
+
+    def __init__(self, text: str = "", parent: QWidget | None = None) -> None:
+        super().__init__(text, parent)
+        policy = QSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)
+        policy.setHeightForWidth(True)
+        self.setSizePolicy(policy)
 
     def sizeHint(self) -> QSize:
-        """Box, gap and words."""
+        """Box, gap and words on one line."""
         words = self.fontMetrics().boundingRect(0, 0, 2000, 100, Qt.TextFlag.TextShowMnemonic, self.text())
-        return QSize(_BOX + SPACE_S + words.width() + 4, max(_BOX + 4, words.height() + 4))
+        return QSize(_BESIDE_WORDS + words.width(), max(_BOX + 4, words.height() + 4))
 
     def minimumSizeHint(self) -> QSize:
-        """The words are never cut."""
-        return self.sizeHint()
+        """The longest word is never cut."""
+        words = self.text().replace("&", "").split()
+        longest = max((self.fontMetrics().horizontalAdvance(word) for word in words), default=0)
+        return QSize(_BESIDE_WORDS + longest, self.sizeHint().height())
+
+    def heightForWidth(self, width: int) -> int:
+        """As many lines as the words need."""
+        flags = Qt.TextFlag.TextShowMnemonic | Qt.TextFlag.TextWordWrap
+        words = self.fontMetrics().boundingRect(0, 0, width - _BESIDE_WORDS, 10_000, flags, self.text())
+        return max(_BOX + 4, words.height() + 4)
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002 - Qt's signature
         """Draw box, tick and words."""
@@ -43,7 +58,10 @@ class CheckBox(QCheckBox):
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setOpacity(1.0 if self.isEnabled() else 0.5)
-        box = QRectF(1, (self.height() - _BOX) / 2, _BOX, _BOX)
+        words = QRectF(1 + _BOX + SPACE_S, 0, self.width() - _BESIDE_WORDS, self.height())
+        flags = int(Qt.AlignmentFlag.AlignVCenter | Qt.TextFlag.TextShowMnemonic | Qt.TextFlag.TextWordWrap)
+        first_line = painter.boundingRect(words, flags, self.text()).top() + self.fontMetrics().lineSpacing() / 2
+        box = QRectF(1, first_line - _BOX / 2, _BOX, _BOX)
         checked = self.isChecked()
         frame = theme.accent if checked or self.hasFocus() else theme.text_dim
         painter.setPen(QPen(QColor(frame), 1.5 if self.hasFocus() else 1))
@@ -59,9 +77,7 @@ class CheckBox(QCheckBox):
             painter.setBrush(Qt.BrushStyle.NoBrush)
             painter.drawRoundedRect(box.adjusted(-1.0, -2.0, 2.0, 2.0), 6, 6)
         painter.setPen(QColor(theme.text))
-        words = QRectF(box.right() + SPACE_S, 0, self.width(), self.height())
-        flags = Qt.AlignmentFlag.AlignVCenter | Qt.TextFlag.TextShowMnemonic
-        painter.drawText(words, int(flags), self.text())
+        painter.drawText(words, flags, self.text())
         painter.end()
 
     def hitButton(self, position: QPoint) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QSize, Qt, Signal
-from PySide6.QtGui import QFont
+from PySide6.QtGui import QFont, QResizeEvent
 from PySide6.QtWidgets import (
     QDoubleSpinBox,
     QGridLayout,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _RESET_PX = 16
 _LARGEST_SEED = (1 << 31) - 1  # what a spin box takes
+_NOTE_CHARS, _NUMBER_CHARS = 28, 10
 _PROMPT_LINES, _STOP_LINES, _SCHEMA_LINES = 4, 2, 4
 
 
@@ -76,7 +77,10 @@ class SamplingEditor(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(SPACE_M)
         self._add_text(layout, "system_prompt", tr("&System prompt"), self.prompt)
-        layout.addLayout(self._number_grid())
+        self._notes: list[DimLabel] = []
+        self._grid = QGridLayout()
+        self._fill_grid(self._grid)
+        layout.addLayout(self._grid)
         self._add_text(layout, "stop", tr("Sto&p texts"), self.stop, tr("One per line; \\n stands for a line break."))
         words = tr("The reply is JSON that this schema allows, and nothing else. Empty for any text.")
         self._add_text(layout, "json_schema", tr("&JSON schema"), self.schema, words)
@@ -102,8 +106,7 @@ class SamplingEditor(QWidget):
         mono.setFamilies(MONO_FAMILIES)
         self.schema.setFont(mono)
 
-    def _number_grid(self) -> QGridLayout:
-        grid = QGridLayout()
+    def _fill_grid(self, grid: QGridLayout) -> None:
         grid.setHorizontalSpacing(SPACE_M)
         grid.setVerticalSpacing(SPACE_S)
         grid.setColumnStretch(3, 1)
@@ -120,13 +123,42 @@ class SamplingEditor(QWidget):
             label = QLabel(words)
             label.setBuddy(spin)
             spin.setAccessibleName(words.replace("&", ""))
+            spin.setMinimumWidth(_NUMBER_CHARS * self.fontMetrics().averageCharWidth())
             spin.valueChanged.connect(self._edited)
-            grid.addWidget(label, row, 0)
-            grid.addWidget(spin, row, 1)
+            grid.addWidget(label, 2 * row, 0)
+            grid.addWidget(spin, 2 * row, 1)
             reset = self._add_field(name, words, *self._access(name, spin))
-            grid.addWidget(reset, row, 2)
-            grid.addWidget(DimLabel(note), row, 3, Qt.AlignmentFlag.AlignVCenter)
-        return grid
+            grid.addWidget(reset, 2 * row, 2)
+            self._notes.append(DimLabel(note))
+        self._place_notes(beside=True)
+
+    def _place_notes(self, *, beside: bool) -> None:
+        """Put what explains a number beside it, or below."""
+        self._notes_beside = beside
+        for row, note in enumerate(self._notes):
+            if beside:
+                self._grid.addWidget(note, 2 * row, 3, Qt.AlignmentFlag.AlignVCenter)
+            else:
+                self._grid.addWidget(note, 2 * row + 1, 0, 1, 4)
+
+    def minimumSizeHint(self) -> QSize:
+        """Names and numbers: notes can stand below."""
+        return QSize(self._width_of_numbers(), super().minimumSizeHint().height())
+
+    def _width_of_numbers(self) -> int:
+        columns = [
+            [self._grid.itemAtPosition(2 * row, column) for row in range(len(self._notes))] for column in range(3)
+        ]
+        widths = [max(item.minimumSize().width() for item in column if item is not None) for column in columns]
+        return sum(widths) + 2 * self._grid.horizontalSpacing()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Notes go below where they would be narrow columns."""
+        super().resizeEvent(event)
+        room = self.width() - self._width_of_numbers()
+        beside = room >= _NOTE_CHARS * self.fontMetrics().averageCharWidth()
+        if beside != self._notes_beside:
+            self._place_notes(beside=beside)
 
     def _access(self, name: str, spin: QSpinBox | QDoubleSpinBox) -> tuple[Callable[[], Any], Callable[[Any], None]]:
         """How a number is read and shown; what the field cannot show in full stays exact until it is edited."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import shiboken6
-from PySide6.QtCore import QLocale
+from PySide6.QtCore import QLocale, QTranslator
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
@@ -30,6 +30,17 @@ def empty_clipboard(qapp: QApplication) -> Iterator[None]:
     """Offscreen, Qt keeps what was copied until the process ends, when Python, which made it, is gone."""
     yield
     qapp.clipboard().clear()
+
+
+@pytest.fixture
+def german(qapp: QApplication) -> Iterator[str]:
+    """German until the end of the test."""
+    locale, before = QLocale(), set(qapp.findChildren(QTranslator))
+    yield install_language(qapp, "de")
+    for translator in set(qapp.findChildren(QTranslator)) - before:
+        qapp.removeTranslator(translator)
+        translator.deleteLater()
+    QLocale.setDefault(locale)
 
 
 @pytest.fixture

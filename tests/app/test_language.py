@@ -6,19 +6,19 @@ import pickle
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import QCoreApplication, QLocale, QTranslator
+from PySide6.QtCore import QCoreApplication, QTranslator
 from PySide6.QtWidgets import QApplication, QDialog, QDialogButtonBox, QMenu
 from pytestqt.qtbot import QtBot
 
 import app
 from app.application import Application
 from app.engine_client import EngineState
-from app.language import error_text, install_language, language_for, tr, translated
+from app.language import error_text, language_for, tr, translated
 from app.units import bytes_text, number_text
 from app.widgets.about_dialog import AboutDialog
 from engine.errors import ConfigurationError, DoesNotFitError, PromptTooLongError
@@ -31,17 +31,6 @@ from tests.app.fake_host import GIB, FakeHost
 from tests.app.snapshots import Shape, Step, make_ready, make_snapshot
 from tests.app.spoken import english_among, said_in
 from tests.words import unmarked_in
-
-
-@pytest.fixture
-def german(qapp: QApplication) -> Iterator[str]:
-    """German until the end of the test."""
-    locale, before = QLocale(), set(qapp.findChildren(QTranslator))
-    yield install_language(qapp, "de")
-    for translator in set(qapp.findChildren(QTranslator)) - before:
-        qapp.removeTranslator(translator)
-        translator.deleteLater()
-    QLocale.setDefault(locale)
 
 
 def test_a_text_without_translation_is_itself() -> None:

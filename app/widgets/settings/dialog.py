@@ -1,4 +1,4 @@
-"""The settings dialog: pages at the left, and what was asked for beside what the engine says is in force.
+"""The settings dialog: pages at the left or above, and what was asked for beside what the engine says is in force.
 
 Hands out a new `Settings` and a new `PresetBook` by signals and changes nothing itself; whoever listens applies them
 and answers with `show_ready`, so that every value shown as "in force" has been read back from the engine.
@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from PySide6.QtCore import QSize, Qt, Signal
-from PySide6.QtGui import QIcon, QShowEvent
+from PySide6.QtCore import QEvent, QSize, Qt, Signal
+from PySide6.QtGui import QIcon, QResizeEvent, QShowEvent
 from PySide6.QtWidgets import (
+    QBoxLayout,
+    QComboBox,
     QDialog,
     QDialogButtonBox,
     QFrame,
-    QHBoxLayout,
     QLabel,
+    QLayout,
     QLineEdit,
     QListWidget,
     QListWidgetItem,
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
 
 WANTED_SIZE = QSize(840, 680)
 _LIST_WIDTH_CHARS = 20
+_PAGE_WIDTH_CHARS = 48
+_ANY_WIDTH = (1 << 24) - 1
 PageName = Literal["general", "model", "gpu", "folders", "presets", "chat", "privacy", "shortcuts", "advanced"]
 
 
@@ -129,47 +133,87 @@ class SettingsDialog(QDialog):
             item.setSizeHint(QSize(0, self.fontMetrics().height() + 2 * SPACE_S))
             self.list.addItem(item)
             self._stack.addWidget(_scrolling(page))
+        self.page_box = QComboBox()
+        self.page_box.setAccessibleName(tr("Pages"))
+        self.page_box.setModel(self.list.model())
         self.list.setCurrentRow(0)
         self.status = DimLabel(lines=2)
         self.status.setAccessibleName(tr("Status"))
         self.status.hide()
-        self._arrange(self._make_buttons())
+        self._make_buttons()
+        self._arrange()
         self.search.textChanged.connect(self._search)
         self.list.currentRowChanged.connect(self._stack.setCurrentIndex)
+        self.list.currentRowChanged.connect(self.page_box.setCurrentIndex)
+        self.page_box.currentIndexChanged.connect(self.list.setCurrentRow)
         self.model.measure_requested.connect(self._measure)
 
-    def _make_buttons(self) -> QDialogButtonBox:
+    def _make_buttons(self) -> None:
         kind = QDialogButtonBox.StandardButton
-        self._buttons = QDialogButtonBox(kind.Ok | kind.Cancel | kind.Apply | kind.RestoreDefaults)
-        for button in self._buttons.buttons():
+        self._buttons = QDialogButtonBox(kind.Ok | kind.Cancel | kind.Apply)
+        self._defaults = QDialogButtonBox(kind.RestoreDefaults)
+        for button in (*self._buttons.buttons(), *self._defaults.buttons()):
             button.setIcon(QIcon())
         self._buttons.accepted.connect(self._accept)
         self._buttons.rejected.connect(self.reject)
         self.button("Apply").clicked.connect(self._apply)
         self.button("RestoreDefaults").clicked.connect(self._restore_defaults)
-        return self._buttons
 
-    def _arrange(self, buttons: QDialogButtonBox) -> None:
+    def _arrange(self) -> None:
         left = QVBoxLayout()
         left.setSpacing(SPACE_S)
         left.addWidget(self.search)
+        left.addWidget(self.page_box)
         left.addWidget(self.list, 1)
         left.addWidget(self._nothing)
-        side = QWidget()
-        side.setLayout(left)
+        self._side = QWidget()
+        self._side.setLayout(left)
         left.setContentsMargins(0, 0, 0, 0)
-        widest = max(self.fontMetrics().horizontalAdvance(page.title) for page in self._pages.values())
-        side.setFixedWidth(max(widest + 4 * SPACE_L, _LIST_WIDTH_CHARS * self.fontMetrics().averageCharWidth()))
-        middle = QHBoxLayout()
-        middle.setSpacing(SPACE_L)
-        middle.addWidget(side)
-        middle.addWidget(self._stack, 1)
+        self._middle = QBoxLayout(QBoxLayout.Direction.LeftToRight)
+        self._middle.setSpacing(SPACE_L)
+        self._middle.addWidget(self._side)
+        self._middle.addWidget(self._stack, 1)
         layout = QVBoxLayout(self)
+        layout.setSizeConstraint(QLayout.SizeConstraint.SetNoConstraint)  # it can be narrower than its layout is now
         layout.setContentsMargins(SPACE_L, SPACE_L, SPACE_L, SPACE_L)
         layout.setSpacing(SPACE_L)
-        layout.addLayout(middle, 1)
+        layout.addLayout(self._middle, 1)
         layout.addWidget(self.status)
-        layout.addWidget(buttons)
+        self._bottom = QBoxLayout(QBoxLayout.Direction.LeftToRight)
+        self._bottom.setSpacing(SPACE_S)
+        self._bottom.addWidget(self._defaults)
+        self._bottom.addWidget(self._buttons)
+        layout.addLayout(self._bottom)
+        self._fit()
+
+    def _fit(self) -> None:
+        """List the pages at the left where there is room, else in a box above."""
+        metrics = self.fontMetrics()
+        widest = max(metrics.horizontalAdvance(page.title) for page in self._pages.values())
+        side = max(widest + 4 * SPACE_L, _LIST_WIDTH_CHARS * metrics.averageCharWidth())
+        page = self._stack.minimumSizeHint().width()
+        comfortable = max(page, _PAGE_WIDTH_CHARS * metrics.averageCharWidth())
+        room = self.width() - 2 * SPACE_L
+        narrow = room < side + SPACE_L + comfortable
+        self._middle.setDirection(_direction(beside=not narrow))
+        buttons = (self._defaults.minimumSizeHint().width(), self._buttons.minimumSizeHint().width())
+        self._bottom.setDirection(_direction(beside=sum(buttons) + SPACE_S <= room))
+        self._side.setMaximumWidth(_ANY_WIDTH if narrow else side)
+        self._side.setMinimumWidth(0 if narrow else side)
+        self.list.setHidden(narrow)
+        self.page_box.setHidden(not narrow)
+        self.setMinimumWidth(max(page, *buttons) + 2 * SPACE_L)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Follow the width."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Follow the size of texts."""
+        super().changeEvent(event)
+        if event.type() is QEvent.Type.FontChange and self.layout() is not None:
+            self._fit()
 
     def showEvent(self, event: QShowEvent) -> None:
         """Open in a comfortable size, or as the screen allows."""
@@ -180,7 +224,8 @@ class SettingsDialog(QDialog):
 
     def button(self, name: Literal["Ok", "Cancel", "Apply", "RestoreDefaults"]) -> QPushButton:
         """One of the dialog's buttons."""
-        return self._buttons.button(QDialogButtonBox.StandardButton[name])
+        box = self._defaults if name == "RestoreDefaults" else self._buttons
+        return box.button(QDialogButtonBox.StandardButton[name])
 
     def show_page(self, name: PageName) -> None:
         """Turn to a page."""
@@ -192,7 +237,9 @@ class SettingsDialog(QDialog):
         wanted = words.casefold().split()
         found = [all(word in page.search_text for word in wanted) for page in self._pages.values()]
         for row, shown in enumerate(found):
-            self.list.item(row).setHidden(not shown)
+            item, there = self.list.item(row), Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable
+            item.setHidden(not shown)
+            item.setFlags(there if shown else Qt.ItemFlag.NoItemFlags)  # grey in the box
         self._nothing.setVisible(not any(found))
         if any(found) and not found[self.list.currentRow()]:
             self.list.setCurrentRow(found.index(True))
@@ -301,9 +348,24 @@ class SettingsDialog(QDialog):
         self.accept()
 
 
+def _direction(*, beside: bool) -> QBoxLayout.Direction:
+    return QBoxLayout.Direction.LeftToRight if beside else QBoxLayout.Direction.TopToBottom
+
+
+class _PageScroll(QScrollArea):
+    """Shows a page in its whole width."""
+
+    def minimumSizeHint(self) -> QSize:
+        """As wide as the page must be."""
+        page = self.widget()
+        assert page is not None, "it is made with its page"
+        width = page.minimumSizeHint().width() + self.verticalScrollBar().sizeHint().width()
+        return QSize(width, super().minimumSizeHint().height())
+
+
 def _scrolling(page: SettingsPage) -> QScrollArea:
     """A page that scrolls where the screen is too low for it."""
-    scroll = QScrollArea()
+    scroll = _PageScroll()
     scroll.setFrameShape(QFrame.Shape.NoFrame)
     scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     scroll.setWidgetResizable(True)
@@ -314,5 +376,4 @@ def _scrolling(page: SettingsPage) -> QScrollArea:
     layout = page.layout()
     assert isinstance(layout, QVBoxLayout)
     layout.insertWidget(0, title)
-    scroll.setMinimumWidth(page.minimumSizeHint().width() + scroll.verticalScrollBar().sizeHint().width())
     return scroll

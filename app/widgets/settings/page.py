@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QAbstractButton, QComboBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QAbstractButton, QComboBox, QLabel, QVBoxLayout, QWidget
 
 from app.language import tr
 from app.theme import SPACE_L, SPACE_S, SPACE_XS
+from app.widgets.flow_layout import FlowLayout
 from app.widgets.panel_parts import DimLabel
 
 if TYPE_CHECKING:
     from app.settings import Settings
     from engine.messages import Ready
+
+
+LEAST_CHOICE_PX = 120
 
 
 class SettingsPage(QWidget):
@@ -72,14 +76,11 @@ class SettingsPage(QWidget):
 
 
 def in_a_row(*widgets: QWidget) -> QWidget:
-    """Widgets beside each other, at the left."""
+    """Widgets beside each other, at the left; below each other where there is no room."""
     row = QWidget()
-    layout = QHBoxLayout(row)
-    layout.setContentsMargins(0, 0, 0, 0)
-    layout.setSpacing(SPACE_S)
+    layout = FlowLayout(SPACE_S, row)
     for widget in widgets:
         layout.addWidget(widget)
-    layout.addStretch(1)
     return row
 
 
@@ -98,11 +99,12 @@ def show_line(label: DimLabel, text: str) -> None:
 
 
 def fill_choices(box: QComboBox, choices: tuple[tuple[str, object], ...], name: str) -> None:
-    """Give a box its choices and its name for screen readers; long words do not widen the page."""
+    """Give a box its choices and its name for screen readers; where there is no room for the longest, it is cut."""
     for text, value in choices:
         box.addItem(text, value)
     box.setAccessibleName(name)
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
+    box.setMinimumWidth(LEAST_CHOICE_PX)
     box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 
 

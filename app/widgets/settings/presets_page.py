@@ -13,7 +13,7 @@ from app.preset_files import SUFFIX, export_preset, import_preset
 from app.presets import MAX_NAME_CHARS, Preset, PresetBook
 from app.widgets.panel_parts import DimLabel
 from app.widgets.sampling_editor import SamplingEditor
-from app.widgets.settings.page import SettingsPage, choose, in_a_row
+from app.widgets.settings.page import LEAST_CHOICE_PX, SettingsPage, choose, in_a_row
 from engine.errors import RooftopError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class PresetsPage(SettingsPage):
         self._filling = False
         self.chooser = QComboBox()
         self.chooser.setAccessibleName(tr("Preset"))
+        self.chooser.setMinimumWidth(LEAST_CHOICE_PX)
         self.name = QLineEdit()
         self.name.setMaxLength(MAX_NAME_CHARS)
         self.name.setAccessibleName(tr("Name of the preset"))

@@ -9,12 +9,24 @@ import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QDesktopServices
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QAbstractButton, QAbstractSpinBox, QApplication, QComboBox, QLabel, QScrollArea, QSlider
+from PySide6.QtWidgets import (
+    QAbstractButton,
+    QAbstractSpinBox,
+    QApplication,
+    QComboBox,
+    QLabel,
+    QScrollArea,
+    QSlider,
+    QStackedWidget,
+    QWidget,
+)
 from pytestqt.qtbot import QtBot
 
 from app.settings import Settings
 from app.stored import stored_places
+from app.theme import ThemeManager
 from app.widgets.budget_editor import NoPreview
+from app.widgets.form_parts import CheckBox
 from app.widgets.settings.dialog import SettingsDialog
 from engine.experts.placement import budget_range, make_plan
 from engine.messages import Ready
@@ -242,6 +254,73 @@ def test_every_page_scrolls_where_the_screen_is_low_and_what_has_the_focus_is_se
     QTest.keyClick(dialog.model.on_disk, Qt.Key.Key_Tab)
     assert dialog.model.measure.hasFocus()
     assert bar.value() > 0
+
+
+@pytest.mark.parametrize("zoom", [1.0, 1.5])
+def test_it_is_whole_at_480_pixels(qtbot: QtBot, themes: ThemeManager, zoom: float) -> None:
+    whole_at_480_pixels(qtbot, themes, zoom)
+
+
+@pytest.mark.usefixtures("german")
+def test_it_is_whole_at_480_pixels_in_large_german(qtbot: QtBot, themes: ThemeManager) -> None:
+    whole_at_480_pixels(qtbot, themes, 1.5)
+
+
+def whole_at_480_pixels(qtbot: QtBot, themes: ThemeManager, zoom: float) -> None:
+    themes.set_zoom(zoom)
+    try:
+        dialog = open_dialog(qtbot, ready=make_ready("mixtral", "cuda"))
+        dialog.resize(480, 640)
+        assert dialog.width() == 480
+        for row in range(dialog.page_box.count()):
+            dialog.page_box.setCurrentIndex(row)
+            qtbot.waitUntil(lambda: nothing_is_cut(dialog))
+    finally:
+        themes.set_zoom(1.0)
+
+
+def nothing_is_cut(dialog: SettingsDialog) -> None:
+    area = dialog.findChildren(QStackedWidget)[0].currentWidget()
+    assert isinstance(area, QScrollArea)
+    page = area.widget()
+    assert page is not None
+    assert page.isVisible()
+    assert page.width() == area.viewport().width()
+    for child in (child for child in page.findChildren(QWidget) if child.isVisible()):
+        assert child.mapTo(page, child.rect().topRight()).x() < page.width(), child
+        if isinstance(child, CheckBox | QLabel) and child.hasHeightForWidth():
+            assert child.height() >= child.heightForWidth(child.width()), child.text()
+
+
+def test_pages_are_turned_in_the_box_where_it_is_narrow_and_at_the_left_where_it_is_wide(qtbot: QtBot) -> None:
+    dialog = open_dialog(qtbot)
+    assert dialog.list.isVisible()
+    assert not dialog.page_box.isVisible()
+    dialog.resize(480, 640)
+    assert dialog.page_box.isVisible()
+    assert not dialog.list.isVisible()
+    assert dialog.page_box.currentText() == "Model and memory"
+    QTest.keyClick(dialog.page_box, Qt.Key.Key_Up)
+    assert dialog.general.isVisible()
+    QTest.keyClicks(dialog.search, "chat")
+    titles = {"Presets", "Chat", "Privacy"}
+    for _ in range(20):
+        QTest.keyClick(dialog.page_box, Qt.Key.Key_Down)
+        assert dialog.page_box.currentText() in titles, "what has none of the words is passed over"
+    dialog.resize(840, 640)
+    assert dialog.list.isVisible()
+    assert dialog.list.item(dialog.list.currentRow()).text() == "Privacy"
+
+
+def test_numbers_are_explained_beside_them_or_below(qtbot: QtBot) -> None:
+    dialog = open_dialog(qtbot)
+    dialog.show_page("presets")
+    note = next(label for label in dialog.presets.findChildren(QLabel) if label.text().startswith("0 always"))
+    number = dialog.presets.editor.temperature
+    dialog.resize(1000, 640)
+    qtbot.waitUntil(lambda: note.x() > number.geometry().right() and note.y() < number.geometry().bottom())
+    dialog.resize(480, 640)
+    qtbot.waitUntil(lambda: note.x() < number.x() and note.y() > number.geometry().bottom())
 
 
 def test_nothing_is_shown_outside_the_dialog(qtbot: QtBot) -> None:
