@@ -19,7 +19,6 @@ from markdown_it import MarkdownIt
 from markdown_it.common.utils import escapeHtml
 
 from app import math_markdown
-from app.highlight import highlight_lines
 from app.long_fences import long_fences
 from app.long_tables import LongTable, fence_after, long_tables
 
@@ -222,9 +221,9 @@ def _render_image(
 def _render_nested_code(
     _self: RendererProtocol, tokens: Sequence[Token], index: int, _options: OptionsDict, _env: EnvType
 ) -> str:
-    """Code inside a list or quotation, coloured in place."""
-    token = tokens[index]
-    return f"<pre>{highlighted_html(_code(token), _language(token))}</pre>"
+    """Code inside a list or quotation; its language is for `app.widgets.prose_code`, which colours it."""
+    code, language = escape(_code(tokens[index])), escape(_language(tokens[index]))
+    return f'<pre lang="{language}">{code}</pre>' if language else f"<pre>{code}</pre>"
 
 
 def _render_table_open(
@@ -238,19 +237,6 @@ def _render_link_open(
     _self: RendererProtocol, tokens: Sequence[Token], index: int, _options: OptionsDict, _env: EnvType
 ) -> str:
     return f'<a href="{escapeHtml(str(tokens[index].attrGet("href") or ""))}">'
-
-
-def highlighted_html(code: str, language: str) -> str:
-    """Code as HTML with a class per kind of span."""
-    lines = []
-    for line, spans in zip(code.split("\n"), highlight_lines(code, language), strict=False):
-        parts, position = [], 0
-        for span in spans:
-            parts.append(escape(line[position : span.start]))
-            position = span.start + span.length
-            parts.append(f'<span class="{span.kind}">{escape(line[span.start : position])}</span>')
-        lines.append("".join(parts) + escape(line[position:]))
-    return "\n".join(lines)
 
 
 def _top_level_ranges(tokens: Sequence[Token]) -> list[tuple[int, int]]:

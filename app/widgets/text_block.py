@@ -16,6 +16,7 @@ from app.stylesheet import document_css
 from app.theme import LINE_HEIGHT_PERCENT, current_theme
 from app.widgets.formulas import FormulaDrawer, FormulaImage, formula_drawer, formula_image
 from app.widgets.marks import OBJECT, ShownText, selections
+from app.widgets.prose_code import prose_code, with_colours
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from PySide6.QtGui import QResizeEvent, QTextImageFormat, QWheelEvent
 
     from app.text_search import Needle
+    from app.widgets.prose_code import Key
 
 MIN_WIDTH = 40
 
@@ -42,6 +44,7 @@ class TextBlock(QTextBrowser):
         self._fitted_width = -1
         self._images: dict[str, FormulaImage] = {}
         self._waiting = False
+        self._uncoloured: set[Key] = set()
         self._matches: list[int] = []
         self._marks: tuple[Needle, int | None] | None = None
         self.setFrameShape(QFrame.Shape.NoFrame)
@@ -61,7 +64,7 @@ class TextBlock(QTextBrowser):
         """Show safe HTML made by `app.markdown`."""
         self._html = html
         self._apply_css()
-        self.setHtml(self._with_formulas(html))
+        self.setHtml(self._with_formulas(self._with_code(html)))
         self._align_formulas()
         described = self.search_text() if self._images else ""  # what a screen reader cannot see in an image
         if described != self.accessibleDescription():
@@ -155,6 +158,26 @@ class TextBlock(QTextBrowser):
         cursor.setPosition(self._matches[ordinal])
         return self.cursorRect(cursor)
 
+    # ---- code ---------------------------------------------------------------------------------------------------
+
+    def _with_code(self, html: str) -> str:
+        """The HTML with the colours that its code has by now; what grows asks for more when it has the last."""
+        html, lacking = with_colours(html)
+        if self._uncoloured or not lacking:
+            return html
+        self._uncoloured = set(lacking)
+        prose_code().coloured.connect(self._code_coloured)
+        for key in lacking:
+            prose_code().ask(key)
+        return html
+
+    def _code_coloured(self, key: Key) -> None:
+        self._uncoloured.discard(key)
+        if self._uncoloured:
+            return
+        prose_code().coloured.disconnect(self._code_coloured)
+        self._show_again()
+
     # ---- formulas -----------------------------------------------------------------------------------------------
 
     def _with_formulas(self, html: str) -> str:
@@ -184,13 +207,13 @@ class TextBlock(QTextBrowser):
 
     def _await(self, drawer: FormulaDrawer, waits: bool) -> None:
         if waits and not self._waiting:
-            drawer.drawn.connect(self._formulas_drawn)
+            drawer.drawn.connect(self._show_again)
         elif self._waiting and not waits:
-            drawer.drawn.disconnect(self._formulas_drawn)
+            drawer.drawn.disconnect(self._show_again)
         self._waiting = waits
 
-    def _formulas_drawn(self) -> None:
-        """Show what is drawn now; a selection must not be lost by it."""
+    def _show_again(self) -> None:
+        """Show what is drawn or coloured now; a selection must not be lost by it."""
         if self._html is not None and not self.textCursor().hasSelection():
             self.show_html(self._html)
 

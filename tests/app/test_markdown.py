@@ -83,7 +83,8 @@ def test_web_links_keep_only_their_address() -> None:
 def test_tables_and_nested_code() -> None:
     assert '<table border="1"' in html("| a | b |\n|--:|---|\n| 1 | 2 |")
     nested = html("- item\n\n  ```python\n  x = '<b>'\n  ```\n")
-    assert "<pre>" in nested
+    assert '<pre lang="python">' in nested
+    assert "<pre>" in html("- item\n\n  ```\n  x\n  ```\n")
     assert "&lt;b&gt;" in nested
     assert 'class="last"' in nested
 
