@@ -11,7 +11,8 @@ from typing import Any
 
 from PySide6.QtCore import QAbstractListModel, QModelIndex, QPersistentModelIndex, Qt, Signal
 
-from app.history import MATCH_END, MATCH_START, ChatEntry, Found
+from app.history import ChatEntry
+from app.history_search import MATCH_END, MATCH_START, Found
 from app.language import tr
 
 Index = QModelIndex | QPersistentModelIndex

@@ -17,7 +17,8 @@ from PySide6.QtCore import QObject, QTimer, Signal
 
 from app.chat_session import ChatSession, Done
 from app.conversation import Conversation, Draft, Message
-from app.history import ChatEntry, History, HistoryError, NewerHistoryError, entry_of, name_of, rows_of
+from app.history import ChatEntry, History, entry_of, name_of, rows_of
+from app.history_errors import HistoryError, NewerHistoryError
 from app.history_rescue import back_up_if_old, backup_path, open_history
 from app.history_thread import HistoryThread
 from app.language import error_text, tr, translated

@@ -19,7 +19,6 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
@@ -138,8 +137,6 @@ class EngineClient(QObject):
         self._cancelling = False
         self._model_ready = False
         self._recovery = Recovery()
-        self._recovering = False
-        self._fallback: EngineConfig | None = None  # what the model was loaded with after a loss
         self._state = EngineState.STOPPED
         self._timer = PollTimer(self)
         self._timer.timeout.connect(self._poll)
@@ -170,7 +167,7 @@ class EngineClient(QObject):
 
     def load(self, model: str, config: EngineConfig) -> None:
         """Load a model, giving up the one before and any reply in progress."""
-        self._recovering, self._fallback = False, None
+        self._recovery.forget_model()
         self._load_with(model, config)
 
     def _load_with(self, model: str, config: EngineConfig) -> None:
@@ -202,8 +199,7 @@ class EngineClient(QObject):
 
     def reconfigure(self, config: EngineConfig) -> None:
         """Take other settings, after the reply in progress."""
-        if self._fallback is not None:
-            config = replace(config, device=self._fallback.device)
+        config = self._recovery.in_force(config)
         if self._load is not None:
             self._load = Load(self._load.model, config)
         if self._model_ready:
@@ -336,9 +332,8 @@ class EngineClient(QObject):
         if not event.because:
             self._model_ready = True
             self._answered(lambda: self.ready.emit(event))
-            if self._recovering:
-                self._recovering = False
-                self.recovered.emit(_where_it_runs(event))
+            if recovered := self._recovery.words_when_ready(event):
+                self.recovered.emit(recovered)
         elif self._model_ready:  # else another model is wanted already
             self.ready.emit(event)
 
@@ -363,9 +358,7 @@ class EngineClient(QObject):
         if what == "reply":
             by_itself = tr("The model is being loaded again; the reply so far is kept.")
             self.failed.emit(ErrorReport(error.code, error.message, by_itself), what)
-        self._fallback = self._recovery.settings_after_loss(load.config, time.monotonic())
-        self._recovering = True
-        self._load_with(load.model, self._fallback)
+        self._load_with(load.model, self._recovery.settings_after_loss(load.config, time.monotonic()))
 
     def _stuck(self) -> None:
         """The engine does not answer a Cancel: only its end gives the user a way on."""
@@ -400,10 +393,3 @@ class EngineClient(QObject):
 def _in_words(error: ErrorReport) -> ErrorReport:
     """An error in the window's language, in which it is also kept with the reply that it ended."""
     return ErrorReport(error.code, translated(error.message), translated(error.remedy))
-
-
-def _where_it_runs(ready: Ready) -> str:
-    """The sentence after a recovery."""
-    if ready.plan.device == "cpu":
-        return tr("The GPU stopped working: the model was loaded again and runs on the CPU.")
-    return tr("The GPU stopped working and is back: the model was loaded again.")

@@ -2,8 +2,8 @@
 
 Everything is in the tables of `app.history_schema`. A message is a row of its own, so that saving one writes no other.
 Files of an older schema are brought up to date, those of a newer one are left untouched. Several processes may use the
-file at once. Knows nothing of Qt; `app.history_thread` keeps the writing off the window's thread, and
-`app.history_rescue` deals with damaged files.
+file at once. Knows nothing of Qt; `app.history_thread` keeps the writing off the window's thread,
+`app.history_search` finds words in it, and `app.history_rescue` deals with damaged files.
 """
 
 from __future__ import annotations
@@ -20,36 +20,15 @@ import platformdirs
 
 from app.conversation import BROKE_OFF, Attachment, Conversation, Draft, Message, fail_reply
 from app.conversation_data import add_messages, clean_text, details_of, files_data, files_from, read_details
+from app.history_errors import in_sentences, refuse_newer
 from app.history_schema import INDEXES, SCHEMA_VERSION, bring_up_to_date, version_in_header
-from engine.errors import RooftopError
+from app.history_search import Found, search_chats
 from engine.held_files import rename
 from engine.messages import ErrorReport
 from engine.sentences import say
 
 BUSY_TIMEOUT_S = 5.0
-SNIPPET_WORDS = 14
-MAX_FOUND_MESSAGES = 1000
-MAX_FOUND_CHATS = 200
 MOST_FREE_SHARE = 0.5
-MATCH_START, MATCH_END = "\x02", "\x03"
-
-
-class HistoryError(RooftopError):
-    """The chats cannot be read or written."""
-
-    code = "history"
-
-
-class NewerHistoryError(HistoryError):
-    """A newer version of the app wrote the file; it is left untouched."""
-
-    code = "history-newer"
-
-
-class DamagedHistoryError(HistoryError):
-    """The file is not a sound database."""
-
-    code = "history-damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +40,6 @@ class ChatEntry:
     pinned: bool
     folder: str
     updated_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """One chat that a search found.
-
-    Attributes:
-        key: The chat.
-        name: Its name, matches between MATCH_START and MATCH_END.
-        snippet: A part of a message with matches marked likewise; "" where only the name matches.
-    """
-
-    key: str
-    name: str
-    snippet: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +88,10 @@ class History:
     def __init__(self, path: Path | None) -> None:
         """See the class."""
         self._path = path
-        with _sentences(path):
+        with in_sentences(path):
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                _refuse_newer(path, version_in_header(path))
+                refuse_newer(path, version_in_header(path))
             self._connection = sqlite3.connect(
                 ":memory:" if path is None else path,
                 timeout=BUSY_TIMEOUT_S,
@@ -206,7 +170,7 @@ class History:
         are merged, and what an older version of the app removed lies in free pages: a file that is mostly free is
         written anew.
         """
-        with _sentences(self._path):
+        with in_sentences(self._path):
             for index in INDEXES:
                 self._connection.execute(f"INSERT INTO {index} ({index}) VALUES ('optimize')")  # noqa: S608 - our names
             free, pages = (self._rows(f"PRAGMA {count}")[0][0] for count in ("freelist_count", "page_count"))
@@ -222,7 +186,7 @@ class History:
     def back_up(self, target: Path) -> None:
         """Copy everything into another file, replacing it when the copy is complete."""
         beside = target.with_name(target.name + ".new")
-        with _sentences(target):
+        with in_sentences(target):
             beside.unlink(missing_ok=True)
             copy = sqlite3.connect(beside)
             try:
@@ -273,36 +237,14 @@ class History:
 
     def search(self, query: str) -> list[Found]:
         """Chats whose name or messages have words that begin with each of the query's words, best first."""
-        words = " ".join(f'"{word}"*' for word in _words(query))
-        if not words:
-            return []
-        marks = (MATCH_START, MATCH_END)
-        named = self._rows(
-            "SELECT c.key, highlight(chat_words, 0, ?, ?) FROM chat_words JOIN chats c ON c.id = chat_words.rowid "
-            "WHERE chat_words MATCH ? AND NOT c.deleted ORDER BY c.updated_s DESC LIMIT ?",
-            (*marks, words, MAX_FOUND_CHATS),
-        )
-        written = self._rows(
-            "SELECT c.key, c.name, snippet(message_words, 0, ?, ?, '…', ?) FROM message_words "
-            "JOIN messages m ON m.id = message_words.rowid JOIN chats c ON c.key = m.chat "
-            "WHERE message_words MATCH ? AND NOT c.deleted ORDER BY rank LIMIT ?",
-            (*marks, SNIPPET_WORDS, words, MAX_FOUND_MESSAGES),
-        )
-        found = {key: Found(key, name, "") for key, name in named}
-        for key, name, snippet in written:
-            known = found.get(key)
-            if known is None:
-                found[key] = Found(key, name, snippet)
-            elif not known.snippet:
-                found[key] = Found(key, known.name, snippet)
-        return list(found.values())[:MAX_FOUND_CHATS]
+        return search_chats(self._rows, query)
 
     # ---- the connection -----------------------------------------------------------------------------------------
 
     def _prepare(self) -> None:
         connection = self._connection
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        _refuse_newer(self._path, version)
+        refuse_newer(self._path, version)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA secure_delete = ON")
         connection.execute("PRAGMA synchronous = FULL")  # a commit is on the disk, not on its way there
@@ -319,7 +261,7 @@ class History:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with _sentences(self._path):
+        with in_sentences(self._path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -330,47 +272,8 @@ class History:
                 raise
 
     def _rows(self, sql: str, values: tuple[object, ...] = ()) -> list[Any]:
-        with _sentences(self._path):
+        with in_sentences(self._path):
             return self._connection.execute(sql, values).fetchall()
-
-
-@contextlib.contextmanager
-def _sentences(path: Path | None) -> Iterator[None]:
-    """Turn what SQLite and the system say into our errors."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        # Of SQLite's errors, only "malformed" and "not a database" come as a plain DatabaseError.
-        if type(error) is sqlite3.DatabaseError:
-            raise DamagedHistoryError(
-                say("The file of your chats, {path}, is damaged ({reason}).", path=str(path), reason=str(error)),
-                say("Restart Rooftop."),
-            ) from error
-        raise _cannot(path, str(error)) from error
-    except OSError as error:
-        raise _cannot(path, error.strerror or str(error)) from error
-
-
-def _cannot(path: Path | None, why: str) -> HistoryError:
-    return HistoryError(
-        say(
-            "Your chats cannot be saved in {folder} ({reason}).",
-            folder=str(path.parent) if path else say("memory"),
-            reason=why,
-        ),
-        say("Check the folder's permissions and the free space on its drive."),
-    )
-
-
-def _refuse_newer(path: Path | None, version: int) -> None:
-    if version > SCHEMA_VERSION:
-        raise NewerHistoryError(
-            say(
-                "Your chats in {path} were written by a newer version of Rooftop and are left untouched.",
-                path=str(path),
-            ),
-            say("Update Rooftop to see them; chats of this session are not kept."),
-        )
 
 
 def _write_draft_files(connection: sqlite3.Connection, chat: str, files: tuple[Attachment, ...]) -> None:
@@ -410,8 +313,3 @@ def _json(text: str) -> object:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
-
-
-def _words(query: str) -> list[str]:
-    """The words of a query, without what FTS5 would take as its syntax."""
-    return [word for word in clean_text(query).replace('"', " ").split() if any(c.isalnum() for c in word)]

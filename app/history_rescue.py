@@ -8,7 +8,8 @@ import sqlite3
 import time
 from pathlib import Path
 
-from app.history import DamagedHistoryError, History
+from app.history import History
+from app.history_errors import DamagedHistoryError
 from engine.sentences import say
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,8 @@ from typing import Any
 
 from PySide6.QtCore import QObject, Signal
 
-from app.history import History, HistoryError
+from app.history import History
+from app.history_errors import HistoryError
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from app.chat_session import ChatSession
 from app.chats import Chats
 from app.conversation import Conversation, Draft
 from app.error_actions import OFFERS, Offer, action_for
-from app.history import Found
+from app.history_search import Found
 from app.language import error_text, tr
 from app.widgets.main_window import MainWindow
 from engine.log_lines import describe

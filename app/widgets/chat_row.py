@@ -10,7 +10,7 @@ from PySide6.QtGui import QColor, QFont, QFontMetrics, QPainter, QPen
 from PySide6.QtWidgets import QLineEdit, QStyle, QStyledItemDelegate, QStyleOptionViewItem, QWidget
 
 from app.chat_list import BUSY_ROLE, ENTRY_ROLE, HEADING_ROLE, NAME_ROLE, SNIPPET_ROLE
-from app.history import MATCH_END, MATCH_START
+from app.history_search import MATCH_END, MATCH_START
 from app.icons import icon
 from app.language import tr
 from app.theme import FONT_SMALL, SPACE_S, SPACE_XS, current_theme

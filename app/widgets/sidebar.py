@@ -30,7 +30,8 @@ from app.widgets.chat_row import ChatRowDelegate
 if TYPE_CHECKING:
     from PySide6.QtGui import QKeyEvent
 
-    from app.history import ChatEntry, Found
+    from app.history import ChatEntry
+    from app.history_search import Found
 
 Index = QModelIndex | QPersistentModelIndex
 SEARCH_DELAY_MS = 150

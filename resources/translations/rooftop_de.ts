@@ -312,16 +312,6 @@
             <translation>Starten Sie sie neu.</translation>
         </message>
         <message>
-            <location filename="../../app/engine_client.py" />
-            <source>The GPU stopped working: the model was loaded again and runs on the CPU.</source>
-            <translation>Die GPU fiel aus: Das Modell wurde neu geladen und läuft auf der CPU.</translation>
-        </message>
-        <message>
-            <location filename="../../app/engine_client.py" />
-            <source>The GPU stopped working and is back: the model was loaded again.</source>
-            <translation>Die GPU fiel aus und ist wieder da: Das Modell wurde neu geladen.</translation>
-        </message>
-        <message>
             <location filename="../../app/engine_words.py" />
             <source>Simulated GPU</source>
             <translation>Simulierte GPU</translation>
@@ -844,41 +834,6 @@
         </message>
         <message>
             <location filename="../../app/history.py" />
-            <source>The file of your chats, {path}, is damaged ({reason}).</source>
-            <translation>Die Datei Ihrer Chats, {path}, ist beschädigt ({reason}).</translation>
-        </message>
-        <message>
-            <location filename="../../app/history.py" />
-            <source>Restart Rooftop.</source>
-            <translation>Starten Sie Rooftop neu.</translation>
-        </message>
-        <message>
-            <location filename="../../app/history.py" />
-            <source>Your chats cannot be saved in {folder} ({reason}).</source>
-            <translation>Ihre Chats lassen sich nicht in {folder} speichern ({reason}).</translation>
-        </message>
-        <message>
-            <location filename="../../app/history.py" />
-            <source>memory</source>
-            <translation>Arbeitsspeicher</translation>
-        </message>
-        <message>
-            <location filename="../../app/history.py" />
-            <source>Check the folder's permissions and the free space on its drive.</source>
-            <translation>Prüfen Sie die Zugriffsrechte des Ordners und den freien Platz auf seinem Laufwerk.</translation>
-        </message>
-        <message>
-            <location filename="../../app/history.py" />
-            <source>Your chats in {path} were written by a newer version of Rooftop and are left untouched.</source>
-            <translation>Ihre Chats in {path} stammen von einer neueren Fassung von Rooftop und bleiben unberührt.</translation>
-        </message>
-        <message>
-            <location filename="../../app/history.py" />
-            <source>Update Rooftop to see them; chats of this session are not kept.</source>
-            <translation>Aktualisieren Sie Rooftop, um sie zu sehen; die Chats dieser Sitzung werden nicht behalten.</translation>
-        </message>
-        <message>
-            <location filename="../../app/history.py" />
             <source>Broke off: Rooftop was closed.</source>
             <translation>Abgebrochen: Rooftop wurde geschlossen.</translation>
         </message>
@@ -886,6 +841,41 @@
             <location filename="../../app/history.py" />
             <source>Write the reply anew.</source>
             <translation>Lassen Sie die Antwort neu schreiben.</translation>
+        </message>
+        <message>
+            <location filename="../../app/history_errors.py" />
+            <source>The file of your chats, {path}, is damaged ({reason}).</source>
+            <translation>Die Datei Ihrer Chats, {path}, ist beschädigt ({reason}).</translation>
+        </message>
+        <message>
+            <location filename="../../app/history_errors.py" />
+            <source>Restart Rooftop.</source>
+            <translation>Starten Sie Rooftop neu.</translation>
+        </message>
+        <message>
+            <location filename="../../app/history_errors.py" />
+            <source>Your chats cannot be saved in {folder} ({reason}).</source>
+            <translation>Ihre Chats lassen sich nicht in {folder} speichern ({reason}).</translation>
+        </message>
+        <message>
+            <location filename="../../app/history_errors.py" />
+            <source>memory</source>
+            <translation>Arbeitsspeicher</translation>
+        </message>
+        <message>
+            <location filename="../../app/history_errors.py" />
+            <source>Check the folder's permissions and the free space on its drive.</source>
+            <translation>Prüfen Sie die Zugriffsrechte des Ordners und den freien Platz auf seinem Laufwerk.</translation>
+        </message>
+        <message>
+            <location filename="../../app/history_errors.py" />
+            <source>Your chats in {path} were written by a newer version of Rooftop and are left untouched.</source>
+            <translation>Ihre Chats in {path} stammen von einer neueren Fassung von Rooftop und bleiben unberührt.</translation>
+        </message>
+        <message>
+            <location filename="../../app/history_errors.py" />
+            <source>Update Rooftop to see them; chats of this session are not kept.</source>
+            <translation>Aktualisieren Sie Rooftop, um sie zu sehen; die Chats dieser Sitzung werden nicht behalten.</translation>
         </message>
         <message>
             <location filename="../../app/history_rescue.py" />
@@ -1139,6 +1129,16 @@
             <location filename="../../app/presets.py" />
             <source>Shorten it.</source>
             <translation>Kürzen Sie ihn.</translation>
+        </message>
+        <message>
+            <location filename="../../app/recovery.py" />
+            <source>The GPU stopped working: the model was loaded again and runs on the CPU.</source>
+            <translation>Die GPU fiel aus: Das Modell wurde neu geladen und läuft auf der CPU.</translation>
+        </message>
+        <message>
+            <location filename="../../app/recovery.py" />
+            <source>The GPU stopped working and is back: the model was loaded again.</source>
+            <translation>Die GPU fiel aus und ist wieder da: Das Modell wurde neu geladen.</translation>
         </message>
         <message>
             <location filename="../../app/rough_fit.py" />

@@ -6,7 +6,8 @@ from PySide6.QtCore import Qt
 from pytestqt.qtbot import QtBot
 
 from app.chat_list import ENTRY_ROLE, SNIPPET_ROLE, ChatListModel, grouped
-from app.history import MATCH_END, MATCH_START, ChatEntry, Found
+from app.history import ChatEntry
+from app.history_search import MATCH_END, MATCH_START, Found
 from app.language import tr
 
 NOW = datetime.datetime(2026, 5, 20, 12, 0, tzinfo=datetime.UTC)

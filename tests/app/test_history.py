@@ -8,15 +8,8 @@ from pathlib import Path
 import pytest
 
 from app.conversation import BROKE_OFF, Attachment, Conversation, Draft, finish_reply
-from app.history import (
-    MATCH_END,
-    MATCH_START,
-    DamagedHistoryError,
-    History,
-    HistoryError,
-    NewerHistoryError,
-    entry_of,
-)
+from app.history import History, entry_of
+from app.history_errors import DamagedHistoryError, HistoryError, NewerHistoryError
 from app.history_schema import _MIGRATIONS, SCHEMA_VERSION
 from engine.messages import ErrorReport, Finished, Timings, Usage
 
@@ -172,42 +165,6 @@ def test_scrubbing_also_takes_what_was_removed_before_the_file_was_kept_clean(pa
     history.close()
     assert b"xylophone" not in bytes_of(path)
     assert path.stat().st_size < 200_000
-
-
-@pytest.mark.parametrize(
-    ("query", "finds"),
-    [
-        ("expert", True),
-        ("EXP", True),
-        ("resume", True),
-        ("Résumé", True),
-        ("uber wien", True),
-        ("experts nowhere", False),
-        ('"', False),
-        ('" OR NEAR( *', False),
-        ("", False),
-        ("title:x", False),
-        ("router-first", True),
-    ],
-)
-def test_search(path: Path, query: str, finds: bool) -> None:
-    history = History(path)
-    save(history, make_chat("Which experts run?", "My résumé: über Wien, router-first"))
-    assert bool(history.search(query)) is finds
-    history.close()
-
-
-def test_search_marks_what_it_found_in_names_and_texts(path: Path) -> None:
-    history = History(path)
-    chat = make_chat("Tell me", "The café is open", title="Café life")
-    save(history, chat, make_chat("Nothing"))
-    (found,) = history.search("cafe")
-    assert found.name == f"{MATCH_START}Café{MATCH_END} life"
-    assert found.snippet == f"The {MATCH_START}café{MATCH_END} is open"
-    chat.title = "Other"
-    save(history, chat)
-    assert history.search("life") == []
-    history.close()
 
 
 def test_a_file_of_the_first_schema_is_brought_up_to_date(path: Path) -> None:

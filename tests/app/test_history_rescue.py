@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from app.history import History, NewerHistoryError
+from app.history import History
+from app.history_errors import NewerHistoryError
 from app.history_rescue import back_up_if_old, backup_path, open_history, set_aside
 from tests.app.test_history import dump, load, make_chat, save
 

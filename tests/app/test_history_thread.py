@@ -6,7 +6,8 @@ import pytest
 from pytestqt.qtbot import QtBot
 
 from app.conversation import Conversation
-from app.history import History, HistoryError
+from app.history import History
+from app.history_errors import HistoryError
 from app.history_thread import HistoryThread
 from tests.app.test_history import make_chat
 

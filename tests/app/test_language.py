@@ -173,7 +173,7 @@ NO_SENTENCES = {
 # Words for the terminal; SQL; HTML; reports for those who mend Rooftop.
 NOT_FOR_THE_WINDOW = (
     "bench", "terminal.py", "__main__.py", "display.py", "stylesheet.py", "history", "markdown.py", "math_markdown.py",
-    "widgets/scrubber.py", "widgets/table_block.py", "crash_records.py", "diagnostics.py",
+    "widgets/prose_code.py", "widgets/scrubber.py", "widgets/table_block.py", "crash_records.py", "diagnostics.py",
 )  # fmt: skip
 
 
