@@ -185,3 +185,21 @@ def offers_disk(remedy: str) -> bool:
 def in_window(remedy: str) -> str:
     """A remedy that names a setting where the engine names a flag of the command line."""
     return remedy.replace(DISK_FLAG, tr("in Settings"))
+
+
+def where_words(ready: Ready) -> str:
+    """Where the experts are and why, in one glance; "" without a GPU, which the device's own words say."""
+    plan, total = ready.plan, ready.model.total_experts
+    if plan.device == "cpu":
+        return ""
+    if plan.resident_experts == total:
+        return tr("Every expert fits in VRAM and runs on the GPU.")
+    others = {
+        "fiddler": tr("The others wait in RAM: each runs on the CPU or is copied to the GPU, whichever is faster."),
+        "gpu_stream": tr("The others wait in RAM and are copied to the GPU whenever they are needed."),
+        "cpu_only": tr("The others are in RAM and run on the CPU."),
+    }[ready.effective.policy]
+    if not plan.resident_experts:
+        return tr("No expert fits in VRAM.") + " " + others
+    there = tr("{number} of {total} experts fit in VRAM and run on the GPU.")
+    return there.format(number=number_text(plan.resident_experts), total=number_text(total)) + " " + others

@@ -16,7 +16,7 @@ from app.engine_words import in_window
 from app.language import tr, translated
 from app.theme import SPACE_S, SPACE_XS
 from app.units import bytes_text, number_text
-from app.widgets.form_parts import GIB, CheckBox, SizeSpin
+from app.widgets.form_parts import GIB, CheckBox, SizeSpin, let_wheel_pass
 from app.widgets.panel_parts import DimLabel
 from engine.experts.placement import budget_range, make_plan
 
@@ -126,6 +126,7 @@ class BudgetEditor(QWidget):
         self.slider.setPageStep(_SLIDER_STEPS // 20)
         self.slider.setSingleStep(_SLIDER_STEPS // 100)
         self.slider.setAccessibleName(tr("VRAM budget slider"))
+        let_wheel_pass(self.slider)
         self.spin = SizeSpin()
         self.spin.setAccessibleName(tr("VRAM budget"))
         self.limits, self.preview = DimLabel(), DimLabel(lines=3)

@@ -198,6 +198,7 @@ class EnginePanel(QWidget):
 
     def show_finished(self, timings: Timings) -> None:
         """A reply is complete: its speed as a whole counts, however short it was."""
+        self.figures.keep_speed(timings.decode_tokens_per_s)
         snapshot = self._snapshot
         if snapshot is not None and self._ready is not None and timings.decode_tokens_per_s > 0:
             whole = replace(snapshot, tokens_per_s=timings.decode_tokens_per_s)

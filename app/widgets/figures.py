@@ -21,12 +21,14 @@ _WIDE_FROM_PX = 540
 
 
 class Figures(QWidget):
-    """Four tiles, two in a row or all four where there is room."""
+    """Four tiles, two in a row or all four where there is room; two where no GPU is used, which nothing hits."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.speed, self.hit_rate = NumberTile(tr("Speed")), NumberTile(tr("Hit rate"))
         self.streamed, self.costs = NumberTile(tr("Streamed experts")), NumberTile(tr("Cost model"))
+        self._last_speed = ""
+        self._width, self._has_gpu = 0, True
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setHorizontalSpacing(SPACE_M)
@@ -35,22 +37,34 @@ class Figures(QWidget):
 
     def fit(self, width: int) -> None:
         """Place the tiles for a width."""
+        self._width = width
         columns = 4 if width >= _WIDE_FROM_PX else 2
-        for index, tile in enumerate((self.speed, self.hit_rate, self.streamed, self.costs)):
+        tiles = (self.speed, self.hit_rate, self.streamed, self.costs) if self._has_gpu else (self.speed, self.costs)
+        for index, tile in enumerate(tiles):
             self._grid.addWidget(tile, index // columns, index % columns, Qt.AlignmentFlag.AlignTop)
         for column in range(4):
             self._grid.setColumnStretch(column, 1 if column < columns else 0)
 
     def show_ready(self, ready: Ready) -> None:
         """A model is loaded and has not run."""
+        self._last_speed = ""
+        self._has_gpu = ready.plan.device != "cpu"
+        for tile in (self.hit_rate, self.streamed):
+            tile.setVisible(self._has_gpu)
+        self.fit(self._width)
         self.show_idle()
         self.hit_rate.show_value("", tr("hit rate, this reply"))
         self.streamed.show_value("", tr("experts streamed"))
         self.costs.show_value(*_costs_words(ready.planning.costs, None))
 
     def show_idle(self) -> None:
-        """Nothing is being written; the reply's counts stay."""
-        self.speed.show_value("", tr("tokens/s"))
+        """Nothing is being written; the last reply's speed and counts stay."""
+        caption = tr("tokens/s, last reply") if self._last_speed else tr("tokens/s")
+        self.speed.show_value(self._last_speed, caption, tr("Decode speed of the whole reply, measured."))
+
+    def keep_speed(self, tokens_per_s: float) -> None:
+        """A reply is complete; its speed is shown until the next one."""
+        self._last_speed = _speed_text(tokens_per_s)
 
     def show_reply(self, ready: Ready, snapshot: Snapshot) -> None:
         """What the engine says about this reply so far."""
@@ -97,5 +111,5 @@ def _costs_words(costs: CostModel, error: float | None) -> tuple[str, str, str]:
         tips.append(worst.format(share=share_text(fit)))
     if error is not None:
         tips.append(tr("Times predicted for the last pass were off by {share}.").format(share=share_text(error)))
-    caption = tr("fit error, costs {source}") if known else tr("costs {source}")
+    caption = tr("uncertainty of predictions") if known else tr("costs {source}")
     return share_text(fit) if known else "", caption.format(source=source), " ".join(tips)

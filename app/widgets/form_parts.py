@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QPoint, QPointF, QRectF, QSize, Qt, Signal
+from PySide6.QtCore import QEvent, QObject, QPoint, QPointF, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QAbstractSpinBox, QCheckBox, QDoubleSpinBox, QSizePolicy, QWidget
 
@@ -12,6 +12,23 @@ GIB, MIB = 1 << 30, 1 << 20
 _LARGEST_BYTES = 1 << 40
 _BOX = 16
 _BESIDE_WORDS = _BOX + SPACE_S + 4
+
+
+class _PassingWheel(QObject):
+    """Hands the wheel to what scrolls, where a field is only passed by."""
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """A field takes the wheel when it has the focus."""
+        if event.type() is not QEvent.Type.Wheel or not isinstance(watched, QWidget) or watched.hasFocus():
+            return False
+        event.ignore()
+        return True
+
+
+def let_wheel_pass(field: QWidget) -> None:
+    """Who scrolls a page must not change the values that come under the pointer."""
+    field.setFocusPolicy(Qt.FocusPolicy.StrongFocus)  # Qt's own for some lets the wheel give the focus
+    field.installEventFilter(_PassingWheel(field))
 
 
 def plain_spin(spin: QAbstractSpinBox) -> None:
@@ -24,6 +41,7 @@ def plain_spin(spin: QAbstractSpinBox) -> None:
         "QLineEdit { border: none; padding: 0; background: transparent; }"
     )
     spin.lineEdit().setTextMargins(SPACE_S, 0, SPACE_S, 0)
+    let_wheel_pass(spin)
 
 
 class CheckBox(QCheckBox):

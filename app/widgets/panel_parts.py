@@ -9,7 +9,7 @@ from PySide6.QtCore import QEvent, QRectF, QSize, Qt
 from PySide6.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
-from app.engine_words import device_words, facts, phase_text
+from app.engine_words import device_words, facts, phase_text, where_words
 from app.language import tr
 from app.theme import FONT_LARGE, FONT_SMALL, SPACE_S, SPACE_XS, current_theme
 from app.units import bytes_text, share_text
@@ -171,6 +171,9 @@ class DeviceLine(QWidget):
         self._badge.setObjectName("badge")
         self._badge.setProperty("tone", "simulated")
         self._badge.setAccessibleName(tr("This GPU is simulated"))
+        self._where = QLabel(self)
+        self._where.setWordWrap(True)
+        self._where.setAccessibleName(tr("Where the experts are, and why"))
         self._detail = DimLabel("", self)
         self._facts = DimLabel("", self)
         self._facts.setAccessibleName(tr("Weights and kernels"))
@@ -183,6 +186,7 @@ class DeviceLine(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(SPACE_XS)
         layout.addLayout(top)
+        layout.addWidget(self._where)
         layout.addWidget(self._detail)
         layout.addWidget(self._facts)
         layout.addWidget(self.simulate, 0, Qt.AlignmentFlag.AlignLeft)
@@ -193,6 +197,11 @@ class DeviceLine(QWidget):
     def text(self) -> str:
         """All words that are shown."""
         return f"{self._name.text()} {self._detail.text()}".strip()
+
+    @property
+    def where(self) -> str:
+        """The sentence about the experts' places."""
+        return self._where.text()
 
     @property
     def facts(self) -> tuple[str, str]:
@@ -209,6 +218,8 @@ class DeviceLine(QWidget):
         name, detail = _device_words(ready, machine)
         load = _load_words(ready, machine)
         self._name.setText(name)
+        self._where.setText(where_words(ready) if ready is not None else "")
+        self._where.setVisible(bool(self._where.text()))
         self._detail.setText(" \N{MIDDLE DOT} ".join(part for part in (detail, load) if part))
         self._detail.setVisible(bool(self._detail.text()))
         self._show_facts(ready)

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QSl
 from app.language import tr
 from app.theme import SPACE_S, SPACE_XS, current_theme
 from app.units import brief_text
+from app.widgets.form_parts import let_wheel_pass
 
 if TYPE_CHECKING:
     from PySide6.QtCore import QEvent
@@ -41,6 +42,7 @@ class Scrubber(QWidget):
         self.slider.setObjectName("scrubber")
         self.slider.setMinimumHeight(_SLIDER_HEIGHT)
         self.slider.setPageStep(_PAGE_TOKENS)
+        let_wheel_pass(self.slider)
         self.slider.valueChanged.connect(self._moved)
         self.live_button = QPushButton(self)
         self.live_button.setObjectName("quiet")

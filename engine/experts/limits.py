@@ -207,7 +207,7 @@ def limit_now(
     around_s = None if plan.device == "simulated" else sides.around_s
     if around_s is not None and around_s > max(sides.cpu_s, sides.gpu_s):
         words = say(
-            "All around the experts: {time} of {total} a token, in attention, dense weights and choosing the token.",
+            "Attention, dense weights and choosing the token: {time} of {total} a token; experts take the rest.",
             time=human_seconds(around_s),
             total=human_seconds(around_s + sides.cpu_s + sides.gpu_s),
         )

@@ -468,6 +468,36 @@
             <translation>in den Einstellungen</translation>
         </message>
         <message>
+            <location filename="../../app/engine_words.py" />
+            <source>Every expert fits in VRAM and runs on the GPU.</source>
+            <translation>Alle Experten passen in den Grafikspeicher und laufen auf der GPU.</translation>
+        </message>
+        <message>
+            <location filename="../../app/engine_words.py" />
+            <source>The others wait in RAM: each runs on the CPU or is copied to the GPU, whichever is faster.</source>
+            <translation>Die anderen warten im RAM: Jeder läuft auf der CPU oder wird auf die GPU kopiert, je nachdem, was schneller ist.</translation>
+        </message>
+        <message>
+            <location filename="../../app/engine_words.py" />
+            <source>The others wait in RAM and are copied to the GPU whenever they are needed.</source>
+            <translation>Die anderen warten im RAM und werden auf die GPU kopiert, sobald sie gebraucht werden.</translation>
+        </message>
+        <message>
+            <location filename="../../app/engine_words.py" />
+            <source>The others are in RAM and run on the CPU.</source>
+            <translation>Die anderen sind im RAM und laufen auf der CPU.</translation>
+        </message>
+        <message>
+            <location filename="../../app/engine_words.py" />
+            <source>No expert fits in VRAM.</source>
+            <translation>Kein Experte passt in den Grafikspeicher.</translation>
+        </message>
+        <message>
+            <location filename="../../app/engine_words.py" />
+            <source>{number} of {total} experts fit in VRAM and run on the GPU.</source>
+            <translation>{number} von {total} Experten passen in den Grafikspeicher und laufen auf der GPU.</translation>
+        </message>
+        <message>
             <location filename="../../app/error_actions.py" />
             <source>Choose another model…</source>
             <translation>Anderes Modell wählen…</translation>
@@ -2352,8 +2382,18 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/figures.py" />
+            <source>tokens/s, last reply</source>
+            <translation>Token/s, letzte Antwort</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
             <source>tokens/s</source>
             <translation>Token/s</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>Decode speed of the whole reply, measured.</source>
+            <translation>Geschwindigkeit über die ganze Antwort, gemessen.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/figures.py" />
@@ -2417,8 +2457,8 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/figures.py" />
-            <source>fit error, costs {source}</source>
-            <translation>Abweichung, Kosten {source}</translation>
+            <source>uncertainty of predictions</source>
+            <translation>Unsicherheit der Vorhersagen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/figures.py" />
@@ -3572,6 +3612,11 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../app/widgets/panel_parts.py" />
             <source>This GPU is simulated</source>
             <translation>Diese GPU ist simuliert</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/panel_parts.py" />
+            <source>Where the experts are, and why</source>
+            <translation>Wo die Experten sind und warum</translation>
         </message>
         <message>
             <location filename="../../app/widgets/panel_parts.py" />
@@ -6500,8 +6545,8 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../engine/experts/limits.py" />
-            <source>All around the experts: {time} of {total} a token, in attention, dense weights and choosing the token.</source>
-            <translation>Alles rund um die Experten: {time} von {total} je Token, für Attention, dichte Gewichte und die Wahl des Tokens.</translation>
+            <source>Attention, dense weights and choosing the token: {time} of {total} a token; experts take the rest.</source>
+            <translation>Attention, dichte Gewichte und die Wahl des Tokens: {time} von {total} pro Token; den Rest brauchen die Experten.</translation>
         </message>
         <message>
             <location filename="../../engine/experts/limits.py" />

@@ -19,6 +19,7 @@ from app.engine_words import (
     phase_text,
     residents_text,
     weights_text,
+    where_words,
     why_portable,
 )
 from engine.experts.placement import make_plan
@@ -133,3 +134,25 @@ def test_no_disk_is_offered_where_it_would_not_help() -> None:
 )
 def test_what_is_said_of_the_experts_in_vram(changes: dict[str, Any], text: str) -> None:
     assert residents_text(replace(make_snapshot(make_ready()), **changes)) == text
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        ("fiddler", "each runs on the CPU or is copied to the GPU, whichever is faster"),
+        ("gpu_stream", "are copied to the GPU whenever they are needed"),
+        ("cpu_only", "are in RAM and run on the CPU"),
+    ],
+)
+def test_where_the_experts_are_and_why(policy: Any, words: str) -> None:
+    ready = make_ready("mixtral", "cuda")
+    ready = replace(ready, effective=replace(ready.effective, policy=policy))
+    there = ready.plan.resident_experts
+    assert 0 < there < 256
+    assert where_words(ready).startswith(f"{there} of 256 experts fit in VRAM and run on the GPU. ")
+    assert words in where_words(ready)
+    none = replace(ready, plan=replace(ready.plan, resident_by_layer=((),) * 32))
+    assert where_words(none).startswith("No expert fits in VRAM. ")
+    everything = replace(ready, plan=replace(ready.plan, resident_by_layer=(tuple(range(8)),) * 32))
+    assert where_words(everything) == "Every expert fits in VRAM and runs on the GPU."
+    assert where_words(make_ready("mixtral", "cpu")) == ""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import Qt, Signal
+from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QAbstractButton, QComboBox, QLabel, QVBoxLayout, QWidget
 
 from app.language import tr
 from app.theme import SPACE_L, SPACE_S, SPACE_XS
 from app.widgets.flow_layout import FlowLayout
+from app.widgets.form_parts import let_wheel_pass
 from app.widgets.panel_parts import DimLabel
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def fill_choices(box: QComboBox, choices: tuple[tuple[str, object], ...], name: 
     box.setAccessibleName(name)
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
     box.setMinimumWidth(LEAST_CHOICE_PX)
-    box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    let_wheel_pass(box)
 
 
 def choose(box: QComboBox, value: object) -> None:

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QComboBox, QFileDialog, QLineEdit, QPushButton, QV
 from app.language import error_text, tr
 from app.preset_files import SUFFIX, export_preset, import_preset
 from app.presets import MAX_NAME_CHARS, Preset, PresetBook
+from app.widgets.form_parts import let_wheel_pass
 from app.widgets.panel_parts import DimLabel
 from app.widgets.sampling_editor import SamplingEditor
 from app.widgets.settings.page import LEAST_CHOICE_PX, SettingsPage, choose, in_a_row
@@ -34,6 +35,7 @@ class PresetsPage(SettingsPage):
         self.chooser = QComboBox()
         self.chooser.setAccessibleName(tr("Preset"))
         self.chooser.setMinimumWidth(LEAST_CHOICE_PX)
+        let_wheel_pass(self.chooser)
         self.name = QLineEdit()
         self.name.setMaxLength(MAX_NAME_CHARS)
         self.name.setAccessibleName(tr("Name of the preset"))

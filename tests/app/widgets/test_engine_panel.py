@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QLabel, QWidget
+from PySide6.QtWidgets import QApplication, QLabel, QScrollArea, QWidget
 from pytestqt.qtbot import QtBot
 
 from app.telemetry import MachineSample
@@ -18,6 +18,7 @@ from app.widgets.engine_panel import EnginePanel
 from app.widgets.panel_parts import NO_VALUE, no_gpu_text
 from engine.messages import Loading, Timings
 from tests.app.snapshots import GIB, GPU_NAME, Device, Shape, Step, make_passes, make_ready, make_snapshot
+from tests.app.wheel import wheel
 
 pytestmark = pytest.mark.qt_log_ignore("propagateSizeHints", extend=True)
 NO_GPU = MachineSample(64 * GIB, 20 * GIB, 2 * GIB, 12.0)
@@ -124,11 +125,53 @@ def test_the_numbers_of_a_reply(panel: EnginePanel) -> None:
     assert (panel.hit_rate.value, panel.hit_rate.caption) == ("31\N{NO-BREAK SPACE}%", "hit rate, this reply")
     assert "31 of 100 visits" in panel.hit_rate.toolTip()
     assert (panel.streamed.value, panel.streamed.caption) == ("7", "experts streamed, 2.0 GiB")
-    assert (panel.costs.value, panel.costs.caption) == ("6\N{NO-BREAK SPACE}%", "fit error, costs measured")
+    assert (panel.costs.value, panel.costs.caption) == ("6\N{NO-BREAK SPACE}%", "uncertainty of predictions")
     assert "were off by" in panel.costs.toolTip()
     panel.set_idle()
-    assert panel.speed.value == NO_VALUE
+    assert panel.speed.value == NO_VALUE, "no reply is complete"
     assert panel.hit_rate.value == "31\N{NO-BREAK SPACE}%", "the reply's counts stay"
+
+
+def test_the_speed_of_the_last_reply_stays_until_another_model(panel: EnginePanel) -> None:
+    load(panel)
+    panel.show_finished(Timings(0.2, 100.0, 20.0))
+    assert (panel.speed.value, panel.speed.caption) == ("20.0", "tokens/s, last reply")
+    panel.show_snapshot(replace(make_snapshot(make_ready(), Step(3)), tokens_per_s=8.0))
+    assert (panel.speed.value, panel.speed.caption) == ("8.0", "tokens/s")
+    panel.show_ready(make_ready("guide", "simulated"))
+    assert (panel.speed.value, panel.speed.caption) == (NO_VALUE, "tokens/s")
+
+
+def test_without_a_gpu_there_are_no_numbers_about_one(panel: EnginePanel, qtbot: QtBot) -> None:
+    load(panel, "guide", "cpu")
+    assert not panel.hit_rate.isVisibleTo(panel)
+    assert not panel.streamed.isVisibleTo(panel)
+    qtbot.waitUntil(lambda: panel.costs.y() == panel.speed.y())  # the two that are left stand side by side
+    load(panel, "guide", "simulated")
+    assert panel.hit_rate.isVisibleTo(panel)
+    assert panel.streamed.isVisibleTo(panel)
+
+
+def test_where_the_experts_are_is_the_first_sentence(panel: EnginePanel) -> None:
+    load(panel)
+    assert panel.device.where.startswith(f"{make_ready().plan.resident_experts} of 256 experts fit in VRAM")
+    assert panel.device.where in all_words(panel)
+    load(panel, "guide", "cpu")
+    assert panel.device.where == "", "the device's own words say it"
+
+
+def test_scrolling_over_the_scrubber_scrolls_the_panel(panel: EnginePanel, qtbot: QtBot) -> None:
+    load(panel)
+    panel.show_passes(make_passes(make_ready(), 30))
+    panel.resize(360, 400)
+    slider, area = panel.scrubber.slider, panel.findChildren(QScrollArea)[0]
+    bar = area.verticalScrollBar()
+    qtbot.waitUntil(lambda: bar.maximum() > 0)
+    area.ensureWidgetVisible(slider, 0, 150)
+    at_the_end, before = slider.value(), bar.value()
+    wheel(slider)
+    assert slider.value() == at_the_end
+    assert bar.value() > before
 
 
 def test_assumed_costs_claim_no_precision(panel: EnginePanel) -> None:

@@ -173,7 +173,7 @@ def test_all_around_the_experts() -> None:
     ready = make_ready("mixtral")
     limit = limit_now(ready.planning, ready.plan, traces(CPU, cpu_s=1e-3), 0.010)
     assert limit.kind == "dense"
-    assert limit.sentence.startswith("All around the experts: 6.0 ms of 10.0 ms a token")
+    assert limit.sentence.startswith("Attention, dense weights and choosing the token: 6.0 ms of 10.0 ms a token")
     prompt = traces(CPU._replace(tokens=9), cpu_s=1e-3, tokens=9)
     assert limit_now(ready.planning, ready.plan, prompt, 0.010).kind == "ram", "a token's time says nothing of a prompt"
 

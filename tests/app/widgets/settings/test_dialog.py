@@ -31,6 +31,7 @@ from app.widgets.settings.dialog import SettingsDialog
 from engine.experts.placement import budget_range, make_plan
 from engine.messages import Ready
 from tests.app.snapshots import GIB, MIB, make_ready
+from tests.app.wheel import wheel
 
 pytestmark = pytest.mark.qt_log_ignore("propagateSizeHints", extend=True)
 
@@ -454,3 +455,23 @@ def test_measuring_again_is_asked_for_and_its_result_is_shown(qtbot: QtBot) -> N
 
 def test_without_a_model_there_is_nothing_to_measure(qtbot: QtBot) -> None:
     assert not open_dialog(qtbot).model.measure.isEnabled()
+
+
+def test_scrolling_past_a_field_changes_nothing(qtbot: QtBot) -> None:
+    dialog = open_dialog(qtbot, Settings(vram_budget_bytes=6 * GIB), make_ready("mixtral", "cuda"))
+    dialog.resize(840, 400)
+    before, scrolled = dialog.pending, 0
+    for row in range(dialog.list.count()):
+        dialog.list.setCurrentRow(row)
+        area = dialog.findChildren(QStackedWidget)[0].currentWidget()
+        assert isinstance(area, QScrollArea)
+        kinds: tuple[type[QWidget], ...] = (QAbstractSpinBox, QComboBox, QSlider)
+        for field in (child for kind in kinds for child in area.findChildren(kind)):
+            area.verticalScrollBar().setValue(0)
+            area.ensureWidgetVisible(field, 0, 0)
+            place = area.verticalScrollBar().value()
+            wheel(field)
+            assert not field.hasFocus(), field
+            scrolled += area.verticalScrollBar().value() > place
+    assert dialog.pending == before
+    assert scrolled > 5, "the page takes the wheel"
