@@ -2,7 +2,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QLabel
 from pytestqt.qtbot import QtBot
 
-from app.theme import ThemeManager
+from app.theme import SPACE_S, ThemeManager
 from app.widgets.banner import MAX_TEXT_CHARS, Action, BannerArea
 
 
@@ -41,3 +41,13 @@ def test_one_button_stands_beside_the_words_and_more_stand_below(qtbot: QtBot, t
         banner = area.banners[key]
         label = max(banner.findChildren(QLabel), key=lambda label: label.width())
         assert (banner.buttons[0].y() >= label.geometry().bottom()) == below
+
+
+def test_two_banners_are_two(qtbot: QtBot, themes: ThemeManager) -> None:
+    area = BannerArea()
+    qtbot.addWidget(area)
+    area.resize(640, 300)
+    area.show_banner("one", "One.")
+    area.show_banner("two", "Two.")
+    first, second = area.banners["one"], area.banners["two"]
+    qtbot.waitUntil(lambda: second.y() - first.geometry().bottom() - 1 >= SPACE_S)

@@ -33,3 +33,23 @@ def test_no_two_details_overlap_and_none_is_cut(
         return not overlap and all(label.height() >= label.heightForWidth(label.width()) for label in labels)
 
     qtbot.waitUntil(whole)
+
+
+def test_its_buttons_stand_side_by_side_where_the_page_opens(
+    library: Library, models_folder: Path, qtbot: QtBot, themes: ThemeManager
+) -> None:
+    themes.set_zoom(1.5)
+    try:
+        page = FoundPage(library, "guide")
+        qtbot.addWidget(page)
+        page.resize(900, 700)
+        page.show()
+        with qtbot.waitSignal(library.judged):
+            library.refresh()
+        qtbot.waitUntil(page.details.ram.isVisible)
+        details = page.details
+        buttons = [b for b in (details.load, details.reveal, details.smaller, details.delete) if b.isVisible()]
+        assert len(buttons) > 2
+        qtbot.waitUntil(lambda: len({button.y() for button in buttons}) == 1)
+    finally:
+        themes.set_zoom(1.0)

@@ -39,6 +39,16 @@ def test_nothing_is_asked_before_the_user_searches(page: HubPage, hub: FakeHub) 
     assert hub.requests == []
 
 
+def test_what_is_known_of_a_choice_takes_room_only_when_there_is_one(page: HubPage, qtbot: QtBot) -> None:
+    assert page.fit.isHidden()
+    search(page, "mix", qtbot)
+    assert page.fit.isHidden()
+    choose_first(page, qtbot)
+    assert not page.fit.isHidden()
+    page.repositories.setCurrentItem(None)  # type: ignore[call-overload]
+    assert page.fit.isHidden()
+
+
 def test_a_model_is_searched_chosen_and_downloaded(
     page: HubPage, hub: FakeHub, downloads: Downloads, qtbot: QtBot
 ) -> None:

@@ -475,3 +475,12 @@ def test_scrolling_past_a_field_changes_nothing(qtbot: QtBot) -> None:
             scrolled += area.verticalScrollBar().value() > place
     assert dialog.pending == before
     assert scrolled > 5, "the page takes the wheel"
+
+
+def test_the_strip_above_the_buttons_is_there_when_it_has_words(qtbot: QtBot) -> None:
+    dialog = open_dialog(qtbot, ready=make_ready("mixtral", "cuda"))
+    assert not dialog.status.isVisible()
+    dialog.model.context.setValue(4096)
+    assert dialog.status.isVisible()
+    dialog.model.context.setValue(8192)
+    assert not dialog.status.isVisible()
