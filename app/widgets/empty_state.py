@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QLabel, QPushButton, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from app.icons import app_icon
 from app.language import tr
@@ -20,7 +20,7 @@ GUIDE_QUESTIONS = (  # the guide speaks English only
 
 
 class EmptyState(QWidget):
-    """An invitation.
+    """An invitation; it scrolls where banners and large texts leave little room.
 
     Signals:
         question_chosen(str): The text of the question that was clicked.
@@ -44,7 +44,8 @@ class EmptyState(QWidget):
         self._sentence.setAlignment(Qt.AlignmentFlag.AlignHCenter)
         self._sentence.setWordWrap(True)
         self._buttons: list[QPushButton] = []
-        self._layout = QVBoxLayout(self)
+        content = QWidget()
+        self._layout = QVBoxLayout(content)
         self._layout.setContentsMargins(SPACE_XL, SPACE_XL, SPACE_XL, SPACE_XL)
         self._layout.setSpacing(SPACE_S)
         self._layout.addStretch(2)
@@ -53,6 +54,15 @@ class EmptyState(QWidget):
         self._layout.addWidget(self._sentence)
         self._layout.addSpacing(SPACE_L)
         self._layout.addStretch(3)
+        scroll = QScrollArea()
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidgetResizable(True)
+        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        scroll.setWidget(content)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(scroll)
         self.show_questions(for_guide=True)
 
     @property

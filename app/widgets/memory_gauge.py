@@ -30,6 +30,8 @@ from app.units import bytes_text, share_text
 from app.widgets.memory_content import GaugeContent, GaugePart
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from app.theme import Theme
 
 _BAR_HEIGHT = 18
@@ -194,7 +196,7 @@ class MemoryGauge(QWidget):
         painter.end()
 
     def _paint_title(self, painter: QPainter, theme: Theme) -> None:
-        """Name and size at the left, how much is held at the right; where both are too long, the size gives way."""
+        """Name and size at the left, how much is held at the right; what is too long gives way, the size first."""
         box = QRectF(0, 0, self.width(), QFontMetricsF(self.font()).height())
         font = QFont(self.font())
         font.setWeight(QFont.Weight.DemiBold)
@@ -207,9 +209,23 @@ class MemoryGauge(QWidget):
         painter.setPen(QColor(theme.text_dim))
         size = bytes_text(self._content.total_bytes) if self._content is not None else ""
         advance = painter.fontMetrics().horizontalAdvance
-        if offset + advance(f"{size}  {self.headline}") <= box.width():
+        held = self.fitting_headline(box.width() - offset, advance)
+        if offset + advance(f"{size}  {held}") <= box.width():
             painter.drawText(box.adjusted(offset, 0, 0, 0), Qt.AlignmentFlag.AlignLeft | middle, size)
-        painter.drawText(box, Qt.AlignmentFlag.AlignRight | middle, self.headline)
+        painter.drawText(box, Qt.AlignmentFlag.AlignRight | middle, held)
+
+    def fitting_headline(self, room: float, advance: Callable[[str], float]) -> str:
+        """The headline, or its numbers alone where there is no room for its words.
+
+        Args:
+            room: Pixels beside the name.
+            advance: The width of words in pixels.
+        """
+        content = self._content
+        if content is None or content.budget_bytes is None or advance(self.headline) <= room:
+            return self.headline
+        own = sum(part.size_bytes for part in content.own)
+        return f"{bytes_text(own)} / {bytes_text(content.budget_bytes)}"
 
     @property
     def headline(self) -> str:

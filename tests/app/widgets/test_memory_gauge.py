@@ -194,3 +194,14 @@ def test_a_tool_tip_explains_the_part(gauge: MemoryGauge, monkeypatch: pytest.Mo
     spot = next(box for box, part in gauge._spots if part.key == "dense").center().toPoint()
     QApplication.sendEvent(gauge, QHelpEvent(QHelpEvent.Type.ToolTip, spot, gauge.mapToGlobal(spot)))
     assert shown == ["Dense: 512 MiB (50\N{NO-BREAK SPACE}% of 1.0 GiB). Needed by all."]
+
+
+def test_numbers_stay_where_words_have_no_room(qtbot: QtBot) -> None:
+    gauge = MemoryGauge("VRAM")
+    qtbot.addWidget(gauge)
+    gauge.set_content(vram_content(make_ready("mixtral", "cuda"), None, None))
+    wide = gauge.fitting_headline(1000, lambda words: 10 * len(words))
+    narrow = gauge.fitting_headline(200, lambda words: 10 * len(words))
+    assert wide == gauge.headline
+    assert wide.startswith("model ")
+    assert [*wide.replace("model ", "").split(" of budget ")] == narrow.split(" / ")
