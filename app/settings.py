@@ -24,7 +24,7 @@ from engine.config import (
 )
 from engine.errors import ConfigurationError, RooftopError
 from engine.messages import Overflow
-from engine.sentences import Sentence, say
+from engine.sentences import Sentence, join, say
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +33,23 @@ APP_NAME = "rooftop"
 GUIDE_MODEL = "guide"
 MAX_FILE_BYTES = 1 << 20
 RESTORE = say("Restore the default.")
+_AS_THE_DIALOG_SAYS = {
+    "vram_budget_bytes": say("VRAM budget"),
+    "vram_reserve_bytes": say("VRAM for other programs"),
+    "context_tokens": say("Context length"),
+    "kv_precision": say("KV cache precision"),
+    "cpu_threads": say("CPU threads"),
+    "simulate_gpu_bytes": say("Simulated GPU"),
+    "theme": say("Theme"),
+    "language": say("Language"),
+    "zoom": say("Text size"),
+    "overflow": say("When a chat outgrows the context"),
+    "gpu_index": say("Graphics card"),
+    "policy": say("Policy"),
+    "isa": say("CPU kernels"),
+    "send_key": say("What sends a message"),
+    "model_folders": say("Model folders"),
+}
 MAX_TEXT = 1 << 16
 MAX_FOLDERS = 100
 MAX_BYTES = 1 << 50
@@ -261,16 +278,16 @@ def _read(path: Path) -> tuple[Settings, str]:
 def _from_values(values: dict[str, Any]) -> tuple[Settings, str]:
     """Take every value that is sound; unknown names are a newer version's."""
     settings = Settings()
-    refused = []
+    refused: list[str] = []
     for field in dataclasses.fields(Settings):
         if field.name in values:
             try:
                 settings = dataclasses.replace(settings, **{field.name: values[field.name]})
             except ConfigurationError:
-                refused.append(field.name.replace("_", " "))
+                refused.append(_AS_THE_DIALOG_SAYS.get(field.name, field.name.replace("_", " ")))
     if not refused:
         return settings, ""
-    words = say("The default is in use for a setting that could not be read: {names}.", names=", ".join(refused))
+    words = say("The default is in use for a setting that could not be read: {names}.", names=join(refused, ", "))
     return settings, words
 
 

@@ -1192,6 +1192,76 @@
         </message>
         <message>
             <location filename="../../app/settings.py" />
+            <source>VRAM budget</source>
+            <translation>VRAM-Budget</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>VRAM for other programs</source>
+            <translation>Grafikspeicher für andere Programme</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>Context length</source>
+            <translation>Kontextlänge</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>KV cache precision</source>
+            <translation>Genauigkeit des KV-Caches</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>CPU threads</source>
+            <translation>CPU-Threads</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>Theme</source>
+            <translation>Farbschema</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>Language</source>
+            <translation>Sprache</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>Text size</source>
+            <translation>Schriftgröße</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>When a chat outgrows the context</source>
+            <translation>Wenn ein Chat über den Kontext hinauswächst</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>Graphics card</source>
+            <translation>Grafikkarte</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>Policy</source>
+            <translation>Strategie</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>CPU kernels</source>
+            <translation>CPU-Rechenkerne</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>What sends a message</source>
+            <translation>Was eine Nachricht sendet</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>Model folders</source>
+            <translation>Modellordner</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
             <source>The setting {name} is not a usable text.</source>
             <translation>Die Einstellung {name} ist kein brauchbarer Text.</translation>
         </message>
@@ -1770,11 +1840,6 @@
             <location filename="../../app/widgets/budget_editor.py" />
             <source>VRAM budget slider</source>
             <translation>Regler des VRAM-Budgets</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/budget_editor.py" />
-            <source>VRAM budget</source>
-            <translation>VRAM-Budget</translation>
         </message>
         <message>
             <location filename="../../app/widgets/budget_editor.py" />
@@ -3943,18 +4008,8 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/settings/advanced_page.py" />
-            <source>Policy</source>
-            <translation>Strategie</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/settings/advanced_page.py" />
             <source>Automatic: the best that the CPU has</source>
             <translation>Automatisch: die besten, die die CPU hat</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/settings/advanced_page.py" />
-            <source>CPU kernels</source>
-            <translation>CPU-Rechenkerne</translation>
         </message>
         <message>
             <location filename="../../app/widgets/settings/advanced_page.py" />
@@ -3988,11 +4043,6 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/settings/chat_page.py" />
-            <source>What sends a message</source>
-            <translation>Was eine Nachricht sendet</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/settings/chat_page.py" />
             <source>&amp;Send with</source>
             <translation>&amp;Senden mit</translation>
         </message>
@@ -4010,11 +4060,6 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../app/widgets/settings/chat_page.py" />
             <source>Keep the first question, leave out the middle</source>
             <translation>Die erste Frage behalten, die Mitte weglassen</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/settings/chat_page.py" />
-            <source>When a chat outgrows the context</source>
-            <translation>Wenn ein Chat über den Kontext hinauswächst</translation>
         </message>
         <message>
             <location filename="../../app/widgets/settings/chat_page.py" />
@@ -4088,11 +4133,6 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/settings/folders_page.py" />
-            <source>Model folders</source>
-            <translation>Modellordner</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/settings/folders_page.py" />
             <source>Folder for downloaded models</source>
             <translation>Ordner für heruntergeladene Modelle</translation>
         </message>
@@ -4148,11 +4188,6 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/settings/general_page.py" />
-            <source>Language</source>
-            <translation>Sprache</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/settings/general_page.py" />
             <source>Light</source>
             <translation>Hell</translation>
         </message>
@@ -4160,16 +4195,6 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../app/widgets/settings/general_page.py" />
             <source>Dark</source>
             <translation>Dunkel</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/settings/general_page.py" />
-            <source>Theme</source>
-            <translation>Farbschema</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/settings/general_page.py" />
-            <source>Text size</source>
-            <translation>Schriftgröße</translation>
         </message>
         <message>
             <location filename="../../app/widgets/settings/general_page.py" />
@@ -4233,11 +4258,6 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/settings/gpu_page.py" />
-            <source>Graphics card</source>
-            <translation>Grafikkarte</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/settings/gpu_page.py" />
             <source>Re&amp;pair</source>
             <translation>Re&amp;parieren</translation>
         </message>
@@ -4278,18 +4298,8 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/settings/model_page.py" />
-            <source>VRAM for other programs</source>
-            <translation>Grafikspeicher für andere Programme</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/settings/model_page.py" />
             <source> tokens</source>
             <translation> Token</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/settings/model_page.py" />
-            <source>Context length</source>
-            <translation>Kontextlänge</translation>
         </message>
         <message>
             <location filename="../../app/widgets/settings/model_page.py" />
@@ -4308,18 +4318,8 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/settings/model_page.py" />
-            <source>KV cache precision</source>
-            <translation>Genauigkeit des KV-Caches</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/settings/model_page.py" />
             <source>A&amp;utomatic: by cores and size of the experts</source>
             <translation>A&amp;utomatisch: nach Kernen und Größe der Experten</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/settings/model_page.py" />
-            <source>CPU threads</source>
-            <translation>CPU-Threads</translation>
         </message>
         <message>
             <location filename="../../app/widgets/settings/model_page.py" />

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import Settings, SettingsError, load_settings, save_settings, to_engine_config
+from app.language import translated
+from app.settings import (
+    _AS_THE_DIALOG_SAYS,
+    Settings,
+    SettingsError,
+    load_settings,
+    save_settings,
+    to_engine_config,
+)
 from engine.errors import ConfigurationError
 
 CHANGED = Settings(
@@ -67,7 +75,7 @@ def test_one_bad_value_costs_only_itself(path: Path) -> None:
     path.write_text(json.dumps({"zoom": 1.2, "context_tokens": "many", "theme": "pink", "from_the_future": 1}))
     settings, notice = load_settings(path)
     assert settings == Settings(zoom=1.2)
-    assert "context tokens, theme" in notice
+    assert "Context length, Theme" in notice
 
 
 @pytest.mark.parametrize("folders", ["/a", [1], ["a\0b"], {"a": 1}, ["x"] * 101])
@@ -167,3 +175,15 @@ def test_a_file_from_before_experts_could_be_on_disk(path: Path) -> None:
     del values["experts_on_disk"]
     path.write_text(json.dumps(values))
     assert load_settings(path) == (dataclasses.replace(CHANGED, experts_on_disk=False), "")
+
+
+@pytest.mark.usefixtures("german")
+def test_a_refused_setting_is_called_as_in_the_dialog_in_every_language(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('{"version": 1, "context_tokens": -7, "theme": "mauve"}', encoding="utf-8")
+    _, notice = load_settings(path)
+    assert translated(notice).endswith("Kontextlänge, Farbschema.")
+
+
+def test_the_names_are_of_settings() -> None:
+    assert set(_AS_THE_DIALOG_SAYS) <= {field.name for field in dataclasses.fields(Settings)}
