@@ -200,7 +200,7 @@ def document_css(theme: Theme) -> str:
         f"p, ul, ol, pre, blockquote, table {{ margin-top: 0; margin-bottom: {BLOCK_GAP_PX}px; }} "
         f"p, li, td {{ line-height: {LINE_HEIGHT_PERCENT}%; }} strong {{ font-weight: 600; }} "
         f"li {{ margin-bottom: 3px; }} li p {{ margin-bottom: 3px; }} .last {{ margin-bottom: {BLOCK_GAP_PX}px; }} "
-        f".formula {{ line-height: 100%; }} "
+        f".formula, pre {{ line-height: 100%; }} "  # else a list's own stripes its code
         f"h1, h2, h3, h4, h5, h6 {{ margin-top: 4px; margin-bottom: 8px; font-weight: 600; }} "
         f"h1 {{ font-size: large; }} h2 {{ font-size: large; }} h3, h4, h5, h6 {{ font-size: medium; }} "
         f"a {{ color: {theme.accent}; text-decoration: underline; }} "

@@ -124,3 +124,16 @@ def test_what_is_selected_stays_selected(block: TextBlock, qtbot: QtBot) -> None
     block.selectAll()
     settle(block, qtbot)
     assert block.textCursor().hasSelection()
+
+
+def test_lines_of_code_in_a_list_touch(block: TextBlock, qtbot: QtBot) -> None:
+    block.show_html(in_a_list("a = 1\nb = 2\nc = 3"))
+    block.show()
+    line = block.document().find("a = 1").block()
+    layout = block.document().documentLayout()
+    for _ in range(2):
+        below = line.next()
+        first, second = layout.blockBoundingRect(line), layout.blockBoundingRect(below)
+        text_height = line.layout().lineAt(0).height()
+        assert second.top() - first.top() <= text_height + 0.5, "no stripe of the ground between them"
+        line = below
