@@ -29,7 +29,7 @@ from engine.convert.journal import Identity, Journal, PieceRecord, read_journal
 from engine.convert.recipe import ConversionFormat
 from engine.convert.report import Conversion, losses
 from engine.convert.source import PIECE_BYTES, Describe, Piece, Source, leave_to_folder, open_source
-from engine.convert.workplace import Workplace, check_free, unfinished_folder, writing
+from engine.convert.workplace import WEIGHTS, Workplace, check_free, unfinished_folder, writing
 from engine.errors import CheckpointError, ConfigurationError, OperationCancelledError
 from engine.kernels.encoder import as_bfloat16, as_float32, encode_weights, is_finite
 from engine.quant.encoding import ENCODERS, Encoded
@@ -120,7 +120,8 @@ def convert(
     if done is not None:
         return done
     started = time.monotonic()
-    check_free(target)
+    with writing(target, 0, opened.source_bytes):
+        check_free(target)
     place = Workplace.open(opened, target, identity)
     try:
         run = _Run(opened, target, place, on_progress, cancelled)
@@ -300,7 +301,7 @@ def _identity(source: Source, conversion: ConversionFormat) -> Identity:
 
 def _finished(source: Source, target: Path, identity: Identity) -> Conversion | None:
     """The same conversion, if it is in the target already: a crash may have come right after the last rename."""
-    if read_journal(target) is None or not (target.is_dir()):
+    if read_journal(target) is None:
         return None
     with writing(target, 0, 1):
         try:
@@ -308,11 +309,18 @@ def _finished(source: Source, target: Path, identity: Identity) -> Conversion | 
         except ConfigurationError:
             return None
     journal.close()
-    if journal.total is None:
+    if journal.total is None or not _is_as_long(target / WEIGHTS, source.target_bytes):
         return None
     tensors, kinds = losses(source, journal.records)
     sizes = (source.source_bytes, source.target_bytes)
     return Conversion(target, identity.format, *sizes, 0.0, tensors, kinds, source.notes)
+
+
+def _is_as_long(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except OSError:
+        return False
 
 
 def _absolute(path: Path) -> Path:

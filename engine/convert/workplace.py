@@ -68,8 +68,8 @@ class Workplace:
             folder.mkdir(parents=True, exist_ok=True)
             journal = Journal.open(folder, identity)
         try:
-            _check_space(folder, source, journal)
             with writing(target, 0, source.source_bytes):
+                _check_space(folder, source, journal)
                 return cls(source, target, journal)
         except BaseException:
             journal.close()

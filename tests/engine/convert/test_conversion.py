@@ -387,6 +387,36 @@ def test_nothing_that_is_there_is_overwritten(source: Path, tmp_path: Path) -> N
     assert (full / "mine.txt").read_text() == file.read_text() == (blocked / "mine.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("damage", ["missing", "shorter"])
+def test_a_finished_conversion_without_its_weights_is_not_done(source: Path, tmp_path: Path, damage: str) -> None:
+    path = convert(source, tmp_path / "out", "q4").path / WEIGHTS
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "shorter":
+        path.write_bytes(content[:-1])
+    with pytest.raises(ConfigurationError, match="exists already"):
+        convert(source, tmp_path / "out", "q4")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 250, "a\0b", "there/x"])
+def test_a_name_that_no_folder_can_have_is_said(source: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "there").write_text("a file")
+    with pytest.raises(RooftopError) as caught:
+        convert(source, tmp_path / name, "q4")
+    assert caught.value.remedy
+
+
+def test_a_drive_that_cannot_be_asked_for_its_space_is_said(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(_folder: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(shutil, "disk_usage", gone)
+    with pytest.raises(EngineFailure, match="cannot be written"):
+        convert(source, tmp_path / "out", "q4")
+
+
 def test_an_empty_folder_is_taken(source: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     convert(source, tmp_path / "out", "q4")
