@@ -1,4 +1,6 @@
-"""`python -m engine plan | generate | logits | bench | compare | download | convert`: the engine without a window.
+"""`python -m engine plan | generate | logits | bench | compare | download | convert | verify`.
+
+The engine without a window.
 
 Exit codes: 0 done, 2 bad usage or input, 1 failed. An error is one line on stderr. With `--json` stdout holds one JSON
 object and nothing else. `plan` needs neither weights nor torch.
@@ -22,7 +24,7 @@ import platformdirs
 
 from engine.bench.gpu.command import add_suite_options, run_suite
 from engine.config import EngineConfig, IsaName, KvPrecision
-from engine.convert.command import add_convert_options, run_convert
+from engine.convert.command import add_convert_options, add_verify_options, run_convert, run_verify
 from engine.errors import ConfigurationError, EngineFailure, InputError, RooftopError
 from engine.gpu_packages import import_torch, refuse, usable_packages
 from engine.hub.command import add_download_options, run_download
@@ -218,6 +220,15 @@ def _convert(options: argparse.Namespace, out: TextIO) -> int:
     return DONE
 
 
+def _verify(options: argparse.Namespace, out: TextIO) -> int:
+    verified = run_verify(options)
+    if options.json:
+        _print_json(out, {**asdict(verified), "path": str(verified.path)})
+    else:
+        print(f"{verified.path}: all {verified.pieces} pieces are as they were written.")
+    return DONE
+
+
 def _load(options: argparse.Namespace) -> Engine:
     from engine.engine import Engine
 
@@ -237,7 +248,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> _Parser:
     parser = _Parser(prog="python -m engine", description="Run Mixture-of-Experts models larger than VRAM.")
-    names = "plan | generate | logits | bench | compare | download | convert"
+    names = "plan | generate | logits | bench | compare | download | convert | verify"
     commands = parser.add_subparsers(title="commands", required=True, metavar=names)
     shared = _shared_options()
 
@@ -274,6 +285,10 @@ def _parser() -> _Parser:
     convert = commands.add_parser("convert", help="make a smaller model, in a new folder")
     add_convert_options(convert)
     convert.set_defaults(run=_convert)
+
+    verify = commands.add_parser("verify", help="hold a converted model against its checksums")
+    add_verify_options(verify)
+    verify.set_defaults(run=_verify)
     return parser
 
 

@@ -2,15 +2,14 @@
 
 Prints what the encoder loses on random matrices beside plain rounding; its speed alone, on one thread and on all; a
 conversion of a random Mixtral, in a process of its own, beside copying that model's file on the same drive, both in
-turns, medians; and the perplexity of the guide in each format. "of the limit" is the conversion's speed, checking
+turns, medians; and the perplexity of the guide in each format. "of the limit" is the conversion's speed, checksums
 included, as a share of the slower of copying and of encoding alone. Encoding to bf16 is what its checks cost in memory:
-two CRC-32 and whether weights are finite, on all threads, and one SHA-256 of all bytes in their order, on one.
+a CRC-32 and whether weights are finite.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -66,6 +65,7 @@ class Timing:
         source_bytes: What was read.
         convert_s: Seconds of each, from the start of the process to its end.
         copy_s: What copying the same file took before each.
+        floors: Bytes per second that the encoder alone did before each; processors are not as fast at all times.
         peak_rss_bytes: Of the largest process.
     """
 
@@ -73,6 +73,7 @@ class Timing:
     source_bytes: int
     convert_s: tuple[float, ...]
     copy_s: tuple[float, ...]
+    floors: tuple[float, ...]
     peak_rss_bytes: int
 
 
@@ -106,11 +107,8 @@ def check_speed(threads: int) -> float:
     def check() -> None:
         is_finite("BF16", raw)
         zlib.crc32(raw.data)
-        zlib.crc32(raw.data)
 
-    in_order = _speed(lambda: hashlib.sha256(raw.data), raw.size, 1)
-    rest = _speed(check, raw.size, 1)
-    return min(in_order, threads / (1 / in_order + 1 / rest))
+    return _speed(check, raw.size, threads)
 
 
 def _speed(step: Callable[[], object], step_bytes: int, threads: int) -> float:
@@ -153,14 +151,16 @@ def write_random(folder: Path, layers: int) -> Path:
 
 
 def time_conversions(model: Path, name: str, folder: Path, repeat: int) -> Timing:
-    """Copy a model's file and convert it, in turns, both onto the same drive; the copies are deleted."""
-    copies, conversions, peaks = [], [], []
+    """Encode from memory, copy a model's file and convert it, in turns, on the same drive; the copies are deleted."""
+    threads, encoder = os.cpu_count() or 1, {"q4": "Q4_K", "q8": "Q8_0"}.get(name)
+    floors, copies, conversions, peaks = [], [], [], []
     for _ in range(repeat):
+        floors.append(check_speed(threads) if encoder is None else encoder_speed(encoder, threads))
         copies.append(_time_copy(model / SINGLE, folder / "copy"))
         took, peak = _time_conversion(model, name, folder / f"converted-{name}")
         conversions.append(took)
         peaks.append(peak)
-    return Timing(name, (model / SINGLE).stat().st_size, tuple(conversions), tuple(copies), max(peaks))
+    return Timing(name, (model / SINGLE).stat().st_size, tuple(conversions), tuple(copies), tuple(floors), max(peaks))
 
 
 def _time_copy(file: Path, copy: Path) -> float:
@@ -187,11 +187,12 @@ def _time_conversion(model: Path, name: str, target: Path) -> tuple[float, int]:
     return took, usage.ru_maxrss * 1024
 
 
-def speed_line(timing: Timing, floor: float) -> str:
+def speed_line(timing: Timing) -> str:
     """Conversions as a line of the table; "of the limit" is the median of the pairs, lowest and highest behind it."""
     speeds, copies = ([timing.source_bytes / s for s in seconds] for seconds in (timing.convert_s, timing.copy_s))
-    shares = sorted(speed / min(copy, floor) for speed, copy in zip(speeds, copies, strict=True))
-    speed, copy, share = (statistics.median(values) for values in (speeds, copies, shares))
+    rounds = zip(speeds, copies, timing.floors, strict=True)
+    shares = sorted(speed / min(copy, floor) for speed, copy, floor in rounds)
+    speed, copy, floor, share = (statistics.median(values) for values in (speeds, copies, timing.floors, shares))
     return (
         f"{timing.name:8}{timing.source_bytes / GB:7.2f} GB{speed / MB:7.0f} MB/s{copy / MB:7.0f} MB/s"
         f"{floor / MB:7.0f} MB/s{share:14.0%} ({shares[0]:.0%} to {shares[-1]:.0%}){timing.peak_rss_bytes / MB:8.0f} MB"
@@ -231,13 +232,12 @@ def _lines(options: argparse.Namespace) -> Iterator[str]:
     for name in ENCODERS:
         yield f"{name:6} encoded: {alone[name] / MB:.0f} MB/s on one thread, {together[name] / MB:.0f} on {threads}"
     yield ""
-    floors = {"q4": together["Q4_K"], "q8": together["Q8_0"], "bf16": check_speed(threads)}
     if options.gb:
         model = write_random(options.folder / f"random-{options.gb:g}gb", max(1, round(options.gb / LAYER_GB)))
         titles = f"{'format':8}{'read':>10}{'convert':>12}{'copy':>12}{'encoder':>12}"
         yield f"{titles}{'of the limit':>26}{'peak memory':>14}"
         for name in CONVERSION_FORMATS:
-            yield speed_line(time_conversions(model, name, options.folder, options.repeat), floors[name])
+            yield speed_line(time_conversions(model, name, options.folder, options.repeat))
         yield ""
     with tempfile.TemporaryDirectory(dir=options.folder) as place:
         yield from perplexity_lines(Path(place), options.windows)

@@ -1,4 +1,4 @@
-"""`python -m engine convert`: options, progress on stderr, the result on stdout.
+"""`python -m engine convert | verify`: options, progress on stderr, the result on stdout.
 
 With `--json` stderr has a JSON line for each step of progress; an error is such a line too, before the one for people:
 `{"error": code, "message": ..., "remedy": ...}`, both sentences as `engine.sentences.to_json` keeps them.
@@ -19,6 +19,7 @@ from engine.convert.conversion import Progress, convert
 from engine.convert.description import describe
 from engine.convert.recipe import CONVERSION_FORMATS, DEFAULT_FORMAT
 from engine.convert.report import Conversion
+from engine.convert.verification import Verified, verify
 from engine.errors import RooftopError
 from engine.sentences import to_json
 
@@ -45,6 +46,28 @@ def run_convert(options: argparse.Namespace) -> Conversion:
     try:
         source, target = resolve_model(options.model), Path(options.to)
         return convert(source, target, options.format, show, threads=options.threads, describe=describe)
+    except RooftopError as error:
+        show.fail(error)
+        raise
+    finally:
+        show.end()
+
+
+def add_verify_options(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.add_argument("--model", required=True, metavar="DIR", help="a folder that convert has made")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, and progress as JSON lines")
+
+
+def run_verify(options: argparse.Namespace) -> Verified:
+    """Hold a converted model against its checksums.
+
+    Raises:
+        RooftopError: As `verify`.
+    """
+    show = _AsJson() if options.json else _AsLine()
+    try:
+        return verify(Path(options.model), lambda done, total: show(Progress("verifying", done, total, None)))
     except RooftopError as error:
         show.fail(error)
         raise

@@ -1,7 +1,7 @@
 """Converting a model: pieces are read and encoded by some threads, written in order by one.
 
 At most a few pieces are in memory. Some times a second what was written is brought to the drive and told to the
-journal, then read back while more is converted: what is not told yet is what a crash can cost.
+journal: what is not told yet is what a crash can cost. What an earlier run has left is read back first.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from engine.convert.journal import Identity, Journal, PieceRecord, read_journal
 from engine.convert.recipe import ConversionFormat
 from engine.convert.report import Conversion, losses
 from engine.convert.source import PIECE_BYTES, Describe, Piece, Source, leave_to_folder, open_source
-from engine.convert.workplace import Workplace, check_free, unfinished_folder, writing
+from engine.convert.workplace import WEIGHTS, Workplace, check_free, unfinished_folder, writing
 from engine.errors import CheckpointError, ConfigurationError, OperationCancelledError
 from engine.kernels.encoder import as_bfloat16, as_float32, encode_weights, is_finite
 from engine.quant.encoding import ENCODERS, Encoded
@@ -50,9 +50,9 @@ class Progress:
     """How far a conversion is.
 
     Attributes:
-        phase: "converting" or "verifying".
-        done_bytes: Of the weights that are read, and of the file that is read back.
-        total_bytes: The same of the whole.
+        phase: "verifying", while what earlier runs have left is read back, then "converting".
+        done_bytes: Of the weights that are converted; while verifying, of those that are and were read back.
+        total_bytes: Of all weights.
         seconds_left: At this run's speed; None at its beginning.
     """
 
@@ -120,26 +120,26 @@ def convert(
     if done is not None:
         return done
     started = time.monotonic()
-    check_free(target)
+    with writing(target, 0, opened.source_bytes):
+        check_free(target)
     place = Workplace.open(opened, target, identity)
     try:
         run = _Run(opened, target, place, on_progress, cancelled)
+        run.verify()
         run.convert(threads or min(os.cpu_count() or 1, MAX_THREADS))
-        sha256 = run.verify()
         if _identity(opened, conversion) != identity:
             raise CheckpointError(
                 say("{path} changed while it was converted.", path=quote(source)),
                 say("Delete {folder}, then convert again.", folder=quote(unfinished_folder(target))),
             )
-        total = {"sha256": sha256, "bytes": opened.target_bytes}
         with writing(target, opened.source_bytes, opened.source_bytes):
-            place.finish(total)
+            place.finish()
     finally:
         place.close()
     tensors, kinds = losses(opened, place.journal.records)
     seconds = time.monotonic() - started
     sizes = (opened.source_bytes, opened.target_bytes)
-    return Conversion(target, conversion, *sizes, sha256, seconds, tensors, kinds, opened.notes)
+    return Conversion(target, conversion, *sizes, seconds, tensors, kinds, opened.notes)
 
 
 class _Run:
@@ -150,10 +150,23 @@ class _Run:
     ) -> None:
         self._source, self._target, self._place = source, target, place
         self._on_progress, self._cancelled = on_progress, cancelled
-        self._total = source.source_bytes + source.target_bytes
+        self._total = source.source_bytes
         self._done = 0
         self._started, self._first = time.monotonic(), 0
         self._buffers = Buffers(PIECE_BYTES)
+
+    def verify(self) -> None:
+        """Read back what earlier runs have left; what is not what was written will be made again."""
+        sizes = {piece.number: piece.source.nbytes for piece in self._source.pieces()}
+        bad = []
+        with writing(self._target, 0, self._source.source_bytes):
+            for record, is_good in self._place.read_back():
+                self._check()
+                if not is_good:
+                    bad.append(record.piece)
+                self._advance("verifying", sizes[record.piece])
+            if bad:
+                self._place.drop(bad)
 
     def convert(self, threads: int) -> None:
         """Do every piece that is not done yet."""
@@ -192,16 +205,6 @@ class _Run:
             self._advance("converting", piece.source.nbytes)
         with writing(self._target, self._done, self._source.source_bytes):
             self._place.commit()
-
-    def verify(self) -> str:
-        """Read everything back; the SHA-256 of the new file."""
-
-        def on_read(count: int) -> None:
-            self._check()
-            self._advance("verifying", count)
-
-        with writing(self._target, self._source.source_bytes, self._source.source_bytes):
-            return self._place.verify(on_read)
 
     def _advance(self, phase: str, count: int) -> None:
         self._done += count
@@ -264,6 +267,8 @@ def _record(piece: Piece, parts: Sequence[Encoded], rounded: float) -> tuple[Byt
     blocks = np.concatenate([part.blocks.reshape(-1) for part in parts]) if len(parts) > 1 else parts[0].blocks
     return blocks, PieceRecord(
         piece.number,
+        piece.offset,
+        piece.nbytes,
         zlib.crc32(blocks.data),
         sum(part.squared_error for part in parts),
         sum(part.squared_weights for part in parts),
@@ -296,7 +301,7 @@ def _identity(source: Source, conversion: ConversionFormat) -> Identity:
 
 def _finished(source: Source, target: Path, identity: Identity) -> Conversion | None:
     """The same conversion, if it is in the target already: a crash may have come right after the last rename."""
-    if read_journal(target) is None or not (target.is_dir()):
+    if read_journal(target) is None:
         return None
     with writing(target, 0, 1):
         try:
@@ -304,11 +309,18 @@ def _finished(source: Source, target: Path, identity: Identity) -> Conversion | 
         except ConfigurationError:
             return None
     journal.close()
-    if journal.total is None:
+    if journal.total is None or not _is_as_long(target / WEIGHTS, source.target_bytes):
         return None
     tensors, kinds = losses(source, journal.records)
     sizes = (source.source_bytes, source.target_bytes)
-    return Conversion(target, identity.format, *sizes, str(journal.total["sha256"]), 0.0, tensors, kinds, source.notes)
+    return Conversion(target, identity.format, *sizes, 0.0, tensors, kinds, source.notes)
+
+
+def _is_as_long(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except OSError:
+        return False
 
 
 def _absolute(path: Path) -> Path:

@@ -46,6 +46,7 @@ class DriveFile:
         self._size = 0
         self._writer = ThreadPoolExecutor(1, "write")
         self._writing: Future[None] | None = None
+        self._lost: OSError | None = None
 
     def write(self, offset: int, content: bytes | memoryview) -> None:
         """Write some bytes; they are there after `sync`.
@@ -73,7 +74,13 @@ class DriveFile:
             OSError: The drive fails.
         """
         self._flush()
-        os.fsync(self._file.fileno())
+        if self._lost is not None:
+            raise self._lost
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            self._lost = error  # the system would not tell again of what it could not keep
+            raise
 
     def close(self) -> None:
         """Let go of the file; what was not synced is lost. Closing twice does no harm."""

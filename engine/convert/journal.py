@@ -22,7 +22,7 @@ from engine.errors import ConfigurationError
 from engine.sentences import say
 
 JOURNAL = "conversion.jsonl"
-VERSION = 3
+VERSION = 4
 MAX_JOURNAL_BYTES = 256 << 20
 CHOOSE_OTHER = say("Choose another folder, or move that one away first.")
 
@@ -33,6 +33,8 @@ class PieceRecord:
 
     Attributes:
         piece: Its number.
+        offset: Its first byte in the file.
+        nbytes: How many it has.
         crc32: Of its bytes: against a drive that errs, not against an enemy, and at a fraction of the time.
         lost: Sum of its squared errors.
         squares: The same of its weights.
@@ -41,6 +43,8 @@ class PieceRecord:
     """
 
     piece: int
+    offset: int
+    nbytes: int
     crc32: int
     lost: float
     squares: float
@@ -63,6 +67,21 @@ class Identity:
     layout: str
     files: list[list[Any]]
     source: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a journal tells a reader who has not the model that was converted.
+
+    Attributes:
+        layout: SHA-256 of the file's header.
+        records: The pieces that are done.
+        total: Of a finished conversion; None before.
+    """
+
+    layout: str
+    records: list[PieceRecord]
+    total: Mapping[str, Any] | None
 
 
 class Journal:
@@ -155,11 +174,32 @@ def read_journal(folder: Path) -> Mapping[str, Any] | None:
 
     For showing only: an unreadable or foreign file counts as none.
     """
+    lines = _lines_of(folder)
+    return None if lines is None else _first_of(lines)
+
+
+def read_records(folder: Path) -> Told | None:
+    """All that the journal in a folder says; None where there is none that can be read."""
+    lines = _lines_of(folder)
+    first = None if lines is None else _first_of(lines)
+    if lines is None or first is None:
+        return None
+    records, total = _replay(lines[1:])
+    return Told(str(first.get("layout")), list(records.values()), total)
+
+
+def _lines_of(folder: Path) -> list[bytes] | None:
     try:
         with FileIO(folder / JOURNAL, "rb") as file:
-            lines = _whole_lines(file, cut=False)
+            return _whole_lines(file, cut=False)
+    except OSError:
+        return None
+
+
+def _first_of(lines: list[bytes]) -> Mapping[str, Any] | None:
+    try:
         first = json.loads(lines[0]) if lines else None
-    except (OSError, ValueError):
+    except ValueError:
         return None
     return first if isinstance(first, dict) and first.get("rooftop") == VERSION else None
 
@@ -204,10 +244,18 @@ def _replay(lines: Iterable[bytes]) -> tuple[dict[int, PieceRecord], Mapping[str
                 total = dict(content["total"])
             else:
                 record = PieceRecord(**content)
-                records[record.piece] = record
+                if _is_sound(record):
+                    records[record.piece] = record
         except (ValueError, TypeError):
             continue
     return records, total
+
+
+def _is_sound(record: PieceRecord) -> bool:
+    """Whether a record is one that could have been written."""
+    counts = (record.piece, record.offset, record.nbytes, record.crc32)
+    sums = (record.lost, record.squares, record.sample_lost, record.sample_rounded)
+    return all(type(count) is int and count >= 0 for count in counts) and all(type(s) in (int, float) for s in sums)
 
 
 def _lock(file: FileIO, folder: Path) -> None:

@@ -47,7 +47,6 @@ class Conversion:
         format: What was asked for.
         source_bytes: Of the weights that were read.
         target_bytes: Of the file that was written.
-        sha256: Of that file.
         seconds: What this run took; 0 where all was there already.
         tensors: What each tensor lost.
         kinds: The same by kind.
@@ -58,7 +57,6 @@ class Conversion:
     format: str
     source_bytes: int
     target_bytes: int
-    sha256: str
     seconds: float
     tensors: tuple[Loss, ...]
     kinds: tuple[Loss, ...]
@@ -82,7 +80,7 @@ class Conversion:
             *self.notes,
             f"{human_bytes(self.source_bytes)} became {human_bytes(self.target_bytes)} ({share:.0%}) in "
             f"{self.seconds:.0f} s",
-            f"{self.path}, SHA-256 {self.sha256}",
+            str(self.path),
         ]
 
 

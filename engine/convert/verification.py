@@ -1,154 +1,79 @@
-"""Reading the new file back from the drive: behind the writing, in threads of its own.
-
-A piece is read as soon as the journal tells that it is on the drive, while later ones are still converted. So the whole
-file's SHA-256, which takes its bytes in order and on one core, is nearly done when the last piece is.
-"""
+"""Whether a finished conversion is still what was written, asked for by the user: `python -m engine verify`."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import threading
-import zlib
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as StillWorking
-from itertools import cycle
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from engine.convert.drive_file import BLOCK_BYTES
-from engine.convert.journal import PieceRecord
-from engine.convert.source import Piece
+from engine.checkpoint.untrusted import quote
+from engine.convert.journal import read_records
+from engine.convert.reading_back import read_back
+from engine.convert.workplace import WEIGHTS
+from engine.errors import CheckpointError, ConfigurationError
+from engine.sentences import say
 
-_READ_BYTES = 4 << 20
-_TELL_EVERY_S = 0.1
+_CONVERT_AGAIN = say("Delete the folder, then convert the model again.")
 
 
-class Verification:
-    """Holds a file against the checksums of its pieces, as they become known.
-
-    Args:
-        path: The file.
-        pieces: All of them, in the file's order.
-        records: Those that are on the drive; others come to it, from another thread.
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A finished conversion whose weights are what was written.
 
     Attributes:
-        bad: Pieces that are not what was written.
+        path: The folder.
+        pieces: How many were held against their checksums.
+        bytes: Of them all.
     """
 
-    def __init__(self, path: Path, pieces: Iterator[Piece], records: Mapping[int, PieceRecord]) -> None:
-        """See the class."""
-        self.bad: list[int] = []
-        self._records = records
-        self._pieces = pieces
-        self._next = next(pieces, None)
-        self._file = path.open("rb", buffering=0)
-        self._position = 0
-        self._known: deque[Piece] = deque()  # on the drive, and not compared to their end yet
-        self._known_end = 0
-        self._crc = 0
-        self._told = 0
-        self._buffers = cycle([memoryview(bytearray(_READ_BYTES)) for _ in range(2)])
-        self._whole = hashlib.sha256()
-        self._reader, self._summer = ThreadPoolExecutor(1, "verify"), ThreadPoolExecutor(1, "checksum")
-        self._reading: Future[None] | None = None
-        self._summing: Future[None] | None = None
-        self._closing = threading.Event()
+    path: Path
+    pieces: int
+    bytes: int
 
-    def follow(self) -> None:
-        """Read what the journal has told of since, unless that is being done already."""
-        if self._reading is not None and not self._reading.done():
-            return
-        if self._reading is not None:
-            self._reading.result()
-        self._reading = self._reader.submit(self._read_known)
 
-    def finish(self, on_read: Callable[[int], None]) -> str:
-        """Read the rest.
+def verify(folder: Path, on_read: Callable[[int, int], None] = lambda _done, _total: None) -> Verified:
+    """Hold a finished conversion against its journal; the model that it was made from is not needed.
 
-        Args:
-            on_read: Told how many bytes were read since, some times a second.
+    Args:
+        folder: The converted model.
+        on_read: Told how many bytes were read, of how many.
 
-        Returns:
-            The SHA-256 of the whole file.
-
-        Raises:
-            OSError: The drive fails.
-        """
-        last = self._reader.submit(self._read_known)
-        while not last.done():
-            try:
-                last.result(_TELL_EVERY_S)
-            except StillWorking:
-                self._tell(on_read)
-        if self._reading is not None:
-            self._reading.result()
-        last.result()
-        assert self._next is None, "the journal knows every piece"
-        if self._summing is not None:
-            self._summing.result()
-        self._tell(on_read)
-        return self._whole.hexdigest()
-
-    def close(self) -> None:
-        """Read no further; closing twice does no harm."""
-        self._closing.set()
-        self._reader.shutdown()
-        self._summer.shutdown()
-        self._file.close()
-
-    def _tell(self, on_read: Callable[[int], None]) -> None:
-        position = self._position
-        on_read(position - self._told)
-        self._told = position
-
-    def _read_known(self) -> None:
-        """Read all that is on the drive for certain; but for the file's end in steps that begin and end with a page."""
-        while not self._closing.is_set() and (size := self._known_bytes()):
-            content = self._read(size)
-            if self._summing is not None:
-                self._summing.result()
-            self._summing = self._summer.submit(self._whole.update, content)
-            self._compare(content)
-            self._forget(self._position, size)  # the memory serves what comes next
-            self._position += size
-
-    def _known_bytes(self) -> int:
-        """How many bytes to read next; none while the journal does not know enough of them."""
-        before = self._known_end
-        while self._next is not None and self._next.number in self._records:
-            self._known.append(self._next)
-            self._known_end, self._next = self._next.end, next(self._pieces, None)
-        if self._known_end != before:  # it is to be read from the drive, whatever the system has in memory of it
-            self._forget(before, self._known_end - before)
-        left = self._known_end - self._position
-        return min(left, _READ_BYTES) if self._next is None or left >= _READ_BYTES else 0
-
-    def _read(self, size: int) -> memoryview:
-        """What comes next; what is missing at the file's end counts as zeros, which no sum expects."""
-        whole = left = next(self._buffers)[:size]
-        self._file.seek(self._position)
-        while left and (count := self._file.readinto(left)):
-            left = left[count:]
-        left[:] = bytes(len(left))
-        return whole
-
-    def _compare(self, content: memoryview) -> None:
-        """Hold what was read against the checksums of its pieces; there may be padding in between."""
-        position, end = self._position, self._position + len(content)
-        while self._known and (position := max(position, self._known[0].offset)) < end:
-            piece, stop = self._known[0], min(end, self._known[0].end)
-            self._crc = zlib.crc32(content[position - self._position : stop - self._position], self._crc)
-            position = stop
-            if stop == piece.end:
-                if self._crc != self._records[piece.number].crc32:
-                    self.bad.append(piece.number)
-                self._crc = 0
-                self._known.popleft()
-
-    def _forget(self, start: int, size: int) -> None:
-        """Have the system drop what it has in memory, if it can be told; pages count only as a whole."""
-        if hasattr(os, "posix_fadvise"):
-            first, last = start - start % BLOCK_BYTES, start + size + -(start + size) % BLOCK_BYTES
-            os.posix_fadvise(self._file.fileno(), first, last - first, os.POSIX_FADV_DONTNEED)
+    Raises:
+        ConfigurationError: It was not made by `convert`, or is not finished.
+        CheckpointError: It is not what was written, or cannot be read.
+    """
+    told = read_records(folder)
+    if told is None or told.total is None or not told.records:
+        raise ConfigurationError(
+            say("{folder} is no finished conversion: there are no checksums to hold it against.", folder=quote(folder)),
+            say("Give a folder that convert has made."),
+        )
+    path, records = folder / WEIGHTS, told.records
+    total, done, bad = sum(record.nbytes for record in records), 0, 0
+    try:
+        is_whole = path.stat().st_size == told.total.get("bytes")
+        with path.open("rb") as file:
+            header = file.read(min(record.offset for record in records))
+        is_whole = is_whole and hashlib.sha256(header).hexdigest() == told.layout
+        for record, is_good in read_back(path, records):
+            bad += not is_good
+            done += record.nbytes
+            on_read(done, total)
+    except OSError as error:
+        raise CheckpointError(
+            say("{file} cannot be read: {reason}.", file=quote(path), reason=quote(error.strerror or str(error))),
+            say("Check the drive, then retry."),
+        ) from error
+    if bad or not is_whole:
+        raise CheckpointError(
+            say(
+                "{file} is damaged: {bad} of its {number} pieces differ from what was written, or its beginning or "
+                "its length does.",
+                file=quote(path),
+                bad=bad,
+                number=len(records),
+            ),
+            _CONVERT_AGAIN,
+        )
+    return Verified(folder, len(records), total)

@@ -1,7 +1,7 @@
 """The folder that a conversion works in, and how it becomes the finished one.
 
-All is written into `DIR.unfinished`, beside the `DIR` that was asked for, and checked there; one rename at the end
-makes it `DIR`. So `DIR` is never half there, and what is unfinished can be told, resumed, or deleted as one folder.
+All is written into `DIR.unfinished`, beside the `DIR` that was asked for; one rename at the end makes it `DIR`. So
+`DIR` is never half there, and what is unfinished can be told, resumed, or deleted as one folder.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
@@ -17,8 +17,8 @@ from typing import Self
 from engine.checkpoint.untrusted import quote
 from engine.convert.drive_file import DriveFile
 from engine.convert.journal import CHOOSE_OTHER, JOURNAL, Identity, Journal, PieceRecord, read_journal, sync_folder
+from engine.convert.reading_back import read_back
 from engine.convert.source import Piece, Source
-from engine.convert.verification import Verification
 from engine.errors import CheckpointError, ConfigurationError, DoesNotFitError, EngineFailure, RooftopError
 from engine.experts.explain import human_bytes
 from engine.held_files import FOLDER_WAIT_S, rename
@@ -49,7 +49,6 @@ class Workplace:
         try:
             self._weights.write(0, source.header)
             self._weights.sync()
-            self._verification = Verification(self._folder / WEIGHTS, source.pieces(), journal.records)
         except OSError:
             self._weights.close()
             raise
@@ -69,8 +68,8 @@ class Workplace:
             folder.mkdir(parents=True, exist_ok=True)
             journal = Journal.open(folder, identity)
         try:
-            _check_space(folder, source, journal)
             with writing(target, 0, source.source_bytes):
+                _check_space(folder, source, journal)
                 return cls(source, target, journal)
         except BaseException:
             journal.close()
@@ -88,7 +87,7 @@ class Workplace:
         self._waiting.append(record)
 
     def commit(self) -> None:
-        """Bring all that was written to the drive, then tell the journal; it is read back meanwhile.
+        """Bring all that was written to the drive, then tell the journal.
 
         Raises:
             OSError: The drive fails.
@@ -97,36 +96,24 @@ class Workplace:
             self._weights.sync()
             self.journal.add(self._waiting)
             self._waiting.clear()
-        self._verification.follow()
 
-    def verify(self, on_read: Callable[[int], None]) -> str:
-        """Read everything back from the drive and hold it against the journal.
-
-        Args:
-            on_read: Told how many bytes were read since, some times a second.
-
-        Returns:
-            The SHA-256 of the whole file.
+    def read_back(self) -> Iterator[tuple[PieceRecord, bool]]:
+        """Read from the drive what earlier runs have written, each piece with whether it is still what was written.
 
         Raises:
-            EngineFailure: Something is not what was written; the pieces in question will be converted again.
             OSError: The drive fails.
         """
-        total = self._verification.finish(on_read)
-        if bad := self._verification.bad:
-            self.journal.drop(bad)
-            raise EngineFailure(
-                say(
-                    "{file} in {folder} does not read back as it was written, in {number} places.",
-                    file=WEIGHTS,
-                    folder=quote(self._folder),
-                    number=len(bad),
-                ),
-                CHECK_DRIVE,
-            )
-        return total
+        return read_back(self._folder / WEIGHTS, self.journal.records.values())
 
-    def finish(self, total: dict[str, object]) -> None:
+    def drop(self, pieces: Iterable[int]) -> None:
+        """These are to be made again.
+
+        Raises:
+            OSError: The drive fails.
+        """
+        self.journal.drop(pieces)
+
+    def finish(self) -> None:
         """Copy the small files, and give the folder its name.
 
         Raises:
@@ -136,7 +123,7 @@ class Workplace:
         for path in self._source.copied:
             _copy(path, self._folder / path.name)
         sync_folder(self._folder)
-        self.journal.finish(total)
+        self.journal.finish({"bytes": self._source.target_bytes})
         self.close()
         if self._target.is_dir():
             check_free(self._target)
@@ -146,7 +133,6 @@ class Workplace:
 
     def close(self) -> None:
         """Let go of the files; closing twice does no harm."""
-        self._verification.close()
         self._weights.close()
         self.journal.close()
 

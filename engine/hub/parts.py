@@ -88,7 +88,8 @@ class Parts:
         """
         if not target.exists():
             return False
-        if read_choice(target / MANIFEST) != self._choice:
+        here = all(_has_size(target / file.name, file.size_bytes) for file in self._choice.files)
+        if not here or read_choice(target / MANIFEST) != self._choice:
             raise HubError(
                 say("{target} is there already.", target=quote(target)),
                 say("Delete it first to download this version."),
@@ -115,8 +116,7 @@ class Parts:
 
     def is_complete(self, index: int) -> bool:
         """Whether a file was checked and has its own name."""
-        path = self._path(index)
-        return path.is_file() and path.stat().st_size == self._choice.files[index].size_bytes
+        return _has_size(self._path(index), self._choice.files[index].size_bytes)
 
     def etag(self, index: int) -> str:
         """What its server called the version whose bytes are kept; "" while nothing is."""
@@ -213,7 +213,7 @@ class Parts:
         """A file's checksum is right: give it its name.
 
         Raises:
-            RooftopError: The drive refuses, or it is an index that names files which the repository lacks.
+            HubError: The drive refuses.
         """
         part = self._part(index)
         self._close_reader()
@@ -227,6 +227,13 @@ class Parts:
             sync_folder(self._folder)
         except OSError as error:
             raise storage_error(error, part) from error
+
+    def check_index(self, index: int) -> None:
+        """Hold a complete file, if it is an index, against what there is to fetch.
+
+        Raises:
+            RooftopError: It names files which the repository lacks.
+        """
         if self._choice.files[index].name == INDEX:
             self._check_index(self._path(index))
 
@@ -336,6 +343,10 @@ class Parts:
 
     def _part(self, index: int) -> Path:
         return self._folder / (self._choice.files[index].name + PART_SUFFIX)
+
+
+def _has_size(path: Path, size_bytes: int) -> bool:
+    return path.is_file() and path.stat().st_size == size_bytes
 
 
 def checked_room(folder: Path, needed_bytes: int) -> None:

@@ -177,13 +177,12 @@ class Journal:
 def _parsed(text: bytes) -> Line | None:
     try:
         word, *values = json.loads(text)
-        return _KINDS[word](*values) if all(_is_sound(value) for value in values) else None
+        line = _KINDS[word](*values)
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-
-
-def _is_sound(value: object) -> bool:
-    return (type(value) is int and 0 <= value < 1 << 32) or isinstance(value, str)
+    numbers, words = (values[:1], values[1:]) if isinstance(line, SeenTag) else (values, [])
+    is_sound = all(type(number) is int and 0 <= number < 1 << 32 for number in numbers)
+    return line if is_sound and all(isinstance(value, str) for value in words) else None
 
 
 def bytes_here(folder: Path, choice: Choice) -> int:

@@ -145,20 +145,24 @@ class Transfer:
         for number in range(self._connections):
             threading.Thread(target=self._work, name=f"download-{number}", args=(parts, source), daemon=True).start()
         for index in range(len(self.choice.files)):
-            if parts.is_complete(index):
-                continue
+            if not parts.is_complete(index):
+                self._complete(parts, index)
+            parts.check_index(index)
+
+    def _complete(self, parts: Parts, index: int) -> None:
+        """Give a file its name once all of it has come and is right; what is wrong is fetched once more."""
+        if not self._is_right(parts, index):
+            parts.start_over(index)
             if not self._is_right(parts, index):
                 parts.start_over(index)
-                if not self._is_right(parts, index):
-                    parts.start_over(index)
-                    raise DamagedDownloadError(
-                        say(
-                            "{file} came twice with bytes that are not the hub's.",
-                            file=quote(self.choice.files[index].path),
-                        ),
-                        say("Retry later, or from another network."),
-                    )
-            parts.complete(index)
+                raise DamagedDownloadError(
+                    say(
+                        "{file} came twice with bytes that are not the hub's.",
+                        file=quote(self.choice.files[index].path),
+                    ),
+                    say("Retry later, or from another network."),
+                )
+        parts.complete(index)
 
     def _is_right(self, parts: Parts, index: int) -> bool:
         """Whether a file's bytes are those that the hub promises; follows the file as it fills."""

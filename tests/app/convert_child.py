@@ -20,7 +20,7 @@ def tell(**fields: object) -> None:
 work = target.with_name(f"{target.name}.unfinished")
 work.mkdir(parents=True, exist_ok=True)
 (work / "conversion.jsonl").write_text(
-    json.dumps({"rooftop": 3, "source": str(source), "format": arguments["--format"]}) + "\n"
+    json.dumps({"rooftop": 4, "source": str(source), "format": arguments["--format"]}) + "\n"
 )
 tell(phase="converting", done_bytes=30, total_bytes=120, seconds_left=90.0)
 if source.name.startswith("fails-"):

@@ -81,6 +81,22 @@ def test_once_blocks_were_lost_nothing_is_promised_any_more(path: Path, monkeypa
             file.sync()
 
 
+def test_once_a_sync_failed_no_later_one_promises_anything(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system tells of bytes that it could not keep once only, and forgets them."""
+    with closing(DriveFile(path)) as file:
+        file.write(0, bytes(20))
+        with monkeypatch.context() as patch:
+
+            def broken(_handle: int) -> None:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+            patch.setattr(os, "fsync", broken)
+            with pytest.raises(OSError, match="Input/output"):
+                file.sync()
+        with pytest.raises(OSError, match="Input/output"):
+            file.sync()
+
+
 def test_an_end_that_could_not_be_written_is_written_later(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = DriveFile._put
 

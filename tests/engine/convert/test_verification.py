@@ -1,90 +1,105 @@
-"""Reading back behind the writing, held against the file read in one go."""
+"""A finished conversion, held against its checksums when the user asks."""
 
 from __future__ import annotations
 
-import hashlib
-import zlib
-from contextlib import closing
-from dataclasses import replace
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from engine.__main__ import BAD_INPUT, main
 from engine.convert import source as source_module
-from engine.convert import verification as verification_module
-from engine.convert.journal import PieceRecord
-from engine.convert.source import Piece, open_source
-from engine.convert.verification import Verification
+from engine.convert.conversion import convert
+from engine.convert.journal import JOURNAL
+from engine.convert.verification import verify
+from engine.convert.workplace import WEIGHTS, unfinished_folder
+from engine.errors import CheckpointError, ConfigurationError, OperationCancelledError
 from tests.checkpoints import write_mixtral
 
 
 @pytest.fixture
-def pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Piece]:
-    """Of a small model, with reads that end within pieces."""
+def converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A finished conversion whose source is gone."""
     monkeypatch.setattr(source_module, "PIECE_BYTES", 8 << 10)
-    monkeypatch.setattr(verification_module, "_READ_BYTES", 3_000)
     model = write_mixtral(tmp_path / "model", layers=1, hidden=64, intermediate=32, experts=2, vocab_size=260)
-    return list(open_source(model, "q8").pieces())
+    convert(model, tmp_path / "out", "q8")
+    shutil.rmtree(model)
+    return tmp_path / "out"
 
 
-@pytest.fixture
-def file(tmp_path: Path, pieces: list[Piece]) -> Path:
-    """A file as long as theirs."""
-    path = tmp_path / "weights"
-    path.write_bytes(b"".join(hashlib.sha256(b"%d" % line).digest() for line in range(-(-pieces[-1].end // 32))))
-    path.write_bytes(path.read_bytes()[: pieces[-1].end])
-    return path
+def journal_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / JOURNAL).read_text().splitlines()]
 
 
-def recorded(path: Path, piece: Piece) -> PieceRecord:
-    return PieceRecord(piece.number, zlib.crc32(path.read_bytes()[piece.offset : piece.end]), 0.0, 0.0, 0.0, 0.0)
+def test_what_is_as_it_was_written_is_told(converted: Path) -> None:
+    told: list[tuple[int, int]] = []
+    found = verify(converted, lambda done, total: told.append((done, total)))
+    pieces = journal_of(converted)[1:-1]
+    assert (found.path, found.pieces, found.bytes) == (converted, len(pieces), sum(piece["nbytes"] for piece in pieces))
+    assert found.pieces > 10
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert told[-1] == (found.bytes, found.bytes)
 
 
-@pytest.mark.parametrize("step", [1, 7, 1000])
-def test_it_is_the_same_however_the_pieces_come(file: Path, pieces: list[Piece], step: int) -> None:
-    records: dict[int, PieceRecord] = {}
-    told: list[int] = []
-    with closing(Verification(file, iter(pieces), records)) as verification:
-        for first in range(0, len(pieces), step):
-            records |= {piece.number: recorded(file, piece) for piece in pieces[first : first + step]}
-            verification.follow()
-        assert verification.finish(told.append) == hashlib.sha256(file.read_bytes()).hexdigest()
-        assert verification.bad == []
-    assert sum(told) == pieces[-1].end
-    assert min(told) >= 0
+@pytest.mark.parametrize("place", ["header", "first", "last"])
+def test_a_bit_that_turned_is_found(converted: Path, place: str) -> None:
+    path = converted / WEIGHTS
+    content = bytearray(path.read_bytes())
+    content[{"header": 10, "first": journal_of(converted)[1]["offset"], "last": -1}[place]] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"is damaged: {0 if place == 'header' else 1} of its"):
+        verify(converted)
 
 
-def test_every_piece_that_differs_is_named(file: Path, pieces: list[Piece]) -> None:
-    records = {piece.number: recorded(file, piece) for piece in pieces}
-    wrong = [3, len(pieces) - 1]
-    for number in wrong:
-        records[number] = replace(records[number], crc32=records[number].crc32 ^ 1)
-    with closing(Verification(file, iter(pieces), records)) as verification:
-        assert verification.finish(lambda _: None) == hashlib.sha256(file.read_bytes()).hexdigest()
-        assert verification.bad == wrong
+@pytest.mark.parametrize("change", [-1, 1])
+def test_another_length_is_found(converted: Path, change: int) -> None:
+    path = converted / WEIGHTS
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] if change < 0 else content + b"x")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        verify(converted)
 
 
-def test_a_file_cut_short_differs_where_it_ends(file: Path, pieces: list[Piece]) -> None:
-    records = {piece.number: recorded(file, piece) for piece in pieces}
-    file.write_bytes(file.read_bytes()[: pieces[-3].offset + 1])
-    with closing(Verification(file, iter(pieces), records)) as verification:
-        verification.finish(lambda _: None)
-        assert verification.bad == [piece.number for piece in pieces[-3:]]
+def test_missing_weights_are_said(converted: Path) -> None:
+    (converted / WEIGHTS).unlink()
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        verify(converted)
 
 
-def test_a_drive_that_fails_behind_is_told_at_the_next_step(file: Path, pieces: list[Piece]) -> None:
-    records = {piece.number: recorded(file, piece) for piece in pieces}
-    with closing(Verification(file, iter(pieces), records)) as verification:
-        verification._file.close()
-        verification._file = file.parent.joinpath("new").open("wb", buffering=0)
-        with pytest.raises(OSError, match="not open for reading"):
-            verification.finish(lambda _: None)
+@pytest.mark.parametrize("content", [None, "", "[]\n", '{"rooftop": 1}\n', '{"rooftop": 4}\n{"total": {"bytes": 0}}\n'])
+def test_a_folder_without_checksums_is_said(converted: Path, content: str | None) -> None:
+    (converted / JOURNAL).unlink()
+    if content is not None:
+        (converted / JOURNAL).write_text(content)
+    with pytest.raises(ConfigurationError, match="is no finished conversion"):
+        verify(converted)
 
 
-def test_closed_it_reads_no_further(file: Path, pieces: list[Piece]) -> None:
-    records = {piece.number: recorded(file, piece) for piece in pieces}
-    verification = Verification(file, iter(pieces), records)
-    verification.close()
-    verification.close()
-    with pytest.raises(RuntimeError, match="after shutdown"):
-        verification.follow()
+@pytest.mark.parametrize("field", ["offset", "nbytes", "crc32", "piece"])
+@pytest.mark.parametrize("value", [-1, "x", None, 1.5])
+def test_a_line_that_makes_no_sense_counts_as_not_written(converted: Path, field: str, value: object) -> None:
+    lines = journal_of(converted)
+    lines[1][field] = value
+    (converted / JOURNAL).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(CheckpointError, match="is damaged"):  # the header seems to end later
+        verify(converted)
+
+
+def test_an_unfinished_conversion_is_said(tmp_path: Path) -> None:
+    model = write_mixtral(tmp_path / "model", layers=1, hidden=64, intermediate=32, experts=2, vocab_size=260)
+    with pytest.raises(OperationCancelledError):
+        convert(model, tmp_path / "out", "q8", cancelled=iter([False] * 4 + [True]).__next__)
+    with pytest.raises(ConfigurationError, match="is no finished conversion"):
+        verify(unfinished_folder(tmp_path / "out"))
+
+
+def test_the_command(converted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "--model", str(converted), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["path"] == str(converted)
+    (converted / WEIGHTS).write_bytes(b"")
+    assert main(["verify", "--model", str(converted)]) == BAD_INPUT
+    error = capsys.readouterr().err
+    assert "is damaged" in error
+    assert len(error.splitlines()) == 1

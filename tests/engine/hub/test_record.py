@@ -99,3 +99,23 @@ def test_how_much_is_here_is_known_without_reading_it(tmp_path: Path) -> None:
     assert bytes_here(tmp_path, CHOICE) == 2 * 16_384
     (tmp_path / "m.gguf").write_bytes(b"")
     assert bytes_here(tmp_path, replace(CHOICE)) == 50_000
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '["block","a",1,2]',
+        '["block",0,"1",2]',
+        '["block",0,1,"2"]',
+        '["etag","x","e"]',
+        '["etag",0,7]',
+        '["forget","x"]',
+        '["forget",true]',
+        "[[],1]",
+        "{}",
+        "5",
+    ],
+)
+def test_a_line_of_other_types_is_passed_over(tmp_path: Path, line: str) -> None:
+    (tmp_path / JOURNAL_FILE).write_text(f'["block",0,1,2]\n{line}\n')
+    assert list(Journal(tmp_path).lines()) == [KeptBlock(0, 1, 2)]

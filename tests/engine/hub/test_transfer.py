@@ -75,8 +75,10 @@ def test_an_index_that_names_missing_shards_stops_the_download(hub: FakeHub, tmp
         "model-00001-of-00001.safetensors": CONTENT,
     }
     hub.repositories["acme/full"] = FakeRepository(files, frozenset(list(files)[:2]))
-    with pytest.raises(UnsupportedModelError, match=r"names '\.\./other\.safetensors', which the repository lacks"):
-        transfer(hub, tmp_path, chosen(hub, "acme/full")).run()
+    for _resumed in range(2):
+        with pytest.raises(UnsupportedModelError, match=r"names '\.\./other\.safetensors', which the repository lacks"):
+            transfer(hub, tmp_path, chosen(hub, "acme/full")).run()
+        assert not (tmp_path / "acme" / "full").exists()
 
 
 def test_the_token_stays_with_the_hub(hub: FakeHub, tmp_path: Path) -> None:
@@ -329,6 +331,14 @@ def test_what_is_here_is_not_fetched_again(hub: FakeHub, tmp_path: Path) -> None
     hub.repositories[REPO].commit = "f" * 40
     with pytest.raises(HubError, match="is there already"):
         transfer(hub, tmp_path).run()
+
+
+def test_a_model_whose_files_were_deleted_is_not_there(hub: FakeHub, tmp_path: Path) -> None:
+    path = transfer(hub, tmp_path).run()
+    path.unlink()
+    with pytest.raises(HubError, match="is there already") as caught:
+        transfer(hub, tmp_path).run()
+    assert "Delete it first" in caught.value.remedy
 
 
 def test_two_at_once_do_not_meet(hub: FakeHub, tmp_path: Path) -> None:
