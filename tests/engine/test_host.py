@@ -238,6 +238,19 @@ def test_a_child_that_has_spoken_is_not_begun_again(tmp_path: Path) -> None:
     host.stop()
 
 
+def test_a_request_that_meets_the_childs_first_event_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that hears the child forgets what it was told, between any two looks of the one that sends."""
+    remembered: list[list[object] | None] = [[]]
+
+    def look(_: ProcessHost) -> list[object] | None:
+        return remembered.pop(0) if remembered else None
+
+    host = ProcessHost(FAKE_COMMAND)
+    monkeypatch.setattr(ProcessHost, "_unheard", property(look), raising=False)
+    host.send(LOAD)
+    assert host._outbox.get_nowait() == LOAD
+
+
 def test_a_slow_look_at_the_component_keeps_nobody_waiting() -> None:
     looked = threading.Event()
 
