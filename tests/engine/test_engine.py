@@ -15,6 +15,7 @@ from engine.errors import (
     OperationCancelledError,
     PromptTooLongError,
 )
+from engine.loading import LoadedModel
 from engine.messages import ChatMessage, Event, Finished, LeftOut, Loading, PromptProgress, Snapshot, Token
 from tests.checkpoints import write_mixtral
 from tests.engine.shapes import simulated_budget
@@ -205,6 +206,23 @@ def test_the_context_changes_live(model: str) -> None:
             engine.reconfigure(replace(config, context_tokens=64))
             assert engine.ready.effective.context_tokens == 64
             np.testing.assert_allclose(engine.logits([1, 2, 3]), expected, atol=1e-5)
+
+
+def test_threads_that_the_system_does_not_give_change_nothing(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: LoadedModel, threads: int) -> None:
+        raise ConfigurationError(f"The system did not give {threads} threads.", "Choose fewer CPU threads.")
+
+    with Engine.load(model, CPU) as engine:
+        before, config = engine.ready, engine.config
+        list(engine.generate([1, 2, 3], GREEDY))
+        monkeypatch.setattr(LoadedModel, "use_threads", refused)
+        with pytest.raises(ConfigurationError, match="1000 threads"):
+            engine.reconfigure(replace(CPU, cpu_threads=1000, context_tokens=64, policy="cpu_only"))
+        assert engine.ready is before
+        assert engine.config == config
+        assert engine.loaded.record.policy == config.policy
+        cache = engine.loaded.decoder.cache
+        assert (cache.capacity, cache.tokens[:3]) == (CPU.context_tokens, [1, 2, 3])
 
 
 def test_refused_settings_leave_the_old_ones_in_force(model: str) -> None:
