@@ -141,6 +141,18 @@ def test_counts_fade_as_their_half_life_says_over_tokens_and_prompts() -> None:
     assert seen == pytest.approx(HALF_LIFE_TOKENS / np.log(2), rel=0.01)
 
 
+def test_counts_stay_right_over_a_long_reply_in_which_nobody_asks() -> None:
+    asked, counts = _FadingCounts(3), _FadingCounts(3)
+    for step in range(60_000):
+        for each in (asked, counts):
+            each.token([step % 2, 2])
+        if step % 1000 == 0:
+            asked.rates()
+    rates, noise = counts.rates()
+    np.testing.assert_allclose(rates, asked.rates()[0], rtol=1e-9)
+    assert noise == pytest.approx(asked.rates()[1])
+
+
 def test_what_is_popular_in_the_long_run_needs_less_evidence() -> None:
     """The residents are the wrong half by popularity: a few tokens that agree with it are enough."""
     shares = np.full((COARSE.layers, COARSE.experts), 0.01)
