@@ -251,7 +251,8 @@ class ProcessHost(EngineHost):
             process.kill()
         code = _reap(process)
         outbox.put(None)
-        logger.join(STOP_TIMEOUT_S)
+        for thread in (logger, sent_by):
+            thread.join(STOP_TIMEOUT_S)
         process.stdout.close()
         return complaint or say("The engine process ended unexpectedly ({how}).", how=self._how(code))
 
