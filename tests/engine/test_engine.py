@@ -63,6 +63,25 @@ def test_a_second_turn_computes_only_its_new_tokens(model: str) -> None:
     assert ids[0] == ids[1]
 
 
+@pytest.mark.parametrize("config", [CPU, SIMULATED])
+def test_each_reply_counts_its_own_visits(model: str, config: EngineConfig) -> None:
+    with Engine.load(model, config) as engine:
+        for prompt in ([5, 6, 7], [5, 6, 7, 8, 9]):
+            events = list(engine.generate(prompt, GREEDY))
+            usage, snapshot = finished(events).usage, [event for event in events if isinstance(event, Snapshot)][-1]
+            computed = usage.prompt_tokens - usage.cached_tokens + usage.completion_tokens - 1
+            assert snapshot.visits == computed * engine.model.layers * engine.model.experts_per_token
+
+
+def test_the_end_of_a_reply_is_ignored_where_that_is_asked(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Engine.load(model, CPU) as engine:
+        (end, *_) = engine.tokenizer.eos_ids
+        monkeypatch.setattr("engine.reply.Sampler.sample", lambda *_: end)
+        for ignore, reason, tokens in ((False, "stop", 1), (True, "length", 12)):
+            events = list(engine.generate("hello", replace(GREEDY, ignore_eos=ignore)))
+            assert (finished(events).reason, finished(events).usage.completion_tokens) == (reason, tokens)
+
+
 def test_a_prompt_in_one_chunk_tells_how_far_it_has_come(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As often as the screen is drawn, which is after every layer here; never backwards, and whole only at the end."""
     monkeypatch.setattr("engine.reply.SNAPSHOT_INTERVAL_S", 0.0)

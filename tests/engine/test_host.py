@@ -300,7 +300,7 @@ def test_a_child_that_comes_to_be_while_all_stops_is_ended(monkeypatch: pytest.M
         stopped.wait(PATIENCE_S)
         return process
 
-    monkeypatch.setattr(engine.host.subprocess, "Popen", late)
+    monkeypatch.setattr(subprocess, "Popen", late)
     host = ProcessHost(FAKE_COMMAND)
     host.start()
     assert born.wait(PATIENCE_S)
