@@ -217,18 +217,22 @@ def test_a_new_placement_is_bound_by_nothing_that_was_before() -> None:
     first[:, 4:] = second[:, :4] = 0.24
     policy = Replacement(COARSE)
 
-    def swaps(shares: Any, experts: list[int]) -> set[tuple[int, int]]:
+    def newcomers(shares: Any, experts: list[int]) -> list[set[int]]:
         policy.expect(shares.tolist())
-        steps = [policy.step(layer, experts, PC, "fiddler") for _ in range(4) for layer in range(COARSE.layers)]
-        return {(swap.leaving, swap.coming) for step in steps for swap in step}
+        came: list[set[int]] = [set() for _ in range(COARSE.layers)]
+        for _ in range(HORIZON_TOKENS // 2):
+            for layer in range(COARSE.layers):
+                for swap in policy.step(layer, experts, PC, "fiddler"):
+                    policy.arrived(layer, swap.coming)
+                    came[layer].add(swap.coming)
+        return came
 
     policy.place([range(4)] * COARSE.layers)
-    assert swaps(first, [4, 5])
-    policy.place([range(4, 8)] * COARSE.layers)
-    assert not policy._arriving
-    away = swaps(second, [0, 1])
-    assert away
-    assert all(leaving >= 4 > coming for leaving, coming in away)
+    came = newcomers(first, [4, 5])
+    assert all(came)
+    policy._arriving.add((0, 7))
+    policy.place(came)
+    assert all(newcomers(second, [0, 1]))
 
 
 # ---- when it does nothing, and says why -----------------------------------------------------------------------------
