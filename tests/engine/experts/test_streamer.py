@@ -126,10 +126,27 @@ def test_nothing_is_copied_where_nothing_was_streamed_or_nothing_follows(rig: Ri
     assert rig.device.copied_ahead == [], "the last layer, and a pass that is no prompt"
 
 
+def test_nothing_is_copied_ahead_that_would_keep_the_host_waiting(rig: Rig) -> None:
+    for expert, visits in ((4, 50), (3, 40), (5, 30)):
+        rig.popularity.observe(1, [(expert, visits)])
+    rig.store.pageable[1].add(4)
+    rig.check(0, a_pass((1, 2, 3)))
+    assert who(rig, 1) == [3, 5], "4 is not page-locked"
+    rig.store.on_disk, rig.store.expect = True, lambda *_: None  # type: ignore[method-assign]
+    rig.check(0, a_pass((1, 2, 3)))
+    assert who(rig, 1) == [3, 5], "reading a file takes the host's time"
+
+
+def test_copies_that_take_longer_than_was_measured_are_fewer(rig: Rig) -> None:
+    rig.executor.costs = replace(COSTS, gpu_correction=3.0)
+    rig.check(0, a_pass((1, 2, 3)))
+    assert len(who(rig, 1)) == 1
+
+
 def test_a_pass_that_broke_off_leaves_nothing_that_is_taken_for_anothers(rig: Rig) -> None:
     rig.check(0, a_pass((1, 2, 3)))
-    assert len(who(rig, 1)) == 2
-    rig.check(0, a_pass((4, 5)), seed=1)
+    assert who(rig, 1) == [0, 2]
+    rig.check(0, a_pass((2, 5)), seed=1)
     rig.check(1, a_pass((0, 2, 3)), seed=1)
 
 
