@@ -15,6 +15,8 @@ from engine.errors import (
     OperationCancelledError,
     PromptTooLongError,
 )
+from engine.experts.memory import RAM_MARGIN_BYTES
+from engine.hardware import probe_hardware
 from engine.loading import LoadedModel
 from engine.messages import ChatMessage, Event, Finished, LeftOut, Loading, PromptProgress, Snapshot, Token
 from tests.checkpoints import write_mixtral
@@ -225,6 +227,14 @@ def test_the_context_changes_live(model: str) -> None:
             engine.reconfigure(replace(config, context_tokens=64))
             assert engine.ready.effective.context_tokens == 64
             np.testing.assert_allclose(engine.logits([1, 2, 3]), expected, atol=1e-5)
+
+
+def test_what_the_engine_holds_is_room_for_its_next_plan(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Engine.load(model, CPU) as engine:
+        scarce = replace(probe_hardware(), ram_available_bytes=min(RAM_MARGIN_BYTES) + (1 << 20))
+        monkeypatch.setattr("engine.engine.probe_hardware", lambda *_: scarce)
+        engine.reconfigure(replace(CPU, policy="cpu_only"))
+        assert engine.loaded.record.policy == "cpu_only"
 
 
 def test_threads_that_the_system_does_not_give_change_nothing(model: str, monkeypatch: pytest.MonkeyPatch) -> None:

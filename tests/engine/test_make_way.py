@@ -121,9 +121,9 @@ def test_what_must_be_there_stays_whatever_others_take(engine: Engine) -> None:
 def test_a_budget_below_what_is_free_is_not_touched(engine: Engine) -> None:
     small = simulated_budget(engine.model, ROOMY, residents=3)
     engine.reconfigure(replace(engine.ready.effective, vram_budget_bytes=small))
-    before = engine.ready
+    before = engine.ready, engine.vram
     assert not engine.make_way(engine.vram.total - small)
-    assert engine.ready is before
+    assert (engine.ready, engine.vram) == before
     assert engine.make_way(engine.vram.total - simulated_budget(engine.model, ROOMY, residents=2))
     assert len(held(engine)) == 2
 
