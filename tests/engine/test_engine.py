@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from engine.experts.memory import RAM_MARGIN_BYTES
 from engine.hardware import probe_hardware
 from engine.loading import LoadedModel
 from engine.messages import ChatMessage, Event, Finished, LeftOut, Loading, PromptProgress, Snapshot, Token
+from engine.model.decoder import Decoder
 from tests.checkpoints import write_mixtral
 from tests.engine.shapes import simulated_budget
 
@@ -252,6 +254,19 @@ def test_threads_that_the_system_does_not_give_change_nothing(model: str, monkey
         assert engine.loaded.record.policy == config.policy
         cache = engine.loaded.decoder.cache
         assert (cache.capacity, cache.tokens[:3]) == (CPU.context_tokens, [1, 2, 3])
+
+
+def test_decode_steps_over_a_cache_go_with_it(model: str) -> None:
+    """A real GPU's graphs hold the addresses of the cache that they were made for."""
+    with Engine.load(model, SIMULATED) as engine:
+        decoder = engine.loaded.decoder
+        assert isinstance(decoder, Decoder)
+        steps: Any = object()
+        decoder.steps = steps
+        engine.reconfigure(replace(SIMULATED, policy="cpu_only"))
+        assert decoder.steps is steps
+        engine.reconfigure(replace(SIMULATED, context_tokens=64))
+        assert decoder.steps is None
 
 
 def test_refused_settings_leave_the_old_ones_in_force(model: str) -> None:
