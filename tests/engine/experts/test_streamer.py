@@ -133,6 +133,15 @@ def test_who_was_launched_counts_as_resident_whoever_is_now(rig: Rig) -> None:
     torch.testing.assert_close(out, said, msg="0 is launched already, 1 was not there when it was")
 
 
+def test_streaming_that_an_upload_held_up_says_nothing_about_streaming(rig: Rig) -> None:
+    rig.residency.begin_swap(0, 0, 5)
+    rig.check(1, a_pass((0, 2, 3)))
+    trace = rig.executor.traces[1]
+    assert trace is not None
+    assert trace.measured_gpu_s > trace.predicted_gpu_s + 0.5 * COPY_S
+    assert rig.executor.costs.gpu_correction == 1.0
+
+
 def test_a_prediction_that_comes_true_corrects_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     now, run = [0.0], rig.executor._cpu.run
 
