@@ -173,8 +173,10 @@ class Engine:
         A changed context length or KV precision gives up the cached conversation.
 
         Raises:
-            ConfigurationError: A setting changed that needs the model to be loaded again.
+            ConfigurationError: A setting changed that needs the model to be loaded again, or the system does not give
+                the threads; the old settings stay in force.
             DoesNotFitError: The new settings do not fit; the old ones stay in force.
+            GpuLostError: The GPU broke off.
         """
         changed = [name for name in DEVICE_FIELDS if getattr(config, name) != getattr(self._config, name)]
         if changed:
@@ -185,11 +187,11 @@ class Engine:
         self._hardware = self._hardware_without_us()
         plan = self._plan(config, self._loaded.record.costs)
         check_fits(plan)
+        self._loaded.use_threads(planned_threads(self.model, self._hardware, config))
         with device_faults():
             self._loaded.place(plan)
         self._config = config
         self._loaded.record.policy, self._loaded.record.adaptive = config.policy, config.adaptive
-        self._loaded.use_threads(planned_threads(self.model, self._hardware, config))
         self._settle(plan)
 
     @property
@@ -208,6 +210,9 @@ class Engine:
 
         Returns:
             Whether that changed the budget; `ready.because` then says why.
+
+        Raises:
+            GpuLostError: The GPU broke off.
         """
         before, vram, held = self._hardware, self.vram, self._loaded.residency.by_layer()
         costs = self._loaded.record.costs
@@ -218,7 +223,8 @@ class Engine:
         if not plan.fits or plan.vram_budget_bytes == self.plan.vram_budget_bytes:
             self._hardware = before
             return False
-        self._loaded.place(plan)
+        with device_faults():
+            self._loaded.place(plan)
         came = sum(map(len, self._loaded.residency.by_layer())) - sum(map(len, held))
         self._settle(plan, make_way_words(others_bytes - vram.used, came))
         return True

@@ -174,8 +174,9 @@ class ProcessHost(EngineHost):
         with self._lock:
             if not self._dead:
                 self._outbox.put(request)
-                if self._unheard is not None:
-                    self._unheard.append(request)
+                unheard = self._unheard  # the child's first event may come at any moment, and takes it away
+                if unheard is not None:
+                    unheard.append(request)
                 return
         self._answer_for_the_dead(request)
 
@@ -250,7 +251,8 @@ class ProcessHost(EngineHost):
             process.kill()
         code = _reap(process)
         outbox.put(None)
-        logger.join(STOP_TIMEOUT_S)
+        for thread in (logger, sent_by):
+            thread.join(STOP_TIMEOUT_S)
         process.stdout.close()
         return complaint or say("The engine process ended unexpectedly ({how}).", how=self._how(code))
 

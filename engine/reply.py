@@ -191,8 +191,8 @@ class _ReplyText:
         """What was held back: an unfinished character, or the beginning of a stop string that never came."""
         if self._stream is None:
             return ""
-        text, stopped = self._watcher.feed(self._stream.flush())
-        return text if stopped else text + self._watcher.flush()
+        text, _ = self._watcher.feed(self._stream.flush())
+        return text + self._watcher.flush()
 
 
 def trial_passes(loaded: LoadedModel, cancelled: Callable[[], bool]) -> list[PassRecord]:

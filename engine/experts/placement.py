@@ -157,7 +157,7 @@ def in_force(
         config,
         context_tokens=context_tokens,
         kv_precision=kv_precision,
-        prefill_chunk_tokens=min(plan.prefill_chunk_tokens, context_tokens),
+        prefill_chunk_tokens=plan.prefill_chunk_tokens,
     )
     situation = Situation.of(inputs, config)
     resident = as_mask(inputs.model, resident_by_layer)
@@ -283,7 +283,7 @@ def _ram_shortage(situation: Situation) -> _Shortage:
         reserve=human_bytes(hardware.ram_available_bytes - available),
     )
     lower = available - needs.experts - needs.engine
-    shorter = _longest_context(situation, lambda other: other.fits_vram and other.fits_ram)
+    shorter = _longest_context(situation, lambda other: other.fits_ram)
     if situation.device == "simulated" and lower >= vram.budget_for(needs.least):
         remedy = say(
             "Lower the simulated GPU's VRAM budget to {size}: it is taken from RAM.", size=human_bytes(lower, "down")

@@ -125,6 +125,9 @@ class _FadingCounts:
 
     def token(self, experts: Sequence[int]) -> None:
         """Count a decoded token's experts."""
+        if self._weight > _LARGE:
+            self._rescale(1.0 / self._weight)
+            self._weight = 1.0
         weight = self._weight = self._weight * _GROWTH
         for expert in experts:
             self._uses[expert] += weight
@@ -144,9 +147,6 @@ class _FadingCounts:
 
     def rates(self) -> tuple[Floats, float]:
         """Uses per token [E], and the variance of such a mean for a variance of 1."""
-        if self._weight > _LARGE:
-            self._rescale(1.0 / self._weight)
-            self._weight = 1.0
         return np.array(self._uses) / self._seen, self._seen_squares / self._seen**2
 
     def _rescale(self, factor: float) -> None:

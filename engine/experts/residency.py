@@ -301,8 +301,7 @@ class Residency:
             )
 
     def _unstage(self) -> None:
-        """Free one slot for streaming, which a copy may still be under way to."""
-        self._device.finish_copies()
+        """Free one slot for streaming; no copy is under way to it."""
         self._staged.pop()
         self._free(self._staging.pop(), "staging")
 

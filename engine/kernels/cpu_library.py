@@ -227,18 +227,18 @@ class CpuPool:
         """Go on with another number of threads.
 
         Raises:
-            ConfigurationError: The system gives no threads or memory.
+            ConfigurationError: The system gives no threads or memory; what was there goes on.
         """
         if self._pool and threads == self.threads:
             return
-        self.close()
-        self._pool = self._library.rooftop_pool_create(threads, ISAS.index(self.isa), self._pin)
-        self.threads = threads
-        if not self._pool:
+        pool = self._library.rooftop_pool_create(threads, ISAS.index(self.isa), self._pin)
+        if not pool:
             raise ConfigurationError(
                 say("The system did not give {threads} threads for the CPU kernels.", threads=threads),
                 say("Choose fewer CPU threads."),
             )
+        self.close()
+        self._pool, self.threads = pool, threads
 
     def read_row(self, matrix: MatrixRef, row: int, out: int) -> None:
         """One row as fp32.

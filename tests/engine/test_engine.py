@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,11 @@ from engine.errors import (
     OperationCancelledError,
     PromptTooLongError,
 )
+from engine.experts.memory import RAM_MARGIN_BYTES
+from engine.hardware import probe_hardware
+from engine.loading import LoadedModel
 from engine.messages import ChatMessage, Event, Finished, LeftOut, Loading, PromptProgress, Snapshot, Token
+from engine.model.decoder import Decoder
 from tests.checkpoints import write_mixtral
 from tests.engine.shapes import simulated_budget
 
@@ -60,6 +65,25 @@ def test_a_second_turn_computes_only_its_new_tokens(model: str) -> None:
         without_cache = list(fresh.generate(second, GREEDY))
     ids = [[event.id for event in events if isinstance(event, Token)] for events in (with_cache, without_cache)]
     assert ids[0] == ids[1]
+
+
+@pytest.mark.parametrize("config", [CPU, SIMULATED])
+def test_each_reply_counts_its_own_visits(model: str, config: EngineConfig) -> None:
+    with Engine.load(model, config) as engine:
+        for prompt in ([5, 6, 7], [5, 6, 7, 8, 9]):
+            events = list(engine.generate(prompt, GREEDY))
+            usage, snapshot = finished(events).usage, [event for event in events if isinstance(event, Snapshot)][-1]
+            computed = usage.prompt_tokens - usage.cached_tokens + usage.completion_tokens - 1
+            assert snapshot.visits == computed * engine.model.layers * engine.model.experts_per_token
+
+
+def test_the_end_of_a_reply_is_ignored_where_that_is_asked(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Engine.load(model, CPU) as engine:
+        (end, *_) = engine.tokenizer.eos_ids
+        monkeypatch.setattr("engine.reply.Sampler.sample", lambda *_: end)
+        for ignore, reason, tokens in ((False, "stop", 1), (True, "length", 12)):
+            events = list(engine.generate("hello", replace(GREEDY, ignore_eos=ignore)))
+            assert (finished(events).reason, finished(events).usage.completion_tokens) == (reason, tokens)
 
 
 def test_a_prompt_in_one_chunk_tells_how_far_it_has_come(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,6 +229,44 @@ def test_the_context_changes_live(model: str) -> None:
             engine.reconfigure(replace(config, context_tokens=64))
             assert engine.ready.effective.context_tokens == 64
             np.testing.assert_allclose(engine.logits([1, 2, 3]), expected, atol=1e-5)
+
+
+def test_what_the_engine_holds_is_room_for_its_next_plan(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Engine.load(model, CPU) as engine:
+        scarce = replace(probe_hardware(), ram_available_bytes=min(RAM_MARGIN_BYTES) + (1 << 20))
+        monkeypatch.setattr("engine.engine.probe_hardware", lambda *_: scarce)
+        engine.reconfigure(replace(CPU, policy="cpu_only"))
+        assert engine.loaded.record.policy == "cpu_only"
+
+
+def test_threads_that_the_system_does_not_give_change_nothing(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: LoadedModel, threads: int) -> None:
+        raise ConfigurationError(f"The system did not give {threads} threads.", "Choose fewer CPU threads.")
+
+    with Engine.load(model, CPU) as engine:
+        before, config = engine.ready, engine.config
+        list(engine.generate([1, 2, 3], GREEDY))
+        monkeypatch.setattr(LoadedModel, "use_threads", refused)
+        with pytest.raises(ConfigurationError, match="1000 threads"):
+            engine.reconfigure(replace(CPU, cpu_threads=1000, context_tokens=64, policy="cpu_only"))
+        assert engine.ready is before
+        assert engine.config == config
+        assert engine.loaded.record.policy == config.policy
+        cache = engine.loaded.decoder.cache
+        assert (cache.capacity, cache.tokens[:3]) == (CPU.context_tokens, [1, 2, 3])
+
+
+def test_decode_steps_over_a_cache_go_with_it(model: str) -> None:
+    """A real GPU's graphs hold the addresses of the cache that they were made for."""
+    with Engine.load(model, SIMULATED) as engine:
+        decoder = engine.loaded.decoder
+        assert isinstance(decoder, Decoder)
+        steps: Any = object()
+        decoder.steps = steps
+        engine.reconfigure(replace(SIMULATED, policy="cpu_only"))
+        assert decoder.steps is steps
+        engine.reconfigure(replace(SIMULATED, context_tokens=64))
+        assert decoder.steps is None
 
 
 def test_refused_settings_leave_the_old_ones_in_force(model: str) -> None:

@@ -66,6 +66,13 @@ def test_the_reply_so_far_is_kept_and_the_model_runs_on_the_cpu_afterwards(
         assert [event.id for event in engine.generate(PROMPT, GREEDY) if isinstance(event, Token)] == expected
 
 
+def test_a_gpu_that_breaks_while_residents_leave_is_lost_too(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Engine.load(model, CONFIG) as engine:
+        Breakdown(monkeypatch, -1)
+        with pytest.raises(GpuLostError, match=r"unspecified launch failure\)"):
+            engine.make_way(engine.vram.total)
+
+
 def test_a_load_that_meets_a_broken_gpu_says_so(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     Breakdown(monkeypatch, 0)
     with pytest.raises(GpuLostError):

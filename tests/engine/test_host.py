@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -169,7 +170,8 @@ def test_command_that_cannot_start_is_an_event() -> None:
     host.stop()
 
 
-def test_child_that_is_no_engine_is_ended() -> None:
+def test_child_that_is_no_engine_is_ended_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine.host, "STOP_TIMEOUT_S", 2 * PATIENCE_S)  # what one that ends by itself may take
     host = ProcessHost([sys.executable, "-c", "print('hello ' * 100, flush=True); import time; time.sleep(60)"])
     host.start()
     assert failures(until(host, Failed)) == ["engine-stopped"]
@@ -238,6 +240,19 @@ def test_a_child_that_has_spoken_is_not_begun_again(tmp_path: Path) -> None:
     host.stop()
 
 
+def test_a_request_that_meets_the_childs_first_event_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that hears the child forgets what it was told, between any two looks of the one that sends."""
+    remembered: list[list[object] | None] = [[]]
+
+    def look(_: ProcessHost) -> list[object] | None:
+        return remembered.pop(0) if remembered else None
+
+    host = ProcessHost(FAKE_COMMAND)
+    monkeypatch.setattr(ProcessHost, "_unheard", property(look), raising=False)
+    host.send(LOAD)
+    assert host._outbox.get_nowait() == LOAD
+
+
 def test_a_slow_look_at_the_component_keeps_nobody_waiting() -> None:
     looked = threading.Event()
 
@@ -274,6 +289,26 @@ def test_a_stop_while_the_component_is_imported_begins_nothing_anew(tmp_path: Pa
 
 
 # ---- stop ----
+
+
+def test_a_child_that_comes_to_be_while_all_stops_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    born, stopped, popen = threading.Event(), threading.Event(), subprocess.Popen
+
+    def late(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
+        process = popen(*args, **options)
+        born.set()
+        stopped.wait(PATIENCE_S)
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", late)
+    host = ProcessHost(FAKE_COMMAND)
+    host.start()
+    assert born.wait(PATIENCE_S)
+    host.stop(0.01)
+    stopped.set()
+    host._drainer.join(PATIENCE_S)
+    assert not psutil.Process().children()
+    assert host.poll() == []
 
 
 @pytest.mark.parametrize("prompt", ["busy", "stuck"])

@@ -6,6 +6,8 @@ import queue
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -121,9 +123,9 @@ def test_what_must_be_there_stays_whatever_others_take(engine: Engine) -> None:
 def test_a_budget_below_what_is_free_is_not_touched(engine: Engine) -> None:
     small = simulated_budget(engine.model, ROOMY, residents=3)
     engine.reconfigure(replace(engine.ready.effective, vram_budget_bytes=small))
-    before = engine.ready
+    before = engine.ready, engine.vram
     assert not engine.make_way(engine.vram.total - small)
-    assert engine.ready is before
+    assert (engine.ready, engine.vram) == before
     assert engine.make_way(engine.vram.total - simulated_budget(engine.model, ROOMY, residents=2))
     assert len(held(engine)) == 2
 
@@ -275,3 +277,19 @@ def test_there_is_nothing_to_watch_without_a_gpu(model: str) -> None:
     for device in ("cpu", "simulated"):
         with Engine.load(model, replace(ROOMY, device=device)) as engine:
             assert engine.other_programs is None
+
+
+def test_every_plan_is_told_to_the_watch_and_none_is_asked_of_the_next_model() -> None:
+    told: list[int] = []
+    worker = EngineWorker(lambda _: None)
+    engine: Any = SimpleNamespace(
+        ready=None, snapshot=lambda: None, vram=SimpleNamespace(used=7), close=lambda: told.append(0)
+    )
+    watch: Any = SimpleNamespace(replanned=told.append, stop=lambda: told.append(-1))
+    worker._engine, worker._watch = engine, watch
+    worker._tell_ready()
+    assert told == [7]
+    worker._others_changed(5)
+    worker._close()
+    assert told == [7, -1, 0]
+    assert not worker._others_bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import queue
 from collections.abc import Callable
@@ -109,6 +110,22 @@ def test_it_comes_to_rest_at_what_others_hold(planned: int, spells: list[tuple[i
     assert last - TOTAL // NOTICED_PARTS <= policy.planned_bytes <= last + TOTAL // RETURNED_PARTS
     later_s = start_s + 10 * MOST_HOLD_S
     assert observe(policy, [last] * 200, later_s) == []
+
+
+def test_what_is_taken_back_again_and_again_is_waited_for_longer_up_to_a_limit() -> None:
+    policy, now_s, waits = WatchPolicy(TOTAL, 6 * GIB), 0.0, []
+    for _ in range(9):
+        since_s = now_s
+        while policy.observe(now_s, GIB) is None:
+            now_s += CHECK_PERIOD_S
+            assert now_s - since_s <= 2 * MOST_HOLD_S
+        waits.append(now_s - since_s)
+        for _ in range(3):
+            now_s += CHECK_PERIOD_S
+            policy.observe(now_s, 6 * GIB)
+    assert waits == sorted(waits)
+    assert (waits[0], waits[1]) == (HOLD_S, 2 * HOLD_S)
+    assert waits[-2:] == [MOST_HOLD_S] * 2
 
 
 def test_another_plan_begins_anew() -> None:
@@ -232,6 +249,7 @@ def test_the_watch_tells_what_the_policy_decides_until_it_is_stopped() -> None:
     watch.stop()
     watch.replanned(GIB)
     assert watch.join(PATIENCE_S)
+    watch._decide(4 * GIB)  # of a reading that was being taken when it was stopped
     assert heard.empty()
 
 
@@ -243,3 +261,19 @@ def test_a_watch_without_readings_ends_silently() -> None:
         asked.get(timeout=PATIENCE_S)
     assert watch.join(PATIENCE_S)
     assert asked.empty()
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_a_watch_with_a_reading_now_and_then_goes_on() -> None:
+    asked: queue.SimpleQueue[int] = queue.SimpleQueue()
+    readings = itertools.cycle([*[None] * (MOST_SILENT_READINGS - 1), GIB])
+
+    def read() -> int | None:
+        asked.put(0)
+        return next(readings)
+
+    watch = VramWatch(read, WatchPolicy(TOTAL, GIB), lambda _bytes: None)
+    for _ in range(5 * MOST_SILENT_READINGS):
+        asked.get(timeout=PATIENCE_S)
+    watch.stop()
+    assert watch.join(PATIENCE_S)

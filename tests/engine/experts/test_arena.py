@@ -48,6 +48,14 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
         Arena(1 << 20, tmp_path / "file" / "below")
 
 
+def test_any_bytes_of_a_file_may_be_expected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(1 << 40, 0, 1 << 40))
+    arena = Arena(5 << 20, tmp_path)
+    for first, size in ((0, 1), (100, 5000), ((5 << 20) - 1, 1)):
+        arena.expect(first, size)
+    arena.close()
+
+
 def test_memory_that_the_system_refuses_is_ours_to_tell() -> None:
     with pytest.raises(DoesNotFitError, match="does not give") as caught:
         Arena(1 << 62)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from engine.config import SIMULATED_LAUNCH_S, EngineConfig, ModelConfig
 from engine.experts.assumed_costs import assumed_costs, simulated_gpu_costs
-from engine.experts.cost_model import CostCache, cost_key, fit_curve, predict, with_correction
+from engine.experts.cost_model import CostCache, cost_key, fit_curve, planned_threads, predict, with_correction
 from engine.hardware import MachineSpeed
 from engine.messages import CostCurve, CostModel
-from tests.engine.experts.shapes import MIXTRAL, QWEN, QWEN_Q4_K_M, machine, pc_costs, realistic_costs, wild_costs
+from tests.engine.experts.shapes import MIXTRAL, QWEN, QWEN_Q4_K_M, TINY, machine, pc_costs, realistic_costs, wild_costs
 from tests.examples import examples
 
 UNITS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -210,14 +210,34 @@ def test_correction_converges_to_the_truth(truth: float) -> None:
     assert costs.gpu_correction == 1.0
 
 
+@pytest.mark.parametrize(("ratio", "limit"), [(1e-300, 0.2), (0.5, 0.2), (2.0, 5.0), (1e300, 5.0)])
+def test_correction_goes_to_its_limits_and_no_further(ratio: float, limit: float) -> None:
+    costs = pc_costs(MIXTRAL)
+    for _ in range(40):
+        costs = with_correction(costs, cpu_ratio=ratio, gpu_ratio=ratio)
+    assert (costs.cpu_correction, costs.gpu_correction) == (limit, limit)
+
+
+@pytest.mark.parametrize(("ratio", "counted"), [(1e300, 5.0), (1e-300, 0.2)])
+def test_one_hiccup_moves_the_correction_a_little(ratio: float, counted: float) -> None:
+    costs = with_correction(pc_costs(MIXTRAL), cpu_ratio=ratio, gpu_ratio=ratio)
+    assert costs.cpu_correction == costs.gpu_correction == pytest.approx(counted**0.1)
+
+
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=60))
 @examples(50)
-def test_correction_stays_within_its_limits(ratios: list[float]) -> None:
+def test_correction_by_anything_is_a_correction(ratios: list[float]) -> None:
     costs = pc_costs(MIXTRAL)
     for ratio in ratios:
         costs = with_correction(costs, cpu_ratio=ratio, gpu_ratio=ratio)
     assert 0.2 <= costs.cpu_correction <= 5.0
     assert 0.2 <= costs.gpu_correction <= 5.0
+
+
+def test_small_experts_get_one_thread_where_nobody_chose() -> None:
+    assert planned_threads(MIXTRAL, machine(), EngineConfig()) == 8
+    assert planned_threads(TINY, machine(), EngineConfig()) == 1
+    assert planned_threads(TINY, machine(), EngineConfig(cpu_threads=3)) == 3
 
 
 def test_correction_without_observations_changes_nothing() -> None:
@@ -240,6 +260,8 @@ def test_cache_returns_what_was_put(tmp_path_factory: pytest.TempPathFactory, co
     cache.put("key", costs)
     assert cache.find("key") == replace(costs, source="cached")
     assert cache.find("another key") is None
+    cache._path("key").rename(cache._path("another key"))
+    assert cache.find("another key") is None, "the file says whose costs they are"
 
 
 def test_cache_keys_name_all_that_matters() -> None:

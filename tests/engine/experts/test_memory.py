@@ -62,6 +62,14 @@ def test_windows_of_two_kinds_and_sinks_take_room_by_hand() -> None:
     assert workspace_bytes(sinks, config) == plain + seen + copies
 
 
+def test_what_a_gpus_launches_and_their_table_take_by_hand() -> None:
+    config = EngineConfig(context_tokens=64, prefill_chunk_tokens=32)
+    visits, table = 16 * 2, 8 * 3 * 6
+    launching = 4 * (16 * 64 + visits * 96)
+    assert Needs.of(TINY, config, "cpu").workspace == workspace_bytes(TINY, config)
+    assert Needs.of(TINY, config, "simulated").workspace == workspace_bytes(TINY, config) + launching + table
+
+
 @pytest.mark.parametrize("model", [TINY, MIXTRAL, QWEN])
 def test_workspace_grows_with_chunk_and_context(model: ModelConfig) -> None:
     sizes = [

@@ -29,6 +29,13 @@ def float32(data: bytes) -> list[float]:
     return [float(value) for value in np.frombuffer(data, np.float32)]
 
 
+def test_a_pass_that_did_not_go_through_all_layers_is_no_record() -> None:
+    history = PassHistory(layers=2, experts=10)
+    history.layer_ran(0, 1, (run(9, "cpu"),), 0.5, COSTS)
+    history.token(77, " word", 0.125, [set(), set()], change=0)
+    assert history.take() == ()
+
+
 def test_layers_become_a_record_of_the_token_that_came_of_them() -> None:
     history = PassHistory(layers=2, experts=10)
     history.layer_ran(0, 1, (run(9, "gpu"), run(3, "stream")), 0.0, COSTS)

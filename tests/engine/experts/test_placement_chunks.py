@@ -5,11 +5,13 @@ from dataclasses import replace
 import pytest
 
 from engine.config import EngineConfig
-from engine.experts.memory import Needs, engine_bytes
+from engine.experts.memory import RAM_MARGIN_BYTES, Needs, engine_bytes
 from engine.experts.placement import budget_range, make_plan
+from engine.messages import CostCurve
 from tests.engine.experts.shapes import (
     GIB,
     MIXTRAL,
+    machine,
     pc_costs,
     planning,
 )
@@ -43,6 +45,25 @@ def test_a_longer_chunk_never_keeps_a_model_from_fitting() -> None:
     plan = make_plan(inputs, EngineConfig(vram_budget_bytes=least))
     assert plan.fits
     assert plan.prefill_chunk_tokens == 512
+
+
+def test_a_longer_chunk_never_takes_ram_that_is_not_there() -> None:
+    """A simulated GPU's memory is RAM, and the workspace a part of it."""
+    config = EngineConfig(device="simulated", simulated_vram_bytes=12 * GIB)
+    assert make_plan(planning(MIXTRAL), config).prefill_chunk_tokens == 2048
+    least = make_plan(planning(MIXTRAL), replace(config, prefill_chunk_tokens=512))
+    barely = least.host_bytes["total"] + max(RAM_MARGIN_BYTES)
+    plan = make_plan(planning(MIXTRAL, machine(ram_available=barely)), config)
+    assert plan.fits
+    assert plan.prefill_chunk_tokens == 512
+
+
+def test_what_every_chunk_reads_from_disk_makes_longer_ones_pay() -> None:
+    costs = replace(pc_costs(MIXTRAL), weight_copy=CostCurve(0.0, 1e-9, 0.0))  # so that only the disk is slow
+    inputs, config = planning(MIXTRAL, machine(ram_available=40 * GIB), costs), EngineConfig(vram_budget_bytes=12 * GIB)
+    in_ram = make_plan(planning(MIXTRAL, costs=costs), config)
+    on_disk = make_plan(inputs, replace(config, experts_on_disk=True))
+    assert (in_ram.prefill_chunk_tokens, on_disk.prefill_chunk_tokens) == (512, 2048)
 
 
 @pytest.mark.parametrize("limit", [None, 0, 20 * GIB])

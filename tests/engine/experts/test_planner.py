@@ -27,7 +27,7 @@ from engine.experts.planner import (
 )
 from engine.kernels.grouping import GROUP_EXPERTS
 from engine.messages import CostCurve, CostModel, ExpertRun
-from tests.engine.experts.shapes import MIXTRAL, QWEN_Q4_K_M, realistic_costs, routings, wild_costs
+from tests.engine.experts.shapes import MIXTRAL, QWEN, QWEN_Q4_K_M, realistic_costs, routings, wild_costs
 from tests.examples import examples
 
 Counts = list[tuple[int, int]]
@@ -297,6 +297,7 @@ def test_copies_ahead_fill_the_time_that_the_link_would_stand_still() -> None:
 def test_slots_are_two_and_more_where_experts_are_small_and_many() -> None:
     assert staging_slots_of(MIXTRAL) == STAGING_SLOTS
     assert staging_slots_of(QWEN_Q4_K_M) == 16
+    assert staging_slots_of(QWEN) == 5, "a sixth of 9 MiB would be beyond what they may take"
     assert 16 * QWEN_Q4_K_M.expert_bytes <= STAGING_BYTES
 
 

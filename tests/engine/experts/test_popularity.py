@@ -29,6 +29,16 @@ def observed(observations: list[tuple[int, dict[int, int]]]) -> Popularity:
     return popularity
 
 
+def test_what_waits_to_be_counted_is_bounded() -> None:
+    popularity = Popularity(TINY)
+    for _ in range(3000):
+        popularity.observe(0, [(1, 1)])
+    assert len(popularity._layers_waiting) <= 1024
+    for _ in range(3000):
+        popularity.observe_token(np.zeros((TINY.layers, 1), np.int32))
+    assert len(popularity._tokens_waiting) <= 1024
+
+
 def test_nothing_seen_is_uniform() -> None:
     popularity = Popularity(QWEN)
     assert popularity.shares() == uniform(QWEN)

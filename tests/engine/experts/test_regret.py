@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.experts.regret import LEAST_SETTLED, PAUSE_TOKENS, UNLIMITED, Ledger
+from engine.experts.regret import LEAST_SETTLED, LONGEST_PAUSE_TOKENS, PAUSE_TOKENS, UNLIMITED, Ledger
 from tests.engine.shapes import TINY
 
 HORIZON = 10
@@ -75,6 +75,28 @@ def test_after_the_pause_a_trial_decides() -> None:
         assert ledger.allowance == allowed
         if not allowed:
             assert f"{2 * PAUSE_TOKENS} tokens away" in ledger.pause_reason
+
+
+def paused(ledger: Ledger) -> int:
+    """Tokens until uploads may begin again."""
+    tokens = 0
+    while not ledger.allowance:
+        ledger.tick()
+        tokens += 1
+    return tokens
+
+
+def test_each_trial_that_fails_is_followed_by_a_longer_pause_up_to_a_limit() -> None:
+    ledger, pauses = a_ledger(), []
+    for _ in range(10):
+        bought(ledger, hits=0)
+        pauses.append(paused(ledger))
+    assert pauses == [min(PAUSE_TOKENS << turn, LONGEST_PAUSE_TOKENS) for turn in range(10)]
+    assert pauses[-2:] == [LONGEST_PAUSE_TOKENS] * 2
+    bought(ledger, hits=9)
+    assert ledger.allowance == UNLIMITED, "a trial that pays ends that"
+    bought(ledger, hits=0, uploads=4 * LEAST_SETTLED)
+    assert paused(ledger) <= PAUSE_TOKENS
 
 
 def test_a_trial_has_few_uploads_open() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import timeit
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,6 +142,18 @@ def test_counts_fade_as_their_half_life_says_over_tokens_and_prompts() -> None:
     assert seen == pytest.approx(HALF_LIFE_TOKENS / np.log(2), rel=0.01)
 
 
+def test_counts_stay_right_over_a_long_reply_in_which_nobody_asks() -> None:
+    asked, counts = _FadingCounts(3), _FadingCounts(3)
+    for step in range(60_000):
+        for each in (asked, counts):
+            each.token([step % 2, 2])
+        if step % 1000 == 0:
+            asked.rates()
+    rates, noise = counts.rates()
+    np.testing.assert_allclose(rates, asked.rates()[0], rtol=1e-9)
+    assert noise == pytest.approx(asked.rates()[1])
+
+
 def test_what_is_popular_in_the_long_run_needs_less_evidence() -> None:
     """The residents are the wrong half by popularity: a few tokens that agree with it are enough."""
     shares = np.full((COARSE.layers, COARSE.experts), 0.01)
@@ -157,6 +170,69 @@ def test_what_is_popular_in_the_long_run_needs_less_evidence() -> None:
         )
     assert begun[0] > 0
     assert begun[1] == 0
+
+
+def test_a_swap_is_weighed_by_hand() -> None:
+    """The newcomer earns once three copies and its own are over; a copy and a half are paid for."""
+    hits = 0.5 * (HORIZON_TOKENS - 4 * 2e-3 / 1e-2) - 0.1 * HORIZON_TOKENS
+    assert Prices(1e-3, 2e-3, 1e-2).gain_s(0.5, 0.1, 3) == pytest.approx(hits * 1e-3 - 1.5 * 2e-3)
+
+
+def test_a_copy_costs_what_copies_were_seen_to_take() -> None:
+    usual, slow = (Prices.of(FINE, replace(PC, gpu_correction=factor), "fiddler") for factor in (1.0, 2.0))
+    assert usual
+    assert slow
+    assert slow.upload_s == pytest.approx(2 * usual.upload_s)
+
+
+def test_a_swap_waits_for_those_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of four alike just pays, the others would come too late."""
+    policy = Replacement(COARSE)
+    policy.place([range(4)] * COARSE.layers)
+    monkeypatch.setattr(policy, "_expected", lambda _: np.array([0.0] * 4 + [0.5] * 4))
+    prices = Prices(1e-3, 0.0202, 1e-2)
+    assert len(policy._paying_swaps(0, 4, prices)) == 1
+    policy._arriving.add((1, 7))
+    assert policy._paying_swaps(0, 4, prices) == []
+
+
+def test_what_is_not_page_locked_never_comes() -> None:
+    odds, policy = favourites(FINE, 1.5, 1), Replacement(FINE)
+    resident = [np.argsort(row)[:16].tolist() for row in odds]  # those that nobody wants
+    locked = [set(np.argsort(row)[16::2].tolist()) for row in odds]
+    policy.place(resident, [set(range(FINE.experts)) - experts for experts in locked])
+    came = []
+    for chosen in stream(FINE, odds, 200, 2):
+        for layer, experts in enumerate(chosen):
+            for swap in policy.step(layer, experts, PC, "fiddler"):
+                policy.arrived(layer, swap.coming)
+                came.append(swap.coming in locked[layer] or swap.coming in resident[layer])
+    assert len(came) > 10
+    assert all(came)
+
+
+def test_a_new_placement_is_bound_by_nothing_that_was_before() -> None:
+    """Neither by uploads that never arrived, nor by how long newcomers were to stay."""
+    first, second = np.full((2, COARSE.layers, COARSE.experts), 0.01)
+    first[:, 4:] = second[:, :4] = 0.24
+    policy = Replacement(COARSE)
+
+    def newcomers(shares: Any, experts: list[int]) -> list[set[int]]:
+        policy.expect(shares.tolist())
+        came: list[set[int]] = [set() for _ in range(COARSE.layers)]
+        for _ in range(HORIZON_TOKENS // 2):
+            for layer in range(COARSE.layers):
+                for swap in policy.step(layer, experts, PC, "fiddler"):
+                    policy.arrived(layer, swap.coming)
+                    came[layer].add(swap.coming)
+        return came
+
+    policy.place([range(4)] * COARSE.layers)
+    came = newcomers(first, [4, 5])
+    assert all(came)
+    policy._arriving.add((0, 7))
+    policy.place(came)
+    assert all(newcomers(second, [0, 1]))
 
 
 # ---- when it does nothing, and says why -----------------------------------------------------------------------------

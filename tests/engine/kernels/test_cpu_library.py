@@ -311,6 +311,22 @@ def test_measurements_are_plausible() -> None:
         assert 1e8 < pool.measure_int8(0.02) < 1e14
 
 
+@needs_library
+def test_a_pool_that_gets_no_other_threads_goes_on_with_its_own() -> None:
+    matrix, x = Matrix(FORMATS["Q8_0"], 64, 64), np.ones((1, 64), dtype=np.float32)
+    with CpuPool(available_isas()[-1], 2) as pool:
+        want = multiply(pool, matrix, x)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pool._library, "rooftop_pool_create", lambda *_: None)
+            with pytest.raises(ConfigurationError, match="did not give 3 threads"):
+                pool.resize(3)
+        assert (pool.threads, bool(pool._pool)) == (2, True)
+        np.testing.assert_array_equal(multiply(pool, matrix, x), want)
+        pool.resize(3)
+        assert pool.threads == 3
+        np.testing.assert_array_equal(multiply(pool, matrix, x), want)
+
+
 def test_choosing(monkeypatch: pytest.MonkeyPatch) -> None:
     here: tuple[IsaName, ...] = ("scalar", "avx2")
     monkeypatch.setattr(cpu_library, "available_isas", lambda: here)

@@ -42,8 +42,9 @@ def test_the_common_prefix_is_kept(cache: KVCache, prompt: list[int], kept: int)
 def test_closing_gives_every_byte_back(precision: KvPrecision) -> None:
     device = CpuDevice(probe_hardware())
     cache = KVCache(TINY, device, 32, precision)
+    cache.tokens += [1, 2, 3]
     cache.close()
-    assert device.allocated_bytes == 0
+    assert (device.allocated_bytes, cache.capacity, cache.tokens) == (0, 0, [])
     assert cache.keys.untyped_storage().nbytes() + cache.values.untyped_storage().nbytes() == 0
 
 
@@ -90,6 +91,14 @@ def test_int8_of_the_smallest_and_largest_numbers() -> None:
     numbers[2, :, 0] = 5e6
     back = round_trip("q8", numbers)
     torch.testing.assert_close(back, numbers, rtol=4e-3, atol=1e-6)
+
+
+def test_int8_of_what_no_scale_reaches_is_the_largest_there_is() -> None:
+    numbers = torch.zeros(2, TINY.kv_heads, 32)
+    numbers[0, :, 0], numbers[1, :, 0] = 1e9, -1e38
+    back = round_trip("q8", numbers)
+    assert back[:, 0, 0].tolist() == [65280.0 * 127, -65280.0 * 127]
+    assert int((back != 0).sum()) == 2 * TINY.kv_heads
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("auto", 0.0), ("f16", 5e-4)])
