@@ -6175,14 +6175,34 @@ Alles bleibt auf diesem Computer.</translation>
             <translation>Leerzeichen neben besonderen Token teilen andere Programme unter Umständen anders.</translation>
         </message>
         <message>
-            <location filename="../../engine/convert/workplace.py" />
-            <source>Check the drive and the folder's permissions, then convert again: it goes on where it stopped.</source>
-            <translation>Prüfen Sie das Laufwerk und die Rechte des Ordners und wandeln Sie dann noch einmal um: Es geht dort weiter, wo es anhielt.</translation>
+            <location filename="../../engine/convert/verification.py" />
+            <source>Delete the folder, then convert the model again.</source>
+            <translation>Löschen Sie den Ordner und wandeln Sie das Modell dann noch einmal um.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/verification.py" />
+            <source>{folder} is no finished conversion: there are no checksums to hold it against.</source>
+            <translation>{folder} ist keine fertige Umwandlung: Es gibt keine Prüfsummen, gegen die sich der Ordner prüfen ließe.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/verification.py" />
+            <source>Give a folder that convert has made.</source>
+            <translation>Geben Sie einen Ordner an, den convert angelegt hat.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/verification.py" />
+            <source>Check the drive, then retry.</source>
+            <translation>Prüfen Sie das Laufwerk und versuchen Sie es dann noch einmal.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/convert/verification.py" />
+            <source>{file} is damaged: {bad} of its {number} pieces differ from what was written, or its beginning or its length does.</source>
+            <translation>{file} ist beschädigt: {bad} von {number} Stücken sind nicht mehr so, wie sie geschrieben wurden, oder der Anfang oder die Länge stimmt nicht.</translation>
         </message>
         <message>
             <location filename="../../engine/convert/workplace.py" />
-            <source>{file} in {folder} does not read back as it was written, in {number} places.</source>
-            <translation>{file} in {folder} liest sich an {number} Stellen nicht so zurück, wie es geschrieben wurde.</translation>
+            <source>Check the drive and the folder's permissions, then convert again: it goes on where it stopped.</source>
+            <translation>Prüfen Sie das Laufwerk und die Rechte des Ordners und wandeln Sie dann noch einmal um: Es geht dort weiter, wo es anhielt.</translation>
         </message>
         <message>
             <location filename="../../engine/convert/workplace.py" />
