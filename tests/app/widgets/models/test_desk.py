@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from app.engine_client import EngineState
 from app.settings import Settings, load_settings, save_settings
 from app.widgets.models.dialog import ModelsDialog
 from app.widgets.models.found_list import LOADED_ROLE
-from engine.convert.journal import JOURNAL
+from engine.convert.journal import JOURNAL, VERSION
 from engine.hub.record import MANIFEST, write_choice
 from tests.app.fake_host import FakeHost
 from tests.app.keyboard import focused, name_of, press, tab_ring
@@ -138,7 +139,8 @@ def test_a_conversion_that_an_earlier_session_has_left_is_offered(
 ) -> None:
     left = tmp_path / "own" / "Mix-q4.unfinished"
     left.mkdir(parents=True)
-    (left / JOURNAL).write_text('{"rooftop": 3, "source": "/models/Mix", "format": "q4"}\n')
+    journal = {"rooftop": VERSION, "source": "/models/Mix", "format": "q4"}
+    (left / JOURNAL).write_text(json.dumps(journal) + "\n")
     path = tmp_path / "set" / "settings.json"
     save_settings(Settings(models_folder=str(left.parent)), path)
     rooftop = make_rooftop(settings_path=path)
