@@ -37,7 +37,7 @@ from engine.sentences import say
 
 COMMIT_S = 0.25
 TELL_LEFT_AFTER_S = 1.0
-SAMPLE = 8  # of so many rows one is rounded plainly too, to compare
+SAMPLE = 32  # of so many rows one is rounded plainly too, to compare
 MAX_THREADS = 16
 
 OnProgress = Callable[["Progress"], None]
@@ -185,7 +185,7 @@ class _Run:
 
     def _write_all(self, left: list[Piece], pool: ThreadPoolExecutor, reader: TensorReader, ahead: int) -> None:
         """Write pieces in order as they come, with some more on their way."""
-        waiting: deque[tuple[Piece, Future[tuple[Bytes, PieceRecord, Bytes]]]] = deque()
+        waiting: deque[tuple[Piece, Future[_Made]]] = deque()
         pieces = iter(left)
         committed = time.monotonic()
         while True:
@@ -195,13 +195,14 @@ class _Run:
                 break
             self._check()
             piece, future = waiting.popleft()
-            blocks, record, raw = future.result()
+            made = future.result()
             with writing(self._target, self._done, self._source.source_bytes):
-                self._place.write(piece, blocks.data, record)
+                self._place.write(piece, made.blocks.data, made.record)
                 if time.monotonic() - committed > COMMIT_S:
                     self._place.commit()
                     committed = time.monotonic()
-            self._buffers.give_back(raw)
+            for buffer in made.buffers:
+                self._buffers.give_back(buffer)
             self._advance("converting", piece.source.nbytes)
         with writing(self._target, self._done, self._source.source_bytes):
             self._place.commit()
@@ -220,14 +221,33 @@ class _Run:
             )
 
 
-def _make(piece: Piece, reader: TensorReader, buffers: Buffers) -> tuple[Bytes, PieceRecord, Bytes]:
-    """Read and encode a piece; last comes the memory that its bytes as they are may lie in."""
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A piece in its new format.
+
+    Attributes:
+        blocks: Its bytes, in one of `buffers` or in memory of their own.
+        record: What the journal keeps.
+        buffers: To be given back once the bytes are written.
+    """
+
+    blocks: Bytes
+    record: PieceRecord
+    buffers: tuple[Bytes, ...]
+
+
+def _make(piece: Piece, reader: TensorReader, buffers: Buffers) -> _Made:
+    """Read and encode a piece."""
     raw = read = _read(piece.source, reader, buffers)
     rows, _ = piece.source.shape
     if piece.target.heads is not None:
         raw = raw.reshape(piece.target.heads, 2, -1, raw.size // rows).swapaxes(1, 2).reshape(-1)
     try:
-        blocks, record = _encode(piece, raw)
+        if piece.target.format in ENCODERS:
+            out = buffers.take(piece.nbytes)
+            return _Made(out, _encode(piece, raw, out), (read, out))
+        encoded = _as_floats(piece.target.format, piece.source.format, raw)
+        return _Made(encoded.blocks, _record(piece, encoded.blocks, [encoded], 0.0), (read,))
     except ValueError as error:
         raise CheckpointError(
             say(
@@ -238,7 +258,6 @@ def _make(piece: Piece, reader: TensorReader, buffers: Buffers) -> tuple[Bytes, 
             ),
             DOWNLOAD_AGAIN,
         ) from error
-    return blocks, record, read
 
 
 def _read(entry: TensorEntry, reader: TensorReader, buffers: Buffers) -> Bytes:
@@ -250,22 +269,23 @@ def _read(entry: TensorEntry, reader: TensorReader, buffers: Buffers) -> Bytes:
     return raw
 
 
-def _encode(piece: Piece, raw: Bytes) -> tuple[Bytes, PieceRecord]:
+def _encode(piece: Piece, raw: Bytes, out: Bytes) -> PieceRecord:
     """The rows of a piece in their new format, the first few of them rounded plainly too."""
     name, source_format = piece.target.format, piece.source.format
     rows, columns = piece.source.shape
-    if name not in ENCODERS:
-        return _record(piece, [_as_floats(name, source_format, raw)], 0.0)
-    cut = max(1, rows // SAMPLE) * (raw.size // rows)
-    parts = [encode_weights(name, source_format, part, columns) for part in (raw[:cut], raw[cut:]) if part.size]
-    plain = encode_weights(name, source_format, raw[:cut], columns, search=False)
-    return _record(piece, parts, plain.squared_error)
+    sample = max(1, rows // SAMPLE)
+    cut, cut_out = sample * (raw.size // rows), sample * (out.size // rows)
+    plain = encode_weights(name, source_format, raw[:cut], columns, search=False, out=out[:cut_out])
+    rounded = plain.squared_error
+    parts = [encode_weights(name, source_format, raw[:cut], columns, out=out[:cut_out])]
+    if sample < rows:
+        parts.append(encode_weights(name, source_format, raw[cut:], columns, out=out[cut_out:]))
+    return _record(piece, out, parts, rounded)
 
 
-def _record(piece: Piece, parts: Sequence[Encoded], rounded: float) -> tuple[Bytes, PieceRecord]:
+def _record(piece: Piece, blocks: Bytes, parts: Sequence[Encoded], rounded: float) -> PieceRecord:
     """What the journal keeps of a piece, the sample being its first part."""
-    blocks = np.concatenate([part.blocks.reshape(-1) for part in parts]) if len(parts) > 1 else parts[0].blocks
-    return blocks, PieceRecord(
+    return PieceRecord(
         piece.number,
         piece.offset,
         piece.nbytes,

@@ -1,9 +1,9 @@
 """A file whose bytes go to the drive past the system's memory, where the system can do that.
 
 Through its memory each byte would be copied once more, into pages that have to be found first and that push out what
-others have there; a conversion reads everything back from the drive anyway. Such writes are of whole blocks, from
-memory that begins with one: bytes are gathered until they make some, and what is left at a `sync` is written as in any
-file. `docs/decisions/0049-what-a-byte-costs.md` has the figures.
+others have there. Such writes are of whole blocks, from memory that begins with one: bytes are gathered until they
+make some, and what is left at a `sync` is written as in any file. `docs/decisions/0049-what-a-byte-costs.md` has the
+figures.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import math
 from ctypes import c_double, c_int, c_size_t, c_void_p
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -26,7 +27,14 @@ FLOATS = ("F32", "F16", "BF16")
 
 
 def encode_weights(
-    name: str, source_format: str, source: Bytes, columns: int, *, search: bool = True, isa: IsaName | None = None
+    name: str,
+    source_format: str,
+    source: Bytes,
+    columns: int,
+    *,
+    search: bool = True,
+    isa: IsaName | None = None,
+    out: Bytes | None = None,
 ) -> Encoded:
     """Encode rows as they lie in a file.
 
@@ -37,6 +45,7 @@ def encode_weights(
         columns: Weights of a row, a multiple of the format's `block_columns`.
         search: As for `engine.quant.encoding.encode`.
         isa: Instructions to use; None for the best that are there.
+        out: Where the blocks go, contiguous; None for new memory.
 
     Raises:
         ValueError: A weight is not finite, or too large for the format.
@@ -44,12 +53,15 @@ def encode_weights(
     row_bytes = columns * FORMATS[source_format].block_bytes
     rows = source.size // row_bytes
     assert rows * row_bytes == source.size, f"{source.size} bytes are no rows of {row_bytes}"
+    shape = rows, FORMATS[name].row_bytes(columns)
+    blocks = np.empty(shape, dtype=np.uint8) if out is None else out.reshape(shape)
     isas = available_isas()
     function = _native()
     if function is None or not isas:
         encoded = _by_reference(name, source_format, source, columns, search)
+        blocks[:] = encoded.blocks
+        encoded = replace(encoded, blocks=blocks)
     else:
-        blocks = np.empty((rows, FORMATS[name].row_bytes(columns)), dtype=np.uint8)
         squares = (c_double * 2)()
         function(
             ISAS.index(isa or isas[-1]),

@@ -69,8 +69,8 @@ def encode(name: str, weights: Floats, *, search: bool = True) -> Encoded:
 def _q8_0(x: Floats, search: bool) -> tuple[Bytes, Floats]:
     """Weights [32, G] -> blocks [G, 34] and what they mean."""
     largest = np.abs(x).max(axis=0)
-    best = np.full_like(largest, np.inf)
-    codes, scale = np.zeros_like(x), np.zeros_like(largest)
+    best = scale = np.full_like(largest, np.inf)  # an infinite scale tells nothing: too large for every one
+    codes = np.zeros_like(x)
     for steps in Q8_STEPS if search else Q8_STEPS[:1]:
         d = _half(largest / steps)
         q = np.clip(np.rint(x * _inverse(d)), np.float32(-127), np.float32(127))

@@ -75,6 +75,22 @@ def test_what_is_no_number_or_too_large_is_refused(bad: float, native: bool, mon
             encode_weights(name, "F32", stored("F32", values), values.shape[1])
 
 
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("search", [True, False])
+def test_what_is_just_too_large_does_not_become_zero(
+    native: bool, search: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not native:
+        monkeypatch.setattr(encoder, "_native", lambda: None)
+    values = weights()
+    values[7, 300] = 65504 * 127 * 1.01
+    with pytest.raises(ValueError, match="Q8_0"):
+        encode_weights("Q8_0", "F32", stored("F32", values), values.shape[1], search=search)
+    values[7, 300] = 65504 * 127
+    fits = encode_weights("Q8_0", "F32", stored("F32", values), values.shape[1], search=search)
+    assert fits.squared_error < 1e-3 * fits.squared_weights
+
+
 def test_bfloat16_is_rounded_to_nearest_ties_to_even() -> None:
     given = np.array([1.0, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, -1 - 2**-8, np.inf, 3.4e38], dtype=np.float32)
     wanted = np.array([1.0, 1.0, 1 + 2**-6, 1 + 2**-7, -1.0, np.inf, np.inf], dtype=np.float32)
