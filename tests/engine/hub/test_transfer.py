@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import shutil
 import threading
 from dataclasses import dataclass
@@ -410,6 +411,27 @@ def test_what_comes_fast_is_synced_before_its_time(
     hub.faults[FILE] = [Fault(), Fault(before=lambda: waited.append(synced.wait(5)))]
     assert_complete(transfer(hub, tmp_path, connections=1, patience=Patience(silence_s=10)).run(), tmp_path)
     assert waited == [True]
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system takes no such advice")
+def test_only_what_is_synced_and_checksummed_leaves_the_systems_memory(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[str, int]] = []
+    monkeypatch.setattr("os.fsync", lambda _file: done.append(("synced", 0)))
+    monkeypatch.setattr("os.posix_fadvise", lambda _file, start, stop, _what: done.append((f"gone from {start}", stop)))
+    choice = chosen(hub)
+    missing = blocks.Blocks([file.size_bytes for file in choice.files], 1000)
+    stored = Parts(choice, tmp_path, missing, progress.Meter(choice.total_bytes))
+    for block in range(3):
+        stored.store(blocks.Run(0, block, block + 1, 1000 * block, 1000 * block + 1000), block, memoryview(bytes(1000)))
+    stored.flush()
+    assert done == [("synced", 0)]
+    for block in range(3):  # the bytes of the last one may still be in use
+        assert bytes(stored.read(0, block) or b"") == bytes(1000)
+    stored.flush()
+    assert done[1:] == [("synced", 0), ("gone from 0", 2000)]
+    stored.close()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
