@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NOTICE = "history"
+NOTICE, LOSS = "history", "loss"
 MARKDOWN = ".md"
 
 
@@ -73,6 +73,8 @@ class ChatDesk(QObject):
         window.export_requested.connect(self._export)
         window.import_requested.connect(self._ask_import)
         window.activated.connect(chats.refresh)
+        window.loses_something = lambda: chats.unsaved > 0
+        window.loss_feared.connect(lambda: chats.retry(self._quit_or_ask))
         composer = window.chat.composer
         composer.draft_changed.connect(lambda: chats.keep_draft(Draft(composer.draft, composer.attachments)))
 
@@ -123,6 +125,26 @@ class ChatDesk(QObject):
         box.setDefaultButton(box.addButton(QMessageBox.StandardButton.Cancel))
         box.open()
 
+    def _quit_or_ask(self) -> None:
+        """Let the window go: at once if everything is saved by now, else once the user has agreed to lose it."""
+        count, window = self._chats.unsaved, self._window
+        if not count:
+            window.quit(asks=False)
+        if not count or window.findChild(QMessageBox, LOSS) is not None:
+            return
+        window.bring_forward()
+        box = QMessageBox(window)
+        box.setObjectName(LOSS)
+        box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        box.setIcon(QMessageBox.Icon.Warning)
+        box.setWindowTitle(tr("Quit"))
+        box.setText(tr("%n chats could not be saved. Quit and lose what is new in them?", count))
+        box.setInformativeText(tr("You can still export them, or free some space and try again."))
+        lose = box.addButton(tr("&Quit without saving"), QMessageBox.ButtonRole.DestructiveRole)
+        lose.clicked.connect(lambda: window.quit(asks=False))
+        box.setDefaultButton(box.addButton(QMessageBox.StandardButton.Cancel))
+        box.open()
+
     def _deleted(self, count: int) -> None:
         self._window.menus.undo_delete.setEnabled(True)
         text = tr("Chat deleted") if count == 1 else tr("%n chats deleted", count)
@@ -137,7 +159,10 @@ class ChatDesk(QObject):
         if not sentence:
             banners.dismiss(NOTICE)
             return
-        run: dict[Offer, Callable[[], object]] = {"retry": self._chats.retry, "open_folder": self._open_folder}
+        run: dict[Offer, Callable[[], object]] = {
+            "retry": lambda *_: self._chats.retry(),
+            "open_folder": self._open_folder,
+        }
         banners.show_banner(NOTICE, sentence, "notice", (action_for(offer, run),) if offer else ())
 
     def _open_folder(self) -> None:
