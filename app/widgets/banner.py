@@ -21,6 +21,7 @@ from PySide6.QtWidgets import (
 from app.icons import icon
 from app.language import tr
 from app.theme import SPACE_M, SPACE_S, current_theme
+from app.units import unbroken
 from app.widgets.flow_layout import FlowLayout
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ Tone = Literal["notice", "error"]
 ICON_PX = 20
 MAX_TEXT_CHARS = 600
 MAX_BESIDE_CHARS = 90
-_NO_BREAK = "\N{WORD JOINER}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Banner(QFrame):
         self._tone = tone
         self._text = text[:MAX_TEXT_CHARS]
         self._icon = QLabel()
-        self._label = QLabel(self._text.replace("/s", f"/{_NO_BREAK}s"))
+        self._label = QLabel(unbroken(self._text))
         self._label.setTextFormat(Qt.TextFormat.PlainText)
         self._label.setWordWrap(True)
         self._label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)

@@ -33,6 +33,7 @@ class MessageFooter(QWidget):
         layout.setSpacing(SPACE_XS)
         layout.addWidget(self._label, 1)
         layout.addWidget(actions)
+        self.setMinimumHeight(actions.sizeHint().height())  # the end of a reply, which shows the buttons, moves nothing
 
     def show_message(self, message: Message, progress: str) -> None:
         """Say how the reply stands."""

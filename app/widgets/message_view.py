@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QApplication, QHBoxLayout, QVBoxLayout, QWidget
 
 from app.language import tr
 from app.text_search import Needle, searchable, thought_blocks
-from app.theme import SPACE_XS
+from app.theme import SPACE_XL, SPACE_XS
 from app.thoughts import split_thoughts
 from app.widgets.attachment_chips import TextDialog
 from app.widgets.markdown_view import MarkdownView
@@ -76,8 +76,9 @@ class MessageView(QWidget):
     def _layout(self) -> QVBoxLayout:
         """Made with the first widget: a thousand messages that are not built need none."""
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(SPACE_XS)
+        own = self.message.role == "user"
+        layout.setContentsMargins(0, SPACE_XL if own else 0, 0, 0)  # below a question, its buttons' row is the gap
+        layout.setSpacing(0 if own else SPACE_XS)
         return layout
 
     @property
