@@ -206,3 +206,15 @@ def test_the_end_of_a_reply_moves_nothing(transcript: Transcript, qtbot: QtBot) 
     qtbot.waitUntil(lambda: any(b.isVisible() for b in view.findChildren(QToolButton)))
     QApplication.sendPostedEvents()
     assert view.sizeHint().height() == writing
+
+
+def test_a_question_in_arabic_stays_in_its_bubble(transcript: Transcript, qtbot: QtBot) -> None:
+    view = transcript.add_message(Message("user", "مرحبا كيف حالك؟"))
+    bubble = view.findChild(UserBubble)
+    assert bubble is not None
+    qtbot.waitUntil(lambda: bubble.isVisible() and bubble.body.document().textWidth() == bubble.body.viewport().width())
+    width = bubble.width()
+    transcript.resize(720, 400)
+    QApplication.sendPostedEvents()
+    assert bubble.width() == width
+    assert bubble.body.document().textWidth() == bubble.body.viewport().width()
