@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from PySide6.QtCore import QSize, Qt, Signal
 from PySide6.QtWidgets import (
+    QApplication,
     QBoxLayout,
     QFrame,
     QHBoxLayout,
@@ -115,9 +116,11 @@ class BannerArea(QWidget):
 
     Signals:
         shown(str): A sentence is shown.
+        focus_lost(): A banner went away with the keyboard on one of its buttons.
     """
 
     shown = Signal(str)
+    focus_lost = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -165,9 +168,13 @@ class BannerArea(QWidget):
         """Take a banner away, if it is there."""
         banner = self._banners.pop(key, None)
         if banner is not None:
+            focus = QApplication.focusWidget()
+            had_focus = focus is not None and banner.isAncestorOf(focus)
             self._layout.removeWidget(banner)
             banner.hide()
             banner.deleteLater()
+            if had_focus:
+                self.focus_lost.emit()
         self.setVisible(bool(self._banners))
 
     def restyle(self) -> None:

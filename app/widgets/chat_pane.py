@@ -70,6 +70,7 @@ class ChatPane(QWidget):
         self.loading_bar = LoadingBar()
         self.transcript = Transcript()
         self.composer = Composer()
+        self.banners.focus_lost.connect(self.composer.setFocus)
         self.toast = Toast(self, self.composer)
         self.find_bar = FindBar(self.transcript)
         self._reader = AttachmentReader(self)

@@ -2,12 +2,13 @@ from collections.abc import Callable
 
 import pytest
 from PySide6.QtGui import QDesktopServices
-from PySide6.QtWidgets import QMessageBox
+from PySide6.QtWidgets import QApplication, QMessageBox
 from pytestqt.qtbot import QtBot
 
 from app.application import Application
 from app.conversation import Message
 from app.engine_client import EngineState
+from app.widgets.banner import Action
 from engine.messages import ErrorReport
 from tests.app.fake_host import FakeHost
 
@@ -84,3 +85,15 @@ def test_reading_the_prompt_is_shown(rooftop: Application, qtbot: QtBot, host: F
     rooftop.session.submit("Hi")
     qtbot.waitUntil(lambda: not rooftop.session.busy)
     assert seen == [(16, 64), (64, 64)]
+
+
+def test_the_keyboard_goes_back_to_the_message_field_when_a_banner_goes(rooftop: Application, qtbot: QtBot) -> None:
+    rooftop.chat.banners.show_banner("a", "Something.", "notice", (Action("Do it", lambda: None),))
+    button = rooftop.chat.banners.banners["a"].buttons[0]
+    qtbot.waitUntil(button.isVisible)
+    button.setFocus()
+    assert QApplication.focusWidget() is button
+    button.click()
+    focus = QApplication.focusWidget()
+    assert focus is not None
+    assert rooftop.chat.composer.isAncestorOf(focus)
