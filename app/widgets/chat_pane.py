@@ -248,6 +248,9 @@ class ChatPane(QWidget):
             session.delete_message(message)
         elif what == "edit":
             session.edit(message, text)
+            self.composer.setFocus()
+        elif what == "leave":
+            self.composer.setFocus()
         elif what == "compare":
             self._compare_versions(message)
         elif what == "remedy" and message.error is not None:

@@ -2164,7 +2164,7 @@
         <message>
             <location filename="../../app/widgets/chat_pane.py" />
             <source>Esc stops the reply; you can already write your next message</source>
-            <translation>Esc hält die Antwort an; Sie können schon die nächste Nachricht schreiben</translation>
+            <translation>Esc hält an; Sie können schon Ihre nächste Nachricht schreiben</translation>
         </message>
         <message>
             <location filename="../../app/widgets/chat_pane.py" />
