@@ -139,7 +139,7 @@ class ChatDesk(QObject):
         box.setIcon(QMessageBox.Icon.Warning)
         box.setWindowTitle(tr("Quit"))
         box.setText(tr("%n chats could not be saved. Quit and lose what is new in them?", count))
-        box.setInformativeText(tr("You can still export them, or free some space and try again."))
+        box.setInformativeText(tr("You can still export your chats, or free some space and try again."))
         lose = box.addButton(tr("&Quit without saving"), QMessageBox.ButtonRole.DestructiveRole)
         lose.clicked.connect(lambda: window.quit(asks=False))
         box.setDefaultButton(box.addButton(QMessageBox.StandardButton.Cancel))

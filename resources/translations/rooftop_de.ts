@@ -1974,8 +1974,8 @@
         </message>
         <message>
             <location filename="../../app/widgets/chat_desk.py" />
-            <source>You can still export them, or free some space and try again.</source>
-            <translation>Noch können Sie sie exportieren, oder Platz schaffen und es noch einmal versuchen.</translation>
+            <source>You can still export your chats, or free some space and try again.</source>
+            <translation>Noch können Sie Ihre Chats exportieren, oder Platz schaffen und es noch einmal versuchen.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/chat_desk.py" />
