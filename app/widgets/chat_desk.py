@@ -216,17 +216,30 @@ class ChatDesk(QObject):
         if not any(chat.messages for chat in chats):
             self._window.chat.toast.show_text(tr("There is nothing to export yet."))
             return
-        safe = "".join(c if c.isalnum() or c in " -_" else " " for c in name).strip()[:60] or tr("Chat")
+        words = "".join(c if c.isalnum() or c in " -_" else " " for c in name).split()
+        safe = " ".join(words)[:60].strip() or tr("Chat")
         filters = ";;".join((tr("All branches, for Rooftop (*.json)"), tr("As it is shown, to read (*.md)")))
         chosen, kind = QFileDialog.getSaveFileName(self._window, tr("Export"), f"{safe}.json", filters)
         if chosen:
             path = Path(chosen)
-            ending = MARKDOWN if kind.endswith("(*.md)") else ".json"
-            other = {".json", MARKDOWN} - {ending}
-            self.export_to(path.with_suffix(ending) if path.suffix in other or not path.suffix else path, chats)
+            self.export_to(_with_ending(path, MARKDOWN if kind.endswith("(*.md)") else ".json"), chats)
 
     def _ask_import(self) -> None:
         title = tr("Import chats of Rooftop, LM Studio or GPT4All")
         names, _ = QFileDialog.getOpenFileNames(self._window, title, filter=tr("Chats (*.json *.chat)"))
         if names:
             self.import_from([Path(name) for name in names])
+
+
+def _with_ending(path: Path, ending: str) -> Path:
+    """Where an export goes: an ending that was typed decides, else the kind that was chosen in the dialog.
+
+    The dialog asks only about the name that it was given: under another one nothing may be overwritten.
+    """
+    if path.suffix in {ending, MARKDOWN} or path.suffix not in {"", ".json"}:
+        return path
+    wanted, number = path.with_suffix(ending), 2
+    while wanted.exists():
+        wanted = path.with_name(f"{path.stem} ({number}){ending}")
+        number += 1
+    return wanted

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QMessageBox
+from PySide6.QtWidgets import QFileDialog, QMessageBox
 from pytestqt.qtbot import QtBot
 
 from app.application import Application
@@ -497,3 +497,42 @@ def test_a_read_only_home(start: Callable[[], Application], chats_path: Path) ->
     rooftop = start()
     assert "in memory" in rooftop.chat.banners.banners["history"].text
     chats_path.parent.chmod(0o700)
+
+
+@pytest.mark.parametrize(
+    ("typed", "kind", "written"),
+    [
+        ("a.json", "(*.json)", "a.json"),
+        ("a", "(*.json)", "a (2).json"),
+        ("a.md", "(*.json)", "a.md"),
+        ("a.json", "(*.md)", "a (2).md"),
+        ("b.json", "(*.md)", "b.md"),
+        ("b.c", "(*.md)", "b.c"),
+    ],
+)
+def test_an_export_goes_where_the_dialog_was_told_and_nowhere_else(
+    start: Callable[[], Application],
+    qtbot: QtBot,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    typed: str,
+    kind: str,
+    written: str,
+) -> None:
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    for name in ("a.json", "a.md"):
+        (folder / name).write_text("old")
+    rooftop = start()
+    ask(rooftop, qtbot, "First,  second")
+    suggested: list[str] = []
+
+    def answer(_parent: object, _title: str, name: str, _filters: str) -> tuple[str, str]:
+        suggested.append(name)
+        return str(folder / typed), kind
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", answer)
+    rooftop.window.export_requested.emit(False)  # noqa: FBT003
+    assert suggested == ["First second.json"]
+    assert "First" in (folder / written).read_text()
+    assert [name for name in ("a.json", "a.md") if (folder / name).read_text() != "old"] in ([], [written])
