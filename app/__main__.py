@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import threading
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -192,8 +193,8 @@ def _open_window(app: QApplication, options: argparse.Namespace, gpu_bytes: int 
         FirstRun(rooftop)
     app.setQuitOnLastWindowClosed(False)  # the window may be in the tray
     rooftop.ended.connect(app.quit, Qt.ConnectionType.QueuedConnection)
-    app.commitDataRequest.connect(rooftop.window.quit)  # the desktop's session ends: no hiding in the tray
-    QuitSignals(rooftop.window.quit, app)
+    app.commitDataRequest.connect(lambda _manager: rooftop.window.quit(asks=False))  # the desktop's session ends
+    QuitSignals(partial(rooftop.window.quit, asks=False), app)
     _show(rooftop, in_process=options.in_process)
     code = app.exec()
     rooftop.shutdown()

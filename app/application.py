@@ -153,7 +153,7 @@ class Application(QObject):
         """Rooftop was started a second time: come to the front, with another model if it was given one."""
         self.window.bring_forward()
         if model and model != self._kept.settings.model:
-            self.open_model(model)
+            self._open_chosen(model)
 
     def open_model(self, model: str) -> None:
         """Load another model and remember it."""
@@ -298,9 +298,9 @@ class Application(QObject):
         self._kept.save()
 
     def _open_chosen(self, model: str) -> None:
-        """Load what was dropped or chosen; what is no model at all must not cost the one that is loaded."""
+        """Load what was dropped, chosen or named by a second start; what is no model must not cost the one loaded."""
         self.chat.banners.dismiss("no-model")
-        if not is_no_model(Path(model)):
+        if model == GUIDE_MODEL or not is_no_model(Path(model)):
             self.open_model(model)
             return
         words = tr("“{name}” is not a model: choose a .gguf file, or a folder with config.json and safetensors files.")

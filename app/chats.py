@@ -19,7 +19,7 @@ from app.chat_session import ChatSession, Done
 from app.conversation import Conversation, Draft, Message
 from app.history import ChatEntry, History, entry_of, name_of, rows_of
 from app.history_errors import HistoryError, NewerHistoryError
-from app.history_rescue import back_up_if_old, backup_path, open_history
+from app.history_rescue import back_up_if_old, open_history, purge
 from app.history_thread import HistoryThread
 from app.language import error_text, tr, translated
 
@@ -81,6 +81,12 @@ class Chats(QObject):
         return sorted(self._entries.values(), key=lambda entry: entry.updated_s, reverse=True)
 
     @property
+    def unsaved(self) -> int:
+        """How many chats are in memory only, though there is a file that they belong in."""
+        in_memory = self._path is not None and self._reader.path is None
+        return len(self._entries) if in_memory else len(self._unsaved)
+
+    @property
     def folders(self) -> list[str]:
         """The folders that chats lie in, by name."""
         return sorted({entry.folder for entry in self._entries.values() if entry.folder}, key=str.casefold)
@@ -104,13 +110,14 @@ class Chats(QObject):
             self._restore_last()
         self._list()
 
-    def retry(self) -> None:
-        """Write what could not be written."""
+    def retry(self, done: Done | None = None) -> None:
+        """Write what could not be written; `done` is called when that went well, or did not."""
         if self._path is not None and self._reader.path is None:
             self._move_to_file(self._path)
-            return
         for chat in list(self._unsaved.values()):
             self.save(chat, chat.all_messages)
+        if done is not None:
+            self._thread.run(lambda _history: None, lambda *_: done())
 
     def refresh(self) -> None:
         """List anew where another window of the app has written."""
@@ -128,8 +135,9 @@ class Chats(QObject):
         self._closed = True
         self._save_draft()
         if self._reader.path is not None:
+            self.retry()
             self._thread.run(lambda history: history.set_note(RESTORING, ""))
-            self._thread.run(partial(_purge, also_messages=self._messages_removed))
+            self._thread.run(partial(purge, also_messages=self._messages_removed))
         self._thread.close()
         self._reader.close()
 
@@ -144,7 +152,7 @@ class Chats(QObject):
             return False
         self._thread.close()
         self._reader, self._thread = reader, HistoryThread(writer, self)
-        self._thread.run(_purge)
+        self._thread.run(purge)
         self._thread.run(back_up_if_old)
         self._seen_changes = self._read(reader.change_count, 0)
         self.trouble.emit(translated(notice), "open_folder" if notice else "")
@@ -387,10 +395,3 @@ class Chats(QObject):
             log.warning("%s", error)
             self.trouble.emit(error_text(error), "open_folder")
             return otherwise
-
-
-def _purge(history: History, *, also_messages: bool = False) -> None:
-    """Remove deleted chats for good, also from the copy, which is made anew at the next start."""
-    if (history.purge() or also_messages) and history.path is not None:
-        backup_path(history.path).unlink(missing_ok=True)
-        history.scrub()

@@ -117,6 +117,13 @@ def _take_over(source: Path, target: Path) -> int:
     return count
 
 
+def purge(history: History, *, also_messages: bool = False) -> None:
+    """Remove deleted chats for good, also from the copy, which is made anew at the next start."""
+    if (history.purge() or also_messages) and history.path is not None:
+        backup_path(history.path).unlink(missing_ok=True)
+        history.scrub()
+
+
 def _copy_table(reader: sqlite3.Connection, into: sqlite3.Connection, table: str, columns: str) -> int:
     """Read in order of rowid; where a page is unreadable, jump ahead in growing steps."""
     places = ", ".join("?" for _ in columns.split(","))

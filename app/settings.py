@@ -33,7 +33,7 @@ APP_NAME = "rooftop"
 GUIDE_MODEL = "guide"
 MAX_FILE_BYTES = 1 << 20
 RESTORE = say("Restore the default.")
-_AS_THE_DIALOG_SAYS = {
+SETTING_WORDS = {
     "vram_budget_bytes": say("VRAM budget"),
     "vram_reserve_bytes": say("VRAM for other programs"),
     "context_tokens": say("Context length"),
@@ -49,6 +49,23 @@ _AS_THE_DIALOG_SAYS = {
     "isa": say("CPU kernels"),
     "send_key": say("What sends a message"),
     "model_folders": say("Model folders"),
+    "model": say("Model"),
+    "models_folder": say("Downloaded models"),
+    "experts_on_disk": say("Experts on disk"),
+    "adaptive": say("Experts in VRAM"),
+    "gpu_mirror": say("Mirror for GPU support"),
+    "gpu_offer_closed": say("Offer of GPU support"),
+    "reopen_last_chat": say("Open the last chat at start"),
+    "tray": say("Tray"),
+    "tray_told": say("Notice about the tray"),
+    "check_updates": say("Updates"),
+    "updates_asked_s": say("Last look for updates"),
+    "update_dismissed": say("Update that was waved away"),
+    "sidebar_visible": say("List of chats"),
+    "panel_visible": say("Live panel"),
+    "panel_folded": say("Folded parts of the live panel"),
+    "window_geometry": say("Size and place of the window"),
+    "splitter_state": say("Widths of the window's parts"),
 }
 MAX_TEXT = 1 << 16
 MAX_FOLDERS = 100
@@ -166,10 +183,12 @@ class Settings:
         texts = ("model", "panel_folded", "window_geometry", "splitter_state", "models_folder")
         for name in (*texts, "gpu_mirror", "update_dismissed"):
             if not _is_text(getattr(self, name)):
-                raise ConfigurationError(say("The setting {name} is not a usable text.", name=name), RESTORE)
+                raise ConfigurationError(
+                    say("The setting “{name}” is not a usable text.", name=SETTING_WORDS[name]), RESTORE
+                )
         object.__setattr__(self, "model_folders", _folders(self.model_folders))
         if not self.model:
-            raise ConfigurationError(say("The setting model is empty."), say("Open a model."))
+            raise ConfigurationError(say("No model is chosen."), say("Open a model."))
         _require_policy(self.overflow)
         _require_whole("vram_budget_bytes", self.vram_budget_bytes, 0, MAX_BYTES, optional=True)
         _require_whole("context_tokens", self.context_tokens, MIN_CONTEXT_TOKENS, MAX_CONTEXT_TOKENS)
@@ -181,15 +200,18 @@ class Settings:
             if getattr(self, name) not in choices:
                 value = repr(getattr(self, name))
                 raise ConfigurationError(
-                    say("The {setting} {value} does not exist.", setting=name.replace("_", " "), value=value),
+                    say("The setting “{name}” cannot be {value}.", name=SETTING_WORDS[name], value=value),
                     say("Choose one of {names}.", names=", ".join(choices)),
                 )
         for name in SWITCHES:
             if not isinstance(getattr(self, name), bool):
-                raise ConfigurationError(say("The setting {name} is neither true nor false.", name=name), RESTORE)
+                raise ConfigurationError(
+                    say("The setting “{name}” is neither true nor false.", name=SETTING_WORDS[name]), RESTORE
+                )
         asked_s = self.updates_asked_s
         if isinstance(asked_s, bool) or not isinstance(asked_s, int | float) or not 0 <= asked_s < MAX_BYTES:
-            raise ConfigurationError(say("The setting {name} is no moment.", name="updates_asked_s"), RESTORE)
+            words = SETTING_WORDS["updates_asked_s"]
+            raise ConfigurationError(say("The setting “{name}” is no moment.", name=words), RESTORE)
         if isinstance(self.zoom, bool) or not isinstance(self.zoom, int | float) or not 0.5 <= self.zoom <= 3.0:
             raise ConfigurationError(
                 say("The text size {size} is outside 0.5 to 3.", size=repr(self.zoom)), say("Reset the text size.")
@@ -284,7 +306,7 @@ def _from_values(values: dict[str, Any]) -> tuple[Settings, str]:
             try:
                 settings = dataclasses.replace(settings, **{field.name: values[field.name]})
             except ConfigurationError:
-                refused.append(_AS_THE_DIALOG_SAYS.get(field.name, field.name.replace("_", " ")))
+                refused.append(SETTING_WORDS[field.name])
     if not refused:
         return settings, ""
     words = say("The default is in use for a setting that could not be read: {names}.", names=join(refused, ", "))
@@ -314,8 +336,8 @@ def _require_whole(name: str, value: object, low: int, high: int, *, optional: b
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ConfigurationError(
             say(
-                "The setting {name} is {value}, outside {low} to {high}.",
-                name=name,
+                "The setting “{name}” is {value}, outside {low} to {high}.",
+                name=SETTING_WORDS[name],
                 value=repr(value),
                 low=low,
                 high=high,
@@ -327,7 +349,8 @@ def _require_whole(name: str, value: object, low: int, high: int, *, optional: b
 def _folders(value: object) -> tuple[str, ...]:
     """A list of folders, which JSON has as a list."""
     if not isinstance(value, tuple | list) or len(value) > MAX_FOLDERS or not all(map(_is_text, value)):
-        raise ConfigurationError(say("The setting {name} is no list of folders.", name="model_folders"), RESTORE)
+        words = SETTING_WORDS["model_folders"]
+        raise ConfigurationError(say("The setting “{name}” is no list of folders.", name=words), RESTORE)
     return tuple(value)
 
 

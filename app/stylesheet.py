@@ -62,7 +62,8 @@ QPushButton#jump:hover { background: $surface_alt; }
 QPushButton#send { background: $accent; border: 1px solid $accent; color: $accent_text; border-radius: 18px;
     padding: 0; }
 QPushButton#send:hover { background: $accent_hover; border-color: $accent_hover; color: $accent_text; }
-QPushButton:default:focus, QPushButton#primary:focus, QPushButton#send:focus { border: 2px solid $text; }
+QPushButton:default:focus, QPushButton#primary:focus { border: 2px solid $text; padding: 5px 13px; }
+QPushButton#send:focus { border: 2px solid $text; }
 QPushButton#send:disabled { background: $surface_alt; border-color: $surface_alt; }
 QToolButton { background: transparent; border: 1px solid transparent; border-radius: 7px; padding: 5px; }
 QToolButton:hover { background: $surface_alt; }

@@ -6,6 +6,7 @@ Qt is imported when a text is made: the terminal chat shares the words of this p
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING
 
 from app.language import tr, translated
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 DASH = "\N{EN DASH}"
 NO_BREAK = "\N{NO-BREAK SPACE}"
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:[KMG]i?B|TiB|TB|B|[mµ]?s|%)(?!\w))")
 
 
 def number_text(value: float, decimals: int = 0) -> str:
@@ -85,3 +87,8 @@ def duration_text(seconds: float) -> str:
 def percent_text(share: float) -> str:
     """A share of 1, e.g. "12%", in German "12 %", which no line is broken in."""
     return tr("{number}%").format(number=number_text(share * 100)).replace(" ", NO_BREAK)
+
+
+def unbroken(text: str) -> str:
+    """For a label that wraps: no line ends between a number and its unit, nor at the slash of "GB/s" or "tokens/s"."""
+    return _BEFORE_UNIT.sub(NO_BREAK, text).replace("/s", "/\N{WORD JOINER}s")

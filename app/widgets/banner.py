@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from PySide6.QtCore import QSize, Qt, Signal
 from PySide6.QtWidgets import (
+    QApplication,
     QBoxLayout,
     QFrame,
     QHBoxLayout,
@@ -21,6 +22,7 @@ from PySide6.QtWidgets import (
 from app.icons import icon
 from app.language import tr
 from app.theme import SPACE_M, SPACE_S, current_theme
+from app.units import unbroken
 from app.widgets.flow_layout import FlowLayout
 
 if TYPE_CHECKING:
@@ -30,7 +32,6 @@ Tone = Literal["notice", "error"]
 ICON_PX = 20
 MAX_TEXT_CHARS = 600
 MAX_BESIDE_CHARS = 90
-_NO_BREAK = "\N{WORD JOINER}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Banner(QFrame):
         self._tone = tone
         self._text = text[:MAX_TEXT_CHARS]
         self._icon = QLabel()
-        self._label = QLabel(self._text.replace("/s", f"/{_NO_BREAK}s"))
+        self._label = QLabel(unbroken(self._text))
         self._label.setTextFormat(Qt.TextFormat.PlainText)
         self._label.setWordWrap(True)
         self._label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -115,9 +116,11 @@ class BannerArea(QWidget):
 
     Signals:
         shown(str): A sentence is shown.
+        focus_lost(): A banner went away with the keyboard on one of its buttons.
     """
 
     shown = Signal(str)
+    focus_lost = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -165,9 +168,13 @@ class BannerArea(QWidget):
         """Take a banner away, if it is there."""
         banner = self._banners.pop(key, None)
         if banner is not None:
+            focus = QApplication.focusWidget()
+            had_focus = focus is not None and banner.isAncestorOf(focus)
             self._layout.removeWidget(banner)
             banner.hide()
             banner.deleteLater()
+            if had_focus:
+                self.focus_lost.emit()
         self.setVisible(bool(self._banners))
 
     def restyle(self) -> None:

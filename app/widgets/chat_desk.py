@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NOTICE = "history"
+NOTICE, LOSS = "history", "loss"
 MARKDOWN = ".md"
 
 
@@ -73,6 +73,8 @@ class ChatDesk(QObject):
         window.export_requested.connect(self._export)
         window.import_requested.connect(self._ask_import)
         window.activated.connect(chats.refresh)
+        window.loses_something = lambda: chats.unsaved > 0
+        window.loss_feared.connect(lambda: chats.retry(self._quit_or_ask))
         composer = window.chat.composer
         composer.draft_changed.connect(lambda: chats.keep_draft(Draft(composer.draft, composer.attachments)))
 
@@ -123,6 +125,26 @@ class ChatDesk(QObject):
         box.setDefaultButton(box.addButton(QMessageBox.StandardButton.Cancel))
         box.open()
 
+    def _quit_or_ask(self) -> None:
+        """Let the window go: at once if everything is saved by now, else once the user has agreed to lose it."""
+        count, window = self._chats.unsaved, self._window
+        if not count:
+            window.quit(asks=False)
+        if not count or window.findChild(QMessageBox, LOSS) is not None:
+            return
+        window.bring_forward()
+        box = QMessageBox(window)
+        box.setObjectName(LOSS)
+        box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        box.setIcon(QMessageBox.Icon.Warning)
+        box.setWindowTitle(tr("Quit"))
+        box.setText(tr("%n chats could not be saved. Quit and lose what is new in them?", count))
+        box.setInformativeText(tr("You can still export your chats, or free some space and try again."))
+        lose = box.addButton(tr("&Quit without saving"), QMessageBox.ButtonRole.DestructiveRole)
+        lose.clicked.connect(lambda: window.quit(asks=False))
+        box.setDefaultButton(box.addButton(QMessageBox.StandardButton.Cancel))
+        box.open()
+
     def _deleted(self, count: int) -> None:
         self._window.menus.undo_delete.setEnabled(True)
         text = tr("Chat deleted") if count == 1 else tr("%n chats deleted", count)
@@ -137,7 +159,10 @@ class ChatDesk(QObject):
         if not sentence:
             banners.dismiss(NOTICE)
             return
-        run: dict[Offer, Callable[[], object]] = {"retry": self._chats.retry, "open_folder": self._open_folder}
+        run: dict[Offer, Callable[[], object]] = {
+            "retry": lambda *_: self._chats.retry(),
+            "open_folder": self._open_folder,
+        }
         banners.show_banner(NOTICE, sentence, "notice", (action_for(offer, run),) if offer else ())
 
     def _open_folder(self) -> None:
@@ -191,17 +216,30 @@ class ChatDesk(QObject):
         if not any(chat.messages for chat in chats):
             self._window.chat.toast.show_text(tr("There is nothing to export yet."))
             return
-        safe = "".join(c if c.isalnum() or c in " -_" else " " for c in name).strip()[:60] or tr("Chat")
+        words = "".join(c if c.isalnum() or c in " -_" else " " for c in name).split()
+        safe = " ".join(words)[:60].strip() or tr("Chat")
         filters = ";;".join((tr("All branches, for Rooftop (*.json)"), tr("As it is shown, to read (*.md)")))
         chosen, kind = QFileDialog.getSaveFileName(self._window, tr("Export"), f"{safe}.json", filters)
         if chosen:
             path = Path(chosen)
-            ending = MARKDOWN if kind.endswith("(*.md)") else ".json"
-            other = {".json", MARKDOWN} - {ending}
-            self.export_to(path.with_suffix(ending) if path.suffix in other or not path.suffix else path, chats)
+            self.export_to(_with_ending(path, MARKDOWN if kind.endswith("(*.md)") else ".json"), chats)
 
     def _ask_import(self) -> None:
         title = tr("Import chats of Rooftop, LM Studio or GPT4All")
         names, _ = QFileDialog.getOpenFileNames(self._window, title, filter=tr("Chats (*.json *.chat)"))
         if names:
             self.import_from([Path(name) for name in names])
+
+
+def _with_ending(path: Path, ending: str) -> Path:
+    """Where an export goes: an ending that was typed decides, else the kind that was chosen in the dialog.
+
+    The dialog asks only about the name that it was given: under another one nothing may be overwritten.
+    """
+    if path.suffix in {ending, MARKDOWN} or path.suffix not in {"", ".json"}:
+        return path
+    wanted, number = path.with_suffix(ending), 2
+    while wanted.exists():
+        wanted = path.with_name(f"{path.stem} ({number}){ending}")
+        number += 1
+    return wanted

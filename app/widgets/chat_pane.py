@@ -70,6 +70,7 @@ class ChatPane(QWidget):
         self.loading_bar = LoadingBar()
         self.transcript = Transcript()
         self.composer = Composer()
+        self.banners.focus_lost.connect(self.composer.setFocus)
         self.toast = Toast(self, self.composer)
         self.find_bar = FindBar(self.transcript)
         self._reader = AttachmentReader(self)
@@ -247,6 +248,9 @@ class ChatPane(QWidget):
             session.delete_message(message)
         elif what == "edit":
             session.edit(message, text)
+            self.composer.setFocus()
+        elif what == "leave":
+            self.composer.setFocus()
         elif what == "compare":
             self._compare_versions(message)
         elif what == "remedy" and message.error is not None:

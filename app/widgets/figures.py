@@ -96,7 +96,7 @@ class Figures(QWidget):
 
 
 def _speed_text(tokens_per_s: float) -> str:
-    return number_text(tokens_per_s, 1) if tokens_per_s > 0 else ""
+    return number_text(tokens_per_s, 0 if tokens_per_s >= 100 else 1) if tokens_per_s > 0 else ""
 
 
 def _costs_words(costs: CostModel, error: float | None) -> tuple[str, str, str]:

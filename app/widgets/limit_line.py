@@ -12,6 +12,7 @@ from PySide6.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from app.language import tr, translated
 from app.theme import SPACE_XS
+from app.units import unbroken
 from app.widgets.panel_parts import DimLabel
 from engine.experts.limits import NOTHING_RAN, Limit, limit_now, more_vram
 from engine.sentences import Sentence
@@ -48,7 +49,7 @@ class LimitLine(QWidget):
     @property
     def text(self) -> str:
         """The sentence and the advice."""
-        return f"{self._words.text()} {self._advice.text()}".strip()
+        return f"{translated(self.limit.sentence)} {translated(self.limit.advice)}".strip()
 
     def show_ready(self, ready: Ready | None) -> None:
         """A model is loaded and has not run, or there is none."""
@@ -77,6 +78,6 @@ class LimitLine(QWidget):
 
     def _tell(self, limit: Limit) -> None:
         self.limit = limit
-        self._words.setText(translated(limit.sentence))
-        self._advice.setText(translated(limit.advice))
+        self._words.setText(unbroken(translated(limit.sentence)))
+        self._advice.setText(unbroken(translated(limit.advice)))
         self.setAccessibleDescription(self.text)

@@ -65,6 +65,7 @@ class MainWindow(QMainWindow):
         chat_options_requested(): Open the options of the chat.
         panel_shown(bool): The live panel was shown or hidden.
         panel_save_requested(str): Save the live panel as "png" or "json".
+        loss_feared(): The window stays for now: what is not saved would go with it.
         closing(): The window goes away now, and the program with it.
         kept_in_tray(): The window was closed and the program goes on.
         tray_wanted(bool): The tray icon was switched on or off.
@@ -85,6 +86,7 @@ class MainWindow(QMainWindow):
     chat_options_requested = Signal()
     panel_shown = Signal(bool)
     panel_save_requested = Signal(str)
+    loss_feared = Signal()
     closing = Signal()
     kept_in_tray = Signal()
     tray_wanted = Signal(bool)
@@ -94,7 +96,8 @@ class MainWindow(QMainWindow):
         self._panel: QWidget | None = None
         self._panel_visible = settings.panel_visible
         self._splitter_state = settings.splitter_state
-        self.keeps_running = self._quitting = False
+        self.keeps_running = self._quitting = self._ends_unasked = False
+        self.loses_something: Callable[[], bool] = lambda: False
         self._sidebar_visible = settings.sidebar_visible
         self._overlaid = False
         self.sidebar = Sidebar()
@@ -228,9 +231,10 @@ class MainWindow(QMainWindow):
         self.raise_()
         self.activateWindow()
 
-    def quit(self) -> None:
-        """Close, also where closing would keep the window in the tray."""
+    def quit(self, *, asks: bool = True) -> None:
+        """Close, also where closing would keep the window in the tray; without a question where nobody may answer."""
         self._quitting = True
+        self._ends_unasked |= not asks
         self.close()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
@@ -244,8 +248,14 @@ class MainWindow(QMainWindow):
 
     def closeEvent(self, event: QCloseEvent) -> None:
         """Disappear at once; the engine is ended behind, or works on where the window is kept in the tray."""
+        stays = self.keeps_running and not self._quitting
+        if not stays and not self._ends_unasked and self.loses_something():
+            self._quitting = False
+            event.ignore()
+            self.loss_feared.emit()
+            return
         self.hide()
-        if self.keeps_running and not self._quitting:
+        if stays:
             self.kept_in_tray.emit()
             event.ignore()
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QHBoxLayout, QLabel, QWidget
+from PySide6.QtWidgets import QBoxLayout, QLabel, QWidget
 
 from app.conversation import BROKE_OFF
 from app.language import error_text, tr
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from app.widgets.message_actions import MessageActions
     from engine.messages import ErrorReport
 
+MAX_BESIDE_CHARS = 60
+
 
 class MessageFooter(QWidget):
     """Shows the line beside the buttons."""
@@ -28,15 +30,19 @@ class MessageFooter(QWidget):
         self._label.setObjectName("dim")
         self._label.setTextFormat(Qt.TextFormat.PlainText)
         self._label.setWordWrap(True)
-        layout = QHBoxLayout(self)
+        layout = self._layout = QBoxLayout(QBoxLayout.Direction.LeftToRight, self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(SPACE_XS)
         layout.addWidget(self._label, 1)
-        layout.addWidget(actions)
+        layout.addWidget(actions, 0, Qt.AlignmentFlag.AlignRight)
+        self.setMinimumHeight(actions.sizeHint().height())  # the end of a reply, which shows the buttons, moves nothing
 
     def show_message(self, message: Message, progress: str) -> None:
         """Say how the reply stands."""
         self._label.setText(progress or status_text(message))
+        long = message.state == "failed" and len(self._label.text()) > MAX_BESIDE_CHARS
+        direction = QBoxLayout.Direction
+        self._layout.setDirection(direction.TopToBottom if long else direction.LeftToRight)  # its buttons have words
         self._label.setProperty("tone", "error" if message.state == "failed" else "")
         self._label.style().unpolish(self._label)
         self._label.style().polish(self._label)

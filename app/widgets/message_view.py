@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QApplication, QHBoxLayout, QVBoxLayout, QWidget
 
 from app.language import tr
 from app.text_search import Needle, searchable, thought_blocks
-from app.theme import SPACE_XS
+from app.theme import SPACE_L, SPACE_XL, SPACE_XS
 from app.thoughts import split_thoughts
 from app.widgets.attachment_chips import TextDialog
 from app.widgets.markdown_view import MarkdownView
@@ -45,8 +45,8 @@ class MessageView(QWidget):
     Signals:
         link_clicked(str): The user wants to open an address; nothing has been opened.
         retry_requested(): Write this reply anew.
-        acted(str, str): The user wants to "continue", "delete", "edit" (to this text), show the "previous" or "next"
-            version, to "compare" them all, or the "remedy" of the error that ended it.
+        acted(str, str): The user wants to "continue", "delete", "edit" (to this text), "leave" the editor, show the
+            "previous" or "next" version, to "compare" them all, or the "remedy" of the error that ended it.
     """
 
     link_clicked = Signal(str)
@@ -76,8 +76,9 @@ class MessageView(QWidget):
     def _layout(self) -> QVBoxLayout:
         """Made with the first widget: a thousand messages that are not built need none."""
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(SPACE_XS)
+        own = self.message.role == "user"
+        layout.setContentsMargins(0, SPACE_XL if own else 0, 0, 0)  # below a question, its buttons' row is the gap
+        layout.setSpacing(0 if own else SPACE_XS)
         return layout
 
     @property
@@ -206,6 +207,7 @@ class MessageView(QWidget):
         editor.accepted.connect(self._accept_edit)
         editor.cancelled.connect(self.end_edit)
         self._layout.insertWidget(0, editor)
+        self._layout.setContentsMargins(0, SPACE_XL, 0, SPACE_L)  # the buttons' row, which is hidden, was the gap below
         self._bubble.hide()
         self._actions.hide()
         editor.setFocus()
@@ -215,10 +217,12 @@ class MessageView(QWidget):
         editor, self._editor = self._editor, None
         if editor is not None and self._bubble is not None and self._actions is not None:
             self._layout.removeWidget(editor)
+            self._layout.setContentsMargins(0, SPACE_XL, 0, 0)
             editor.hide()
             editor.deleteLater()
             self._bubble.show()
             self._actions.show()
+            self.acted.emit("leave", "")
 
     def _accept_edit(self, text: str) -> None:
         if text == self.message.text.strip():

@@ -94,7 +94,10 @@ class TextBlock(QTextBrowser):
     def ideal_width(self, limit: int) -> int:
         """The width that the text would like, at most `limit`."""
         self.document().setTextWidth(limit)
-        return min(limit, math.ceil(self.document().idealWidth()) + 2)
+        wanted = min(limit, math.ceil(self.document().idealWidth()) + 2)
+        if self._fitted_width > 0:  # where the width stays, no resize follows: Arabic would lie beyond the right edge
+            self.document().setTextWidth(self._fitted_width)
+        return wanted
 
     def loadResource(self, _type: int, _name: QUrl | str) -> object:
         """Answer with a formula of ours, and every other request with a blank image, so that Qt looks nowhere."""

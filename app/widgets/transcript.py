@@ -14,7 +14,7 @@ from PySide6.QtWidgets import QPushButton, QScrollArea, QStackedLayout, QVBoxLay
 from app.icons import icon
 from app.language import tr
 from app.text_search import Needle
-from app.theme import SPACE_L, SPACE_M, SPACE_XL, current_theme
+from app.theme import SPACE_M, SPACE_S, SPACE_XL, current_theme
 from app.widgets.empty_state import EmptyState
 from app.widgets.message_view import MessageView
 
@@ -219,7 +219,7 @@ class Transcript(QWidget):
         self._content = QWidget()
         self._content.setObjectName("transcriptContent")
         self._column = QVBoxLayout(self._content)
-        self._column.setSpacing(SPACE_L)
+        self._column.setSpacing(0)  # each message keeps its own distance from the one above
         self._column.addStretch()
         scroll.setWidget(self._content)
         bar = scroll.verticalScrollBar()
@@ -263,7 +263,7 @@ class Transcript(QWidget):
 
     def _place_column(self) -> None:
         side = max(SPACE_XL, (self.width() - COLUMN_WIDTH) // 2)
-        self._column.setContentsMargins(side, SPACE_XL, side, SPACE_XL)
+        self._column.setContentsMargins(side, SPACE_S, side, SPACE_XL)
         self._place_jump()
 
     def _place_jump(self) -> None:

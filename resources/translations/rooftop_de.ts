@@ -1262,13 +1262,98 @@
         </message>
         <message>
             <location filename="../../app/settings.py" />
-            <source>The setting {name} is not a usable text.</source>
-            <translation>Die Einstellung {name} ist kein brauchbarer Text.</translation>
+            <source>Model</source>
+            <translation>Modell</translation>
         </message>
         <message>
             <location filename="../../app/settings.py" />
-            <source>The setting model is empty.</source>
-            <translation>Die Einstellung model ist leer.</translation>
+            <source>Downloaded models</source>
+            <translation>Heruntergeladene Modelle</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>Experts on disk</source>
+            <translation>Experten auf der Platte</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>Experts in VRAM</source>
+            <translation>Experten im Grafikspeicher</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>Mirror for GPU support</source>
+            <translation>Spiegelserver für die GPU-Unterstützung</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>Offer of GPU support</source>
+            <translation>Angebot der GPU-Unterstützung</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>Open the last chat at start</source>
+            <translation>Letzten Chat beim Start öffnen</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>Tray</source>
+            <translation>Infobereich</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>Notice about the tray</source>
+            <translation>Hinweis auf den Infobereich</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>Updates</source>
+            <translation>Neue Versionen</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>Last look for updates</source>
+            <translation>Letzte Suche nach neuen Versionen</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>Update that was waved away</source>
+            <translation>Weggeklickte neue Version</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>List of chats</source>
+            <translation>Liste der Chats</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>Live panel</source>
+            <translation>Live-Ansicht</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>Folded parts of the live panel</source>
+            <translation>Eingeklappte Teile der Live-Ansicht</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>Size and place of the window</source>
+            <translation>Größe und Platz des Fensters</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>Widths of the window's parts</source>
+            <translation>Breiten der Fensterteile</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>The setting “{name}” is not a usable text.</source>
+            <translation>Die Einstellung „{name}“ ist kein brauchbarer Text.</translation>
+        </message>
+        <message>
+            <location filename="../../app/settings.py" />
+            <source>No model is chosen.</source>
+            <translation>Es ist kein Modell gewählt.</translation>
         </message>
         <message>
             <location filename="../../app/settings.py" />
@@ -1277,8 +1362,8 @@
         </message>
         <message>
             <location filename="../../app/settings.py" />
-            <source>The {setting} {value} does not exist.</source>
-            <translation>Die Einstellung {setting} kennt {value} nicht.</translation>
+            <source>The setting “{name}” cannot be {value}.</source>
+            <translation>Die Einstellung „{name}“ kennt {value} nicht.</translation>
         </message>
         <message>
             <location filename="../../app/settings.py" />
@@ -1287,13 +1372,13 @@
         </message>
         <message>
             <location filename="../../app/settings.py" />
-            <source>The setting {name} is neither true nor false.</source>
-            <translation>Die Einstellung {name} ist weder wahr noch falsch.</translation>
+            <source>The setting “{name}” is neither true nor false.</source>
+            <translation>Die Einstellung „{name}“ ist weder wahr noch falsch.</translation>
         </message>
         <message>
             <location filename="../../app/settings.py" />
-            <source>The setting {name} is no moment.</source>
-            <translation>Die Einstellung {name} ist kein Zeitpunkt.</translation>
+            <source>The setting “{name}” is no moment.</source>
+            <translation>Die Einstellung „{name}“ ist kein Zeitpunkt.</translation>
         </message>
         <message>
             <location filename="../../app/settings.py" />
@@ -1337,13 +1422,13 @@
         </message>
         <message>
             <location filename="../../app/settings.py" />
-            <source>The setting {name} is {value}, outside {low} to {high}.</source>
-            <translation>Die Einstellung {name} ist {value}, nicht {low} bis {high}.</translation>
+            <source>The setting “{name}” is {value}, outside {low} to {high}.</source>
+            <translation>Die Einstellung „{name}“ ist {value}, nicht {low} bis {high}.</translation>
         </message>
         <message>
             <location filename="../../app/settings.py" />
-            <source>The setting {name} is no list of folders.</source>
-            <translation>Die Einstellung {name} ist keine Liste von Ordnern.</translation>
+            <source>The setting “{name}” is no list of folders.</source>
+            <translation>Die Einstellung „{name}“ ist keine Liste von Ordnern.</translation>
         </message>
         <message>
             <location filename="../../app/settings.py" />
@@ -1687,11 +1772,6 @@
         </message>
         <message>
             <location filename="../../app/widgets/about_dialog.py" />
-            <source>Model</source>
-            <translation>Modell</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/about_dialog.py" />
             <source>&amp;Licences…</source>
             <translation>&amp;Lizenzen…</translation>
         </message>
@@ -1881,6 +1961,29 @@
         </message>
         <message>
             <location filename="../../app/widgets/chat_desk.py" />
+            <source>Quit</source>
+            <translation>Beenden</translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/chat_desk.py" />
+            <source>%n chats could not be saved. Quit and lose what is new in them?</source>
+            <translation>
+                <numerusform>Ein Chat konnte nicht gespeichert werden. Beenden und verlieren, was darin neu ist?</numerusform>
+                <numerusform>%n Chats konnten nicht gespeichert werden. Beenden und verlieren, was darin neu ist?</numerusform>
+            </translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_desk.py" />
+            <source>You can still export your chats, or free some space and try again.</source>
+            <translation>Noch können Sie Ihre Chats exportieren, oder Platz schaffen und es noch einmal versuchen.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_desk.py" />
+            <source>&amp;Quit without saving</source>
+            <translation>Ohne Speichern &amp;beenden</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/chat_desk.py" />
             <source>Chat deleted</source>
             <translation>Chat gelöscht</translation>
         </message>
@@ -2061,7 +2164,7 @@
         <message>
             <location filename="../../app/widgets/chat_pane.py" />
             <source>Esc stops the reply; you can already write your next message</source>
-            <translation>Esc hält die Antwort an; Sie können schon die nächste Nachricht schreiben</translation>
+            <translation>Esc hält an; Sie können schon Ihre nächste Nachricht schreiben</translation>
         </message>
         <message>
             <location filename="../../app/widgets/chat_pane.py" />
@@ -2254,11 +2357,6 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/empty_state.py" />
             <source>Ask anything, and watch in the live panel where each expert runs.</source>
             <translation>Fragen Sie, was Sie möchten, und sehen Sie in der Live-Ansicht, wo jeder Experte läuft.</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/engine_panel.py" />
-            <source>Live panel</source>
-            <translation>Live-Ansicht</translation>
         </message>
         <message>
             <location filename="../../app/widgets/engine_panel.py" />
@@ -2862,11 +2960,6 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../app/widgets/memory_content.py" />
             <source>Nobody uses this memory now.</source>
             <translation>Diesen Speicher benutzt gerade niemand.</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/memory_content.py" />
-            <source>Experts on disk</source>
-            <translation>Experten auf der Platte</translation>
         </message>
         <message>
             <location filename="../../app/widgets/memory_content.py" />
@@ -4223,11 +4316,6 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/settings/general_page.py" />
-            <source>Tray</source>
-            <translation>Infobereich</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/settings/general_page.py" />
             <source>Check for new &amp;versions once a day</source>
             <translation>Einmal am Tag nach neuen &amp;Versionen sehen</translation>
         </message>
@@ -4240,11 +4328,6 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../app/widgets/settings/general_page.py" />
             <source>Only this version's number is sent, and nothing is installed.</source>
             <translation>Nur die Nummer dieser Version wird gesendet, und nichts wird installiert.</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/settings/general_page.py" />
-            <source>Updates</source>
-            <translation>Neue Versionen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/settings/general_page.py" />
@@ -4380,11 +4463,6 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../app/widgets/settings/model_page.py" />
             <source>CPU &amp;threads</source>
             <translation>CPU-&amp;Threads</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/settings/model_page.py" />
-            <source>Experts in VRAM</source>
-            <translation>Experten im Grafikspeicher</translation>
         </message>
         <message>
             <location filename="../../app/widgets/settings/model_page.py" />
@@ -4680,11 +4758,6 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../app/widgets/sidebar.py" />
             <source>Search chats (Ctrl+K)</source>
             <translation>Chats durchsuchen (Strg+K)</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/sidebar.py" />
-            <source>List of chats</source>
-            <translation>Liste der Chats</translation>
         </message>
         <message>
             <location filename="../../app/widgets/thoughts_view.py" />

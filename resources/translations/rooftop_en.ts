@@ -61,6 +61,14 @@
         </message>
         <message numerus="yes">
             <location filename="../../app/widgets/chat_desk.py" />
+            <source>%n chats could not be saved. Quit and lose what is new in them?</source>
+            <translation>
+                <numerusform>A chat could not be saved. Quit and lose what is new in it?</numerusform>
+                <numerusform>%n chats could not be saved. Quit and lose what is new in them?</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
+            <location filename="../../app/widgets/chat_desk.py" />
             <source>%n chats deleted</source>
             <translation>
                 <numerusform>%n chat deleted</numerusform>

@@ -78,7 +78,7 @@ def make_rooftop(
 
     yield make
     for rooftop in made:
-        rooftop.window.quit()
+        rooftop.window.quit(asks=False)
         shiboken6.delete(rooftop.window)
         shiboken6.delete(rooftop.themes)
         shiboken6.delete(rooftop)

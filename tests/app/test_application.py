@@ -429,6 +429,9 @@ def test_what_is_no_model_does_not_cost_the_one_that_is_loaded(
     for name in ("letters", "broken.gguf"):
         rooftop.window.model_chosen.emit(str(tmp_path / name))
         assert f"“{name}” is not a model" in rooftop.chat.banners.banners["no-model"].text
+        rooftop.chat.banners.dismiss("no-model")
+        rooftop.asked_again(str(tmp_path / name))
+        assert f"“{name}” is not a model" in rooftop.chat.banners.banners["no-model"].text
     assert len([request for request in host.requests if isinstance(request, Load)]) == loads
     assert rooftop.client.state is EngineState.READY
     (tmp_path / "letters" / "config.json").write_text("{}")

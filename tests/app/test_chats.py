@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QMessageBox
+from PySide6.QtWidgets import QFileDialog, QMessageBox
 from pytestqt.qtbot import QtBot
 
 from app.application import Application
@@ -238,13 +238,101 @@ def test_a_disk_that_fills_up_loses_nothing(start: Callable[[], Application], qt
     assert rooftop.chats.open(big)
     writer.run(lambda history: history._connection.execute("PRAGMA max_page_count = 1000000").fetchall())
     banner.buttons[0].click()
-    qtbot.waitUntil(lambda: "history" not in rooftop.chat.banners.banners)
+    qtbot.waitUntil(lambda: rooftop.chats.unsaved == 0)
     rooftop.window.close()
     history = History(chats_path)
     loaded = history.load(big)
     assert loaded is not None
     assert [len(m.text) for m in loaded.messages][-2] == 29_999
     history.close()
+
+
+def fill_the_disk(rooftop: Application, qtbot: QtBot, question: str) -> None:
+    """Ask what the file of chats has no room for."""
+
+    def limit(history: History) -> None:
+        pages = history._connection.execute("PRAGMA page_count").fetchone()[0]
+        history._connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    rooftop.chats._thread.run(limit)
+    ask(rooftop, qtbot, question)
+    qtbot.waitUntil(lambda: rooftop.chats.unsaved == 1)
+
+
+def loss_question(rooftop: Application) -> QMessageBox | None:
+    return rooftop.window.findChild(QMessageBox, "loss")
+
+
+def test_quitting_asks_before_it_loses_what_could_not_be_saved(
+    start: Callable[[], Application], qtbot: QtBot, host: FakeHost
+) -> None:
+    rooftop = start()
+    fill_the_disk(rooftop, qtbot, "word " * 6000)
+    rooftop.window.close()
+    qtbot.waitUntil(lambda: loss_question(rooftop) is not None)
+    box = loss_question(rooftop)
+    assert box is not None
+    assert rooftop.window.isVisible()
+    assert not host.stopped
+    assert box.text() == "A chat could not be saved. Quit and lose what is new in it?"
+    box.button(QMessageBox.StandardButton.Cancel).click()
+    qtbot.waitUntil(lambda: loss_question(rooftop) is None)
+    assert rooftop.window.isVisible()
+    rooftop.window.close()
+    qtbot.waitUntil(lambda: loss_question(rooftop) is not None)
+    box = loss_question(rooftop)
+    assert box is not None
+    lose = next(button for button in box.buttons() if "without" in button.text())
+    with qtbot.waitSignal(rooftop.ended):
+        lose.click()
+    assert rooftop.window.isHidden()
+
+
+def test_quitting_saves_what_there_is_room_for_again_and_asks_nothing(
+    start: Callable[[], Application], qtbot: QtBot, chats_path: Path
+) -> None:
+    rooftop = start()
+    fill_the_disk(rooftop, qtbot, "word " * 6000)
+    big = rooftop.session.conversation.key
+    rooftop.chats.new()
+    rooftop.chats._thread.run(lambda h: h._connection.execute("PRAGMA max_page_count = 1000000").fetchall())
+    with qtbot.waitSignal(rooftop.ended):
+        rooftop.window.close()
+    assert loss_question(rooftop) is None
+    history = History(chats_path)
+    loaded = history.load(big)
+    history.close()
+    assert loaded is not None
+    assert len(loaded.messages[0].text) == 29_999
+
+
+def test_the_end_of_the_session_asks_nothing_and_tries_once_more(
+    start: Callable[[], Application], qtbot: QtBot, chats_path: Path
+) -> None:
+    rooftop = start()
+    fill_the_disk(rooftop, qtbot, "word " * 6000)
+    big = rooftop.session.conversation.key
+    rooftop.chats.new()
+    rooftop.chats._thread.run(lambda h: h._connection.execute("PRAGMA max_page_count = 1000000").fetchall())
+    with qtbot.waitSignal(rooftop.ended):
+        rooftop.window.quit(asks=False)
+    history = History(chats_path)
+    loaded = history.load(big)
+    history.close()
+    assert loaded is not None
+    assert len(loaded.messages[0].text) == 29_999
+
+
+def test_quitting_asks_where_no_file_could_be_opened(
+    start: Callable[[], Application], qtbot: QtBot, chats_path: Path
+) -> None:
+    chats_path.parent.write_text("no folder")
+    rooftop = start()
+    assert rooftop.chats.unsaved == 0
+    ask(rooftop, qtbot, "First")
+    rooftop.window.close()
+    qtbot.waitUntil(lambda: loss_question(rooftop) is not None)
+    assert rooftop.window.isVisible()
 
 
 # ---- several chats ----
@@ -409,3 +497,42 @@ def test_a_read_only_home(start: Callable[[], Application], chats_path: Path) ->
     rooftop = start()
     assert "in memory" in rooftop.chat.banners.banners["history"].text
     chats_path.parent.chmod(0o700)
+
+
+@pytest.mark.parametrize(
+    ("typed", "kind", "written"),
+    [
+        ("a.json", "(*.json)", "a.json"),
+        ("a", "(*.json)", "a (2).json"),
+        ("a.md", "(*.json)", "a.md"),
+        ("a.json", "(*.md)", "a (2).md"),
+        ("b.json", "(*.md)", "b.md"),
+        ("b.c", "(*.md)", "b.c"),
+    ],
+)
+def test_an_export_goes_where_the_dialog_was_told_and_nowhere_else(
+    start: Callable[[], Application],
+    qtbot: QtBot,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    typed: str,
+    kind: str,
+    written: str,
+) -> None:
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    for name in ("a.json", "a.md"):
+        (folder / name).write_text("old")
+    rooftop = start()
+    ask(rooftop, qtbot, "First,  second")
+    suggested: list[str] = []
+
+    def answer(_parent: object, _title: str, name: str, _filters: str) -> tuple[str, str]:
+        suggested.append(name)
+        return str(folder / typed), kind
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", answer)
+    rooftop.window.export_requested.emit(False)  # noqa: FBT003
+    assert suggested == ["First second.json"]
+    assert "First" in (folder / written).read_text()
+    assert [name for name in ("a.json", "a.md") if (folder / name).read_text() != "old"] in ([], [written])

@@ -7,7 +7,7 @@ import pytest
 
 from app.language import translated
 from app.settings import (
-    _AS_THE_DIALOG_SAYS,
+    SETTING_WORDS,
     Settings,
     SettingsError,
     load_settings,
@@ -80,7 +80,7 @@ def test_one_bad_value_costs_only_itself(path: Path) -> None:
 
 @pytest.mark.parametrize("folders", ["/a", [1], ["a\0b"], {"a": 1}, ["x"] * 101])
 def test_model_folders_are_a_list_of_texts(folders: object) -> None:
-    with pytest.raises(ConfigurationError, match="model_folders"):
+    with pytest.raises(ConfigurationError, match="Model folders"):
         Settings(model_folders=folders)  # type: ignore[arg-type]
 
 
@@ -186,4 +186,22 @@ def test_a_refused_setting_is_called_as_in_the_dialog_in_every_language(path: Pa
 
 
 def test_the_names_are_of_settings() -> None:
-    assert set(_AS_THE_DIALOG_SAYS) <= {field.name for field in dataclasses.fields(Settings)}
+    assert set(SETTING_WORDS) == {field.name for field in dataclasses.fields(Settings)}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"models_folder": 1}, "The setting “Downloaded models” is not a usable text."),
+        ({"kv_precision": "f64"}, "The setting “KV cache precision” cannot be 'f64'."),
+        ({"experts_on_disk": "yes"}, "The setting “Experts on disk” is neither true nor false."),
+        ({"updates_asked_s": -1}, "The setting “Last look for updates” is no moment."),
+        ({"cpu_threads": 0}, "The setting “CPU threads” is 0, outside 1 to 1,024."),
+        ({"model_folders": "/a"}, "The setting “Model folders” is no list of folders."),
+        ({"model": ""}, "No model is chosen."),
+    ],
+)
+def test_a_refusal_names_the_setting_in_words(change: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        dataclasses.replace(Settings(), **change)  # type: ignore[arg-type]
+    assert translated(refused.value.message) == sentence

@@ -10,6 +10,8 @@ from PySide6.QtWidgets import (
     QComboBox,
     QLineEdit,
     QPushButton,
+    QStyle,
+    QStyleOptionButton,
     QTableWidget,
     QTreeWidget,
     QTreeWidgetItem,
@@ -78,3 +80,19 @@ def test_the_chosen_model_of_the_hub_has_the_colour_of_a_quiet_choice(
     row = tree.visualItemRect(item).center()
     colour = tree.viewport().grab().toImage().pixelColor(row)
     assert colour == QColor(theme.surface_alt)
+
+
+@pytest.mark.parametrize("name", ["primary", "secondary", "quiet", ""])
+def test_the_keyboard_takes_no_room_from_a_buttons_words(qtbot: QtBot, themes: ThemeManager, name: str) -> None:
+    button = QPushButton("Try the guide")
+    button.setObjectName(name)
+    drawn(button, LIGHT, qtbot)
+    rooms = []
+    for focused in (False, True):
+        option = QStyleOptionButton()
+        button.initStyleOption(option)
+        option.state &= ~QStyle.StateFlag.State_HasFocus
+        if focused:
+            option.state |= QStyle.StateFlag.State_HasFocus
+        rooms.append(button.style().subElementRect(QStyle.SubElement.SE_PushButtonContents, option, button))
+    assert rooms[0] == rooms[1]

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from app.units import rate_text, seconds_text
+from app.units import rate_text, seconds_text, unbroken
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,9 @@ def test_rates_never_say_nan(rate: float, text: str) -> None:
 )  # fmt: skip
 def test_durations(seconds: float, text: str) -> None:
     assert seconds_text(seconds) == text
+
+
+def test_no_line_ends_between_a_number_and_its_unit() -> None:
+    text = "5.0 ms of 12 GB/s, 8.4 tokens/s, 2 models, 12 % of 5.2 GiB"
+    wanted = "5.0_ms of 12_GB/|s, 8.4 tokens/|s, 2 models, 12_% of 5.2_GiB"
+    assert unbroken(text) == wanted.replace("_", "\N{NO-BREAK SPACE}").replace("|", "\N{WORD JOINER}")

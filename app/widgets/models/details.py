@@ -12,7 +12,7 @@ from app.engine_words import in_window, weights_text
 from app.language import tr, translated
 from app.model_places import source_words
 from app.theme import SPACE_L, SPACE_M, SPACE_S, SPACE_XS, current_theme
-from app.units import bytes_text, number_text, parameters_text
+from app.units import bytes_text, number_text, parameters_text, unbroken
 from app.widgets.flow_layout import FlowLayout
 from app.widgets.memory_content import planned_contents
 from app.widgets.memory_gauge import MemoryGauge
@@ -152,10 +152,11 @@ class ModelDetails(QWidget):
 
     def _show_verdict(self, model: FoundModel, verdict: Verdict | None) -> None:
         self._mark.set_verdict(verdict)
-        self.verdict.setText(verdict_line(model, verdict))
-        self._remedy.setText(in_window(translated(verdict.remedy if verdict is not None else model.remedy)))
+        self.verdict.setText(unbroken(verdict_line(model, verdict)))
+        remedy = translated(verdict.remedy if verdict is not None else model.remedy)
+        self._remedy.setText(unbroken(in_window(remedy)))
         self._remedy.setVisible(bool(self._remedy.text()))
-        self._reasons.setText(_reasons(verdict))
+        self._reasons.setText(unbroken(_reasons(verdict)))
         self._reasons.setVisible(bool(self._reasons.text()))
 
     def _show_gauges(self, verdict: Verdict | None) -> None:

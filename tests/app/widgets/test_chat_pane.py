@@ -1,14 +1,20 @@
 from collections.abc import Callable
 
 import pytest
+from PySide6.QtCore import Qt
 from PySide6.QtGui import QDesktopServices
-from PySide6.QtWidgets import QMessageBox
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication, QMessageBox
 from pytestqt.qtbot import QtBot
 
 from app.application import Application
 from app.conversation import Message
 from app.engine_client import EngineState
+from app.theme import SPACE_L, SPACE_XL
+from app.widgets.banner import Action
+from app.widgets.message_editor import MessageEditor
 from engine.messages import ErrorReport
+from tests.app.chat_window import ask
 from tests.app.fake_host import FakeHost
 
 ADDRESS = "https://example.com/path?a=1"
@@ -84,3 +90,38 @@ def test_reading_the_prompt_is_shown(rooftop: Application, qtbot: QtBot, host: F
     rooftop.session.submit("Hi")
     qtbot.waitUntil(lambda: not rooftop.session.busy)
     assert seen == [(16, 64), (64, 64)]
+
+
+def test_the_keyboard_goes_back_to_the_message_field_when_a_banner_goes(rooftop: Application, qtbot: QtBot) -> None:
+    rooftop.chat.banners.show_banner("a", "Something.", "notice", (Action("Do it", lambda: None),))
+    button = rooftop.chat.banners.banners["a"].buttons[0]
+    qtbot.waitUntil(button.isVisible)
+    button.setFocus()
+    assert QApplication.focusWidget() is button
+    button.click()
+    focus = QApplication.focusWidget()
+    assert focus is not None
+    assert rooftop.chat.composer.isAncestorOf(focus)
+
+
+@pytest.mark.parametrize("key", [Qt.Key.Key_Return, Qt.Key.Key_Escape])
+def test_the_keyboard_goes_back_to_the_message_field_after_editing(
+    rooftop: Application, qtbot: QtBot, key: Qt.Key
+) -> None:
+    ask(rooftop, qtbot, "First")
+    view = rooftop.chat.transcript.views[0]
+    view.edit()
+    editor = view.findChild(MessageEditor)
+    assert editor is not None
+    qtbot.waitUntil(lambda: editor.y() == SPACE_XL and view.height() == view.sizeHint().height())
+    assert view.height() - editor.y() - editor.height() == SPACE_L
+    field = QApplication.focusWidget()
+    assert field is not None
+    QTest.keyClicks(field, "x")
+    QTest.keyClick(field, key)
+    qtbot.waitUntil(lambda: not rooftop.session.busy)
+    focus = QApplication.focusWidget()
+    assert focus is not None
+    assert rooftop.chat.composer.isAncestorOf(focus)
+    assert rooftop.chat.composer.draft == ""
+    assert len(rooftop.session.conversation.all_messages) == (4 if key == Qt.Key.Key_Return else 2)

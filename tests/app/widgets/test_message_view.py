@@ -1,10 +1,11 @@
 import pytest
 from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QToolButton
+from PySide6.QtWidgets import QLabel, QToolButton
 from pytestqt.qtbot import QtBot
 
 from app.conversation import Message
 from app.theme import ThemeManager
+from app.widgets.message_actions import MessageActions
 from app.widgets.message_footer import status_text
 from app.widgets.message_view import MessageView
 from app.widgets.text_block import TextBlock
@@ -88,3 +89,19 @@ def test_retry_is_offered_after_a_failure(qtbot: QtBot, themes: ThemeManager) ->
     retry = next(button for button in view.findChildren(QToolButton) if button.text() == "Retry")
     with qtbot.waitSignal(view.retry_requested):
         retry.click()
+
+
+@pytest.mark.parametrize(("words", "below"), [("It broke.", False), ("The prompt has too many tokens. " * 4, True)])
+def test_a_long_error_has_the_whole_width_and_its_buttons_below(
+    qtbot: QtBot, themes: ThemeManager, words: str, below: bool
+) -> None:
+    view = MessageView(Message("assistant", "a", "failed", error=ErrorReport("x", words, "Retry it.")))
+    qtbot.addWidget(view)
+    view.resize(480, 200)
+    view.build()
+    view.show()
+    label = next(label for label in view.findChildren(QLabel) if words[:9] in label.text())
+    actions = view.findChild(MessageActions)
+    assert actions is not None
+    qtbot.waitUntil(lambda: (actions.y() >= label.height()) == below and label.width() > 100)
+    assert (label.width() == 480) == below

@@ -8,11 +8,13 @@ from pytestqt.qtbot import QtBot
 
 from app.conversation import Message
 from app.text_search import Needle
-from app.theme import ThemeManager
+from app.theme import SPACE_XL, ThemeManager
 from app.widgets.empty_state import general_questions
 from app.widgets.find_bar import Match
+from app.widgets.message_actions import MessageActions
 from app.widgets.message_view import MessageView
 from app.widgets.transcript import Transcript
+from app.widgets.user_bubble import UserBubble
 
 
 @pytest.fixture
@@ -122,7 +124,7 @@ def test_what_is_on_screen_is_built_before_what_is_near(
 
     monkeypatch.setattr(MessageView, "build", noted)
     transcript.show_messages([Message("assistant", "Some text.\n\n" * 5) for _ in range(60)])
-    qtbot.waitUntil(lambda: bool(order) and transcript.views[min(order)].y() < scroll_bar(transcript).value() - 200)
+    qtbot.waitUntil(lambda: bool(order) and transcript.views[min(order)].y() < scroll_bar(transcript).value() - 400)
     assert sorted(order) == list(range(min(order), 60))
     assert order.index(59) < order.index(min(order))
 
@@ -175,3 +177,44 @@ def test_going_to_a_match_keeps_the_width(transcript: Transcript, qtbot: QtBot) 
     transcript.resize(transcript.width(), 300)
     QApplication.processEvents()
     assert set(widths) <= {wide}
+
+
+def test_a_reply_lies_nearer_to_its_question_than_the_next_question_to_it(transcript: Transcript, qtbot: QtBot) -> None:
+    fill(transcript, qtbot)
+    question, reply, following = transcript.views[:3]
+    buttons = {view: view.findChild(MessageActions) for view in (question, reply)}
+    bubbles = [view.findChild(UserBubble) for view in (question, following)]
+    assert reply.y() == question.y() + question.height()
+    bubble, row = bubbles[0], buttons[question]
+    assert bubble is not None
+    assert row is not None
+    assert reply.y() - question.y() - bubble.geometry().bottom() - 1 == row.height()
+    after = bubbles[1]
+    assert after is not None
+    assert following.y() + after.y() - (reply.y() + reply.height()) == SPACE_XL
+
+
+def test_the_end_of_a_reply_moves_nothing(transcript: Transcript, qtbot: QtBot) -> None:
+    fill(transcript, qtbot)
+    message = Message("assistant", "Some words.", "partial")
+    view = transcript.add_message(message)
+    view.append("")
+    qtbot.waitUntil(lambda: view.height() == view.sizeHint().height())
+    writing = view.height()
+    message.state = "complete"
+    view.end()
+    qtbot.waitUntil(lambda: any(b.isVisible() for b in view.findChildren(QToolButton)))
+    QApplication.sendPostedEvents()
+    assert view.sizeHint().height() == writing
+
+
+def test_a_question_in_arabic_stays_in_its_bubble(transcript: Transcript, qtbot: QtBot) -> None:
+    view = transcript.add_message(Message("user", "مرحبا كيف حالك؟"))
+    bubble = view.findChild(UserBubble)
+    assert bubble is not None
+    qtbot.waitUntil(lambda: bubble.isVisible() and bubble.body.document().textWidth() == bubble.body.viewport().width())
+    width = bubble.width()
+    transcript.resize(720, 400)
+    QApplication.sendPostedEvents()
+    assert bubble.width() == width
+    assert bubble.body.document().textWidth() == bubble.body.viewport().width()
