@@ -7974,6 +7974,11 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../engine/template_sandbox.py" />
+            <source>it searches for {number} characters</source>
+            <translation>sie sucht nach {number} Zeichen</translation>
+        </message>
+        <message>
+            <location filename="../../engine/template_sandbox.py" />
             <source>it stores the underscore name {name}</source>
             <translation>sie speichert den Namen {name} mit Unterstrich</translation>
         </message>
@@ -7984,8 +7989,8 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../engine/template_sandbox.py" />
-            <source>it stores a namespace inside another value</source>
-            <translation>sie speichert einen Namensraum in einem anderen Wert</translation>
+            <source>it stores a {kind} inside another value</source>
+            <translation>sie legt {kind} in einem anderen Wert ab</translation>
         </message>
         <message>
             <location filename="../../engine/tokenizer.py" />
