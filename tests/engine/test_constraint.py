@@ -216,6 +216,12 @@ def test_what_cannot_be_followed_is_refused_with_its_name(schema: Any, words: st
     assert len(caught.value.message) < 240
 
 
+@pytest.mark.parametrize("own", [{"item_separator": "and"}, {"key_separator": " is "}, {"unknown": 1}])
+def test_a_schema_has_no_say_in_how_it_is_read(guide: Engine, own: object) -> None:
+    text, _ = reply(guide, bound({**PERSON, "x-guidance": own}, temperature=0.0))
+    jsonschema.validate(json.loads(text), PERSON)
+
+
 def test_a_schema_that_only_shows_with_tokens_is_refused_before_generating(guide: Engine) -> None:
     with pytest.raises(ConfigurationError, match="cannot be used"):
         next(iter(guide.generate(QUESTION, bound({"$ref": "#"}))))

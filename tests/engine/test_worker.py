@@ -190,8 +190,9 @@ def test_cancel_stops_a_load(worker: Worker) -> None:
 def test_cancel_concerns_queued_work_but_not_what_comes_after(loaded: Worker) -> None:
     for request in (ask("busy"), ask("busy"), LOAD, Recalibrate(), Cancel(), ask("hello")):
         loaded.worker.submit(request)
-    ends = [loaded.until(Finished, Failed)[-1] for _ in range(5)]
-    assert [_outcome(end) for end in ends] == ["cancelled"] * 4 + ["stop"]
+    told = [loaded.until(Finished, Failed) for _ in range(5)]
+    assert [_outcome(events[-1]) for events in told] == ["cancelled"] * 4 + ["stop"]
+    assert [len(events) for events in told[1:4]] == [1, 1, 1], "answered without being started"
 
 
 def test_cancel_of_nothing_is_ignored(loaded: Worker) -> None:
@@ -317,6 +318,12 @@ def test_garbage_on_stdin_ends_it_without_a_traceback(child: Child, garbage: byt
     assert child.process.returncode == 0
     assert "Traceback" not in errors
     assert len(errors.splitlines()) <= 1
+
+
+def test_an_event_is_no_request(child: Child) -> None:
+    write_message(child.stdin, Token(1, "a"))
+    assert "A Token is no request" in child.errors()
+    assert child.process.returncode == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
