@@ -166,10 +166,10 @@ class ChatTokenizer:
         """Ids of a raw text.
 
         Args:
-            text: Any text; special tokens written out in it are taken as such.
+            text: Any text; special tokens written out in it are taken as such, and halves of surrogate pairs as U+FFFD.
             bos: Begin with the model's start token, if it was trained with one.
         """
-        ids = list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        ids = list(self._tokenizer.encode(without_half_pairs(text), add_special_tokens=False).ids)
         return [self._bos_id, *ids] if bos and self._bos_id is not None else ids
 
     def encode_chat(
@@ -257,6 +257,11 @@ def _gguf_family(metadata: Mapping[str, Any]) -> str | None:
     """What config.json would call the family; a GGUF file calls Mixtral a llama with experts."""
     llama = metadata.get("general.architecture") == "llama" and metadata.get("tokenizer.ggml.model") == "llama"
     return "mixtral" if llama and metadata.get("llama.expert_count") else None
+
+
+def without_half_pairs(text: str) -> str:
+    """A text with U+FFFD for what UTF-8 cannot say: halves of surrogate pairs, of JSON or of a command's odd bytes."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 # ---- messages -------------------------------------------------------------------------------------------------------

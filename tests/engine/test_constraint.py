@@ -121,8 +121,9 @@ def test_a_reply_that_goes_on_stays_within_its_schema(guide: Engine, cut: int) -
     jsonschema.validate(json.loads(text), PERSON)
 
 
-def test_a_reply_that_follows_no_schema_cannot_go_on_by_one(guide: Engine) -> None:
-    messages = [*QUESTION, {"role": "assistant", "content": "Well, an expert is"}]
+@pytest.mark.parametrize("so_far", ["Well, an expert is", "\ud83d"])
+def test_a_reply_that_follows_no_schema_cannot_go_on_by_one(guide: Engine, so_far: str) -> None:
+    messages = [*QUESTION, {"role": "assistant", "content": so_far}]
     with pytest.raises(ConfigurationError, match="does not follow the schema"):
         list(guide.generate(messages, bound(PERSON), continue_reply=True))
 

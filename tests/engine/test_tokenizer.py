@@ -122,6 +122,15 @@ def test_chat_ids_equal_transformers(any_folder: Path, template: str, chat: list
     assert ChatTokenizer.open(any_folder).encode_chat(chat) == expected
 
 
+@pytest.mark.parametrize(
+    ("odd", "taken"), [("a\ud83db", "a\ufffdb"), ("\ude00", "\ufffd"), ("\ud83d\ude00", "\U0001f600")]
+)
+def test_half_of_a_surrogate_pair_is_an_unknown_character(any_folder: Path, odd: str, taken: str) -> None:
+    tokenizer = ChatTokenizer.open(any_folder)
+    assert tokenizer.encode(odd) == tokenizer.encode(taken)
+    assert tokenizer.encode_chat([ChatMessage("user", odd)]) == tokenizer.encode_chat([ChatMessage("user", taken)])
+
+
 def test_raw_text_and_decoding_equal_transformers(any_folder: Path) -> None:
     ours, theirs = ChatTokenizer.open(any_folder), _reference(any_folder)
     for text in ("", " a b", "é漢😀", "a</s>b"):
