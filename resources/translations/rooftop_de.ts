@@ -8008,6 +8008,16 @@ Alles bleibt auf diesem Computer.</translation>
             <translation>Das Gespräch ist leer.</translation>
         </message>
         <message>
+            <location filename="../../engine/tokenizer_parts.py" />
+            <source>The model's tokenizer fails: {error}.</source>
+            <translation>Der Tokenizer des Modells versagt: {error}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/tokenizer_parts.py" />
+            <source>Download the model again, or use one with a sound tokenizer.</source>
+            <translation>Laden Sie das Modell neu herunter oder verwenden Sie eines mit einem brauchbaren Tokenizer.</translation>
+        </message>
+        <message>
             <location filename="../../engine/worker.py" />
             <source>Choose a model first.</source>
             <translation>Wählen Sie zuerst ein Modell.</translation>
