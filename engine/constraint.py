@@ -16,6 +16,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from engine.errors import ConfigurationError, UnsupportedModelError
 from engine.sentences import say
+from engine.tokenizer import without_half_pairs
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
@@ -119,7 +120,7 @@ class Constraint:
         Raises:
             ConfigurationError: It does not follow the schema or grammar.
         """
-        if not self._matcher.consume_tokens(self._vocabulary.tokens.tokenize_str(text)):
+        if not self._matcher.consume_tokens(self._vocabulary.tokens.tokenize_str(without_half_pairs(text))):
             raise ConfigurationError(
                 say("The reply so far does not follow the schema, so it cannot go on by it."),
                 say("Write the reply anew."),

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from tokenizers import AddedToken, Tokenizer
 
@@ -19,10 +19,11 @@ from engine.checkpoint.model_folder import MAX_TOKENIZER_BYTES, TOKENIZER, check
 from engine.checkpoint.untrusted import DOWNLOAD_AGAIN, fill, open_regular, quote, read_json_object
 from engine.errors import CheckpointError
 from engine.sentences import say
-from engine.tokenizer_parts import TokenizerParts
+from engine.tokenizer_parts import TokenizerParts, comes_from_tokenizers, tokenizer_faults
 
 SETTINGS = "tokenizer_config.json"
 MAX_SETTINGS_BYTES = 16 << 20
+MAX_TOKENS = 1 << 24
 
 _CHANNEL_SIGNS = ("<|channel|>", "<|return|>")  # a vocabulary with both is gpt-oss's
 _CHANNEL_TOKENS = re.compile(
@@ -85,7 +86,7 @@ def _read_tokenizer(folder: Path) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_str(_show_channels(_read_text(path, MAX_TOKENIZER_BYTES)))
     except BaseException as error:
-        if not _comes_from_tokenizers(error):
+        if not comes_from_tokenizers(error):
             raise
         raise _damaged(path, say("is not a tokenizer: {error}", error=quote(str(error)))) from error
     tokenizer.no_truncation()
@@ -97,11 +98,6 @@ def _show_channels(content: str) -> str:
     """A tokenizer.json that shows the tokens which tell the parts of gpt-oss's replies apart, as a GGUF file does."""
     channels = all(f'"{token}"' in content for token in _CHANNEL_SIGNS)
     return _CHANNEL_TOKENS.sub(r"\1false", content) if channels else content
-
-
-def _comes_from_tokenizers(error: BaseException) -> bool:
-    """Whether Rust raised it: the library raises bare `Exception`s, and panics that derive from BaseException."""
-    return type(error) is Exception or type(error).__name__ == "PanicException"
 
 
 def _damaged(path: Path, what: str) -> CheckpointError:
@@ -129,9 +125,12 @@ def _add_missing_tokens(tokenizer: Tokenizer, settings: Mapping[str, Any], speci
     numbered = sorted((int(key), entry) for key, entry in entries.items() if key.isdecimal() and len(key) < 10)
     wanted = {text: bool(_flag(entry, "special")) for _, entry in numbered if (text := _token_text(entry))}
     wanted.update(dict.fromkeys(specials.values(), True))
-    for text, special in wanted.items():
-        if tokenizer.token_to_id(text) is None:
-            tokenizer.add_tokens([AddedToken(text, special=special, normalized=False)])
+    missing = [
+        AddedToken(text, special=special, normalized=False)
+        for text, special in wanted.items()
+        if tokenizer.token_to_id(text) is None
+    ]
+    tokenizer.add_tokens(missing)  # at once: each call looks through all of them
 
 
 def _flag(entry: object, name: str) -> object:
@@ -145,11 +144,15 @@ def _template_source(folder: Path, settings: Mapping[str, Any]) -> str | None:
         return _read_text(path, MAX_SETTINGS_BYTES)
     entry = settings.get("chat_template")
     if isinstance(entry, list):
-        named = {item.get("name"): item.get("template") for item in entry if isinstance(item, Mapping)}
+        named = {item.get("name"): item.get("template") for item in entry if _is_named(item)}
         entry = named.get("default", next(iter(named.values()), None))
     if entry is not None and not isinstance(entry, str):
         raise _damaged(folder / SETTINGS, say("has a chat_template that is no text"))
     return entry
+
+
+def _is_named(item: object) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(item, Mapping) and isinstance(item.get("name"), str)
 
 
 def _eos_ids(
@@ -163,10 +166,11 @@ def _eos_ids(
 
 def _as_ids(value: object) -> Iterable[int]:
     values = value if isinstance(value, list) else [value]
-    return [item for item in values if isinstance(item, int) and not isinstance(item, bool) and item >= 0]
+    return [item for item in values if isinstance(item, int) and not isinstance(item, bool) and 0 <= item < MAX_TOKENS]
 
 
 def _bos_id(tokenizer: Tokenizer, specials: Mapping[str, str]) -> int | None:
     """The start token of a raw prompt if tokenizer.json puts one; `add_bos_token` is ignored, as by transformers."""
     bos_id = tokenizer.token_to_id(specials["bos_token"]) if "bos_token" in specials else None
-    return bos_id if bos_id in tokenizer.encode("", add_special_tokens=True).ids[:1] else None
+    with tokenizer_faults():
+        return bos_id if bos_id in tokenizer.encode("", add_special_tokens=True).ids[:1] else None

@@ -65,7 +65,7 @@ class PromptReader:
         if isinstance(prompt, str):
             return Fitted(self.tokenizer.encode(prompt))
         if _is_ids(prompt):
-            return Fitted([int(str(item)) for item in prompt])
+            return Fitted([int(item) for item in prompt if isinstance(item, int)])
         limit = capacity - reserved_tokens(sampling.max_tokens, capacity)
         encode = partial(self.tokenizer.encode_chat, continue_reply=continue_reply)
         return fit([as_message(item) for item in prompt], encode, limit, overflow)

@@ -3,7 +3,8 @@
 Set up as transformers sets it up, plus two limits:
 
 - *Memory.* No value that a template can hold weighs more than the limit, where the weight of a list is that of all it
-  contains, counted once per reference. So every single step in C (compare, join, print) is linear in the limit.
+  contains, counted once per reference. So every single step in C (compare, join, print) is linear in the limit; those
+  that are not, because they search backwards or meet numbers of one hash, are refused by size or done line by line.
   What multiplies (`*`, `**`, `replace`, `join`, padding) is refused by arithmetic before it runs. All that a rendering
   makes, together, is limited too. The limit grows with the conversation, which is the user's own.
 - *Reach.* Methods of Python's own types and Jinja's filters are allow-lists; no loader, so no other file.
@@ -26,9 +27,9 @@ from jinja2 import nodes
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.exceptions import SecurityError, TemplateError
 from jinja2.parser import Parser
-from jinja2.runtime import Context, markup_join, str_join
+from jinja2.runtime import BlockReference, Context, LoopContext, Macro, TemplateReference, markup_join, str_join
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import Namespace
+from jinja2.utils import Joiner, Namespace
 
 from engine.sentences import say
 
@@ -41,6 +42,7 @@ _MAX_INT_BITS = 4096
 _MAX_ROUND_DIGITS = 100
 _MAX_DATE_FORMAT_CHARS = 200
 _MAX_FIELD_CHARS = 1000
+_MAX_COMPARED_CHARS = 1 << 30  # in one search: 0.1 s
 
 _FILTERS = """
     abs attr capitalize count d default dictsort e escape first float groupby indent int items join last length list
@@ -52,7 +54,11 @@ _STR_METHODS = """
     islower isnumeric isprintable isspace istitle isupper join ljust lower lstrip partition removeprefix removesuffix
     replace rfind rindex rjust rpartition rsplit rstrip split splitlines startswith strip swapcase title upper zfill
 """
+_SEARCHES_BACKWARDS = ("rfind", "rindex", "rpartition", "rsplit", "strip", "lstrip", "rstrip")
 _CONTAINER_METHODS = "copy count get index items keys values"
+
+# What weighs nothing by itself and yet shows a name or an item of any length.
+_HOLDERS = (Namespace, LoopContext, Joiner, Macro, BlockReference, TemplateReference)
 
 
 class RefusedError(TemplateError):
@@ -149,6 +155,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             "indent": self._indent,
             "sum": _sum,
             "round": _round,
+            "trim": _trim,
         }
         self.filters = {
             name: self._bounded_filter(value, own.get(name))
@@ -230,6 +237,8 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
                 self._allow_replace(owner, str(args[0]), str(args[1]))
             elif name == "format":
                 self._allow_format(owner, (args, kwargs), "{")
+            elif name in _SEARCHES_BACKWARDS and args:
+                _allow_search(owner, args[0])
             elif name in ("center", "ljust", "rjust", "zfill") and args and isinstance(args[0], int):
                 self.allow(args[0])
         elif not self._is_harmless(owner, name):
@@ -311,8 +320,11 @@ class _TemplateDict:
     def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:  # noqa: ANN401
         return dict(*args, **kwargs)
 
-    def fromkeys(self, *args: Any) -> dict[Any, Any]:  # noqa: ANN401
-        return dict.fromkeys(*args)
+    def fromkeys(self, keys: Iterable[Any], value: Any = None) -> dict[Any, Any]:  # noqa: ANN401
+        made: dict[Any, Any] = {}
+        for key in keys:  # not in C: numbers of one hash take a square number of comparisons
+            made[key] = value
+        return made
 
 
 def _refuse(message: object) -> Never:
@@ -335,6 +347,17 @@ def _round(value: Any, precision: int = 0, method: str = "common") -> Any:  # no
     if abs(int(precision)) > _MAX_ROUND_DIGITS:
         raise LimitError(say("it rounds to {precision} digits", precision=precision))
     return value
+
+
+def _trim(value: Any, chars: str | None = None) -> Any:  # noqa: ANN401
+    _allow_search(str(value), chars)
+    return value
+
+
+def _allow_search(text: str, sought: object) -> None:
+    """Refuse a search that may compare every character with every other."""
+    if isinstance(sought, str) and len(text) * len(sought) > _MAX_COMPARED_CHARS:
+        raise LimitError(say("it searches for {number} characters", number=len(sought)))
 
 
 def _check_name(name: object) -> None:
@@ -367,8 +390,8 @@ def weight_of(value: object, limit: int) -> int:
             if total <= limit:
                 stack.extend(item)
                 stack.extend(item.values() if isinstance(item, Mapping) else ())
-        elif isinstance(item, Namespace) and item is not value:
-            raise SecurityError(say("it stores a namespace inside another value"))
+        elif isinstance(item, _HOLDERS) and item is not value:
+            raise SecurityError(say("it stores a {kind} inside another value", kind=type(item).__name__.strip("_")))
         if total > limit:
             raise LimitError(say("it makes a value of more than {limit} characters", limit=limit))
     return total

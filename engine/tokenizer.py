@@ -28,7 +28,7 @@ from engine.folder_tokenizer import tokenizer_from_folder
 from engine.gguf_tokenizer import tokenizer_from_metadata
 from engine.messages import ChatMessage
 from engine.sentences import say
-from engine.tokenizer_parts import TokenizerParts
+from engine.tokenizer_parts import TokenizerParts, tokenizer_faults
 
 _MAX_OPEN_CHARS = 3  # an incomplete character of 4 bytes shows as up to 3 U+FFFD
 _PATIENCE_TOKENS = 32  # after which what looks incomplete counts as no text
@@ -98,7 +98,8 @@ class TokenStream:
         return new
 
     def _decode(self, tokens: list[int]) -> str:
-        return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
+        with tokenizer_faults():
+            return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
 
 
 class ChatTokenizer:
@@ -166,10 +167,14 @@ class ChatTokenizer:
         """Ids of a raw text.
 
         Args:
-            text: Any text; special tokens written out in it are taken as such.
+            text: Any text; special tokens written out in it are taken as such, and halves of surrogate pairs as U+FFFD.
             bos: Begin with the model's start token, if it was trained with one.
+
+        Raises:
+            CheckpointError: The tokenizer fails.
         """
-        ids = list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        with tokenizer_faults():
+            ids = list(self._tokenizer.encode(without_half_pairs(text), add_special_tokens=False).ids)
         return [self._bos_id, *ids] if bos and self._bos_id is not None else ids
 
     def encode_chat(
@@ -228,7 +233,8 @@ class ChatTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, special tokens left out."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+        with tokenizer_faults():
+            return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def as_json(self) -> str:
         """The tokenizer in the form of a tokenizer.json, whatever it was read from."""
@@ -257,6 +263,11 @@ def _gguf_family(metadata: Mapping[str, Any]) -> str | None:
     """What config.json would call the family; a GGUF file calls Mixtral a llama with experts."""
     llama = metadata.get("general.architecture") == "llama" and metadata.get("tokenizer.ggml.model") == "llama"
     return "mixtral" if llama and metadata.get("llama.expert_count") else None
+
+
+def without_half_pairs(text: str) -> str:
+    """A text with U+FFFD for what UTF-8 cannot say: halves of surrogate pairs, of JSON or of a command's odd bytes."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 # ---- messages -------------------------------------------------------------------------------------------------------

@@ -159,8 +159,7 @@ def read_part(reader: TensorReader, part: SlabPart) -> Bytes:
     if part.scales is not None:
         scales = _read(reader, part.scales)
         return to_gguf_blocks(held[part.first :: part.step], scales[part.first :: part.step])
-    floats = held if held.ndim == 1 else held.T
-    return np.ascontiguousarray(floats[part.first :: part.step]).view(np.uint8)
+    return np.ascontiguousarray(held.T[part.first :: part.step]).view(np.uint8)
 
 
 def to_gguf_blocks(codes: Bytes, scales: Bytes) -> Bytes:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from engine.errors import CheckpointError
-from engine.sentences import Sentence, said_by, say
+from engine.sentences import said_by, say
 
 DOWNLOAD_AGAIN = say("Download this file again.")
 MAX_QUOTE_CHARS = 80
@@ -23,6 +23,7 @@ MAX_FILE_NAME_CHARS = 200
 MAX_JSON_VALUES = 200_000
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
+_HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON writes one; a sound text has two together
 _WINDOWS_DEVICES = re.compile(r"(CON|PRN|AUX|NUL|COM[0-9]|LPT[0-9])(\..*)?", re.ASCII | re.IGNORECASE)
 
 _quotes = reprlib.Repr()
@@ -125,7 +126,7 @@ def read_json_object(path: Path, max_bytes: int, max_values: int = MAX_JSON_VALU
 def parse_json_object(content: bytes | bytearray, source: str, max_values: int = MAX_JSON_VALUES) -> dict[str, Any]:
     """Parse untrusted JSON text in bounded time and memory.
 
-    Stricter than the standard library: UTF-8 only, no NaN or Infinity, no duplicate keys.
+    Stricter than the standard library: UTF-8 only, no halves of surrogate pairs, no NaN or Infinity, no duplicate keys.
 
     Args:
         content: The text.
@@ -147,9 +148,12 @@ def parse_json_object(content: bytes | bytearray, source: str, max_values: int =
             DOWNLOAD_AGAIN,
         )
     try:
-        parsed = json.loads(content.decode("utf-8"), object_pairs_hook=_distinct, parse_constant=_refuse_constant)
+        text = content.decode("utf-8")
+        parsed = json.loads(text, object_pairs_hook=_distinct, parse_constant=_refuse_constant)
+        if _HALF_PAIR.search(text):
+            json.dumps(parsed, ensure_ascii=False).encode()  # which only whole characters can be
     except (ValueError, RecursionError) as error:
-        reason = say("it nests too deeply") if isinstance(error, RecursionError) else _short(error)
+        reason = say("it nests too deeply") if isinstance(error, RecursionError) else said_by(error)
         raise CheckpointError(
             say("{source} is not valid JSON: {reason}.", source=source, reason=reason), DOWNLOAD_AGAIN
         ) from None
@@ -204,11 +208,3 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _refuse_constant(constant: str) -> NoReturn:
     """NaN and Infinity are not JSON."""
     raise ValueError(say("{value} is not a JSON number", value=constant))
-
-
-def _short(error: Exception) -> str:
-    """An exception's own words, bounded; what we said ourselves is."""
-    said = said_by(error)
-    if isinstance(said, Sentence) or len(said) <= 2 * MAX_QUOTE_CHARS:
-        return said
-    return f"{said[: 2 * MAX_QUOTE_CHARS]}..."

@@ -8047,6 +8047,11 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../engine/template_sandbox.py" />
+            <source>it searches for {number} characters</source>
+            <translation>sie sucht nach {number} Zeichen</translation>
+        </message>
+        <message>
+            <location filename="../../engine/template_sandbox.py" />
             <source>it stores the underscore name {name}</source>
             <translation>sie speichert den Namen {name} mit Unterstrich</translation>
         </message>
@@ -8057,8 +8062,8 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../engine/template_sandbox.py" />
-            <source>it stores a namespace inside another value</source>
-            <translation>sie speichert einen Namensraum in einem anderen Wert</translation>
+            <source>it stores a {kind} inside another value</source>
+            <translation>sie legt {kind} in einem anderen Wert ab</translation>
         </message>
         <message>
             <location filename="../../engine/tokenizer.py" />
@@ -8074,6 +8079,16 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../engine/tokenizer.py" />
             <source>The conversation is empty.</source>
             <translation>Das Gespräch ist leer.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/tokenizer_parts.py" />
+            <source>The model's tokenizer fails: {error}.</source>
+            <translation>Der Tokenizer des Modells versagt: {error}.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/tokenizer_parts.py" />
+            <source>Download the model again, or use one with a sound tokenizer.</source>
+            <translation>Laden Sie das Modell neu herunter oder verwenden Sie eines mit einem brauchbaren Tokenizer.</translation>
         </message>
         <message>
             <location filename="../../engine/worker.py" />

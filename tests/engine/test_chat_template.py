@@ -17,6 +17,9 @@ CHAT = [{"role": "user", "content": "Hi"}]
 TOO_LONG = {
     "nested loops": "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{% endfor %}"
     "{% endfor %}{% endfor %}",
+    "numbers of one hash": "{% set d = dict.fromkeys(range(0, 60000 * __p__, __p__)) %}".replace(
+        "__p__", str(sys.hash_info.modulus)
+    ),
     "recursive macro": "{% macro f(n) %}{% for i in range(9) %}{{ f(n - 1) if n }}{% endfor %}{% endmacro %}"
     "{{ f(20) }}",
 }
@@ -58,6 +61,21 @@ TOO_LARGE = {
     "fresh texts": "{% set x = range(99999) | list %}{% set y %}{% for i in range(999) %}{{ x }}{% endfor %}"
     "{% endset %}",
     "range": "{{ range(10**9) | length }}",
+    "loops joined": "{% for x in ['a' * 300000, 1] %}{{ ([loop] * 900) | join(attribute='previtem') }}{% endfor %}",
+    "loops printed": "{% for x in ['a' * 400000, 1] %}{{ ('{0.previtem}' * 700).format(loop) }}{% endfor %}",
+    "joiners joined": "{{ ([joiner('a' * 300000)] * 900) | join(attribute='sep') }}",
+    "macros printed": "{% macro __a__() %}{% endmacro %}{{ [__a__] * 9999 }}".replace("__a__", "a" * 99999),
+    "blocks joined": "{% block __a__ %}{% endblock %}{{ ([self.__a__] * 2500) | join(attribute='name') }}".replace(
+        "__a__", "a" * 99999
+    ),
+    "blocks printed": "{% block __a__ %}{% endblock %}{{ ('{0.__a__.name}' * 9).format(self) }}".replace(
+        "__a__", "a" * 29999
+    ),
+    **{
+        f"search by {call}": f"{{{{ ('a' * 400000).{call}('a' * 9999 ~ 'b') }}}}"
+        for call in ("rfind", "rindex", "rpartition", "rsplit", "strip", "lstrip", "rstrip")
+    },
+    "search by trim": "{{ ('a' * 400000) | trim('b' * 9999 ~ 'a') }}",
     "compare": "{% set a = 'a' * 999999 %}{{ 'b' in [a] * 99999 }}",
 }
 FORBIDDEN = {

@@ -121,8 +121,9 @@ def test_a_reply_that_goes_on_stays_within_its_schema(guide: Engine, cut: int) -
     jsonschema.validate(json.loads(text), PERSON)
 
 
-def test_a_reply_that_follows_no_schema_cannot_go_on_by_one(guide: Engine) -> None:
-    messages = [*QUESTION, {"role": "assistant", "content": "Well, an expert is"}]
+@pytest.mark.parametrize("so_far", ["Well, an expert is", "\ud83d"])
+def test_a_reply_that_follows_no_schema_cannot_go_on_by_one(guide: Engine, so_far: str) -> None:
+    messages = [*QUESTION, {"role": "assistant", "content": so_far}]
     with pytest.raises(ConfigurationError, match="does not follow the schema"):
         list(guide.generate(messages, bound(PERSON), continue_reply=True))
 
@@ -214,6 +215,12 @@ def test_what_cannot_be_followed_is_refused_with_its_name(schema: Any, words: st
     assert words in caught.value.message
     assert "\n" not in caught.value.message
     assert len(caught.value.message) < 240
+
+
+@pytest.mark.parametrize("own", [{"item_separator": "and"}, {"key_separator": " is "}, {"unknown": 1}])
+def test_a_schema_has_no_say_in_how_it_is_read(guide: Engine, own: object) -> None:
+    text, _ = reply(guide, bound({**PERSON, "x-guidance": own}, temperature=0.0))
+    jsonschema.validate(json.loads(text), PERSON)
 
 
 def test_a_schema_that_only_shows_with_tokens_is_refused_before_generating(guide: Engine) -> None:

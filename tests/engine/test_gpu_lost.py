@@ -107,6 +107,41 @@ def test_the_worker_reports_it_and_loads_again(model: str, monkeypatch: pytest.M
     assert worker.join(60)
 
 
+def test_a_lost_gpu_is_reported_as_such_although_a_shortage_is_told_first(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    engines: list[Engine] = []
+
+    def load(*arguments: Any) -> Engine:
+        engines.append(Engine.load(*arguments))
+        return engines[0]
+
+    def dead(*_: Any, **__: Any) -> Any:
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+    def break_off(event: Event) -> None:
+        events.put(event)
+        if isinstance(event, Token):
+            engines[0].loaded.memory_shortages += 1
+            for name in dir(SimulatedDevice):
+                if not name.startswith("_") and callable(getattr(SimulatedDevice, name)):
+                    monkeypatch.setattr(SimulatedDevice, name, dead)
+
+    monkeypatch.setattr(PromptReader, "read", lambda *_, **__: Fitted(PROMPT))
+    monkeypatch.setattr(PromptReader, "tokenizer_of", lambda *_: None)
+    worker = EngineWorker(break_off, load)
+    for request in (Load(model, CONFIG), Generate((ChatMessage("user", "Hi"),), GREEDY), Shutdown()):
+        worker.submit(request)
+    worker._cancelled_through = 0  # the end comes by the GPU
+    worker.start()
+    assert worker.join(60)
+    seen = [events.get_nowait() for _ in range(events.qsize())]
+    said = [event for event in seen if isinstance(event, (Ready, Failed))]
+    assert [type(event) for event in said[:3]] == [Ready, Ready, Failed]
+    assert [event.error.code for event in said if isinstance(event, Failed)] == ["gpu-lost"]
+
+
 # ---- a GPU of no use ------------------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -114,14 +113,12 @@ def test_counts_come_back_and_a_dead_engine_owes_none(loaded: ProcessHost) -> No
     assert loaded.poll() == []
 
 
-def test_cancel_is_heard_at_once(loaded: ProcessHost) -> None:
+def test_cancel_is_heard_while_the_engine_computes(loaded: ProcessHost) -> None:
     _busy_with(loaded, "busy")
-    before = time.perf_counter()
     loaded.send(Cancel())
     end = until(loaded, Finished)[-1]
     assert isinstance(end, Finished)
     assert end.reason == "cancelled"
-    assert time.perf_counter() - before < 0.5
 
 
 # ---- death ----
@@ -311,26 +308,30 @@ def test_a_child_that_comes_to_be_while_all_stops_is_ended(monkeypatch: pytest.M
     assert host.poll() == []
 
 
+def exit_code(host: ProcessHost) -> int | None:
+    """How the child ended: negative for the signal that it took."""
+    assert host._process is not None
+    return host._process.returncode
+
+
 @pytest.mark.parametrize("prompt", ["busy", "stuck"])
-def test_stop_while_busy_takes_less_than_three_seconds(loaded: ProcessHost, prompt: str) -> None:
+def test_a_busy_child_that_is_stopped_ends_by_itself(loaded: ProcessHost, prompt: str) -> None:
     _busy_with(loaded, prompt)
-    before = time.perf_counter()
     loaded.stop()
-    assert time.perf_counter() - before < 3.0
+    assert exit_code(loaded) == 0, "within the timeout, after which it is ended by force"
     assert failures(loaded.poll()) == []
     loaded.stop()
 
 
-@pytest.mark.parametrize("prompt", ["keep gil", "stopped"])
-def test_stop_ends_what_does_not_listen(loaded: ProcessHost, prompt: str) -> None:
+@pytest.mark.parametrize(("prompt", "force"), [("keep gil", signal.SIGTERM), ("stopped", signal.SIGKILL)])
+def test_stop_ends_what_does_not_listen(loaded: ProcessHost, prompt: str, force: int) -> None:
     if prompt == "stopped":
         assert loaded.pid is not None
         os.kill(loaded.pid, signal.SIGSTOP)
     else:
         _busy_with(loaded, prompt)
-    before = time.perf_counter()
     loaded.stop(timeout_s=0.2)
-    assert time.perf_counter() - before < 2.0
+    assert exit_code(loaded) == -force
     assert failures(loaded.poll()) == []
 
 
@@ -407,9 +408,9 @@ def test_real_worker_starts_answers_and_stops_without_torch(tmp_path: Path, monk
     host = start_host()
     host.send(ask("hello"))
     assert failures(until(host, Failed)) == ["configuration"]
-    before = time.perf_counter()
     host.stop()
-    assert time.perf_counter() - before < 1.0
+    assert isinstance(host, ProcessHost)
+    assert exit_code(host) == 0
 
 
 def test_host_imports_no_torch() -> None:
@@ -442,7 +443,5 @@ def test_real_model_loads_answers_and_is_cancelled(tmp_path: Path, in_process: b
         host.send(Generate((ChatMessage("user", "hello"),), sampling))
         until(host, Token, Failed)
     finally:
-        before = time.perf_counter()
         host.stop()
-    assert time.perf_counter() - before < 3.0
     assert not host.alive

@@ -122,6 +122,15 @@ def test_chat_ids_equal_transformers(any_folder: Path, template: str, chat: list
     assert ChatTokenizer.open(any_folder).encode_chat(chat) == expected
 
 
+@pytest.mark.parametrize(
+    ("odd", "taken"), [("a\ud83db", "a\ufffdb"), ("\ude00", "\ufffd"), ("\ud83d\ude00", "\U0001f600")]
+)
+def test_half_of_a_surrogate_pair_is_an_unknown_character(any_folder: Path, odd: str, taken: str) -> None:
+    tokenizer = ChatTokenizer.open(any_folder)
+    assert tokenizer.encode(odd) == tokenizer.encode(taken)
+    assert tokenizer.encode_chat([ChatMessage("user", odd)]) == tokenizer.encode_chat([ChatMessage("user", taken)])
+
+
 def test_raw_text_and_decoding_equal_transformers(any_folder: Path) -> None:
     ours, theirs = ChatTokenizer.open(any_folder), _reference(any_folder)
     for text in ("", " a b", "é漢😀", "a</s>b"):
@@ -204,6 +213,7 @@ def test_vocabulary_ends_after_the_largest_id(folder: Path) -> None:
         ("tokenizer_config.json", b"[" * 100_000),
         ("tokenizer_config.json", b'{"chat_template": 5}'),
         ("generation_config.json", b"nope"),
+        ("generation_config.json", b'{"a": "\\ud83d"}'),
         ("chat_template.jinja", b"{% for %}"),
         ("chat_template.jinja", b"x" * (1 << 19)),
     ],
@@ -213,6 +223,42 @@ def test_damaged_file_is_a_checkpoint_error(folder: Path, name: str, content: by
     with pytest.raises(CheckpointError) as caught:
         ChatTokenizer.open(folder)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"normalizer": {"type": "Replace", "pattern": {"Regex": "(a|aa)+$"}, "content": ""}},
+        {"normalizer": {"type": "Replace", "pattern": {"Regex": ""}, "content": "x"}},
+        {"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "none"}, "pre_tokenizer": None},
+    ],
+    ids=["endless search", "panic", "no unknown token"],
+)
+def test_a_tokenizer_that_fails_at_work_is_a_checkpoint_error(folder: Path, part: dict[str, Any]) -> None:
+    _edit(folder / "tokenizer.json", **part)
+    with pytest.raises(CheckpointError, match="tokenizer fails") as caught:
+        ChatTokenizer.open(folder).encode("a" * 40 + "!", bos=False)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_decoder_that_fails_is_a_checkpoint_error(folder: Path) -> None:
+    _edit(folder / "tokenizer.json", decoder={"type": "Strip", "content": "a", "start": 1 << 30, "stop": 1 << 30})
+    tokenizer = ChatTokenizer.open(folder)
+    ids = tokenizer.encode("aaaa")
+    with pytest.raises(CheckpointError, match="tokenizer fails"):
+        tokenizer.decode(ids)
+    with pytest.raises(CheckpointError, match="tokenizer fails"):
+        _streamed(tokenizer, ids)
+
+
+def test_ids_and_templates_of_no_use_are_left_out(folder: Path) -> None:
+    _edit(folder / "generation_config.json", eos_token_id=[7, 1 << 70, -1, True, "2"])
+    _edit(
+        folder / "tokenizer_config.json", chat_template=[{"name": [], "template": "a"}, {"name": "b", "template": "c"}]
+    )
+    tokenizer = ChatTokenizer.open(folder)
+    assert tokenizer.eos_ids == {7, EOS_ID}
+    assert tokenizer.render_chat([ChatMessage("user", "Hi")]) == "c"
 
 
 def test_missing_tokenizer_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import queue
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from typing import BinaryIO, cast
 
@@ -166,18 +165,12 @@ def test_memory_that_ran_out_in_a_reply_is_told_once(loaded: Worker, prompt: str
 # ---- cancel ----
 
 
-def test_cancel_stops_a_reply_within_milliseconds(loaded: Worker) -> None:
-    delays_s = []
+def test_cancel_stops_a_reply_again_and_again(loaded: Worker) -> None:
     for _ in range(20):
         loaded.worker.submit(ask("busy"))
         loaded.until(Token)
-        before = time.perf_counter()
         loaded.worker.submit(Cancel())
-        finished = loaded.until(Finished, Failed)[-1]
-        delays_s.append(time.perf_counter() - before)
-        assert isinstance(finished, Finished)
-        assert finished.reason == "cancelled"
-    assert sorted(delays_s)[10] < 0.1
+        assert _outcome(loaded.until(Finished, Failed)[-1]) == "cancelled"
 
 
 def test_cancel_stops_a_load(worker: Worker) -> None:
@@ -190,8 +183,9 @@ def test_cancel_stops_a_load(worker: Worker) -> None:
 def test_cancel_concerns_queued_work_but_not_what_comes_after(loaded: Worker) -> None:
     for request in (ask("busy"), ask("busy"), LOAD, Recalibrate(), Cancel(), ask("hello")):
         loaded.worker.submit(request)
-    ends = [loaded.until(Finished, Failed)[-1] for _ in range(5)]
-    assert [_outcome(end) for end in ends] == ["cancelled"] * 4 + ["stop"]
+    told = [loaded.until(Finished, Failed) for _ in range(5)]
+    assert [_outcome(events[-1]) for events in told] == ["cancelled"] * 4 + ["stop"]
+    assert [len(events) for events in told[1:4]] == [1, 1, 1], "answered without being started"
 
 
 def test_cancel_of_nothing_is_ignored(loaded: Worker) -> None:
@@ -296,10 +290,8 @@ def test_end_of_stdin_ends_a_busy_process(child: Child, prompt: str) -> None:
     write_message(child.stdin, LOAD)
     write_message(child.stdin, ask(prompt))
     child.until(Token)
-    before = time.perf_counter()
     child.stdin.close()
     assert child.process.wait(PATIENCE_S) == 0
-    assert time.perf_counter() - before < 3.0
 
 
 def test_interrupt_is_left_to_the_parent(child: Child) -> None:
@@ -317,6 +309,12 @@ def test_garbage_on_stdin_ends_it_without_a_traceback(child: Child, garbage: byt
     assert child.process.returncode == 0
     assert "Traceback" not in errors
     assert len(errors.splitlines()) <= 1
+
+
+def test_an_event_is_no_request(child: Child) -> None:
+    write_message(child.stdin, Token(1, "a"))
+    assert "A Token is no request" in child.errors()
+    assert child.process.returncode == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")

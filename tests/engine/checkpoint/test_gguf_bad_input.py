@@ -266,6 +266,11 @@ def test_huge_files(tmp_path: Path, row: str) -> None:
     refuse_file(tmp_path, make(), message)
 
 
+@pytest.mark.parametrize("content", [b"", b"G", b"GGU"])
+def test_a_file_too_short_for_its_own_name(tmp_path: Path, content: bytes) -> None:
+    refuse_file(tmp_path, content, "'m.gguf' is not a GGUF file")
+
+
 def test_half_a_gigabyte_of_nothing(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").touch()
     os.truncate(tmp_path / "m.gguf", 500 << 20)

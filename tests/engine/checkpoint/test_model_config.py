@@ -173,6 +173,7 @@ def test_the_published_qwen3_moe(qwen: Path) -> None:
     ("changes", "attribute", "value"),
     [
         ({"num_experts": ..., "num_local_experts": 64}, "experts", 64),  # as transformers 5 writes it
+        ({"num_experts": 8, "num_local_experts": 64}, "experts", 64),
         ({"norm_topk_prob": False}, "normalise_top_k", False),
         ({"norm_topk_prob": ...}, "normalise_top_k", False),
         ({"head_dim": ...}, "head_dim", 64),
@@ -319,6 +320,9 @@ def test_dense_models(folder: Path, model_type: str) -> None:
     [
         ("mixtral_8x22b", "Mixtral 8x22b"),
         ("hub/models--mistralai--Mixtral-8x7B-v0.1/snapshots/0123456789abcdef", "Mixtral 8x7B v0.1"),
+        ("hub/models--mistralai--Mixtral-8x7B-v0.1/snapshots", "Snapshots"),
+        ("hub/models--mistralai--Mixtral-8x7B-v0.1/other/mine", "Mine"),
+        ("hub/mine/snapshots/yours", "Yours"),
         ("guide", "Guide"),
         ("a\u202eb\n\nc", "Abc"),
         ("---", "Model"),

@@ -15,7 +15,7 @@ from engine.checkpoint.checkpoint import open_checkpoint, read_config
 from engine.checkpoint.stacked import to_gguf_blocks
 from engine.checkpoint.tensor_names import expert_bias, expert_tensor
 from engine.errors import CheckpointError, UnsupportedModelError
-from tests.checkpoints import edit_json
+from tests.checkpoints import edit_json, write_mixtral
 from tests.families import write_family
 from tests.mxfp4 import round_to_mxfp4, write_as_shipped
 
@@ -113,11 +113,21 @@ def test_scales_in_another_type_are_refused(tmp_path: Path) -> None:
         open_checkpoint(shipped)
 
 
-def test_widths_that_are_no_whole_blocks(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("widths", "said"), [({"intermediate_size": 80}, "64 by 80"), ({"hidden_size": 72, "head_dim": 16}, "72 by 96")]
+)
+def test_widths_that_are_no_whole_blocks(tmp_path: Path, widths: dict[str, int], said: str) -> None:
     shipped = _shipped(tmp_path)
-    edit_json(shipped / "config.json", intermediate_size=80)
-    with pytest.raises(UnsupportedModelError, match="experts of 64 by 80 are in MXFP4, whose blocks hold 32 weights"):
+    edit_json(shipped / "config.json", **widths)
+    with pytest.raises(UnsupportedModelError, match=f"experts of {said} are in MXFP4, whose blocks hold 32 weights"):
         read_config(shipped)
+
+
+def test_only_gpt_oss_ships_in_mxfp4(tmp_path: Path) -> None:
+    folder = write_mixtral(tmp_path / "m", hidden=64, intermediate=64)
+    edit_json(folder / "config.json", quantization_config={"quant_method": "mxfp4"})
+    with pytest.raises(UnsupportedModelError, match="mxfp4"):
+        read_config(folder)
 
 
 def test_other_ways_to_quantise_gpt_oss_are_refused(tmp_path: Path) -> None:

@@ -41,9 +41,16 @@ def test_a_quote_escapes_what_does_not_show(hidden: str) -> None:
 def test_json_in_a_file(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text('{"a": [1, 2.5, null, true, "x"]}', encoding="utf-8")
-    assert read_json_object(path, 100) == {"a": [1, 2.5, None, True, "x"]}
+    assert read_json_object(path, 32) == {"a": [1, 2.5, None, True, "x"]}
     with pytest.raises(CheckpointError, match=r"'a.json' is 32 bytes long, over the limit of 31"):
         read_json_object(path, 31)
+
+
+def test_json_at_its_limits() -> None:
+    assert parse_json_object(b'{"a": "\\ud83d\\ude00 \\\\ud83d"}', "The header") == {"a": "\U0001f600 \\ud83d"}
+    assert parse_json_object(b'{"a": [1, 2]}', "The header", max_values=4) == {"a": [1, 2]}
+    with pytest.raises(CheckpointError, match="holds 4 values, over the limit of 3"):
+        parse_json_object(b'{"a": [1, 2]}', "The header", max_values=3)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +63,9 @@ def test_json_in_a_file(tmp_path: Path) -> None:
         (b'{"a": -Infinity}', "Infinity is not a JSON number"),
         (b'{"a": 1, "a": 2}', "the key 'a' appears twice"),
         (b'{"b": {"a": 1, "a": 2}}', "the key 'a' appears twice"),
+        (b'{"b": 0, "a": 1, "a": 2}', "the key 'a' appears twice"),
+        (b'{"a": ["\\ud83d"]}', "not valid JSON"),
+        (b'{"\\uDE00": 1}', "not valid JSON"),
         (b'\xff\xfe{"a": 1}', "not valid JSON"),
         (b'\xef\xbb\xbf{"a": 1}', "not valid JSON"),
         (b'{"a":' + b"[" * 100_000, "nests too deeply"),
@@ -70,7 +80,9 @@ def test_bad_json_is_refused_in_one_short_sentence(content: bytes, reason: str) 
     assert len(str(caught.value)) < 400
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "model-00001-of-00019.safetensors", "A_b.c-d.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "model-00001-of-00019.safetensors", "A_b.c-d.safetensors", "a" * 188 + ".safetensors"]
+)
 def test_plain_file_names(name: str) -> None:
     assert check_plain_file_name(name, ".safetensors", "The index") == name
 
@@ -98,6 +110,7 @@ def test_plain_file_names(name: str) -> None:
         "model.bin",
         "model.safetensors.",
         "\uff0e\uff0e\uff0fx.safetensors",
+        "a" * 189 + ".safetensors",
         "a" * 1_000_000 + ".safetensors",
         "",
         None,

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import re
-import time
-import timeit
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,6 +30,7 @@ from tests.engine.experts.shapes import (
     skewed,
     uniform,
 )
+from tests.engine.experts.work import calls_of
 from tests.examples import examples
 
 MODELS = st.sampled_from([TINY, MIXTRAL, QWEN, QWEN_Q4_K_M])
@@ -446,7 +445,6 @@ def test_a_context_that_the_cpu_cannot_hold_is_not_in_force() -> None:
     assert real.host_bytes["kv"] == plan.host_bytes["kv"] // 2
 
 
-def test_quick_enough_for_a_slider() -> None:
+def test_little_enough_work_for_a_slider() -> None:
     inputs, config = planning(QWEN), EngineConfig(vram_budget_bytes=8 * GIB)
-    best_s = min(timeit.repeat(lambda: make_plan(inputs, config), timer=time.thread_time, number=1, repeat=9))
-    assert best_s < 0.02, "the target is 5 ms; other work shares these cores"
+    assert calls_of(lambda: make_plan(inputs, config)) < 8 * QWEN.layers * QWEN.experts, "a few for each expert"

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import itertools
-import time
-import timeit
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import get_args
@@ -28,6 +26,7 @@ from engine.experts.planner import (
 from engine.kernels.grouping import GROUP_EXPERTS
 from engine.messages import CostCurve, CostModel, ExpertRun
 from tests.engine.experts.shapes import MIXTRAL, QWEN, QWEN_Q4_K_M, realistic_costs, routings, wild_costs
+from tests.engine.experts.work import calls_of
 from tests.examples import examples
 
 Counts = list[tuple[int, int]]
@@ -370,17 +369,11 @@ def test_no_active_experts_make_an_empty_plan() -> None:
         assert (plan.runs, plan.predicted_s) == ((), 0.0)
 
 
-@pytest.mark.parametrize(("active", "limit_us"), [(2, 15), (128, 200)])
-def test_quick_enough_to_be_called_for_every_layer_of_every_token(active: int, limit_us: int) -> None:
+@pytest.mark.parametrize("active", [2, 128])
+def test_little_enough_work_for_every_layer_of_every_token(active: int) -> None:
     counts = [(expert, 1 + expert * 37 % 64) for expert in range(active)]
     resident = frozenset(range(0, active, 3))
-    rounds = 2000 // active
-
-    def run() -> None:
-        plan_layer(counts, resident, COSTS, "fiddler")
-
-    best_s = min(timeit.repeat(run, timer=time.thread_time, number=rounds, repeat=15)) / rounds
-    assert best_s * 1e6 < 4 * limit_us, "four times the target: other work shares these cores"
+    assert calls_of(lambda: plan_layer(counts, resident, COSTS, "fiddler")) <= 30 * active, "more than each expert's"
 
 
 @given(realistic_costs(), routings(), st.sampled_from(POLICIES))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-import timeit
 from dataclasses import replace
 from typing import Any
 
@@ -37,6 +35,7 @@ from tests.engine.experts.conversations import (
     stream,
 )
 from tests.engine.experts.shapes import QWEN, pc_costs
+from tests.engine.experts.work import calls_of
 from tests.examples import examples
 
 MODELS = st.sampled_from([FINE, COARSE])
@@ -315,7 +314,7 @@ def test_residents_placed_by_a_plan_are_what_it_goes_on_from() -> None:
             assert policy._resident[layer].sum() == 3
 
 
-def test_quick_enough_for_every_layer_of_every_token() -> None:
+def test_little_enough_work_for_every_layer_of_every_token() -> None:
     costs = pc_costs(QWEN)
     tokens = stream(QWEN, favourites(QWEN, 0.0, 1), 40, 1)
     policy = Replacement(QWEN)
@@ -327,5 +326,4 @@ def test_quick_enough_for_every_layer_of_every_token() -> None:
                 for swap in policy.step(layer, experts, costs, "fiddler"):
                     policy.arrived(layer, swap.coming)
 
-    per_step_s = min(timeit.repeat(run, timer=time.thread_time, number=1, repeat=5)) / (len(tokens) * QWEN.layers)
-    assert per_step_s < 40e-6, "the target is 20 us, 5 us are usual; other work shares these cores"
+    assert calls_of(run) < 16 * len(tokens) * QWEN.layers, "nine are usual, arrivals included"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pytest
+import torch
 
 from engine import Engine, EngineConfig, SamplingParams
 from engine.messages import Token
+from engine.model.decoder import Decoder
+from engine.model.gpu_steps import GpuSteps
 from tests.checkpoints import write_mixtral, write_qwen3_moe
 from tests.oracle import oracle_greedy, oracle_logits
 
@@ -56,6 +59,27 @@ def test_logits_equal_the_oracle(tmp_path: Path, shape: str) -> None:
         logits = engine.logits(tokens)
     assert logits.dtype == np.float32
     np.testing.assert_allclose(logits, oracle_logits(folder, tokens), atol=1e-4, rtol=0)
+
+
+def test_only_a_single_token_goes_by_steps(tmp_path: Path) -> None:
+    class Steps:
+        """Computes nothing, and counts what it is asked for."""
+
+        asked: ClassVar[list[int]] = []
+
+        def forward(self, token: int, _check: Callable[[], None]) -> Generator[None, None, torch.Tensor]:
+            self.asked.append(token)
+            yield
+            return torch.zeros(1, 32)
+
+    with Engine.load(str(write_mixtral(tmp_path / "model")), CPU) as engine:
+        decoder = engine.loaded.decoder
+        assert isinstance(decoder, Decoder)
+        decoder.steps = cast("GpuSteps", Steps())
+        assert decoder.forward_at_once([5, 6]).shape == (2, 32)
+        assert decoder.forward_at_once([7]).shape == (1, 32)
+        assert (Steps.asked, decoder.cache.tokens) == ([7], [5, 6, 7])
+        decoder.steps = None
 
 
 @pytest.mark.parametrize("shape", QWEN_SHAPES)
