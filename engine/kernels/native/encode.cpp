@@ -23,6 +23,7 @@
 namespace {
 
 constexpr int kCutCount = 3, kQ8StepCount = 9, kTogether = 3;
+static_assert(kQ8StepCount % kTogether == 0, "each step is tried");
 constexpr float kCuts[kCutCount] = {0.0f, 0.04f, 0.08f};
 constexpr float kQ8Steps[kQ8StepCount] = {127.0f, 127.5f, 126.5f, 126.0f, 125.5f, 125.0f, 124.5f, 124.0f, 123.5f};
 constexpr float kSmallestRange = 1e-30f;
