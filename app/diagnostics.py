@@ -99,7 +99,7 @@ def _model_lines(findings: Findings) -> list[str]:
     return [
         *lines,
         f"Family and format: {model.family}, {model.quantization or model.dtype}",
-        f"Shape: {model.layers} layers, {model.experts} experts, {model.experts_per_token} for each token",
+        f"Shape: {model.layers} layers, {model.routed_experts} experts, {model.routed_per_token} for each token",
         f"Runs on: {ready.device_name}{' (simulated)' if ready.simulated else ''}, {ready.planning.kernels} kernels",
         f"Plan: {plan.resident_experts} of {model.total_experts} experts in VRAM, context {plan.context_tokens} tokens",
         f"VRAM: {vram or 'none'}",

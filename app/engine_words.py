@@ -110,14 +110,21 @@ def facts(ready: Ready) -> tuple[str, str]:
     return " \N{MIDDLE DOT} ".join(parts), " ".join(sentences)
 
 
-def residents_text(snapshot: Snapshot) -> str:
-    """Whether the experts in VRAM follow the conversation, what that moved in this reply, and what memory denied."""
+def residents_text(snapshot: Snapshot, parts: int = 1) -> str:
+    """Whether the experts in VRAM follow the conversation, what that moved in this reply, and what memory denied.
+
+    Args:
+        snapshot: The engine's.
+        parts: Parts that each expert is in.
+    """
     uploads, shortages = snapshot.uploads, snapshot.memory_shortages
     sentences = []
     if shortages:
         sentences.append(tr("VRAM ran out %n times: fewer experts live there than planned.", shortages))
     if uploads:
         moved = tr("%n experts were exchanged in this reply, {size}.", uploads)
+        if parts > 1:
+            moved = tr("%n parts of experts were exchanged in this reply, {size}.", uploads)
         sentences.append(moved.format(size=bytes_text(snapshot.uploaded_bytes)))
     if snapshot.not_adapting:
         sentences.append(f"{tr('The experts in VRAM stay as they are.')} {translated(snapshot.not_adapting)}")

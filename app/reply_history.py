@@ -169,7 +169,18 @@ def unpack_traces(record: PassRecord, ready: Ready, residents: Sequence[Sequence
         plan = _planned(ran, tokens, ready, corrections[layer], residents[layer])
         predicted_s, measured_s = (plan.predicted_cpu_s, plan.predicted_gpu_s), (cpu_s[layer], gpu_s[layer])
         once_s = plan.activation_s, ready.planning.costs.cpu_call_s
-        traces.append(LayerTrace(layer, tokens, plan.runs, *predicted_s, *measured_s, *once_s, ready.effective.policy))
+        traces.append(
+            LayerTrace(
+                layer,
+                tokens,
+                plan.runs,
+                *predicted_s,
+                *measured_s,
+                *once_s,
+                ready.effective.policy,
+                ready.model.expert_parts,
+            )
+        )
         first = end
     return tuple(traces)
 

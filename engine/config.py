@@ -6,7 +6,7 @@ Knows nothing about files, devices or torch. Validation happens where a value en
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Literal, get_args
 
@@ -86,6 +86,8 @@ class ModelConfig:
         embedding_format: Block format of the embedding; None where it is a float.
         traits: What it computes beyond that.
         compatibility: What is known where transformers' decoder runs it; None where this engine's own do.
+        expert_parts: Parts that each expert was cut into (P), see `engine.experts.parts`. Each is an expert of its own
+            then, numbered expert * P + part: `experts`, `experts_per_token` and `intermediate_size` are theirs.
     """
 
     name: str
@@ -114,6 +116,20 @@ class ModelConfig:
     embedding_format: str | None = None
     traits: Traits = field(default_factory=Traits)
     compatibility: Compatibility | None = None
+    expert_parts: int = 1
+
+    @property
+    def whole(self) -> ModelConfig:
+        """The shape as it was published, with experts in one part."""
+        if self.expert_parts == 1:
+            return self
+        return replace(
+            self,
+            experts=self.routed_experts,
+            experts_per_token=self.routed_per_token,
+            intermediate_size=self.intermediate_size * self.expert_parts,
+            expert_parts=1,
+        )
 
     @property
     def dtype_bytes(self) -> int:
@@ -121,9 +137,19 @@ class ModelConfig:
         return DTYPE_BYTES[self.dtype]
 
     @property
+    def routed_experts(self) -> int:
+        """Experts that a layer's router chooses from, however many parts they are in."""
+        return self.experts // self.expert_parts
+
+    @property
+    def routed_per_token(self) -> int:
+        """Experts that a token's router chooses, however many parts they are in."""
+        return self.experts_per_token // self.expert_parts
+
+    @property
     def total_experts(self) -> int:
-        """Experts in the whole model (L * E)."""
-        return self.layers * self.experts
+        """Experts in the whole model, however many parts they are in."""
+        return self.layers * self.routed_experts
 
     @property
     def expert_parameters(self) -> int:
@@ -159,7 +185,7 @@ class ModelConfig:
     def experts_bytes(self) -> int:
         """Bytes of all experts together."""
         if not self.expert_formats:
-            return self.total_experts * self.layer_expert_bytes(0)
+            return self.layers * self.experts * self.layer_expert_bytes(0)
         return self.experts * sum(map(self.layer_expert_bytes, range(self.layers)))
 
     @property
@@ -170,7 +196,7 @@ class ModelConfig:
         q_width = self.heads * self.head_dim
         kv_width = self.kv_heads * self.head_dim
         attention = self.hidden_size * (q_width + 2 * kv_width) + q_width * self.hidden_size
-        layer = attention + self._small_parameters + self.experts * self.hidden_size
+        layer = attention + self._small_parameters + self.routed_experts * self.hidden_size
         embeddings = self.vocab_size * self.hidden_size * (1 if self.tie_word_embeddings else 2)
         ends = (2 if self.traits.layer_norm else 1) * self.hidden_size + (
             self.vocab_size if self.traits.head_bias else 0
@@ -184,7 +210,7 @@ class ModelConfig:
         q_width, kv_width = self.heads * self.head_dim, self.kv_heads * self.head_dim
         normed = (q_width + kv_width if traits.wide_norms else 2 * self.head_dim) if self.query_key_norm else 0
         biases = (q_width + 2 * kv_width if traits.qkv_bias else 0) + (wide if traits.output_bias else 0)
-        biases += (self.experts if traits.router_bias else 0) + (self.heads if traits.sinks else 0)
+        biases += (self.routed_experts if traits.router_bias else 0) + (self.heads if traits.sinks else 0)
         gate = wide if traits.shared_gated else 0
         shared = 3 * wide * traits.shared_size + gate if traits.shared_size else 0
         return (4 if traits.layer_norm else 2) * wide + normed + biases + shared

@@ -33,6 +33,7 @@ from engine.experts.calibration import calibrate, learn_from_reply
 from engine.experts.cost_model import planned_threads
 from engine.experts.explain import make_way_words
 from engine.experts.memory import Vram, machine_without_engine, planned_device
+from engine.experts.parts import placed_model
 from engine.experts.placement import budget_range, check_fits, in_force, make_plan
 from engine.experts.popularity import Popularity
 from engine.hardware import HardwareProfile, own_ram_bytes, probe_hardware
@@ -119,12 +120,13 @@ class Engine:
         self._check_gpu()
         with open_checkpoint(path) as checkpoint:
             self.model: ModelConfig = checkpoint.config
+            self._placed = placed_model(self.model, planned_device(config, self._hardware))
             self._prompts = PromptReader(path, self.model.vocab_size)
             if require_tokenizer:
                 self._prompts.open_tokenizer()
-            self._popularity = kept_popularity(path, self.model, config)
-            known = kept_costs(self.model, self._hardware, config)
-            costs = known or assumed_costs(self.model, self._hardware, config, self._kernels)
+            self._popularity = kept_popularity(path, self._placed, config)
+            known = kept_costs(self._placed, self._hardware, config)
+            costs = known or assumed_costs(self._placed, self._hardware, config, self._kernels)
             plan = self._plan(config, costs)
             check_fits(plan)
             self._loaded: LoadedModel = load_model(
@@ -187,7 +189,7 @@ class Engine:
         self._hardware = self._hardware_without_us()
         plan = self._plan(config, self._loaded.record.costs)
         check_fits(plan)
-        self._loaded.use_threads(planned_threads(self.model, self._hardware, config))
+        self._loaded.use_threads(planned_threads(self._placed, self._hardware, config))
         with device_faults():
             self._loaded.place(plan)
         self._config = config
@@ -226,7 +228,8 @@ class Engine:
         with device_faults():
             self._loaded.place(plan)
         came = sum(map(len, self._loaded.residency.by_layer())) - sum(map(len, held))
-        self._settle(plan, make_way_words(others_bytes - vram.used, came))
+        parts = self._placed.expert_parts
+        self._settle(plan, make_way_words(others_bytes - vram.used, came // parts if came < 0 else -(-came // parts)))
         return True
 
     def recalibrate(self, on_event: OnEvent = _ignore, cancelled: Cancelled = _never) -> None:
@@ -364,7 +367,7 @@ class Engine:
     def _planning_inputs(self, costs: CostModel) -> PlanningInputs:
         """What a plan is made from."""
         return PlanningInputs(
-            self.model, self._hardware, costs, self._popularity.shares(), self._kernels, self._gpu_note,
+            self._placed, self._hardware, costs, self._popularity.shares(), self._kernels, self._gpu_note,
             self._gpu_kernels,
         )  # fmt: skip
 
@@ -386,7 +389,7 @@ class Engine:
             prefill_chunk_tokens=plan.prefill_chunk_tokens,
             cpu_threads=self._loaded.threads,
         )
-        self.ready = Ready(self.model, device.name, device.simulated, plan, effective, planning, because)
+        self.ready = Ready(self._placed, device.name, device.simulated, plan, effective, planning, because)
 
     def _settle_shortages(self, loaded: LoadedModel) -> None:
         """Make `ready` tell what memory ran out for, if it did since it was made."""
@@ -403,15 +406,15 @@ class Engine:
         decoder, dtype = loaded.decoder, TORCH_DTYPES[self.model.dtype]
         free = range(len(decoder.cache.tokens), decoder.cache.capacity)
         costs = loaded.with_room(
-            lambda: calibrate(self.model, loaded.device, loaded.residency, loaded.cpu, dtype, decoder, free, check)
+            lambda: calibrate(self._placed, loaded.device, loaded.residency, loaded.cpu, dtype, decoder, free, check)
         )
         if not loaded.device.simulated:  # whose clock is not the one that a reply is timed with
-            costs = learn_from_reply(costs, self.model, trial_passes(loaded, cancelled))
+            costs = learn_from_reply(costs, self._placed, trial_passes(loaded, cancelled))
             check()
         loaded.record.costs = costs
         # What a GPU without our kernels takes says nothing about the start that has them.
         if loaded.device.has_gpu == (costs.gpu_expert is not None) and not loaded.device.limitation:
-            keep_costs(self.model, self._hardware, self._config, costs)
+            keep_costs(self._placed, self._hardware, self._config, costs)
 
     def _hardware_without_us(self) -> HardwareProfile:
         """The machine now, as if this engine held nothing: its own bytes are free for a new plan."""

@@ -24,6 +24,7 @@ from engine.experts.cost_model import planned_threads
 from engine.experts.cpu_experts import CpuExperts, TorchCpuExperts
 from engine.experts.executor import ExpertExecutor
 from engine.experts.native_experts import NativeCpuExperts
+from engine.experts.parts import in_parts
 from engine.experts.pinning import Mask, choose_pinned, pinned_budget
 from engine.experts.popularity import Popularity
 from engine.experts.ranking import as_mask
@@ -97,7 +98,7 @@ class LoadedModel:
     """The parts of a model in memory.
 
     Attributes:
-        model: Its shape.
+        model: Its shape, with experts in parts where they are placed so.
         device: Where its dense part is.
         store: Every expert in RAM, or on disk.
         residency: The experts in VRAM.
@@ -325,7 +326,7 @@ def load_model(
         GpuLostError: The GPU broke off.
         OperationCancelledError: `cancelled` said so.
     """
-    model = checkpoint.config
+    model = in_parts(checkpoint.config, plan.expert_parts)
     progress = LoadProgress(checkpoint_bytes(checkpoint), on_event, cancelled)
     threads = planned_threads(model, hardware, config)
     readers = min(threads, MAX_READERS)

@@ -5,6 +5,7 @@ Frozen, picklable and free of torch, for they cross the queue inside of `engine.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from engine.config import DeviceName, KvPrecision, ModelConfig
@@ -52,6 +53,7 @@ class CostModel:
         attention_key_s: What each token of context adds to one decode layer.
         token_s: What a token of a reply takes besides its layers: drawing it, by the sampling that replies have unless
             told otherwise, and all that is done between two passes.
+        copy_drag: Share of the CPU's speed, where memory bounds it, that a weight copy takes while it runs.
     """
 
     cpu_expert: CostCurve
@@ -67,6 +69,7 @@ class CostModel:
     cpu_call_s: float = 0.0
     attention_key_s: float = 0.0
     token_s: float = 0.0
+    copy_drag: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,7 @@ class PlacementPlan:
         available_bytes: What there was for it, else 0.
         kv_precision: What the KV cache holds, as in `EngineConfig`.
         prefill_chunk_tokens: Prompt tokens per forward pass, which the workspace is for.
+        expert_parts: Parts that experts are placed in (`engine.experts.parts`); `resident_by_layer` then names these.
     """
 
     fits: bool
@@ -112,11 +116,23 @@ class PlacementPlan:
     available_bytes: int = 0
     kv_precision: KvPrecision = "auto"
     prefill_chunk_tokens: int = 512
+    expert_parts: int = 1
 
     @property
     def resident_experts(self) -> int:
-        """How many experts live in VRAM."""
-        return sum(len(layer) for layer in self.resident_by_layer)
+        """How many experts live in VRAM, parts of any taken together."""
+        return sum(len(layer) for layer in self.resident_by_layer) // self.expert_parts
+
+    @property
+    def residents_by_layer(self) -> tuple[tuple[int, ...], ...]:
+        """Per layer as many experts as its parts in VRAM make up, those with the most parts there."""
+        return tuple(_mostly_resident(layer, self.expert_parts) for layer in self.resident_by_layer)
+
+
+def _mostly_resident(layer: tuple[int, ...], parts: int) -> tuple[int, ...]:
+    """Experts of one layer in place of parts."""
+    present = Counter(part // parts for part in layer)
+    return tuple(sorted(expert for expert, _ in present.most_common(len(layer) // parts)))
 
 
 @dataclass(frozen=True, slots=True)

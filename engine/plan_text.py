@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 def plan_as_json(inputs: PlanningInputs, plan: PlacementPlan) -> dict[str, Any]:
     """A plan for programs: every field of it, and what it is about."""
     fields = asdict(plan)
+    if plan.expert_parts > 1:
+        fields |= {"resident_by_layer": plan.residents_by_layer, "resident_parts_by_layer": plan.resident_by_layer}
     for terms in ("vram_bytes", "host_bytes"):
         fields[terms] = {"total": 0, **fields[terms]}
     return {
@@ -21,7 +25,7 @@ def plan_as_json(inputs: PlanningInputs, plan: PlacementPlan) -> dict[str, Any]:
         "family": inputs.model.family,
         "quantization": inputs.model.quantization,
         "fits": plan.fits,
-        "resident_experts": plan.resident_experts,
+        "resident_experts": sum(map(len, plan.residents_by_layer)),
         "total_experts": inputs.model.total_experts,
         "costs": inputs.costs.source,
         **fields,
@@ -33,7 +37,7 @@ def plan_as_lines(inputs: PlanningInputs, plan: PlacementPlan) -> list[str]:
     model, hardware = inputs.model, inputs.hardware
     gpu = hardware.gpu.name if hardware.gpu and plan.device == "cuda" else f"{plan.device} device"
     lines = [
-        f"{model.name} ({model.family}, {model.layers} layers x {model.experts} experts, "
+        f"{model.name} ({model.family}, {model.layers} layers x {model.routed_experts} experts, "
         f"{model.quantization or model.dtype})",
         f"on {gpu}, {hardware.cpu_name}",
         "",
@@ -54,7 +58,7 @@ def _placement_as_lines(inputs: PlanningInputs, plan: PlacementPlan) -> list[str
     lines = ["", f"{plan.resident_experts} of {inputs.model.total_experts} experts in VRAM"]
     if plan.resident_experts:
         lines += [
-            f"  layer {index:3}: {' '.join(map(str, layer)) or '-'}"
+            f"  layer {index:3}: {_residents(layer, plan.expert_parts) or '-'}"
             for index, layer in enumerate(plan.resident_by_layer)
         ]
     return [
@@ -65,3 +69,11 @@ def _placement_as_lines(inputs: PlanningInputs, plan: PlacementPlan) -> list[str
         f"({plan.prefill_chunk_tokens} tokens per pass), "
         f"{plan.predicted_hit_rate:.0%} of expert visits in VRAM ({inputs.costs.source} costs)",
     ]
+
+
+def _residents(layer: Sequence[int], parts: int) -> str:
+    """Experts of one layer in VRAM, with how many of their parts where not all are."""
+    present = Counter(part // parts for part in layer)
+    return " ".join(
+        f"{expert}" if count == parts else f"{expert}({count}/{parts})" for expert, count in present.items()
+    )

@@ -13,6 +13,7 @@ from engine.config import DEVICE_FIELDS, EngineConfig, IsaName, ModelConfig
 from engine.experts.assumed_costs import assumed_costs
 from engine.experts.cost_model import CostCache, cost_key, planned_threads
 from engine.experts.memory import planned_device
+from engine.experts.parts import placed_model
 from engine.experts.placement import make_plan
 from engine.experts.popularity import Popularity
 from engine.hardware import HardwareProfile, MachineSpeed, probe_hardware
@@ -50,12 +51,12 @@ def plan_shape(
         config: How it would be run.
 
     Returns:
-        As for `plan_model`.
+        As for `plan_model`; large experts are in parts there.
 
     Raises:
         ConfigurationError: The settings name instructions that are not there.
     """
-    kernels = planned_kernels(config)
+    kernels, model = planned_kernels(config), placed_model(model, planned_device(config, hardware))
     costs = kept_costs(model, hardware, config)
     if costs is None:
         costs = assumed_costs(model, hardware, config, kernels, planned_speed(config, hardware))
@@ -122,4 +123,4 @@ def _cost_key(model: ModelConfig, hardware: HardwareProfile, config: EngineConfi
 
 def _popularity_path(path: Path, model: ModelConfig, kept_in: str) -> Path:
     """The file of one model's visits."""
-    return Path(kept_in) / f"{path.name}-{model.fingerprint}.json"
+    return Path(kept_in) / f"{path.name}-{model.whole.fingerprint}.json"

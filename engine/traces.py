@@ -48,6 +48,7 @@ class LayerTrace(NamedTuple):
         activation_s: Predicted time to bring activations to the CPU and back, which its side begins with.
         cpu_call_s: Predicted time to call the CPU's experts, which comes with it.
         policy: Who decided.
+        expert_parts: Parts that experts are in (`engine.experts.parts`), of which `runs` then tells.
     """
 
     layer: int
@@ -60,6 +61,7 @@ class LayerTrace(NamedTuple):
     activation_s: float = 0.0
     cpu_call_s: float = 0.0
     policy: PolicyName = "fiddler"
+    expert_parts: int = 1
 
 
 class PassRecord(NamedTuple):

@@ -92,7 +92,7 @@ def moved_text(plan: PlacementPlan, now: PlacementPlan) -> str:
         {(layer, expert) for layer, experts in enumerate(each.resident_by_layer) for expert in experts}
         for each in (plan, now)
     )
-    came, went = len(wanted - there), len(there - wanted)
+    came, went = (-(-len(moved) // plan.expert_parts) for moved in (wanted - there, there - wanted))
     moves = [tr("%n experts move in.", came) if came else "", tr("%n experts move out.", went) if went else ""]
     return " ".join(filter(None, moves))
 

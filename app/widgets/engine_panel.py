@@ -159,7 +159,7 @@ class EnginePanel(QWidget):
         self.figures.show_ready(ready)
         self.residents_words.setText("")
         self._show_rates(None)
-        self._show_experts_count(ready.plan.resident_experts)
+        self._show_experts_count(ready.plan.resident_by_layer)
         self._tell_layer("")
         self._show_model_parts(shown=True)
         self._show_memory()
@@ -275,13 +275,14 @@ class EnginePanel(QWidget):
     def _show_live(self, ready: Ready, snapshot: Snapshot) -> None:
         self._show_pass(snapshot)
         self.figures.show_reply(ready, snapshot)
-        self.residents_words.setText(residents_text(snapshot) if snapshot.visits and ready.plan.device != "cpu" else "")
+        words = residents_text(snapshot, ready.model.expert_parts) if ready.plan.device != "cpu" else ""
+        self.residents_words.setText(words if snapshot.visits else "")
         self.limit.show_pass(snapshot)
 
     def _show_pass(self, snapshot: Snapshot) -> None:
         self.map.show_snapshot(snapshot)
         self.strip.show_snapshot(snapshot)
-        self._show_experts_count(sum(len(layer) for layer in snapshot.resident_by_layer))
+        self._show_experts_count(snapshot.resident_by_layer)
         self._show_rates(snapshot)
 
     def _show_rates(self, snapshot: Snapshot | None) -> None:
@@ -319,9 +320,10 @@ class EnginePanel(QWidget):
             used = sum(part.size_bytes for part in content.held)
             self.timeline.add_memory(time.monotonic(), used, content.total_bytes)
 
-    def _show_experts_count(self, resident: int) -> None:
+    def _show_experts_count(self, by_layer: Sequence[Sequence[int]]) -> None:
         if self._ready is not None:
             total = self._ready.model.total_experts
+            resident = sum(map(len, by_layer)) // self._ready.model.expert_parts
             if self._ready.plan.device == "cpu":
                 words = tr("all {total} on the CPU")
             elif self._ready.simulated:

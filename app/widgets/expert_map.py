@@ -102,7 +102,7 @@ class ExpertMap(QTableView):
         self._state.set_snapshot(snapshot)
         self._state_changed()
         resident = sum(len(layer) for layer in snapshot.resident_by_layer)
-        self._summarise(resident, self._state.layers * self._state.experts)
+        self._summarise(resident // self._state.parts, self._state.layers * self._state.experts // self._state.parts)
 
     def clear(self) -> None:
         """Forget the model."""
@@ -144,7 +144,12 @@ class ExpertMap(QTableView):
         text = tr(
             "{layers} layers with {experts} experts each; {resident} of {total} experts live on the GPU. "
             "Arrow keys move from expert to expert."
-        ).format(layers=self._state.layers, experts=self._state.experts, resident=resident, total=total)
+        ).format(
+            layers=self._state.layers,
+            experts=self._state.experts // self._state.parts,
+            resident=resident,
+            total=total,
+        )
         if text != self.accessibleDescription():
             self.setAccessibleDescription(text)
 

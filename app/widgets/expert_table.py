@@ -10,7 +10,7 @@ from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersisten
 from app.language import tr, translated
 from app.units import number_text
 from app.widgets.map_image import CPU, GPU, STREAM, find_places, find_use
-from engine.experts.explain import explain_run
+from engine.experts.explain import expert_name, explain_run
 
 if TYPE_CHECKING:
     from engine.messages import ExpertRun, LayerTrace, Ready, Snapshot
@@ -35,6 +35,7 @@ class ExpertState:
         """Forget the model."""
         self.layers = 0
         self.experts = 0
+        self.parts = 1
         self.places = np.zeros((0, 0), np.uint8)
         self.use = np.zeros((0, 0), np.float32)
         self._popularity: tuple[tuple[float, ...], ...] = ()
@@ -45,7 +46,7 @@ class ExpertState:
 
     def set_ready(self, ready: Ready) -> None:
         """Take the shape of a loaded model."""
-        self.layers, self.experts = ready.model.layers, ready.model.experts
+        self.layers, self.experts, self.parts = ready.model.layers, ready.model.experts, ready.model.expert_parts
         self._popularity = ready.planning.popularity
         self._has_gpu = ready.plan.device != "cpu"
         self._snapshot, self._traces = None, {}
@@ -81,12 +82,16 @@ class ExpertState:
             words = tr("Layer {layer}, expert {expert} lives in RAM; its weights were just streamed to the GPU.")
         else:
             words = tr("Layer {layer}, expert {expert} lives in RAM and runs on the CPU.")
-        return words.format(layer=layer, expert=expert)
+        return words.format(layer=layer, expert=self.name(expert))
+
+    def name(self, expert: int) -> str:
+        """What to call an expert, or a part of one."""
+        return translated(expert_name(expert, self.parts))
 
     def _used(self, layer: int, expert: int) -> str:
         if layer >= len(self._popularity) or expert >= len(self._popularity[layer]):
             return ""
-        percent = 100 * self._popularity[layer][expert]
+        percent = 100 * self.parts * self._popularity[layer][expert]
         use = float(self.use[layer, expert])
         if not self._traces:
             words = tr("It gets {share} % of its layer's visits; the model has not run yet.")
@@ -138,8 +143,9 @@ class ExpertTable(QAbstractTableModel):
         """Names of layers and experts."""
         if role != Qt.ItemDataRole.DisplayRole:
             return None
-        words = tr("Layer {number}") if orientation == Qt.Orientation.Vertical else tr("Expert {number}")
-        return words.format(number=section)
+        if orientation == Qt.Orientation.Vertical:
+            return tr("Layer {number}").format(number=section)
+        return tr("Expert {number}").format(number=self._state.name(section))
 
     def reset(self) -> None:
         """The shape changed."""

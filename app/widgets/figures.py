@@ -54,7 +54,7 @@ class Figures(QWidget):
         self.fit(self._width)
         self.show_idle()
         self.hit_rate.show_value("", tr("hit rate, this reply"))
-        self.streamed.show_value("", tr("experts streamed"))
+        self.streamed.show_value("", _streamed_words(ready))
         self.costs.show_value(*_costs_words(ready.planning.costs, None))
 
     def show_idle(self) -> None:
@@ -70,7 +70,7 @@ class Figures(QWidget):
         """What the engine says about this reply so far."""
         speed = _speed_text(snapshot.tokens_per_s)
         self.speed.show_value(speed, tr("tokens/s"), tr("Decode speed over the last second, measured."))
-        names = tr("hit rate, this reply"), tr("experts streamed"), tr("in this reply")
+        names = tr("hit rate, this reply"), _streamed_words(ready), tr("in this reply")
         self._show_traffic(ready, snapshot, *names)
         self.costs.show_value(*_costs_words(ready.planning.costs, prediction_error(snapshot.layers)))
 
@@ -93,6 +93,10 @@ class Figures(QWidget):
         size = f", {bytes_text(snapshot.streamed_bytes)}" if snapshot.streamed else ""
         tip = tr("Experts whose weights were copied to the GPU {when}, and their bytes.").format(when=when)
         self.streamed.show_value(number_text(snapshot.streamed), f"{streams}{size}", tip)
+
+
+def _streamed_words(ready: Ready) -> str:
+    return tr("expert parts streamed") if ready.model.expert_parts > 1 else tr("experts streamed")
 
 
 def _speed_text(tokens_per_s: float) -> str:

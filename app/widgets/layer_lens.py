@@ -112,7 +112,7 @@ class LayerLens(QWidget):
         head = QRectF(0, 0, self.width(), geometry.top / geometry.scale)
         words = tr("Layer {number}, enlarged").format(number=layer)
         if self._expert >= 0:
-            words = tr("Layer {number}, expert {expert}").format(number=layer, expert=self._expert)
+            words = tr("Layer {number}, expert {expert}").format(number=layer, expert=state.name(self._expert))
         painter.drawText(head, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop, words)
         rows = slice(layer, layer + 1)
         image = self._painter.draw(state.places[rows], state.use[rows], geometry, theme)

@@ -76,6 +76,8 @@ def assumed_costs(
         activation_copy=CostCurve(0.0, _activation_bytes(model) / ASSUMED_LINK_BYTES_PER_S, 2 * ASSUMED_COPY_CALL_S),
         dense_layer_s=dense_layer_bytes(model, "cuda") / ASSUMED_GPU_BYTES_PER_S + 10 * ASSUMED_GPU_CALL_S,
         token_s=token_s,
+        # As if the CPU's experts took all that RAM gives.
+        copy_drag=min(1.0, ASSUMED_LINK_BYTES_PER_S * cpu_expert.floor_s / _mean_expert_bytes(model)),
     )
 
 
@@ -144,7 +146,7 @@ def _with_unpacking(model: ModelConfig, curve: CostCurve, weights_per_s: float) 
 
 def _mean_expert_bytes(model: ModelConfig) -> float:
     """Bytes of one expert; layers may differ in format."""
-    return model.experts_bytes / model.total_experts
+    return model.experts_bytes / (model.layers * model.experts)
 
 
 def _activation_bytes(model: ModelConfig) -> int:

@@ -7,10 +7,12 @@ more than it would while a model runs, and fitted as max(bytes/bandwidth, s * wo
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 
 from engine.config import PAGEABLE_SLOWDOWN, ModelConfig
 from engine.devices import Device
-from engine.experts.cost_model import fit_curve
+from engine.experts.cost_model import fit_curve, predict
 from engine.experts.cpu_experts import CpuExperts, Routing
 from engine.experts.residency import Residency
 from engine.kernels.torch_expert import ExpertWeights
@@ -29,6 +31,7 @@ TOKEN_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 REPEATS = 5
 # A sample that takes longer than this is the last of its curve, and is taken once: big experts need no more points.
 LONG_SAMPLE_S = 0.2
+_DRAG_COPIES, _MOST_DRAG_COPIES, _LEAST_COPY_S = 2.0, 256, 1e-5  # so many times as long as what runs beside them
 WEIGHT_COPIES = 6
 USUAL_TENTHS = 9  # of the tokens of a reply; other programs held up the others
 ATTENTION_TOKENS, ATTENTION_KEYS = 128, 2048  # of the pass that tells what long contexts cost
@@ -99,7 +102,11 @@ def calibrate(
     gpu_expert, weight_copy, activation_copy = _measure_gpu(model, device, *borrowed, dtype, check)
     if residency.staging_slots and residency.locked_expert(layers[0]) is None:
         weight_copy = CostCurve(0.0, weight_copy.per_unit_s / PAGEABLE_SLOWDOWN, weight_copy.overhead_s)
-    return replace(around, gpu_expert=gpu_expert, weight_copy=weight_copy, activation_copy=activation_copy)
+    costs = replace(around, gpu_expert=gpu_expert, weight_copy=weight_copy, activation_copy=activation_copy)
+    if device.simulated or residency.locked_expert(layers[0]) is None:
+        return costs
+    token_s = partial(cpu_call, 1, count=model.experts_per_token)
+    return replace(costs, copy_drag=measure_drag(device, *borrowed, weight_copy, token_s, check))
 
 
 def learn_from_reply(costs: CostModel, model: ModelConfig, records: Sequence[PassRecord]) -> CostModel:
@@ -271,6 +278,38 @@ def _measure_gpu(
     activation_copy = _fit(_measure_points(activation_sample, check))
     copy_s = min(_device_timed(device, copy) for _ in range(WEIGHT_COPIES))
     return gpu_expert, fit_curve([1], [copy_s]), activation_copy
+
+
+def measure_drag(
+    device: Device,
+    slot: ExpertWeights,
+    source: ExpertWeights,
+    weight_copy: CostCurve,
+    token_s: Callable[[int], float],
+    check: Check,
+) -> float:
+    """What share of the CPU's speed copies take that run beside it: both read RAM.
+
+    Args:
+        device: Copies.
+        slot: Where to.
+        source: Page-locked.
+        weight_copy: What a copy takes.
+        token_s: Some experts on the CPU, which memory bounds; `token_s(turn)` gives one measurement.
+        check: Called between samples; raises to stop.
+    """
+    alone_s = _least_of(token_s, check)
+    copies = 1 + math.ceil(alone_s * _DRAG_COPIES / max(predict(weight_copy, 1), _LEAST_COPY_S))
+
+    def beside(turn: int) -> float:
+        """The same while the link is busy for longer."""
+        for _ in range(min(copies, _MOST_DRAG_COPIES)):
+            device.copy_in(0, slot.flat, source.flat)
+        seconds = token_s(turn)
+        device.finish_copies()
+        return seconds
+
+    return max(0.0, 1.0 - alone_s / _least_of(beside, check))
 
 
 def _measure_points(sample: Callable[[int, int], float], check: Check) -> dict[int, float]:

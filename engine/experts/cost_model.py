@@ -21,7 +21,7 @@ from engine.experts.saved_file import read_saved, write_saved
 from engine.hardware import HardwareProfile
 from engine.messages import CostCurve, CostModel
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 # Below this, waking a second thread costs more than it computes: one expert of the guide (336 KiB) takes 55 us on one
 # thread and as long on two, and ten times as long on two when another program wants a core.
 SMALL_EXPERT_BYTES = 1 << 20
@@ -254,6 +254,7 @@ def _costs_from(saved: object) -> CostModel:
         cpu_call_s=_number(fields["cpu_call_s"]),
         attention_key_s=_number(fields["attention_key_s"]),
         token_s=_number(fields["token_s"]),
+        copy_drag=min(1.0, _number(fields["copy_drag"])),
     )
 
 

@@ -174,13 +174,14 @@ class ExpertExecutor(ExecutionRecord):
             layer: Its index.
             hidden: Normed hidden states [T, H], on the device.
             top_weights: Router weights [T, A], fp32.
-            top_experts: Chosen experts [T, A].
+            top_experts: Chosen experts [T, A], not their parts.
             check: Called before every expert; raises to stop.
 
         Returns:
             The weighted sum of the experts' outputs [T, H], on the device.
         """
         self.land()
+        top_weights, top_experts = _in_parts(top_weights, top_experts, self._model.expert_parts)
         handed = self._device.hand_over(hidden, top_weights, top_experts)
         out = torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device)
         table = self.table(layer)
@@ -310,7 +311,7 @@ class ExpertExecutor(ExecutionRecord):
         self._device.elapse(max(cpu_s, gpu_s) + dense_s)
         self._traces[ran.layer] = LayerTrace(
             ran.layer, ran.tokens, plan.runs, plan.predicted_cpu_s, plan.predicted_gpu_s, cpu_s, gpu_s,
-            plan.activation_s, self.costs.cpu_call_s, self.policy,
+            plan.activation_s, self.costs.cpu_call_s, self.policy, self._model.expert_parts,
         )  # fmt: skip
         alone_s = sum(run.cpu_s for run in plan.runs if run.place == "cpu")
         predicted_cpu_s = alone_s + self.costs.cpu_call_s if alone_s > 0 else 0.0  # without the activations' copies
@@ -329,6 +330,14 @@ class ExpertExecutor(ExecutionRecord):
         for swap in self._replacement.step(layer, [expert for expert, _ in counts], self.costs, self.policy):
             self.counters.uploads += 1
             self.counters.uploaded_bytes += self._residency.begin_swap(layer, swap.leaving, swap.coming)
+
+
+def _in_parts(top_weights: torch.Tensor, top_experts: torch.Tensor, parts: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A router's choice [T, A] as one of parts [T, A * P]: all of each expert's, with its weight."""
+    if parts == 1:
+        return top_weights, top_experts
+    each = torch.arange(parts, dtype=top_experts.dtype, device=top_experts.device)
+    return top_weights.repeat_interleave(parts, dim=1), (top_experts[..., None] * parts + each).flatten(1)
 
 
 def _sort(top_experts: torch.Tensor) -> tuple[dict[int, tuple[int, int]], torch.Tensor | None]:

@@ -60,6 +60,18 @@ def make_way_words(taken_bytes: int, came: int) -> Sentence:
     return say_count("{what}: 1 expert came back.", "{what}: %n experts came back.", came, what=freed)
 
 
+def expert_name(expert: int, parts: int) -> str:
+    """What to call an expert, or a part of one.
+
+    Args:
+        expert: Its index, that of the part where experts are in parts.
+        parts: How many each is in.
+    """
+    if parts == 1:
+        return str(expert)
+    return say("{expert} (part {part} of {parts})", expert=expert // parts, part=expert % parts + 1, parts=parts)
+
+
 def explain_run(run: ExpertRun, trace: LayerTrace, *, has_gpu: bool) -> Sentence:
     """One sentence: where an expert ran and why.
 
@@ -68,7 +80,7 @@ def explain_run(run: ExpertRun, trace: LayerTrace, *, has_gpu: bool) -> Sentence
         trace: The layer's latest pass; what the sides were busy with is part of the reason.
         has_gpu: Whether there is a GPU, real or simulated.
     """
-    expert, tokens = run.expert, human_tokens(run.tokens)
+    expert, tokens = expert_name(run.expert, trace.expert_parts), human_tokens(run.tokens)
     cpu, gpu = human_seconds(run.cpu_s), human_seconds(run.gpu_s)
     if run.place == "gpu":
         return say(
@@ -92,7 +104,10 @@ def explain_layer(trace: LayerTrace, *, has_gpu: bool) -> Sentence:
         has_gpu: Whether there is a GPU, real or simulated.
     """
     tokens = human_tokens(trace.tokens)
-    lines = [say("Layer {layer}, {tokens}: {places}.", layer=trace.layer, tokens=tokens, places=_places(trace))]
+    places = _places(trace)
+    if trace.expert_parts > 1:
+        places = say("of experts in {number} parts {places}", number=trace.expert_parts, places=places)
+    lines = [say("Layer {layer}, {tokens}: {places}.", layer=trace.layer, tokens=tokens, places=places)]
     lines += [*_sides(trace), *(explain_run(run, trace, has_gpu=has_gpu) for run in trace.runs[:MAX_SENTENCES])]
     hidden = len(trace.runs) - MAX_SENTENCES
     if hidden > 0:

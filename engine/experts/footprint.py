@@ -116,7 +116,7 @@ def widest_columns(model: ModelConfig) -> int:
 
 def table_bytes(model: ModelConfig, device: PlannedDevice) -> int:
     """What a GPU looks its residents up in: an address for each expert."""
-    return 0 if device == "cpu" else 8 * model.total_experts
+    return 0 if device == "cpu" else 8 * model.layers * model.experts
 
 
 def held_dense_bytes(model: ModelConfig, device: PlannedDevice, kernels: str, *, gpu_kernels: bool = True) -> int:

@@ -5,7 +5,7 @@ Pure, and fast enough to follow a slider. The approximations:
 - Decode: behind the 512 tokens whose speed is told, all of which a token's attention meets. A token's A experts are
   taken as independent draws, each in VRAM with the layer's expected hit share, so the number of misses is binomial
   (really they are A different experts: the ends 0 and 1 are exact, the middle is near). Each number of misses is
-  planned by the planner, and the times are averaged, not the misses.
+  planned by the planner, and the times are averaged, not the misses. Of an expert in parts some may be missing.
 - Prefill: every expert gets its expected number of tokens, in whole tokens; the dense part is scaled from one expert's
   curve by its number of weights, as both are matrix products on the same device. What is copied while it runs are the
   experts with the most tokens; the first layer, which nothing goes before, is taken like the others.
@@ -14,7 +14,6 @@ Pure, and fast enough to follow a slider. The approximations:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,11 +81,10 @@ def forecast(
         chunk_tokens: Prompt tokens per forward pass.
         pinned: Which experts' host copies are page-locked [L, E]; None for all.
     """
-    hit_shares = _hit_shares(inputs, resident)
-    decode = _decode(inputs.model, inputs.costs, config.policy, hit_shares)
+    decode = _decode(inputs.model, inputs.costs, config.policy, _miss_shares(inputs, resident))
     prompt = min(chunk_tokens, PREFILL_TOKENS)
     prompt_s = prompt_seconds(inputs, config.policy, resident, prompt, prompt, _SAMPLED_LAYERS, pinned)
-    hit_rate = float(hit_shares.mean())
+    hit_rate = float(np.clip((as_array(inputs.popularity) * resident).sum(axis=1), 0.0, 1.0).mean())
     return Forecast(
         1.0 / decode.token_s, prompt / prompt_s, hit_rate,
         join([_limit(decode, inputs.costs.gpu_expert is not None), *_besides(decode)]),
@@ -101,29 +99,41 @@ def decode_seconds(inputs: PlanningInputs, policy: PolicyName, resident: Mask) -
         policy: Where experts run.
         resident: Which experts live in VRAM [L, E].
     """
-    return _decode(inputs.model, inputs.costs, policy, _hit_shares(inputs, resident)).token_s
+    return _decode(inputs.model, inputs.costs, policy, _miss_shares(inputs, resident)).token_s
 
 
-def _hit_shares(inputs: PlanningInputs, resident: Mask) -> Floats:
-    """Per layer the share of visits that find their expert in VRAM [L]."""
-    shares: Floats = np.clip((as_array(inputs.popularity) * resident).sum(axis=1), 0.0, 1.0)
-    return shares
+def _miss_shares(inputs: PlanningInputs, resident: Mask) -> Floats:
+    """Per layer the share of visits to experts of which 0, 1 .. P parts are missing in VRAM [L, P + 1]."""
+    model, parts = inputs.model, inputs.model.expert_parts
+    by_part = (model.layers, model.routed_experts, parts)
+    shares = as_array(inputs.popularity).reshape(by_part).sum(axis=2)
+    missing = (~resident).reshape(by_part).sum(axis=2)
+    seen: Floats = np.stack([(shares * (missing == number)).sum(axis=1) for number in range(parts + 1)], axis=1)
+    return seen
 
 
-def _decode(model: ModelConfig, costs: CostModel, policy: PolicyName, hit_shares: Floats) -> _Decode:
-    """Expected times of one token, from hit shares [L]."""
+def _decode(model: ModelConfig, costs: CostModel, policy: PolicyName, miss_shares: Floats) -> _Decode:
+    """Expected times of one token, from the shares of `_miss_shares`."""
     active = model.experts_per_token
     counts = [(expert, 1) for expert in range(active)]
     sides = np.array(
         [layer_seconds(counts, range(misses, active), costs, policy, pass_tokens=1) for misses in range(active + 1)]
     )
-    misses = np.arange(active + 1)
-    ways = np.array([comb(active, k) for k in misses.tolist()], dtype=np.float64)
-    hit = hit_shares[:, None]
-    weights = (ways * (1.0 - hit) ** misses * hit ** (active - misses)).sum(axis=0)
+    weights = _sums_of_draws(miss_shares, active // model.expert_parts).sum(axis=0)
     cpu_s, gpu_s = (weights @ sides).tolist()
     dense_s = model.layers * (costs.dense_layer_s + PREFILL_TOKENS * costs.attention_key_s)
     return _Decode(costs.token_s, dense_s, float(weights @ sides.max(axis=1)), cpu_s, gpu_s)
+
+
+def _sums_of_draws(shares: Floats, draws: int) -> Floats:
+    """How likely each sum of independent draws of 0 .. P is, from how likely each is [L, P + 1]: [L, draws * P + 1]."""
+    sums = np.ones((len(shares), 1))
+    for _ in range(draws):
+        longer = np.zeros((len(shares), sums.shape[1] + shares.shape[1] - 1))
+        for number, share in enumerate(shares.T):
+            longer[:, number : number + sums.shape[1]] += share[:, None] * sums
+        sums = longer
+    return sums
 
 
 def prompt_seconds(

@@ -99,7 +99,7 @@ def machine_rates(costs: CostModel, model: ModelConfig) -> Rates:
     """What one expert and one token reached when the costs were measured; nothing where they were only assumed."""
     if costs.source == "assumed":
         return Rates()
-    size = model.experts_bytes / model.total_experts
+    size = model.experts_bytes / (model.layers * model.experts)
 
     def rate(curve: CostCurve | None) -> float | None:
         """One expert over its time."""

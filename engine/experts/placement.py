@@ -81,6 +81,7 @@ def make_plan(inputs: PlanningInputs, config: EngineConfig, held: Sequence[Seque
         reasons=(*reasons_of(situation), speed.limit),
         kv_precision=situation.config.kv_precision,
         prefill_chunk_tokens=situation.chunk_tokens,
+        expert_parts=inputs.model.expert_parts,
     )
 
 
@@ -175,7 +176,10 @@ def in_force(
         predicted_hit_rate=speed.hit_rate,
         kv_precision=kv_precision,
         prefill_chunk_tokens=situation.chunk_tokens,
-        reasons=(*plan.reasons, shortage_reason(plan, int(resident.sum()), context_tokens, kv_precision)),
+        reasons=(
+            *plan.reasons,
+            shortage_reason(plan, int(resident.sum()) // plan.expert_parts, context_tokens, kv_precision),
+        ),
     )
 
 
@@ -234,6 +238,7 @@ def _refused(situation: Situation, shortage: _Shortage) -> PlacementPlan:
         available_bytes=shortage.available,
         kv_precision=situation.config.kv_precision,
         prefill_chunk_tokens=situation.chunk_tokens,
+        expert_parts=situation.inputs.model.expert_parts,
     )
 
 

@@ -15,7 +15,8 @@ them: only prefixes of that order are compared, from none (all on the CPU) to al
 paper's rule; for several it contains the paper's choice wherever the CPU's cost per token is the steeper one.
 An expert whose copy was begun while the layer before ran comes first, with what is left of that copy (`ahead`).
 An expert whose host copy is not page-locked takes PAGEABLE_SLOWDOWN times as long to copy, keeps the host from
-computing meanwhile, and comes last.
+computing meanwhile, and comes last. Others take a share of the RAM's speed from the CPU (`copy_drag`), as far as that
+is what bounds its experts: with few tokens.
 
 Pure, and called for every layer of every token: it must stay within some microseconds.
 """
@@ -265,9 +266,8 @@ def _split(
     if policy == "gpu_stream":
         return _Split(residents, others, [], 0.0, gpu_sides[-1], copy_s, activation_s, residents_first, call_s)
     cpu_sides = _cpu_sides(others, once_s)
-    if pageable:
-        held_up = accumulate((slow_s if slow_s > copy_s else 0.0 for slow_s in copies_s), initial=0.0)
-        cpu_sides = [cpu_s + waiting_s for cpu_s, waiting_s in zip(cpu_sides, held_up, strict=True)]
+    drag = costs.copy_drag if residents_first else 0.0
+    cpu_sides = _beside_copies(cpu_sides, copies_s, drag, copy_s if pageable else math.inf)
     streamed = _best_prefix(cpu_sides, gpu_sides)
     cpu_s, gpu_s = cpu_sides[streamed], gpu_sides[streamed]
     return _Split(
@@ -309,6 +309,24 @@ def _cpu_sides(others: list[_Priced], once_s: float) -> list[float]:
     left[0] = 0.0
     left.reverse()
     return left
+
+
+def _beside_copies(cpu_sides: list[float], copies_s: list[float], drag: float, locked_s: float) -> list[float]:
+    """The CPU sides with what copies take from them: some of the RAM's speed, and where they are slow the host's time.
+
+    Args:
+        cpu_sides: For each k the CPU side when the first k are streamed.
+        copies_s: Of each that may be streamed.
+        drag: As `CostModel.copy_drag`.
+        locked_s: A copy of what is page-locked takes no longer.
+    """
+    if drag:
+        copied = accumulate(copies_s, initial=0.0)
+        cpu_sides = [cpu_s and cpu_s + drag * link_s for cpu_s, link_s in zip(cpu_sides, copied, strict=True)]
+    if locked_s < math.inf:
+        held_up = accumulate((slow_s if slow_s > locked_s else 0.0 for slow_s in copies_s), initial=0.0)
+        cpu_sides = [cpu_s + waiting_s for cpu_s, waiting_s in zip(cpu_sides, held_up, strict=True)]
+    return cpu_sides
 
 
 def _gpu_sides(

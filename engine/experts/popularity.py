@@ -30,14 +30,16 @@ _MOST_WAITING = 1024  # observations that nobody has asked for yet
 class Popularity:
     """Visits per layer and expert, of this session and, fading, of earlier ones.
 
+    Parts of an expert are visited together, so it is experts that are counted, however many parts they are in.
+
     Args:
         model: Its shape; E experts in each of L layers.
     """
 
     def __init__(self, model: ModelConfig) -> None:
         """Start uniform: nothing seen."""
-        self._model = model
-        shape = (model.layers, model.experts)
+        self._model, self._parts = model.whole, model.expert_parts
+        shape = (model.layers, model.routed_experts)
         self._earlier: Floats = np.zeros(shape)
         self._visits = np.zeros(shape, np.int64)
         self._clock_tokens = np.zeros(model.layers, np.int64)
@@ -60,7 +62,7 @@ class Popularity:
         """Count one token's routing in all layers.
 
         Args:
-            experts: Chosen experts [L, A]; not changed afterwards.
+            experts: Chosen experts [L, A], which are in one part; not changed afterwards.
         """
         if self._layers_waiting or len(self._tokens_waiting) == _MOST_WAITING:
             self._count()
@@ -71,7 +73,8 @@ class Popularity:
         if self._tokens_waiting:
             self._count_tokens(np.array(self._tokens_waiting))
         layers, experts, visits, used_at = [], [], [], []
-        for layer, counts in self._layers_waiting:
+        for layer, in_parts in self._layers_waiting:
+            counts = self._of_experts(in_parts)
             seen = sum(tokens for _, tokens in counts)
             self._clock_tokens[layer] += max(1, seen // self._model.experts_per_token)
             layers += [layer] * len(counts)
@@ -83,6 +86,16 @@ class Popularity:
             np.maximum.at(self._used_at_tokens, (layers, experts), used_at)
         self._layers_waiting.clear()
         self._tokens_waiting.clear()
+
+    def _of_experts(self, counts: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
+        """Counts of experts from those of their parts."""
+        if self._parts == 1:
+            return counts
+        return [(part // self._parts, tokens) for part, tokens in counts if part % self._parts == 0]
+
+    def _of_parts(self, by_expert: Floats) -> Shares:
+        """Rows [L, E] with each number once for every part."""
+        return tuple(map(tuple, np.repeat(by_expert, self._parts, axis=1).tolist()))
 
     def _count_tokens(self, experts: NDArray[np.int32]) -> None:
         """Count tokens [N, L, A]."""
@@ -99,15 +112,13 @@ class Popularity:
         Rows sum to 1; every expert counts one visit to begin with, so that a model never seen is uniform.
         """
         visits = self._blended() + 1.0
-        shares = visits / visits.sum(axis=1, keepdims=True)
-        return tuple(map(tuple, shares.tolist()))
+        return self._of_parts(visits / (self._parts * visits.sum(axis=1, keepdims=True)))
 
     def recent(self) -> Shares:
         """Per layer [L] and expert [E] 0..1: 1 for the latest pass, halved every few tokens, 0 for never."""
         self._count()
         age_tokens = self._clock_tokens[:, None] - self._used_at_tokens
-        recent = np.exp2(-age_tokens / RECENT_HALF_LIFE_TOKENS)
-        return tuple(map(tuple, recent.tolist()))
+        return self._of_parts(np.exp2(-age_tokens / RECENT_HALF_LIFE_TOKENS))
 
     @classmethod
     def load(cls, path: Path, model: ModelConfig) -> Self:
@@ -119,8 +130,8 @@ class Popularity:
         """
         popularity = cls(model)
         saved = read_saved(path)
-        if isinstance(saved, dict) and saved.get("model") == _identity(model):
-            earlier = _visits_from(saved.get("visits"), (model.layers, model.experts))
+        if isinstance(saved, dict) and saved.get("model") == _identity(popularity._model):
+            earlier = _visits_from(saved.get("visits"), (model.layers, model.routed_experts))
             if earlier is not None:
                 popularity._earlier = earlier
         return popularity

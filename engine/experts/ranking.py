@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.config import ModelConfig, PlacementName
+from engine.experts.parts import part_worth
 from engine.messages import PlanningInputs
 
 Mask = NDArray[np.bool_]
@@ -56,7 +57,8 @@ def choose_residents(
 
     "popularity" ranks all (layer, expert) pairs together, ties by expert, then layer, so that before anything is known
     every layer gets its share; "uniform" knows nothing of popularity and gives every layer the same number. What a hit
-    saves grows with the expert's bytes, so the share of visits is also what a byte of VRAM is worth.
+    saves grows with the expert's bytes, so the share of visits is also what a byte of VRAM is worth, but for the last
+    part of an expert in parts.
 
     Args:
         inputs: The model, and its experts' popularity.
@@ -66,12 +68,12 @@ def choose_residents(
     """
     model = inputs.model
     if placement == "uniform":
-        ranking = np.arange(model.total_experts)
+        ranking = np.arange(model.layers * model.experts)
     else:
-        ranking = np.argsort(-as_array(inputs.popularity).T.ravel(), kind="stable")
+        ranking = np.argsort(-(as_array(inputs.popularity) * part_worth(model)).T.ravel(), kind="stable")
     if held:
         ranking = ranking[np.argsort(~as_mask(model, held).T.ravel()[ranking], kind="stable")]
     ends = np.cumsum(np.tile(layer_expert_bytes(model), model.experts)[ranking])
-    chosen = np.zeros(model.total_experts, dtype=np.bool_)
+    chosen = np.zeros(model.layers * model.experts, dtype=np.bool_)
     chosen[ranking[: np.searchsorted(ends, room, side="right")]] = True
     return chosen.reshape(model.experts, model.layers).T

@@ -38,6 +38,12 @@ def reasons_of(situation: Situation) -> list[str]:
         reasons.append(
             say("Torch runs the GPU's experts, more slowly: our kernels there do not know experts with biases.")
         )
+    if model.expert_parts > 1:
+        reasons.append(
+            say(
+                "Each expert is placed in {number} parts, so that CPU and GPU can share one.", number=model.expert_parts
+            )
+        )
     return [_budget_reason(situation.vram), *reasons, _experts_reason(situation), *_pinned_reasons(situation)]
 
 
@@ -52,7 +58,7 @@ def _pinned_reasons(situation: Situation) -> list[Sentence]:
             "{size} of experts in RAM are page-locked, the most that the system bears: the other {number} experts are "
             "computed on the CPU rather than copied, which would be slow.",
             size=human_bytes(locked),
-            number=int((~pinned).sum()),
+            number=-(-int((~pinned).sum()) // model.expert_parts),
         )
     ]
 
@@ -118,8 +124,9 @@ def shortage_reason(plan: PlacementPlan, residents: int, context_tokens: int, pr
 
 def _experts_reason(situation: Situation) -> Sentence:
     """How many experts fit, and why not more."""
-    model, residents = situation.inputs.model, int(situation.resident.sum())
-    sizes, total = layer_expert_bytes(model), model.total_experts
+    model, parts = situation.inputs.model, situation.inputs.model.expert_parts
+    sizes, total = parts * layer_expert_bytes(model), model.total_experts
+    residents = int(situation.resident.sum()) // parts
     each = human_bytes(int(sizes.max()))
     if sizes.min() < sizes.max():
         each = say("{least} to {most}", least=human_bytes(int(sizes.min())), most=each)

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from engine.config import ModelConfig, PolicyName
 from engine.experts.cost_model import predict
 from engine.experts.explain import human_seconds
+from engine.experts.parts import part_worth
 from engine.experts.planner import layer_seconds
 from engine.experts.regret import Ledger
 from engine.messages import CostModel
@@ -170,6 +171,7 @@ class Replacement:
         self._counts = [_FadingCounts(model.experts) for _ in range(model.layers)]
         self._usual: Floats = np.full(shape, model.experts_per_token / model.experts)
         self._usual_noise: list[float] = []
+        self._worth = part_worth(model)
         self._resident: Flags = np.zeros(shape, dtype=np.bool_)
         self._pageable: list[list[int]] = [[] for _ in range(model.layers)]
         self._kept_until: NDArray[np.int64] = np.zeros(shape, dtype=np.int64)
@@ -314,14 +316,14 @@ class Replacement:
         return swaps
 
     def _expected(self, layer: int) -> Floats:
-        """Uses per token [E] to be expected of a layer's experts."""
+        """Uses per token [E] to be expected of a layer's experts, by what each is worth."""
         usual = self._usual[layer]
         rates, noise = self._counts[layer].rates()
         unusual = rates - usual
         spread = float(unusual @ unusual)
         chance = CAUTION * noise * max(float(rates.sum() - rates @ rates), self._usual_noise[layer])
         expected: Floats = usual + unusual * (1.0 - chance / spread if spread > chance else 0.0)
-        return expected
+        return expected * self._worth
 
     def _begin(self, swap: Swap, prices: Prices) -> None:
         """Take note of a swap."""

@@ -60,6 +60,16 @@ class ExpertStore:
         first, stride = self._starts[layer], self._strides[layer]
         return self._arena.data[first : first + self._model.experts * stride].view(self._model.experts, stride)
 
+    def parts_of(self, layer: int, expert: int) -> torch.Tensor:
+        """All parts of one expert of one layer: uint8 [P, layer_expert_bytes].
+
+        Args:
+            layer: Its index.
+            expert: As the router counts.
+        """
+        parts = self._model.expert_parts
+        return self.layer(layer)[expert * parts : (expert + 1) * parts]
+
     def weights(self, layer: int, expert: int) -> ExpertWeights:
         """Views of one expert; made when they are first asked for, as most are never looked at."""
         views = self._views[layer]

@@ -70,7 +70,7 @@ class RouteArguments(ctypes.Structure):
 
     _fields_ = (
         *((name, c_void_p) for name in ("logits", "ids", "weights")),
-        *((name, c_int) for name in ("tokens", "experts", "per_token", "type", "over_all")),
+        *((name, c_int) for name in ("tokens", "experts", "per_token", "type", "over_all", "parts")),
     )
 
 
@@ -229,24 +229,27 @@ def plan_attend(
     )
 
 
-def plan_route(logits: torch.Tensor, normalise_top_k: bool, ids: torch.Tensor, weights: torch.Tensor) -> Launch:
+def plan_route(
+    logits: torch.Tensor, normalise_top_k: bool, ids: torch.Tensor, weights: torch.Tensor, parts: int = 1
+) -> Launch:
     """The launch of the router's choice; see `GpuKernels.route`.
 
     Args:
         logits: [T, E].
         normalise_top_k: Whether softmax is over the chosen alone.
-        ids: int32 [T, A].
-        weights: fp32 [T, A].
+        ids: int32 [T, A * P].
+        weights: fp32 [T, A * P].
+        parts: P.
     """
-    (tokens, experts), per_token = logits.shape, ids.shape[1]
+    (tokens, experts), per_token = logits.shape, ids.shape[1] // parts
     assert runs_routing(experts, per_token), f"no kernel chooses {per_token} of {experts}"
-    assert ids.shape == weights.shape == (tokens, per_token), f"{ids.shape} does not fit {logits.shape}"
+    assert ids.shape == weights.shape == (tokens, per_token * parts), f"{ids.shape} does not fit {logits.shape}"
     assert ids.dtype == torch.int32, "experts are int32"
     assert weights.dtype == torch.float32, "router weights are fp32"
     _check_lies_in_order(logits, ids, weights)
     arguments = RouteArguments(
         logits.data_ptr(), ids.data_ptr(), weights.data_ptr(), tokens, experts, per_token, TYPES[logits.dtype],
-        int(not normalise_top_k),
+        int(not normalise_top_k), parts,
     )  # fmt: skip
     return Launch(_PROGRAM, "route", (-(-tokens // WARPS), 1), arguments)
 

@@ -304,16 +304,19 @@ class GpuKernels:
             self._launcher.launch(launch)
         return out
 
-    def route(self, logits: torch.Tensor, normalise_top_k: bool, ids: torch.Tensor, weights: torch.Tensor) -> None:
+    def route(
+        self, logits: torch.Tensor, normalise_top_k: bool, ids: torch.Tensor, weights: torch.Tensor, parts: int = 1
+    ) -> None:
         """Choose each token's experts: the largest logits in descending order, of equal ones the lowest ids first.
 
         Args:
             logits: [T, E], float32, float16 or bfloat16.
             normalise_top_k: Whether softmax is over the chosen alone, or over all.
-            ids: int32 [T, A]; what there is is lost.
-            weights: fp32 [T, A], likewise.
+            ids: int32 [T, A * P], all parts of each; what there is is lost.
+            weights: fp32 [T, A * P], likewise.
+            parts: Parts that an expert is in (P), numbered expert * P + part.
         """
-        self._launcher.launch(plan_route(logits, normalise_top_k, ids, weights))
+        self._launcher.launch(plan_route(logits, normalise_top_k, ids, weights, parts))
 
     def self_test(self, formats: Iterable[str], device: torch.device) -> None:
         """Compare every kernel for packed matrices with torch on small random ones.

@@ -210,7 +210,7 @@ class Decoder:
 
         Softmax over the chosen logits equals a softmax over all, renormalised over the chosen.
         """
-        active = self._model.experts_per_token
+        active = self._model.routed_per_token
         normed = self._norm(hidden, layer.expert_norm, layer.expert_norm_bias)
         logits = linear(normed, layer.router, layer.router_bias)
         if self._model.traits.router_jitter is not None:

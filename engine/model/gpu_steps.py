@@ -75,7 +75,7 @@ def why_no_steps(model: ModelConfig, cache: KVCache) -> Sentence:
             "Torch runs the GPU's decode steps: our kernels do not read a KV cache in {format}.", format=cache.format
         )
     heads = runs_attention(1, model.heads, model.kv_heads, model.head_dim)
-    if not heads or not runs_routing(model.experts, model.experts_per_token) or model.hidden_size % 4:
+    if not heads or not runs_routing(model.routed_experts, model.routed_per_token) or model.hidden_size % 4:
         return say("Torch runs the GPU's decode steps: our kernels do not know the shape of this model's layers.")
     return Sentence()
 
@@ -95,7 +95,7 @@ class _Memory:
         logits: The router's [1, E].
         handed: The layer's states: hidden | weights | experts, one run.
         given: Its views on the GPU, with the experts' sum.
-        experts: Its view of the chosen experts, int32 [1, A].
+        experts: Its view of the chosen experts, int32 [1, A], all parts of each where they are in parts.
         host: The run's views in pinned memory: hidden, weights, experts.
         handed_host: That memory.
         cpu_sum: What the CPU's experts gave, fp32 [1, H], pinned.
@@ -121,7 +121,7 @@ class _Memory:
         self.qkv = empty(1, (model.heads + 2 * model.kv_heads) * model.head_dim)
         self.queries = empty(1, model.heads, model.head_dim, of=cache.keys.dtype)
         self.attended = empty(1, model.heads, model.head_dim)
-        self.logits = empty(1, model.experts)
+        self.logits = empty(1, model.routed_experts)
         first, second = aligned_bytes(hidden * dtype.itemsize), aligned_bytes(4 * chosen)
         size = first + second + aligned_bytes(4 * chosen)
         self.handed, self.handed_host = empty(size, of=torch.uint8), pinned(torch.uint8, size)
@@ -327,7 +327,11 @@ class GpuSteps:
             *self._product(memory.attended.view(1, -1), layer.output, memory.joined),
             self._join(memory.joined, norm=layer.expert_norm, out=hidden),
             *self._product(hidden, layer.router, memory.logits),
-            self._launching(plan_route(memory.logits, model.normalise_top_k, memory.experts, memory.given.weights)),
+            self._launching(
+                plan_route(
+                    memory.logits, model.normalise_top_k, memory.experts, memory.given.weights, model.expert_parts
+                )
+            ),
             memory.given.out.zero_,
             partial(memory.handed_host.copy_, memory.handed, non_blocking=True),
         ]

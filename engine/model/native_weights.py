@@ -174,7 +174,7 @@ class _Loader:
         rows, columns = entry.shape
         data = self._device.allocate((weight_format.packed_bytes(rows, columns),), torch.uint8, "dense")
         matrix = PackedMatrix(data, weight_format, rows, columns)
-        self._reader.pack(name, matrix)
+        self._reader.pack(name, [matrix])
         return matrix
 
     def vector(self, *names: str) -> torch.Tensor:

@@ -169,7 +169,8 @@ def _small(model: ModelConfig) -> ModelConfig:
     mixes = mixes if len(mixes) >= _LEAST_LAYERS else mixes * _LEAST_LAYERS
     return replace(
         model, layers=len(mixes), expert_formats=mixes, hidden_size=_HIDDEN, intermediate_size=_HIDDEN,
-        experts=_EXPERTS, experts_per_token=_EXPERTS, vocab_size=_VOCABULARY,
+        experts=_EXPERTS * model.expert_parts, experts_per_token=_EXPERTS * model.expert_parts,
+        vocab_size=_VOCABULARY,
     )  # fmt: skip
 
 
@@ -184,7 +185,7 @@ def _dense(model: ModelConfig, device: Device) -> DenseWeights:
             qkv=matrix(hidden, heads * width, model.kv_heads * width, model.kv_heads * width),
             output=matrix(heads * width, hidden),
             expert_norm=norm(hidden),
-            router=random.floats(model.experts, hidden),
+            router=random.floats(model.routed_experts, hidden),
             query_norm=norm(width) if model.query_key_norm else None,
             key_norm=norm(width) if model.query_key_norm else None,
         )

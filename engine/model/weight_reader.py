@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ EXPONENT_SCALE, EXPONENT_NAN = "e", 0xFF  # the e8m0 field of a tile
 TENSORS_AHEAD = 2
 
 Progress = Callable[[int], None]
+Cut = TypeVar("Cut", Bytes, torch.Tensor)
 
 
 class WeightReader:
@@ -100,37 +101,46 @@ class WeightReader:
         """
         packed = np.empty(target.data.nbytes, dtype=np.uint8)
         staged = PackedMatrix(torch.from_numpy(packed), target.format, target.rows, target.columns)
-        size_bytes = self._pack(name, staged)
+        size_bytes = self._pack(name, [staged])
         target.data.copy_(staged.data)
         self._progress(size_bytes)
 
-    def pack(self, name: str, target: PackedMatrix) -> None:
-        """Have a packed matrix filled with a tensor of the same format; floats become the matrix's type.
+    def pack(self, name: str, targets: Sequence[PackedMatrix]) -> None:
+        """Have packed matrices filled with a tensor of the same format; floats become the matrices' type.
 
         Args:
             name: The engine's name of the tensor.
-            target: In RAM, of the tensor's shape; filled at the end of the with statement, or before.
+            targets: In RAM; one of the tensor's shape, or equal parts of it, all with some of its rows or all with some
+                of its columns, in their order. Filled at the end of the with statement, or before.
 
         Raises:
             CheckpointError: The file of this tensor, or of one before it, is truncated, unreadable or holds NaN.
         """
         if len(self._under_way) == self._most_under_way:
             self._await_oldest()
-        self._under_way.append(self._executor.submit(self._pack, name, target))
+        self._under_way.append(self._executor.submit(self._pack, name, targets))
 
     def _await_oldest(self) -> None:
         """Wait for one tensor and tell of it."""
         self._progress(self._under_way.popleft().result())
 
-    def _pack(self, name: str, target: PackedMatrix) -> int:
-        """Fill a packed matrix; returns the bytes read."""
-        entry = self._checkpoint.tensors[name]
+    def _pack(self, name: str, targets: Sequence[PackedMatrix]) -> int:
+        """Fill packed matrices; returns the bytes read."""
+        entry, target = self._checkpoint.tensors[name], targets[0]
         stored = FORMATS[entry.format]
-        if target.values is not None:
+        if target.values is None:
+            assert stored == target.format, f"{name} is stored as {stored.name}, not as {target.format.name}"
+            rows = self._read_raw(name).reshape(entry.shape[0], -1)
+            for part, source in zip(targets, _cut(rows, entry.shape, targets), strict=True):
+                self._pack_blocks(name, part, np.ascontiguousarray(source).reshape(-1))
+        elif len(targets) == 1:
             self._read_floats(name, TORCH_FLOATS[stored.name], target.values)
         else:
-            assert stored == target.format, f"{name} is stored as {stored.name}, not as {target.format.name}"
-            self._pack_blocks(name, target, self._read_raw(name))
+            whole = torch.empty(entry.shape, dtype=target.values.dtype)
+            self._read_floats(name, TORCH_FLOATS[stored.name], whole)
+            for part, values in zip(targets, _cut(whole, entry.shape, targets), strict=True):
+                assert part.values is not None, f"{part} is in blocks"
+                part.values.copy_(values)
         return entry.nbytes
 
     def _unpack(self, name: str, stored: WeightFormat, target: torch.Tensor) -> None:
@@ -187,6 +197,20 @@ class WeightReader:
             ),
             say("Download that file again; if it stays so, the model itself is damaged."),
         )
+
+
+def _cut(whole: Cut, shape: Sequence[int], targets: Sequence[PackedMatrix]) -> list[Cut]:
+    """A tensor's rows or columns for each of the equal parts.
+
+    Args:
+        whole: [rows, columns], or [rows, bytes of a row].
+        shape: The tensor's.
+        targets: The parts.
+    """
+    count, across_rows = len(targets), targets[0].columns == shape[1]
+    step = whole.shape[0 if across_rows else 1] // count
+    edges = [slice(index * step, (index + 1) * step) for index in range(count)]
+    return [whole[edge] if across_rows else whole[:, edge] for edge in edges]
 
 
 def _scales_are_finite(weight_format: WeightFormat, packed: Bytes) -> bool:

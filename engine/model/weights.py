@@ -296,16 +296,18 @@ def load_experts(checkpoint: Checkpoint, store: ExpertStore, progress: Progress,
     model = checkpoint.config
     with WeightReader(checkpoint, progress, threads) as reader:
         for layer in range(model.layers):
-            matrices: list[tuple[str, PackedMatrix]] = []
-            for expert, flat in enumerate(store.layer(layer)):
-                weights = store.view(layer, flat)
-                parts = dict(zip(tensor_names.EXPERT_PARTS, (weights.gate, weights.down, weights.up), strict=True))
-                matrices += ((tensor_names.expert_tensor(layer, expert, part), parts[part]) for part in parts)
-                if weights.biases is not None:
-                    for part, bias in zip(BIASED, weights.biases.parts, strict=True):
-                        reader.read(tensor_names.expert_bias(layer, expert, part), bias)
-            for name, matrix in sorted(matrices, key=lambda named: checkpoint.place(named[0])):
-                reader.pack(name, matrix)
+            matrices: list[tuple[str, Sequence[PackedMatrix]]] = []
+            for expert in range(model.experts):
+                parts = [store.view(layer, flat) for flat in store.parts_of(layer, expert)]
+                gates, downs, ups = zip(*((part.gate, part.down, part.up) for part in parts), strict=True)
+                for kind, targets in zip(tensor_names.EXPERT_PARTS, (gates, downs, ups), strict=True):
+                    matrices.append((tensor_names.expert_tensor(layer, expert, kind), targets))
+                biases = parts[0].biases
+                if biases is not None:
+                    for kind, bias in zip(BIASED, biases.parts, strict=True):
+                        reader.read(tensor_names.expert_bias(layer, expert, kind), bias)
+            for name, held in sorted(matrices, key=lambda named: checkpoint.place(named[0])):
+                reader.pack(name, held)
 
 
 def checkpoint_bytes(checkpoint: Checkpoint) -> int:

@@ -93,7 +93,7 @@ class Visits:
             context_tokens: Mean length of the sequence meanwhile.
             gpu_kernels: As in `PlanningInputs`.
         """
-        expert = model.experts_bytes / model.total_experts / max(1, self.tokens)
+        expert = model.experts_bytes / (model.layers * model.experts) / max(1, self.tokens)
         dense = read_dense_bytes(model, device, kernels, gpu_kernels=gpu_kernels)
         return Traffic(
             dense=(dense + model.kv_bytes_per_token("auto") * context_tokens) * layers / model.layers,

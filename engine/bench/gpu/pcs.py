@@ -36,10 +36,11 @@ class Pc:
         name: On the command line.
         vram_bytes: VRAM.
         vram_bytes_per_s: Its speed.
-        ram_bytes_per_s: Speed of the RAM.
+        ram_bytes_per_s: Speed at which the CPU reads RAM.
         link_bytes_per_s: Speed of PCIe, each way.
         gpu_flops: 16-bit operations per second of the GPU.
         cpu_operations_per_s: int8 operations per second of the CPU.
+        memory_bytes_per_s: What RAM gives the CPU and the link together; None for no more than the CPU alone.
     """
 
     name: str
@@ -49,15 +50,29 @@ class Pc:
     link_bytes_per_s: float
     gpu_flops: float
     cpu_operations_per_s: float
+    memory_bytes_per_s: float | None = None
+
+    @property
+    def shared_bytes_per_s(self) -> float:
+        """At most, of what CPU and link read together."""
+        memory = self.memory_bytes_per_s or self.ram_bytes_per_s
+        return min(memory, self.ram_bytes_per_s + self.link_bytes_per_s)
+
+    @property
+    def copy_drag(self) -> float:
+        """Share of the CPU's reading that a copy takes."""
+        left = (self.memory_bytes_per_s or self.ram_bytes_per_s) - self.link_bytes_per_s
+        return max(0.0, 1.0 - left / self.ram_bytes_per_s)
 
 
 PCS: Mapping[str, Pc] = MappingProxyType(
     {
         pc.name: pc
         for pc in (
-            Pc("8gb-ddr4-pcie3", 8 << 30, 448e9, 42e9, 12e9, 40e12, 1.0e12),
-            Pc("12gb-ddr5-pcie4", 12 << 30, 504e9, 70e9, 25e9, 60e12, 1.5e12),
-            Pc("24gb-ddr5-pcie4", 24 << 30, 1008e9, 75e9, 25e9, 160e12, 1.5e12),
+            # Together: nine tenths of what two channels of DDR4-3200, DDR5-5600 and DDR5-6000 transfer.
+            Pc("8gb-ddr4-pcie3", 8 << 30, 448e9, 42e9, 12e9, 40e12, 1.0e12, 46e9),
+            Pc("12gb-ddr5-pcie4", 12 << 30, 504e9, 70e9, 25e9, 60e12, 1.5e12, 80e9),
+            Pc("24gb-ddr5-pcie4", 24 << 30, 1008e9, 75e9, 25e9, 160e12, 1.5e12, 86e9),
         )
     }
 )
@@ -96,7 +111,7 @@ def costs(pc: Pc, model: ModelConfig) -> CostModel:
         simulated_memory_bytes_per_s=pc.vram_bytes_per_s,
         simulated_flops=pc.gpu_flops,
     )
-    return replace(simulated_gpu_costs(model, config, cpu), cpu_call_s=_CPU_CALL_S)
+    return replace(simulated_gpu_costs(model, config, cpu), cpu_call_s=_CPU_CALL_S, copy_drag=pc.copy_drag)
 
 
 @contextlib.contextmanager
@@ -148,4 +163,4 @@ class _VirtualCpu(CpuExperts):
 
 
 def _expert_bytes(model: ModelConfig) -> float:
-    return model.experts_bytes / model.total_experts
+    return model.experts_bytes / (model.layers * model.experts)

@@ -1,7 +1,7 @@
 """Our engine on a PC that is not there: the real plan, the real split of every layer, the real replacement.
 
 Time is the cost model's. Beside the engine's own terms two are charged that it leaves out: keys and values that
-attention reads, and the RAM that an upload takes from the CPU's experts while it is copied.
+attention reads, and what an upload takes of the RAM's speed from the CPU's experts while it is copied.
 """
 
 from __future__ import annotations
@@ -144,7 +144,8 @@ class Conversation:
             self._context_tokens += 1
         visits = chosen.size
         moved = Visits(len(chosen), visits, hits, 0).traffic(self._model, self._model.layers, "cuda", KERNELS, context)
-        speeds = Speeds(self._pc.vram_bytes_per_s, self._pc.ram_bytes_per_s, self._pc.link_bytes_per_s)
+        # What is not in VRAM is shared by the CPU and the link.
+        speeds = Speeds(self._pc.vram_bytes_per_s, self._pc.shared_bytes_per_s, self._pc.link_bytes_per_s)
         return Decoded(
             len(chosen), self._clock_s - started_s, visits, hits, self._uploads - uploads,
             len(chosen) * moved.bound_s(speeds),
@@ -175,7 +176,7 @@ class Conversation:
             begins_s = max(self._clock_s, self._link_free_s)
             self._link_free_s = begins_s + predict(prices.weight_copy, 1)
             self._arriving.append((self._link_free_s, layer, swap.coming))
-            self._clock_s += self._model.layer_expert_bytes(layer) / self._pc.ram_bytes_per_s
+            self._clock_s += self._pc.copy_drag * predict(prices.weight_copy, 1)
             self._uploads += 1
 
 

@@ -51,7 +51,7 @@ class Rival:
     """llama.cpp on a PC.
 
     Attributes:
-        model: Its shape and formats.
+        model: Its shape and formats, with experts in one part.
         pc: The PC.
         costs: What an expert costs on it.
         config: Context of the KV cache.

@@ -23,16 +23,18 @@ class Stream:
 
     Args:
         shape: With a routing.
+        parts: Parts that each expert is in (P).
     """
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, parts: int = 1) -> None:
         """Make the routers."""
         assert shape.routing is not None, "a stream needs favourites"
+        self._parts = parts
         self._shape, self._topics = shape, Topics(shape.routing, WIDTH)
         self._routers = np.concatenate([self._topics.router(layer, shape.experts) for layer in range(shape.layers)])
 
     def draw(self, tokens: int, seed: int) -> Chosen:
-        """Experts [T, L, A] of tokens that follow each other as the model would have them.
+        """Experts, or all parts of each, [T, L, A * P] of tokens that follow each other as the model would have them.
 
         Args:
             tokens: How many (T).
@@ -43,7 +45,8 @@ class Stream:
         rows = np.concatenate([self._topics.embedding(token, token + 1) for token in ids.tolist()])
         scores = (rows @ self._routers.T).reshape(tokens, shape.layers, shape.experts)
         chosen: Chosen = np.argsort(-scores, axis=2, kind="stable")[:, :, : shape.experts_per_token]
-        return chosen
+        each = chosen[..., None] * self._parts + np.arange(self._parts)
+        return each.reshape(tokens, shape.layers, -1)
 
 
 @dataclass(frozen=True, slots=True)

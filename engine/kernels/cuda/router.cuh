@@ -4,9 +4,9 @@
 
 struct RouteArguments {  // struct Route in gpu_decoder_plans.py
   const void* logits;    // [tokens, experts] of `type`
-  int* ids;              // [tokens, per_token]
-  float* weights;        // [tokens, per_token]
-  int tokens, experts, per_token, type, over_all;
+  int* ids;              // [tokens, per_token, parts]: expert * parts + part
+  float* weights;        // [tokens, per_token, parts], the same for all parts of an expert
+  int tokens, experts, per_token, type, over_all, parts;
 };
 
 constexpr int kLaneLogits = 16;  // experts are at most 32 times as many
@@ -68,6 +68,9 @@ __device__ inline void choose_experts(const RouteArguments& a) {
   const float share = chosen ? expf(value_of(mine.order) - top) : 0;
   total = warp_sum(a.over_all ? total : share);
   if (!chosen) return;
-  store(a.ids + token * a.per_token + at.lane, mine.id);
-  store(a.weights + token * a.per_token + at.lane, share / total);
+  const int first = (token * a.per_token + at.lane) * a.parts;
+  for (int part = 0; part < a.parts; part++) {
+    store(a.ids + first + part, mine.id * a.parts + part);
+    store(a.weights + first + part, share / total);
+  }
 }

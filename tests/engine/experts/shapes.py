@@ -99,6 +99,7 @@ def realistic_costs(draw: st.DrawFn) -> CostModel:
         cpu_correction=draw(st.floats(0.5, 2.0)),
         gpu_correction=draw(st.floats(0.5, 2.0)),
         cpu_call_s=draw(st.just(0.0) | _seconds(1e-6, 1e-4)),
+        copy_drag=draw(st.just(0.0) | st.floats(0.0, 1.0)),
     )
 
 
@@ -126,6 +127,7 @@ def wild_costs() -> st.SearchStrategy[CostModel]:
         cpu_call_s=st.sampled_from((0.0, 1e-5)),
         attention_key_s=st.sampled_from((0.0, 1e-8)),
         token_s=st.sampled_from((0.0, 3e-4)),
+        copy_drag=st.sampled_from((0.0, 0.3, 1.0)),
     )
 
 

@@ -6,6 +6,8 @@ import time
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -14,7 +16,7 @@ import torch
 from engine.config import SIMULATED_LAUNCH_S, EngineConfig, ModelConfig
 from engine.devices import CpuDevice, Device, SimulatedDevice
 from engine.errors import OperationCancelledError
-from engine.experts.calibration import calibrate, learn_from_reply, typical_layers
+from engine.experts.calibration import calibrate, learn_from_reply, measure_drag, typical_layers
 from engine.experts.cost_model import predict
 from engine.experts.cpu_experts import CpuExperts, Routing, TorchCpuExperts
 from engine.experts.residency import Residency
@@ -235,3 +237,37 @@ def test_layers_of_a_usual_size_stand_for_all() -> None:
     assert costs.weight_copy is not None
     copy_s = mixed.layer_expert_bytes(0) / LINK + SIMULATED_LAUNCH_S
     assert predict(costs.weight_copy, 1) == pytest.approx(copy_s)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_what_copies_take_from_the_cpu_is_measured_while_the_link_is_busy(share: float) -> None:
+    slot: Any = SimpleNamespace(flat=None)
+
+    class Link:
+        """Whose copies take 2 ms each, and what the CPU does meanwhile longer."""
+
+        busy_s = 0.0
+
+        def copy_in(self, *_: object) -> None:
+            self.busy_s += 2e-3
+
+        def finish_copies(self) -> None:
+            self.busy_s = 0.0
+
+    link: Any = Link()
+
+    def token_s(turn: int) -> float:
+        del turn
+        assert link.busy_s == 0.0 or link.busy_s >= 20e-3, "longer than what it is measured beside"
+        return 10e-3 / (1.0 - share) if link.busy_s else 10e-3
+
+    drag = measure_drag(link, slot, slot, CostCurve(0.0, 2e-3, 0.0), token_s, lambda: None)
+    assert drag == pytest.approx(share)
+    assert link.busy_s == 0.0
+
+
+def test_a_copy_that_seems_to_help_takes_nothing() -> None:
+    times = iter([2e-3] * 6 + [1e-3] * 6)
+    link: Any = SimpleNamespace(copy_in=lambda *_: None, finish_copies=lambda: None)
+    slot: Any = SimpleNamespace(flat=None)
+    assert measure_drag(link, slot, slot, CostCurve(0.0, 1e-3, 0.0), lambda _: next(times), lambda: None) == 0.0

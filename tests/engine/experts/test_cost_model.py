@@ -176,7 +176,8 @@ def test_a_model_that_a_cache_holds_is_read_from_there() -> None:
 def test_beside_a_gpu_the_known_speed_is_the_cpus_alone() -> None:
     plain, known = (assumed_costs(QWEN, machine(), EngineConfig(), "avx2", speed) for speed in (None, SPEED))
     assert predict(known.cpu_expert, 1) < predict(plain.cpu_expert, 1)
-    assert replace(known, cpu_expert=plain.cpu_expert) == plain
+    assert known.copy_drag < plain.copy_drag, "the quicker the CPU reads, the less of that a copy takes"
+    assert replace(known, cpu_expert=plain.cpu_expert, copy_drag=plain.copy_drag) == plain
 
 
 def test_assumed_costs_of_a_mix_are_those_of_its_mean_expert() -> None:

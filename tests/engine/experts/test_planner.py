@@ -64,6 +64,8 @@ def sides(runs: Sequence[ExpertRun], costs: CostModel, slots: int, group_visits:
     activation = costs.activation_copy if costs.gpu_expert else None
     copy_s = predict(activation, max(run.tokens for run in runs)) if activation and cpu else 0.0
     copy_s += costs.cpu_call_s if cpu else 0.0
+    if cpu and few(runs):
+        copy_s += costs.copy_drag * sum(run.copy_s for run in runs if run.place == "stream")
     residents = [run for run in runs if run.place == "gpu"]
     on_gpu, shared_s, call_s = [run for run in runs if run.place != "cpu"], 0.0, gpu_call_s(costs)
     if residents and few(runs):
@@ -308,6 +310,20 @@ def test_residents_are_one_launch_however_many_tokens_they_have() -> None:
     assert many.predicted_gpu_s == pytest.approx(8 * 2e-4 + 5e-5)
     in_two = plan_layer(counts, range(8), costs, "fiddler", pass_tokens=LAUNCHED_TOKENS + 1, group_visits=4)
     assert in_two.predicted_gpu_s == pytest.approx(8 * 2e-4 + 2 * 5e-5)
+
+
+def test_copies_take_from_the_cpu_what_they_take_of_ram_where_that_bounds_it() -> None:
+    alone = replace(COSTS, weight_copy=CostCurve(0.0, 1.1e-3, 0.0))
+    shared = replace(alone, copy_drag=0.2)
+    counts = [(0, 1), (1, 1), (2, 1)]
+    first, second = (plan_layer(counts, frozenset(), costs, "fiddler") for costs in (alone, shared))
+    assert [run.place for run in first.runs] == [run.place for run in second.runs] == ["stream", "cpu", "cpu"]
+    assert second.predicted_cpu_s == pytest.approx(first.predicted_cpu_s + 0.2 * 1.1e-3)
+    assert second.predicted_gpu_s == first.predicted_gpu_s
+    greedy = plan_layer(counts, frozenset(), replace(alone, copy_drag=1.0), "fiddler")
+    assert {run.place for run in greedy.runs} == {"cpu"}, "nothing is won where the CPU waits as long as the copy takes"
+    long = [(expert, 40) for expert in range(3)]
+    assert plan_layer(long, frozenset(), shared, "fiddler") == plan_layer(long, frozenset(), alone, "fiddler")
 
 
 def test_what_is_not_page_locked_is_streamed_last_and_only_where_even_that_is_quicker() -> None:

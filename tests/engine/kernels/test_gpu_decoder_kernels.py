@@ -169,6 +169,17 @@ class TestRoute:
         assert torch.equal(ids.long(), chosen)
         assert error(weights, expected) <= EXACT
 
+    @pytest.mark.parametrize("parts", [2, 7])
+    def test_chooses_all_parts_of_an_expert(self, launcher: EmulatedLauncher, parts: int) -> None:
+        logits = a_random(3, 8)
+        whole, whole_weights = self.routed(launcher, logits, 2)
+        ids = torch.full((3, 2 * parts), -1, dtype=torch.int32)
+        weights = torch.full((3, 2 * parts), torch.nan)
+        launcher.readable, launcher.writable = [logits], [ids, weights]
+        GpuKernels(launcher).route(logits, normalise_top_k=True, ids=ids, weights=weights, parts=parts)
+        assert torch.equal(ids.view(3, 2, parts), whole[..., None] * parts + torch.arange(parts, dtype=torch.int32))
+        assert torch.equal(weights.view(3, 2, parts), whole_weights[..., None].expand(3, 2, parts))
+
     @pytest.mark.parametrize("dtype", TYPES)
     def test_takes_every_type(self, launcher: EmulatedLauncher, dtype: torch.dtype) -> None:
         logits = a_random(2, 40).to(dtype)

@@ -20,6 +20,7 @@ from engine.devices.step_tools import StepTools, Work
 from engine.errors import GpuLostError
 from engine.experts.footprint import graph_bytes
 from engine.kernels.cuda_driver import CudaDriverError
+from engine.messages import CostCurve, CostModel
 from engine.model.decoder import Decoder
 from engine.model.gpu_steps import GpuSteps, why_no_steps
 from engine.model.kv_cache import KVCache
@@ -132,8 +133,9 @@ def test_steps_equal_torch(make: Callable[..., Rig], dtype: Any, head_dim: int, 
         {"dense_blocks": PACKED, "embedding_format": "Q8_0", "tie_word_embeddings": False},
         {"dense_blocks": PACKED, "embedding_format": "Q4_0"},
         {"tie_word_embeddings": False},
+        {"experts": 8, "experts_per_token": 4, "expert_parts": 2},
     ],
-    ids=["qwen", "window", "mix", "no kernels for a layer", "packed", "packed, tied", "floats in RAM"],
+    ids=["qwen", "window", "mix", "no kernels for a layer", "packed", "packed, tied", "floats in RAM", "parts"],
 )
 def test_every_kind_of_layer(make: Callable[..., Rig], fields: dict[str, Any]) -> None:
     rig = make(replace(MODEL, **fields))
@@ -188,6 +190,22 @@ def test_streamed_experts_join_the_same_sum(make: Callable[..., Rig]) -> None:
     rig.decoder._executor.policy = "gpu_stream"
     torch.testing.assert_close(rig.by_steps(TOKENS[:2]), expected, **CLOSE)
     assert rig.decoder._executor.counters.streamed > 0
+
+
+def test_an_expert_may_be_shared_by_all_three(make: Callable[..., Rig]) -> None:
+    """In one step parts of it are in VRAM, streamed, and computed by the CPU."""
+    rig = make(replace(MODEL, experts=16, experts_per_token=8, expert_parts=4))
+    expected = rig.by_torch(TOKENS[:1])
+    rig.small.residency.place([range(0, 16, 4)] * MODEL.layers, staging=True)
+    for pageable in rig.small._store.pageable:  # as if all were page-locked
+        pageable.clear()
+    dear, cheap = CostCurve(0.0, 3.0, 0.0), CostCurve(0.0, 0.0, 0.0)
+    rig.decoder._executor.costs = CostModel(dear, cheap, CostCurve(0.0, 4.0, 0.0), cheap, 0.0)
+    torch.testing.assert_close(rig.by_steps(TOKENS[:1]), expected, **CLOSE)
+    for trace in rig.decoder._executor.traces:
+        assert trace is not None
+        places = [{run.place for run in trace.runs if run.expert // 4 == expert} for expert in range(4)]
+        assert {"gpu", "stream", "cpu"} in places
 
 
 def test_without_the_gpus_experts(make: Callable[..., Rig]) -> None:
