@@ -67,7 +67,7 @@ def phase_text(phase: str) -> str:
 
 def weights_text(model: ModelConfig) -> str:
     """How the weights are stored, e.g. "Q4_K_M, 4.8 bits"; the bits are those of the whole model on average."""
-    weights = model.total_experts * model.expert_parameters + model.dense_parameters
+    weights = model.total_experts * model.whole.expert_parameters + model.dense_parameters
     size_bytes = model.experts_bytes + (model.dense_packed_bytes or model.dense_bytes)
     bits = round(8 * size_bytes / weights, 1)
     number = number_text(bits, 0 if bits.is_integer() else 1)

@@ -339,11 +339,13 @@ class ExpertMap(QTableView):
             middle = geometry.cell_rect(layer, 0).top() + min(row, geometry.cell_height / geometry.scale) / 2
             box = QRectF(0, middle - 10, gutter, 20)
             painter.drawText(box, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, str(layer))
-        column = geometry.cell_width / geometry.scale
-        for expert in range(0, geometry.per_line, _label_step(metrics.horizontalAdvance("000") + 4, column)):
-            cell = geometry.cell_rect(0, expert)
-            box = QRectF(cell.center().x() - 20, 0, 40, geometry.top / geometry.scale - 2)
-            painter.drawText(box, Qt.AlignmentFlag.AlignHCenter | Qt.AlignmentFlag.AlignBottom, str(expert))
+        parts = self._state.parts
+        column = parts * geometry.cell_width / geometry.scale
+        step = parts * _label_step(metrics.horizontalAdvance("000") + 4, column)
+        for first in range(0, geometry.per_line, step):
+            middle = geometry.cell_rect(0, first).left() + min(parts, geometry.per_line - first) * column / parts / 2
+            box = QRectF(middle - 20, 0, 40, geometry.top / geometry.scale - 2)
+            painter.drawText(box, Qt.AlignmentFlag.AlignHCenter | Qt.AlignmentFlag.AlignBottom, str(first // parts))
 
 
 def _label_step(needed_px: float, cell_px: float) -> int:

@@ -392,6 +392,14 @@
                 <numerusform>%n Experten wurden während dieser Antwort ausgetauscht, {size}.</numerusform>
             </translation>
         </message>
+        <message numerus="yes">
+            <location filename="../../app/engine_words.py" />
+            <source>%n parts of experts were exchanged in this reply, {size}.</source>
+            <translation>
+                <numerusform>%n Teil eines Experten wurde während dieser Antwort ausgetauscht, {size}.</numerusform>
+                <numerusform>%n Teile von Experten wurden während dieser Antwort ausgetauscht, {size}.</numerusform>
+            </translation>
+        </message>
         <message>
             <location filename="../../app/engine_words.py" />
             <source>The experts in VRAM stay as they are.</source>
@@ -2540,11 +2548,6 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
         </message>
         <message>
             <location filename="../../app/widgets/figures.py" />
-            <source>experts streamed</source>
-            <translation>Experten übertragen</translation>
-        </message>
-        <message>
-            <location filename="../../app/widgets/figures.py" />
             <source>tokens/s, last reply</source>
             <translation>Token/s, letzte Antwort</translation>
         </message>
@@ -2602,6 +2605,16 @@ Sehen Sie seinen Experten in der Live-Ansicht bei der Arbeit zu.</translation>
             <location filename="../../app/widgets/figures.py" />
             <source>Experts whose weights were copied to the GPU {when}, and their bytes.</source>
             <translation>Experten, deren Gewichte {when} zur GPU kopiert wurden, und ihre Bytes.</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>expert parts streamed</source>
+            <translation>Expertenteile übertragen</translation>
+        </message>
+        <message>
+            <location filename="../../app/widgets/figures.py" />
+            <source>experts streamed</source>
+            <translation>Experten übertragen</translation>
         </message>
         <message>
             <location filename="../../app/widgets/figures.py" />
@@ -6498,6 +6511,11 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../engine/experts/explain.py" />
+            <source>{expert} (part {part} of {parts})</source>
+            <translation>{expert} (Teil {part} von {parts})</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
             <source>Expert {expert} on GPU: its weights live there ({tokens}, {time}).</source>
             <translation>Experte {expert} auf der GPU: Seine Gewichte liegen dort ({tokens}, {time}).</translation>
         </message>
@@ -6515,6 +6533,11 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../engine/experts/explain.py" />
             <source>Expert {expert} on CPU: {why} ({tokens}).</source>
             <translation>Experte {expert} auf der CPU: {why} ({tokens}).</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/explain.py" />
+            <source>of experts in {number} parts {places}</source>
+            <translation>von Experten in {number} Teilen {places}</translation>
         </message>
         <message>
             <location filename="../../engine/experts/explain.py" />
@@ -6813,6 +6836,11 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../engine/experts/reasons.py" />
             <source>Torch runs the GPU's experts, more slowly: our kernels there do not know experts with biases.</source>
             <translation>Torch rechnet die Experten der GPU, langsamer: Unsere Rechenkerne dort kennen keine Experten mit Bias.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/experts/reasons.py" />
+            <source>Each expert is placed in {number} parts, so that CPU and GPU can share one.</source>
+            <translation>Jeder Experte liegt in {number} Teilen vor, damit CPU und GPU sich einen teilen können.</translation>
         </message>
         <message>
             <location filename="../../engine/experts/reasons.py" />

@@ -28,6 +28,14 @@
             </translation>
         </message>
         <message numerus="yes">
+            <location filename="../../app/engine_words.py" />
+            <source>%n parts of experts were exchanged in this reply, {size}.</source>
+            <translation>
+                <numerusform>%n part of an expert was exchanged in this reply, {size}.</numerusform>
+                <numerusform>%n parts of experts were exchanged in this reply, {size}.</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
             <location filename="../../app/preset_files.py" />
             <source>%n presets could not be read and were left out.</source>
             <translation>

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from engine.config import EngineConfig, ModelConfig
+from engine.experts.parts import placed_model
 from engine.experts.pass_history import PassHistory
 from engine.experts.placement import make_plan
 from engine.hardware import GpuProfile, HardwareProfile
@@ -26,7 +27,7 @@ from engine.messages import (
     Snapshot,
 )
 
-Shape = Literal["guide", "mixtral", "qwen", "gguf", "wide", "deep"]
+Shape = Literal["guide", "mixtral", "qwen", "gguf", "parts", "wide", "deep"]
 Device = Literal["cuda", "simulated", "cpu"]
 GIB = 1 << 30
 MIB = 1 << 20
@@ -55,6 +56,7 @@ MODELS: dict[Shape, ModelConfig] = {
     "mixtral": MIXTRAL,
     "qwen": QWEN,
     "gguf": GGUF,
+    "parts": placed_model(GGUF, "cuda"),
     "wide": WIDE,
     "deep": DEEP,
 }
@@ -63,6 +65,7 @@ VRAM_BYTES: dict[Shape, int] = {
     "mixtral": 24 * GIB,
     "qwen": 16 * GIB,
     "gguf": 12 * GIB,
+    "parts": 12 * GIB,
     "wide": 24 * GIB,
     "deep": 24 * GIB,
 }
@@ -79,7 +82,8 @@ class Step:
 def make_popularity(model: ModelConfig, seed: int = 7) -> tuple[tuple[float, ...], ...]:
     """Shares of visits per layer, rows sum to 1."""
     rng = np.random.default_rng(seed)
-    shares = rng.dirichlet(np.full(model.experts, 2.0), size=model.layers)
+    whole = rng.dirichlet(np.full(model.routed_experts, 2.0), size=model.layers)
+    shares = np.repeat(whole / model.expert_parts, model.expert_parts, axis=1)
     return tuple(tuple(float(share) for share in row) for row in shares)
 
 
@@ -180,9 +184,10 @@ def _visits(ready: Ready, layer: int, step: Step) -> dict[int, int]:
     """Expert -> tokens routed to it in one layer of one pass."""
     model = ready.model
     rng = np.random.default_rng((layer, step.number, step.tokens))
-    scores = np.log(np.array(ready.planning.popularity[layer])) + rng.gumbel(size=(step.tokens, model.experts))
-    chosen = np.argpartition(-scores, model.experts_per_token, axis=1)[:, : model.experts_per_token]
-    counts = np.bincount(chosen.ravel(), minlength=model.experts)
+    shares = np.array(ready.planning.popularity[layer][:: model.expert_parts])
+    scores = np.log(shares) + rng.gumbel(size=(step.tokens, model.routed_experts))
+    chosen = np.argpartition(-scores, model.routed_per_token, axis=1)[:, : model.routed_per_token]
+    counts = np.repeat(np.bincount(chosen.ravel(), minlength=model.routed_experts), model.expert_parts)
     return {expert: int(tokens) for expert, tokens in enumerate(counts) if tokens}
 
 
@@ -192,7 +197,10 @@ def _trace(ready: Ready, layer: int, step: Step) -> LayerTrace:
     gpu_s = sum(run.gpu_s + run.copy_s for run in runs if run.place != "cpu")
     rng = np.random.default_rng((layer, step.number))
     noise = rng.uniform(0.85, 1.3, 2)
-    return LayerTrace(layer, step.tokens, runs, cpu_s, gpu_s, cpu_s * float(noise[0]), gpu_s * float(noise[1]))
+    return LayerTrace(
+        layer, step.tokens, runs, cpu_s, gpu_s, cpu_s * float(noise[0]), gpu_s * float(noise[1]),
+        expert_parts=ready.model.expert_parts,
+    )  # fmt: skip
 
 
 def _run(ready: Ready, layer: int, expert: int, tokens: int) -> ExpertRun:

@@ -22,6 +22,7 @@ from app.engine_words import (
     where_words,
     why_portable,
 )
+from engine.experts.parts import placed_model
 from engine.experts.placement import make_plan
 from engine.kernels.cpu_library import ISAS
 from engine.messages import PlacementPlan
@@ -56,6 +57,7 @@ def test_every_phase_has_words() -> None:
 
 def test_how_the_weights_are_stored() -> None:
     assert weights_text(GGUF) == "Q4_K_M, 4.9 bits"
+    assert weights_text(placed_model(GGUF, "cuda")) == weights_text(GGUF)
     assert weights_text(GUIDE) == "BF16, 16 bits"
     assert weights_text(replace(MIXTRAL, dtype="float32")) == "F32, 32 bits"
 

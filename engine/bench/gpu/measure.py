@@ -20,6 +20,7 @@ from engine.bench.routing import Topics
 from engine.config import ModelConfig, SamplingParams
 from engine.engine import Engine
 from engine.experts.footprint import PlannedDevice
+from engine.experts.parts import in_parts
 from engine.messages import LayerTrace, PromptProgress, Snapshot, Token
 
 GOAL_ERROR = 0.15  # of a prediction
@@ -211,9 +212,8 @@ class Bench:
         context = scenario.prompt_tokens + scenario.new_tokens / 2
         device: PlannedDevice = "simulated" if ready.simulated else "cuda"
         planning = ready.planning
-        traffic = together.traffic(
-            self._course.costed, layers, device, planning.kernels, context, gpu_kernels=planning.gpu_kernels
-        )
+        costed = in_parts(self._course.costed, ready.model.expert_parts)  # whose visits are counted
+        traffic = together.traffic(costed, layers, device, planning.kernels, context, gpu_kernels=planning.gpu_kernels)
         dense_s = self._engine.loaded.record.costs.dense_layer_s * layers
         predicted_s, experts_s = dense_s + watched.predicted_s, watched.measured_s
         ends = [(reply.first, reply.last) for reply in replies if reply.first and reply.last]

@@ -47,7 +47,20 @@ def hover(widget: ExpertMap, point: QPoint) -> None:
     QApplication.processEvents()
 
 
-@pytest.mark.parametrize("shape", ["guide", "mixtral", "qwen"])
+def test_parts_of_experts_have_cells_of_their_own_and_are_called_by_their_experts(expert_map: ExpertMap) -> None:
+    show_shape(expert_map, "parts")
+    assert expert_map.model().columnCount() == 8 * 7
+    words = expert_map.describe_cell(4, 3 * 7 + 1)
+    assert words.startswith("Layer 4, expert 3 (part 2 of 7) lives ")
+    share = float(words.split("It gets ")[1].split(" %")[0])
+    assert 0.5 <= share <= 60, "of the whole expert, one of eight"
+    assert expert_map.model().headerData(8, Qt.Orientation.Horizontal) == "Expert 1 (part 2 of 7)"
+    described = expert_map.accessibleDescription()
+    assert described.startswith("32 layers with 8 experts each; ")
+    assert "of 256 experts live on the GPU" in described
+
+
+@pytest.mark.parametrize("shape", ["guide", "mixtral", "qwen", "parts"])
 def test_it_takes_the_height_it_needs_and_paints(expert_map: ExpertMap, shape: Shape) -> None:
     show_shape(expert_map, shape)
     layers, experts = expert_map.model().rowCount(), expert_map.model().columnCount()

@@ -71,6 +71,15 @@ def test_a_resident() -> None:
     assert explained(plan, 5) == "Expert 5 on GPU: its weights live there (1 token, 200 µs)."
 
 
+def test_a_part_is_called_by_its_expert() -> None:
+    plan = plan_layer([(7, 1), (9, 1)], {7}, COSTS, "fiddler")
+    trace = trace_of(plan)._replace(expert_parts=4)
+    told = explain_layer(trace, has_gpu=True).splitlines()
+    assert told[0] == "Layer 7, 1 token: of experts in 4 parts 1 on GPU, 1 on CPU."
+    assert told[-2].startswith("Expert 1 (part 4 of 4) on GPU: ")
+    assert told[-1].startswith("Expert 2 (part 2 of 4) on CPU: ")
+
+
 def test_quicker_on_the_cpu() -> None:
     plan = plan_layer([(3, 1)], (), COSTS, "fiddler")
     assert explained(plan, 3) == "Expert 3 on CPU: 1.1 ms here, 4.2 ms to copy its weights (1 token)."
