@@ -125,14 +125,14 @@ class PlacementPlan:
 
     @property
     def residents_by_layer(self) -> tuple[tuple[int, ...], ...]:
-        """Per layer as many experts as its parts in VRAM make up, those with the most parts there."""
-        return tuple(_mostly_resident(layer, self.expert_parts) for layer in self.resident_by_layer)
-
-
-def _mostly_resident(layer: tuple[int, ...], parts: int) -> tuple[int, ...]:
-    """Experts of one layer in place of parts."""
-    present = Counter(part // parts for part in layer)
-    return tuple(sorted(expert for expert, _ in present.most_common(len(layer) // parts)))
+        """Per layer experts, in all as many as the parts in VRAM make up: those with the most parts there."""
+        parts = self.expert_parts
+        present = Counter((layer, part // parts) for layer, row in enumerate(self.resident_by_layer) for part in row)
+        named = {expert for expert, _ in present.most_common(self.resident_experts)}
+        return tuple(
+            tuple(sorted({part // parts for part in row if (layer, part // parts) in named}))
+            for layer, row in enumerate(self.resident_by_layer)
+        )
 
 
 @dataclass(frozen=True, slots=True)

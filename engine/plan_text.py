@@ -25,7 +25,7 @@ def plan_as_json(inputs: PlanningInputs, plan: PlacementPlan) -> dict[str, Any]:
         "family": inputs.model.family,
         "quantization": inputs.model.quantization,
         "fits": plan.fits,
-        "resident_experts": sum(map(len, plan.residents_by_layer)),
+        "resident_experts": plan.resident_experts,
         "total_experts": inputs.model.total_experts,
         "costs": inputs.costs.source,
         **fields,
