@@ -26,17 +26,17 @@ from numpy.typing import NDArray
 from engine.checkpoint.catalog import resolve_model
 from engine.checkpoint.checkpoint import open_checkpoint
 from engine.config import DEVICE_FIELDS, EngineConfig, ModelConfig, SamplingParams
-from engine.devices import device_faults, why_unusable
+from engine.devices import device_faults
 from engine.errors import ConfigurationError
 from engine.experts.assumed_costs import assumed_costs
 from engine.experts.calibration import calibrate, learn_from_reply
 from engine.experts.cost_model import planned_threads
 from engine.experts.explain import make_way_words
-from engine.experts.memory import Vram, machine_without_engine, planned_device
+from engine.experts.memory import Vram, planned_device
 from engine.experts.parts import placed_model
-from engine.experts.placement import budget_range, check_fits, in_force, make_plan
+from engine.experts.placement import budget_range, check_fits, in_force
 from engine.experts.popularity import Popularity
-from engine.hardware import HardwareProfile, own_ram_bytes, probe_hardware
+from engine.hardware import HardwareProfile
 from engine.loading import Cancelled, LoadedModel, LoadProgress, OnEvent, load_model
 from engine.messages import (
     ChatMessage,
@@ -46,13 +46,13 @@ from engine.messages import (
     Loading,
     Overflow,
     PlacementPlan,
-    PlanningInputs,
     Ready,
     Snapshot,
     TokensCounted,
 )
 from engine.model.weights import TORCH_DTYPES
 from engine.planning import keep_costs, keep_popularity, kept_costs, kept_popularity, planned_kernels
+from engine.premises import Premises, usable_hardware, with_others
 from engine.prompts import Prompt, PromptReader, as_message
 from engine.reply import Reply, trial_passes
 from engine.sentences import say
@@ -113,27 +113,25 @@ class Engine:
         """Use `Engine.load`."""
         on_event(Loading("checking", 0, 0))
         self._path, self._config = path, config
-        hardware = probe_hardware(config.gpu_index)
-        self._hardware = machine_without_engine(hardware, planned_device(config, hardware), own_ram_bytes())
-        self._kernels, self._gpu_note = planned_kernels(config), ""
-        self._gpu_kernels = True
-        self._check_gpu()
+        kernels = planned_kernels(config)
+        hardware, gpu_note = usable_hardware(config)
         with open_checkpoint(path) as checkpoint:
             self.model: ModelConfig = checkpoint.config
-            self._placed = placed_model(self.model, planned_device(config, self._hardware))
+            placed = placed_model(self.model, planned_device(config, hardware))
             self._prompts = PromptReader(path, self.model.vocab_size)
             if require_tokenizer:
                 self._prompts.open_tokenizer()
-            self._popularity = kept_popularity(path, self._placed, config)
-            known = kept_costs(self._placed, self._hardware, config)
-            costs = known or assumed_costs(self._placed, self._hardware, config, self._kernels)
-            plan = self._plan(config, costs)
+            popularity = kept_popularity(path, placed, config)
+            self._premises = Premises(placed, hardware, popularity, kernels, gpu_note)
+            known = kept_costs(placed, hardware, config)
+            costs = known or assumed_costs(placed, hardware, config, kernels)
+            plan = self._premises.plan(config, costs)
             check_fits(plan)
             self._loaded: LoadedModel = load_model(
-                checkpoint, plan, partial(self._plan_without_kernels, costs), config, self._hardware, costs,
-                self._popularity, self._kernels, on_event, cancelled,
+                checkpoint, plan, partial(self._plan_without_kernels, costs), config, hardware, costs,
+                popularity, kernels, on_event, cancelled,
             )  # fmt: skip
-        device, gpu = self._loaded.device, self._hardware.gpu
+        device, gpu = self._loaded.device, hardware.gpu
         self.other_programs: Reader | None = None
         if device.kind == "cuda" and gpu is not None:
             self.other_programs = OtherPrograms(
@@ -141,10 +139,10 @@ class Engine:
             )
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
-            self._gpu_note = self._gpu_note or self._loaded.device.limitation or self._loaded.step_note
+            self._premises.gpu_note = gpu_note or self._loaded.device.limitation or self._loaded.step_note
             if known is None:
                 self._measure(on_event, cancelled)
-            self._settle(self._plan(config, self._loaded.record.costs))
+            self._settle(self._premises.plan(config, self._loaded.record.costs))
             undo.pop_all()
 
     # ---- what is in force ---------------------------------------------------------------------------------------
@@ -162,7 +160,7 @@ class Engine:
     @property
     def popularity(self) -> Popularity:
         """What is known of the experts' popularity, for benchmarks that begin with a profile of their own."""
-        return self._popularity
+        return self._premises.popularity
 
     @property
     def plan(self) -> PlacementPlan:
@@ -186,10 +184,11 @@ class Engine:
                 say("{names} cannot change while the model is loaded.", names=", ".join(changed)),
                 say("Load the model again."),
             )
-        self._hardware = self._hardware_without_us()
-        plan = self._plan(config, self._loaded.record.costs)
+        premises = self._premises
+        premises.hardware = self._hardware_without_us()
+        plan = premises.plan(config, self._loaded.record.costs)
         check_fits(plan)
-        self._loaded.use_threads(planned_threads(self._placed, self._hardware, config))
+        self._loaded.use_threads(planned_threads(premises.model, premises.hardware, config))
         with device_faults():
             self._loaded.place(plan)
         self._config = config
@@ -199,7 +198,7 @@ class Engine:
     @property
     def vram(self) -> Vram:
         """What the GPU offered when the plan in force was made."""
-        return Vram.of(self._config, self._hardware)
+        return Vram.of(self._config, self._premises.hardware)
 
     def make_way(self, others_bytes: int) -> bool:
         """Plan anew because other programs hold more VRAM, or less: residents leave or come back, all else goes on.
@@ -216,19 +215,19 @@ class Engine:
         Raises:
             GpuLostError: The GPU broke off.
         """
-        before, vram, held = self._hardware, self.vram, self._loaded.residency.by_layer()
-        costs = self._loaded.record.costs
-        self._hardware = self._with_others(before, 0)
-        least = budget_range(self._planning_inputs(costs), self._config)[0]
-        self._hardware = self._with_others(before, max(0, min(others_bytes, vram.total - least)))
+        premises, device, vram = self._premises, self._loaded.device, self.vram
+        before, held = premises.hardware, self._loaded.residency.by_layer()
+        premises.hardware = with_others(before, device, 0)
+        least = budget_range(premises.inputs(self._loaded.record.costs), self._config)[0]
+        premises.hardware = with_others(before, device, max(0, min(others_bytes, vram.total - least)))
         plan = self._plan_around(held)
         if not plan.fits or plan.vram_budget_bytes == self.plan.vram_budget_bytes:
-            self._hardware = before
+            premises.hardware = before
             return False
         with device_faults():
             self._loaded.place(plan)
         came = sum(map(len, self._loaded.residency.by_layer())) - sum(map(len, held))
-        parts = self._placed.expert_parts
+        parts = premises.model.expert_parts
         self._settle(plan, make_way_words(others_bytes - vram.used, came // parts if came < 0 else -(-came // parts)))
         return True
 
@@ -311,7 +310,7 @@ class Engine:
                 yield from reply.events()
         finally:
             self._settle_shortages(loaded)
-            keep_popularity(self._path, self.model, self._config, self._popularity)
+            keep_popularity(self._path, self.model, self._config, self.popularity)
 
     @property
     def tokenizer(self) -> ChatTokenizer:
@@ -324,58 +323,32 @@ class Engine:
 
     # ---- planning and measuring ---------------------------------------------------------------------------------
 
-    def _check_gpu(self) -> None:
-        """Leave a GPU that torch cannot use out of all plans, where nobody asked for it by name.
-
-        Raises:
-            ConfigurationError: Somebody did.
-        """
-        config, gpu = self._config, self._hardware.gpu
-        if gpu is None or planned_device(config, self._hardware) != "cuda":
-            return
-        reason = why_unusable(gpu)
-        if reason and config.device == "cuda":
-            raise ConfigurationError(reason, say("Install or update the NVIDIA driver, or choose the CPU."))
-        if reason:
-            self._hardware, self._gpu_note = dataclasses.replace(self._hardware, gpu=None), reason
-
-    def _plan(self, config: EngineConfig, costs: CostModel) -> PlacementPlan:
-        """The placement for some settings and costs."""
-        return make_plan(self._planning_inputs(costs), config)
-
     def _plan_without_kernels(self, costs: CostModel) -> PlacementPlan:
         """The placement where the GPU turns out not to run our kernels, so that dense weights are floats.
 
         Raises:
             DoesNotFitError: They are too large.
         """
-        self._gpu_kernels = False
-        plan = self._plan(self._config, costs)
+        self._premises.gpu_kernels = False
+        plan = self._premises.plan(self._config, costs)
         check_fits(plan)
         return plan
 
     def _plan_around(self, held: tuple[tuple[int, ...], ...]) -> PlacementPlan:
         """A plan that moves as few residents as it can; a prompt under way keeps the workspace that it is using."""
-        inputs = self._planning_inputs(self._loaded.record.costs)
+        premises, costs = self._premises, self._loaded.record.costs
         if self._loaded.pass_tokens > 1:
             same_chunk = dataclasses.replace(self._config, prefill_chunk_tokens=self._loaded.chunk_tokens)
-            plan = make_plan(inputs, same_chunk, held)
+            plan = premises.plan(same_chunk, costs, held)
             if plan.fits:
                 return plan
-        return make_plan(inputs, self._config, held)
-
-    def _planning_inputs(self, costs: CostModel) -> PlanningInputs:
-        """What a plan is made from."""
-        return PlanningInputs(
-            self._placed, self._hardware, costs, self._popularity.shares(), self._kernels, self._gpu_note,
-            self._gpu_kernels,
-        )  # fmt: skip
+        return premises.plan(self._config, costs, held)
 
     def _settle(self, plan: PlacementPlan, because: str = "") -> None:
         """Make `ready` tell what is in force now: the plan, less what the device had no memory for."""
         loaded, device = self._loaded, self._loaded.device
         self._settled_shortages = loaded.memory_shortages
-        planning = self._planning_inputs(loaded.record.costs)
+        planning = self._premises.inputs(loaded.record.costs)
         plan = in_force(
             plan, planning, self._config, loaded.residency.by_layer(), device.allocated if device.has_gpu else {},
             loaded.decoder.cache.capacity, loaded.decoder.cache.precision,
@@ -389,7 +362,7 @@ class Engine:
             prefill_chunk_tokens=plan.prefill_chunk_tokens,
             cpu_threads=self._loaded.threads,
         )
-        self.ready = Ready(self._placed, device.name, device.simulated, plan, effective, planning, because)
+        self.ready = Ready(planning.model, device.name, device.simulated, plan, effective, planning, because)
 
     def _settle_shortages(self, loaded: LoadedModel) -> None:
         """Make `ready` tell what memory ran out for, if it did since it was made."""
@@ -401,41 +374,26 @@ class Engine:
     def _measure(self, on_event: OnEvent, cancelled: Cancelled) -> None:
         """Measure the cost model and keep it."""
         on_event(Loading("measuring", 0, 0))
-        loaded = self._loaded
+        loaded, model = self._loaded, self._premises.model
         check = LoadProgress(0, on_event, cancelled).check
         decoder, dtype = loaded.decoder, TORCH_DTYPES[self.model.dtype]
         free = range(len(decoder.cache.tokens), decoder.cache.capacity)
         costs = loaded.with_room(
-            lambda: calibrate(self._placed, loaded.device, loaded.residency, loaded.cpu, dtype, decoder, free, check)
+            lambda: calibrate(model, loaded.device, loaded.residency, loaded.cpu, dtype, decoder, free, check)
         )
         if not loaded.device.simulated:  # whose clock is not the one that a reply is timed with
-            costs = learn_from_reply(costs, self._placed, trial_passes(loaded, cancelled))
+            costs = learn_from_reply(costs, model, trial_passes(loaded, cancelled))
             check()
         loaded.record.costs = costs
         # What a GPU without our kernels takes says nothing about the start that has them.
         if loaded.device.has_gpu == (costs.gpu_expert is not None) and not loaded.device.limitation:
-            keep_costs(self._placed, self._hardware, self._config, costs)
+            keep_costs(model, self._premises.hardware, self._config, costs)
 
     def _hardware_without_us(self) -> HardwareProfile:
         """The machine now, as if this engine held nothing: its own bytes are free for a new plan."""
-        hardware, host_bytes = probe_hardware(self._config.gpu_index), self.plan.host_bytes["total"]
-        if self._hardware.gpu is None:  # one that was of no use stays out of the plans
-            hardware = dataclasses.replace(hardware, gpu=None)
-        available = min(hardware.ram_total_bytes, hardware.ram_available_bytes + host_bytes)
+        hardware = self._premises.hardware_now(self._config, self.plan.host_bytes["total"])
         others_bytes = self.other_programs() if self.other_programs else None
-        return self._with_others(
-            dataclasses.replace(hardware, ram_available_bytes=available),
-            self.vram.used if others_bytes is None else others_bytes,
-        )
-
-    def _with_others(self, hardware: HardwareProfile, others_bytes: int) -> HardwareProfile:
-        """The machine where other programs hold so much of our GPU's memory."""
-        device, gpu = self._loaded.device, hardware.gpu
-        if device.simulated:
-            return dataclasses.replace(hardware, simulated_used_bytes=others_bytes)
-        if not device.has_gpu or gpu is None:
-            return hardware
-        return dataclasses.replace(hardware, gpu=dataclasses.replace(gpu, used_bytes=others_bytes))
+        return with_others(hardware, self._loaded.device, self.vram.used if others_bytes is None else others_bytes)
 
     # ---- giving back --------------------------------------------------------------------------------------------
 

@@ -234,7 +234,7 @@ def test_the_context_changes_live(model: str) -> None:
 def test_what_the_engine_holds_is_room_for_its_next_plan(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with Engine.load(model, CPU) as engine:
         scarce = replace(probe_hardware(), ram_available_bytes=min(RAM_MARGIN_BYTES) + (1 << 20))
-        monkeypatch.setattr("engine.engine.probe_hardware", lambda *_: scarce)
+        monkeypatch.setattr("engine.premises.probe_hardware", lambda *_: scarce)
         engine.reconfigure(replace(CPU, policy="cpu_only"))
         assert engine.loaded.record.policy == "cpu_only"
 

@@ -152,8 +152,8 @@ def unusable_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     def probe(gpu_index: int | None = None) -> HardwareProfile:
         return replace(probe_hardware(), gpu=GpuProfile("Old", 64 << 30, 0))
 
-    monkeypatch.setattr("engine.engine.probe_hardware", probe)
-    monkeypatch.setattr("engine.engine.why_unusable", lambda _: "The GPU does not work: it is too old.")
+    monkeypatch.setattr("engine.premises.probe_hardware", probe)
+    monkeypatch.setattr("engine.premises.why_unusable", lambda _: "The GPU does not work: it is too old.")
 
 
 @pytest.mark.usefixtures("unusable_gpu")

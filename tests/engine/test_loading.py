@@ -36,8 +36,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 def _gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch)
     hardware = replace(probe_hardware(), gpu=GpuProfile("A GPU", 2 << 30, 0))
-    for name, stand_in in (("probe_hardware", hardware), ("why_unusable", ""), ("kept_costs", COSTS)):
-        monkeypatch.setattr(f"engine.engine.{name}", lambda *_, said=stand_in: said)
+    stand_ins = (("premises.probe_hardware", hardware), ("premises.why_unusable", ""), ("engine.kept_costs", COSTS))
+    for name, stand_in in stand_ins:
+        monkeypatch.setattr(f"engine.{name}", lambda *_, said=stand_in: said)
     monkeypatch.setattr("engine.loading.open_steps", lambda *_: "")
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda *_: 0)
     monkeypatch.setattr(CudaDevice, "pin", lambda *_: True)
