@@ -313,14 +313,20 @@ class ExpertExecutor(ExecutionRecord):
             ran.layer, ran.tokens, plan.runs, plan.predicted_cpu_s, plan.predicted_gpu_s, cpu_s, gpu_s,
             plan.activation_s, self.costs.cpu_call_s, self.policy, self._model.expert_parts,
         )  # fmt: skip
-        alone_s = sum(run.cpu_s for run in plan.runs if run.place == "cpu")
-        predicted_cpu_s = alone_s + self.costs.cpu_call_s if alone_s > 0 else 0.0  # without the activations' copies
+        predicted_cpu_s = self._cpu_call_seconds(ran)
         self.costs = with_correction(
             self.costs,
             cpu_ratio=cpu_s / predicted_cpu_s if predicted_cpu_s > 0 else None,
             gpu_ratio=gpu_s / plan.predicted_gpu_s if plan.predicted_gpu_s > 0 and not ran.disturbed else None,
         )
         return None
+
+    def _cpu_call_seconds(self, ran: _Ran) -> float:
+        """What the CPU's experts were expected to take beside the copies, without those of the activations."""
+        runs, dragged = ran.plan.runs, ran.tokens <= LAUNCHED_TOKENS
+        alone_s = sum(run.cpu_s for run in runs if run.place == "cpu")
+        copies_s = sum(run.copy_s for run in runs if run.place == "stream") if dragged else 0.0
+        return alone_s + self.costs.cpu_call_s + self.costs.copy_drag * copies_s if alone_s > 0 else 0.0
 
     def _adapt(self, layer: int, tokens: int, counts: Sequence[tuple[int, int]]) -> None:
         """Tell the replacement what was used, and begin the swaps that it wants."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 
 from engine import Engine, EngineConfig, SamplingParams
 from engine.checkpoint.model_config import read_model_config
-from engine.messages import Snapshot
+from engine.experts.assumed_costs import simulated_gpu_costs
+from engine.experts.cost_model import predict
+from engine.messages import CostCurve, Snapshot
 from tests.checkpoints import write_mixtral
 from tests.engine.shapes import simulated_budget
 
@@ -95,3 +99,26 @@ def test_the_simulated_gpu_takes_what_the_planner_predicted(model: Path, residen
         engine.logits(TOKENS)
         for trace in engine.snapshot().layers:
             assert trace.measured_gpu_s == pytest.approx(trace.predicted_gpu_s, rel=0.1)
+
+
+def test_what_copies_were_expected_to_take_from_the_cpu_is_no_surprise(model: Path) -> None:
+    """A CPU that is exactly as slow beside a copy as predicted leaves the correction as it is."""
+    config = replace(
+        SIMULATED, adaptive=False, vram_budget_bytes=budget_for(model, 0),
+        simulated_link_bytes_per_s=read_model_config(model).expert_bytes / 2.5,
+    )  # fmt: skip
+    with Engine.load(str(model), config) as engine:
+        record, drag = engine.loaded.record, 0.1
+        costs = simulated_gpu_costs(engine.model, config, CostCurve(3.0, 0.0, 0.0))
+        assert costs.weight_copy is not None
+        record.costs = replace(costs, copy_drag=drag)
+        beside_s = 3.0 + drag * predict(costs.weight_copy, 1)
+        clock = itertools.count()
+        with mock.patch("engine.experts.executor.time") as time:
+            time.perf_counter = lambda: next(clock) * beside_s
+            engine.logits(TOKENS[:1])
+        for trace in record.traces:
+            assert trace is not None
+            assert sorted(run.place for run in trace.runs) == ["cpu", "stream"]
+            assert trace.measured_cpu_s == pytest.approx(beside_s)
+        assert record.costs.cpu_correction == pytest.approx(1.0)
