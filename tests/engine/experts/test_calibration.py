@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from engine.config import SIMULATED_LAUNCH_S, EngineConfig, ModelConfig
-from engine.devices import CpuDevice, Device, SimulatedDevice
+from engine.devices import CpuDevice, CudaDevice, Device, SimulatedDevice
 from engine.errors import OperationCancelledError
 from engine.experts.calibration import calibrate, learn_from_reply, measure_drag, typical_layers
 from engine.experts.cost_model import predict
@@ -23,6 +23,7 @@ from engine.experts.residency import Residency
 from engine.experts.store import ExpertStore
 from engine.hardware import probe_hardware
 from engine.messages import CostCurve, CostModel, PassRecord
+from tests.engine.devices.fake_cuda import install
 from tests.engine.shapes import TINY
 
 LINK, MEMORY, FLOPS = 1e9, 2e9, 1e9
@@ -271,3 +272,26 @@ def test_a_copy_that_seems_to_help_takes_nothing() -> None:
     link: Any = SimpleNamespace(copy_in=lambda *_: None, finish_copies=lambda: None)
     slot: Any = SimpleNamespace(flat=None)
     assert measure_drag(link, slot, slot, CostCurve(0.0, 1e-3, 0.0), lambda _: next(times), lambda: None) == 0.0
+
+
+def test_beside_a_gpu_copies_are_measured_where_they_are_from_locked_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch)
+    device = CudaDevice(1 << 30)
+    model, _, residency, cpu, dtype = parts(TINY, device, staging=True)
+    given: list[tuple[Any, ...]] = []
+
+    def drag(*arguments: Any) -> float:
+        given.append(arguments)
+        return 0.25 + 0.0 * measure_drag(*arguments)
+
+    monkeypatch.setattr("engine.experts.calibration.measure_drag", drag)
+    for locked in (False, True):
+        if locked:
+            for pageable in residency._store.pageable:
+                pageable.clear()
+        costs = calibrate(model, device, residency, cpu, dtype, Surroundings(), range(64), lambda: None)
+        assert costs.copy_drag == (0.25 if locked else 0.0)
+    ((on, slot, source, copy, *_),) = given
+    assert on is device
+    assert slot.flat.nbytes == source.flat.nbytes == TINY.expert_bytes
+    assert copy == costs.weight_copy
