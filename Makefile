@@ -34,8 +34,8 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-# Beside the app's tests run those of what it fetches, converts and installs, so that both halves take as long.
-APP_TESTS := tests/app tests/packaging tests/resources tests/engine/bench tests/engine/convert tests/engine/hub
+# Beside the app's tests run those of benchmarks and installers, so that both halves take as long.
+APP_TESTS := tests/app tests/packaging tests/resources tests/engine/bench
 
 # Side by side: each keeps one core busy.
 test: setup

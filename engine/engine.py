@@ -14,7 +14,7 @@ import contextlib
 import dataclasses
 import gc
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -69,6 +69,12 @@ def _never() -> bool:
     return False
 
 
+@cache
+def _keep_what_was_imported() -> None:
+    """It stays for good: looking for garbage there would hold a reply up for 0.1 s."""
+    gc.freeze()
+
+
 class Engine:
     """A loaded model: made by `Engine.load`, given back by `close` or a with statement.
 
@@ -103,8 +109,7 @@ class Engine:
             OperationCancelledError: `cancelled` said so.
         """
         config = config or EngineConfig()
-        if not gc.get_freeze_count():
-            gc.freeze()  # what was imported stays: looking for garbage there would hold a reply up for 0.1 s
+        _keep_what_was_imported()
         return cls(resolve_model(model, config.models_dir), config, on_event, cancelled, require_tokenizer)
 
     def __init__(

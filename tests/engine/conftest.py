@@ -18,6 +18,14 @@ def pytest_runtest_setup() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _measured_briefly(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine measures its machine when it loads a model: as short as can be, but where that is what is tested."""
+    if request.node.get_closest_marker("measures") is None:
+        monkeypatch.setattr("engine.reply.TRIAL_TOKENS", 8)
+        monkeypatch.setattr("engine.experts.calibration.REPEATS", 1)
+
+
 @pytest.fixture(scope="session")
 def emulation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     compiler = shutil.which("g++")

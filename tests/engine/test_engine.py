@@ -306,6 +306,7 @@ def test_costs_and_popularity_are_kept_for_the_next_start(model: str, tmp_path: 
         assert engine.ready.planning.costs.source == "measured"
 
 
+@pytest.mark.measures
 def test_the_reply_that_measures_leaves_nothing_behind(model: str, tmp_path: Path) -> None:
     config = replace(CPU, popularity_dir=str(tmp_path), cost_cache_dir=str(tmp_path))
     with Engine.load(model, config) as engine:

@@ -26,6 +26,8 @@ from engine.messages import CostCurve, CostModel, PassRecord
 from tests.engine.devices.fake_cuda import install
 from tests.engine.shapes import TINY
 
+pytestmark = pytest.mark.measures
+
 LINK, MEMORY, FLOPS = 1e9, 2e9, 1e9
 CONFIG = EngineConfig(simulated_link_bytes_per_s=LINK, simulated_memory_bytes_per_s=MEMORY, simulated_flops=FLOPS)
 
