@@ -35,7 +35,7 @@ from engine.checkpoint.model_folder import CONFIG
 from engine.checkpoint.tensor_names import HEAD, ExpertPart, Shape, expert_tensor
 from engine.checkpoint.tensor_reader import TensorEntry
 from engine.checkpoint.untrusted import quote
-from engine.config import DTYPE_FORMATS, ModelConfig
+from engine.config import DTYPE_FORMATS, MIN_CONTEXT_TOKENS, ModelConfig
 from engine.errors import CheckpointError, UnsupportedModelError
 from engine.sentences import say
 from engine.traits import Compatibility
@@ -119,7 +119,7 @@ def read_compatible(
         experts=count,
         experts_per_token=_active(fields, count),
         vocab_size=fields.integer("vocab_size", 1, MAX_VOCAB),
-        max_position_embeddings=fields.integer("max_position_embeddings", 1, MAX_POSITIONS),
+        max_position_embeddings=fields.integer("max_position_embeddings", MIN_CONTEXT_TOKENS, MAX_POSITIONS),
         tie_word_embeddings=HEAD not in stored,
         dtype=_DTYPES[_commonest_format(tensors)],
         compatibility=Compatibility(

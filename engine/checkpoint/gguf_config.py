@@ -39,7 +39,7 @@ from engine.checkpoint.tensor_names import is_expert, is_expert_matrix
 from engine.checkpoint.tensor_reader import TensorEntry, TensorReader
 from engine.checkpoint.untrusted import quote
 from engine.checkpoint.yarn import MAX_FACTOR
-from engine.config import DTYPE_FORMATS, DTypeName, ModelConfig
+from engine.config import DTYPE_FORMATS, MIN_CONTEXT_TOKENS, DTypeName, ModelConfig
 from engine.errors import CheckpointError, UnsupportedModelError
 from engine.quant.formats import FORMATS
 from engine.sentences import say
@@ -193,7 +193,7 @@ def _read_shape(model: GgufModel) -> ModelConfig:
         experts=experts,
         experts_per_token=fields.integer(f"{arch}.expert_used_count", 1, experts),
         vocab_size=_vocab_size(model),
-        max_position_embeddings=fields.integer(f"{arch}.context_length", 1, MAX_POSITIONS),
+        max_position_embeddings=fields.integer(f"{arch}.context_length", MIN_CONTEXT_TOKENS, MAX_POSITIONS),
         rms_norm_eps=fields.number(f"{arch}.attention.layer_norm_rms_epsilon", 1e-12, 1.0),
         rope_theta=fields.number(f"{arch}.rope.freq_base", 1.0, MAX_ROPE_THETA, DEFAULT_ROPE_THETA),
         sliding_window=fields.integer(f"{arch}.attention.sliding_window", 0, MAX_POSITIONS, absent=0) or None,

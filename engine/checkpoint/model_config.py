@@ -27,7 +27,7 @@ from engine.checkpoint.int4 import Int4, read_int4, with_int4
 from engine.checkpoint.model_folder import CONFIG, find_config
 from engine.checkpoint.stacked import is_mxfp4, with_mxfp4
 from engine.checkpoint.untrusted import quote, read_json_object
-from engine.config import DTypeName, ModelConfig
+from engine.config import MIN_CONTEXT_TOKENS, DTypeName, ModelConfig
 from engine.errors import UnsupportedModelError
 from engine.sentences import say
 
@@ -110,7 +110,7 @@ def _read_shape(name: str, content: dict[str, Any], family: Family) -> ModelConf
         experts=experts,
         experts_per_token=fields.integer("num_experts_per_tok", 1, experts),
         vocab_size=fields.integer("vocab_size", 1, MAX_VOCAB),
-        max_position_embeddings=fields.integer("max_position_embeddings", 1, MAX_POSITIONS),
+        max_position_embeddings=fields.integer("max_position_embeddings", MIN_CONTEXT_TOKENS, MAX_POSITIONS),
         rms_norm_eps=fields.number("rms_norm_eps", 1e-12, 1.0, family.rms_norm_eps),
         rope_theta=_rope_theta(fields, family),
         sliding_window=_sliding_window(fields, family),

@@ -167,6 +167,12 @@ def test_numbers_outside_their_limits(tmp_path: Path, name: str, value: Any) -> 
         edited(tmp_path, {f"llama.{name}": value})
 
 
+def test_a_context_shorter_than_any_chat_is_the_files_fault(tmp_path: Path) -> None:
+    assert edited(tmp_path, {"llama.context_length": (UINT32, 16)}).max_position_embeddings == 16
+    with pytest.raises(CheckpointError, match=r"llama.context_length is 15, not a whole number from 16 to"):
+        edited(tmp_path, {"llama.context_length": (UINT32, 15)})
+
+
 @pytest.mark.parametrize("name", [*(name for name in NUMBERS if "key_length" not in name and "kv" not in name),
                                   "attention.layer_norm_rms_epsilon"])  # fmt: skip
 def test_keys_that_must_be_there(tmp_path: Path, name: str) -> None:

@@ -265,6 +265,7 @@ def test_sizes_outside_their_limits(folder: Path, name: str, value: object) -> N
         ({"num_hidden_layers": ...}, "config.json lacks num_hidden_layers"),
         ({"num_key_value_heads": 5}, "num_key_value_heads is 5, no divisor of num_attention_heads 32"),
         ({"num_experts_per_tok": 9}, "num_experts_per_tok is 9, not a whole number from 1 to 8"),
+        ({"max_position_embeddings": 8}, "max_position_embeddings is 8, not a whole number from 16 to"),
         ({"num_attention_heads": 24}, "hidden_size is 4096, not a multiple of num_attention_heads 24"),
         ({"num_attention_heads": 1, "num_key_value_heads": 1}, "hidden_size is 4096, not a multiple"),
         ({"head_dim": 127}, "head_dim is 127, not an even number"),
