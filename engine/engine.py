@@ -352,7 +352,7 @@ class Engine:
     def _settle(self, plan: PlacementPlan, because: str = "") -> None:
         """Make `ready` tell what is in force now: the plan, less what the device had no memory for."""
         loaded, device = self._loaded, self._loaded.device
-        self._settled_shortages = loaded.memory_shortages
+        self._planned, self._settled_shortages = plan, loaded.memory_shortages
         planning = self._premises.inputs(loaded.record.costs)
         plan = in_force(
             plan, planning, self._config, loaded.residency.by_layer(), device.allocated if device.has_gpu else {},
@@ -373,8 +373,9 @@ class Engine:
         """Make `ready` tell what memory ran out for, if it did since it was made."""
         still_loaded = self.__dict__.get("_loaded") is loaded  # a reply may outlive its engine, unread
         if still_loaded and loaded.memory_shortages != self._settled_shortages:
-            self._settle(self.plan)
-            self.ready = dataclasses.replace(self.ready, because=self.plan.reasons[-1])
+            self._settle(self._planned)
+            short = self.plan.reasons[len(self._planned.reasons) :]
+            self.ready = dataclasses.replace(self.ready, because=short[0] if short else "")
 
     def _measure(self, on_event: OnEvent, cancelled: Cancelled) -> None:
         """Measure the cost model and keep it."""

@@ -125,6 +125,18 @@ def check_books(engine: Engine) -> int:
     return snapshot.memory_shortages
 
 
+def test_each_shortage_is_told_against_the_plan_and_the_ones_before_are_not(model: str) -> None:
+    with Engine.load(model, ROOMY) as engine:
+        planned = engine.plan.resident_experts
+        for _ in range(2):
+            engine.loaded.make_room(DeviceOutOfMemoryError("none left", ""))
+            engine.logits([1, 2])
+            (told,) = (reason for reason in engine.plan.reasons if "ran out of memory" in reason)
+            left = sum(map(len, engine.loaded.residency.resident))
+            assert f"{left} of {planned} planned experts" in told
+            assert engine.ready.because == told
+
+
 def points(model: str, *, computing: bool) -> int:
     """At how many points memory can run out."""
     with short_of_memory(range(0), computing=computing) as shortage:
