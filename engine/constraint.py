@@ -17,6 +17,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from engine.errors import ConfigurationError, UnsupportedModelError
 from engine.sentences import say
 from engine.tokenizer import without_half_pairs
+from engine.tokenizer_parts import comes_from_tokenizers
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # Between two parts of the JSON: a space or a new, indented line; small models lose themselves in more.
 WHITE_SPACE = r" |\n {0,24}"
+# More than real vocabularies have, and what llguidance bears: beyond, it panics or asks for gigabytes.
+MOST_TOKEN_BYTES, MOST_TOKENS = 1024, 1 << 21
 _MAX_REASON_CHARS = 160
 
 
@@ -49,7 +52,8 @@ class Vocabulary:
         tokenizer: Whose tokens are to be drawn.
 
     Raises:
-        UnsupportedModelError: The tokenizer is of a kind whose tokens' bytes are not known.
+        UnsupportedModelError: The tokenizer is of a kind whose tokens' bytes are not known, or has tokens that the
+            library does not hold.
     """
 
     def __init__(self, tokenizer: ChatTokenizer) -> None:
@@ -57,13 +61,22 @@ class Vocabulary:
         # Without a token that ends a reply, a number that nothing follows would never end: one is made up.
         self.size = tokenizer.vocab_size
         ends = sorted(tokenizer.eos_ids) or [self.size]
+        if tokenizer.longest_token_bytes > MOST_TOKEN_BYTES or self.size > MOST_TOKENS:
+            raise _not_bound(say("its vocabulary is too large"))
         try:
             self.tokens = LLTokenizer(tokenizer.as_json(), n_vocab=max(self.size, ends[-1] + 1), eos_token=ends)
-        except ValueError as error:
-            raise UnsupportedModelError(
-                say("Replies of this model cannot be bound to a schema: {error}.", error=_one_line(str(error))),
-                say("Leave the schema out, or choose another model."),
-            ) from error
+        except BaseException as error:
+            if isinstance(error, ValueError) or comes_from_tokenizers(error):
+                raise _not_bound(_one_line(str(error))) from error
+            raise
+
+
+def _not_bound(reason: str) -> UnsupportedModelError:
+    """The error for a vocabulary that no grammar can be followed with."""
+    return UnsupportedModelError(
+        say("Replies of this model cannot be bound to a schema: {error}.", error=reason),
+        say("Leave the schema out, or choose another model."),
+    )
 
 
 class Constraint:

@@ -6087,6 +6087,11 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../engine/constraint.py" />
+            <source>its vocabulary is too large</source>
+            <translation>sein Wortschatz ist zu groß</translation>
+        </message>
+        <message>
+            <location filename="../../engine/constraint.py" />
             <source>Replies of this model cannot be bound to a schema: {error}.</source>
             <translation>Antworten dieses Modells lassen sich nicht an ein Schema binden: {error}.</translation>
         </message>

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from engine import Engine, EngineConfig, SamplingParams
 from engine.bench.guide_gguf import guide_file
 from engine.checkpoint.catalog import guide_path
-from engine.constraint import Constraint, Vocabulary, check_constraint
+from engine.constraint import MOST_TOKEN_BYTES, Constraint, Vocabulary, check_constraint
 from engine.errors import ConfigurationError, UnsupportedModelError
 from engine.messages import Finished, Token
 from engine.setting_limits import MAX_SCHEMA_CHARS
@@ -37,6 +38,7 @@ PERSON = {
     "required": ["name", "age", "tags", "nested"],
     "additionalProperties": False,
 }
+_PLAIN = {"single_word": False, "lstrip": False, "rstrip": False}
 QUESTION = [{"role": "user", "content": "What is an expert?"}]
 
 
@@ -188,6 +190,37 @@ def test_a_tokenizer_whose_bytes_are_not_known_is_refused(monkeypatch: pytest.Mo
     monkeypatch.setattr(ChatTokenizer, "as_json", lambda _: '{"model": {"type": "Odd"}}')
     with pytest.raises(UnsupportedModelError, match="cannot be bound to a schema"):
         Vocabulary(tokenizer)
+
+
+def _with_vocabulary(folder: Path, change: Callable[[dict[str, Any]], None]) -> ChatTokenizer:
+    """The guide's tokenizer with another tokenizer.json."""
+    for name in ("config.json", "generation_config.json", "special_tokens_map.json", "tokenizer_config.json"):
+        shutil.copyfile(guide_path() / name, folder / name)
+    parsed = json.loads((guide_path() / "tokenizer.json").read_text(encoding="utf-8"))
+    change(parsed)
+    (folder / "tokenizer.json").write_text(json.dumps(parsed), encoding="utf-8")
+    return ChatTokenizer.open(folder)
+
+
+@pytest.mark.parametrize("characters", [1025, 1 << 21])
+def test_a_token_longer_than_any_is_refused_at_once(tmp_path: Path, characters: int) -> None:
+    added = {"id": 4096, "content": "a" * characters, "special": False, "normalized": False}
+    tokenizer = _with_vocabulary(tmp_path, lambda parsed: parsed["added_tokens"].append(added | _PLAIN))
+    with pytest.raises(UnsupportedModelError, match="its vocabulary is too large"):
+        Vocabulary(tokenizer)
+
+
+@pytest.mark.parametrize("number", [4_000_000, 200_000_000])
+def test_an_id_higher_than_any_is_refused_at_once(tmp_path: Path, number: int) -> None:
+    tokenizer = _with_vocabulary(tmp_path, lambda parsed: parsed["model"]["vocab"].update({"odd": number}))
+    with pytest.raises(UnsupportedModelError, match="its vocabulary is too large"):
+        Vocabulary(tokenizer)
+
+
+def test_tokens_as_long_as_allowed_are_followed(tmp_path: Path) -> None:
+    added = {"id": 4096, "content": "a" * MOST_TOKEN_BYTES, "special": False, "normalized": False}
+    tokenizer = _with_vocabulary(tmp_path, lambda parsed: parsed["added_tokens"].append(added | _PLAIN))
+    assert json.loads(_draw(tokenizer, {"enum": [5]}, 0)) == 5
 
 
 # ---- refusals, before anything is written ----
