@@ -264,9 +264,11 @@ class Engine:
         decoder.cache.tokens.clear()
         decoder.expect(len(prompt))
         rows = np.empty((len(prompt), self.model.vocab_size), np.float32)
-        for first in range(0, len(prompt), chunk):
-            hidden = loaded.with_room(partial(decoder.forward_at_once, prompt[first : first + chunk]))
-            rows[first : first + chunk] = loaded.with_room(partial(decoder.logits, hidden)).float().cpu().numpy()
+        with loaded.reading(len(prompt)):
+            for first in range(0, len(prompt), chunk):
+                hidden = loaded.with_room(partial(decoder.forward_at_once, prompt[first : first + chunk]))
+                rows[first : first + chunk] = loaded.with_room(partial(decoder.logits, hidden)).float().cpu().numpy()
+                del hidden
         self._settle_shortages(loaded)
         return rows
 
@@ -355,7 +357,7 @@ class Engine:
         self._planned, self._settled_shortages = plan, loaded.memory_shortages
         planning = self._premises.inputs(loaded.record.costs)
         plan = in_force(
-            plan, planning, self._config, loaded.residency.by_layer(), device.allocated if device.has_gpu else {},
+            plan, planning, self._config, loaded.lending.residents(), device.allocated if device.has_gpu else {},
             loaded.decoder.cache.capacity, loaded.decoder.cache.precision,
         )  # fmt: skip
         effective = dataclasses.replace(

@@ -9,7 +9,7 @@ import contextlib
 import importlib
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -23,11 +23,12 @@ from engine.errors import DeviceOutOfMemoryError, GpuLostError, OperationCancell
 from engine.experts.cost_model import planned_threads
 from engine.experts.cpu_experts import CpuExperts, TorchCpuExperts
 from engine.experts.executor import ExpertExecutor
+from engine.experts.lending import Lending
 from engine.experts.native_experts import NativeCpuExperts
 from engine.experts.parts import in_parts
 from engine.experts.pinning import Mask, choose_pinned, pinned_budget
 from engine.experts.popularity import Popularity
-from engine.experts.ranking import as_mask
+from engine.experts.ranking import as_mask, staying_residents
 from engine.experts.record import CpuRecord, ExecutionRecord
 from engine.experts.residency import Residency
 from engine.experts.store import ExpertStore
@@ -102,6 +103,7 @@ class LoadedModel:
         device: Where its dense part is.
         store: Every expert in RAM, or on disk.
         residency: The experts in VRAM.
+        lending: Which of them make way for a long prompt.
         cpu: Runs experts on the CPU.
         popularity: Which experts are used how often.
         record: What the experts did; where a GPU takes part, it is the executor itself.
@@ -109,7 +111,7 @@ class LoadedModel:
         pool: Threads of our own kernels; None where torch computes.
         host_dense_bytes: Of dense weights that are in RAM beside a GPU.
         step_note: A sentence: why decode steps on the GPU are slower than they could be; "" where there is none.
-        chunk_tokens: Prompt tokens per forward pass, which the workspace is for.
+        chunk_tokens: Prompt tokens per forward pass, at most.
         pass_tokens: Tokens of the forward pass under way; 0 between replies.
         memory_shortages: Times that memory ran out, so that less is in force than was planned; else 0.
     """
@@ -118,6 +120,7 @@ class LoadedModel:
     device: Device
     store: ExpertStore
     residency: Residency
+    lending: Lending
     cpu: CpuExperts
     popularity: Popularity
     record: ExecutionRecord
@@ -154,7 +157,8 @@ class LoadedModel:
         Raises:
             DeviceOutOfMemoryError: It does not even hold that.
         """
-        cache, device, residents = self.decoder.cache, self.device, plan.resident_by_layer
+        cache, device = self.decoder.cache, self.device
+        residents = self.lending.follow(plan.resident_by_layer, plan.lent_bytes)
         # What leaves goes first, under the larger of both budgets; what comes must fit the new one.
         device.budget_bytes = max(plan.vram_budget_bytes, device.budget_bytes)
         streaming = plan.vram_bytes.get("staging", 0) > 0
@@ -165,7 +169,8 @@ class LoadedModel:
             self._replace_cache(plan.context_tokens, plan.kv_precision)
         complete = True
         if device.has_gpu:
-            self.with_room(lambda: device.reserve("workspace", plan.vram_bytes["workspace"]))
+            workspace = plan.vram_bytes["workspace"] + self.lending.taken_bytes
+            self.with_room(lambda: device.reserve("workspace", workspace))
             complete = self.residency.fill(residents, staging=streaming, shares=self.popularity.shares())
             device.budget_bytes = plan.vram_budget_bytes
         self.chunk_tokens = plan.prefill_chunk_tokens
@@ -174,6 +179,35 @@ class LoadedModel:
         self.memory_shortages = 0 if as_planned else 1
         self.record.placed()
         self._open_steps()
+
+    @contextlib.contextmanager
+    def reading(self, tokens: int) -> Iterator[None]:
+        """Compute a prompt: residents make way for one that is longer than the standing workspace is for.
+
+        Args:
+            tokens: New ones of the prompt.
+
+        Raises:
+            DeviceOutOfMemoryError: There is nothing left to give up.
+        """
+        lending, device = self.lending, self.device
+        if not lending.asked(tokens):
+            yield
+            return
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._end_reading)
+            lending.lend()
+            self.record.placed()
+            self.with_room(lambda: device.reserve("workspace", lending.lent_bytes))
+            undo.callback(lambda: device.release("workspace", lending.taken_bytes))
+            yield
+
+    def _end_reading(self) -> None:
+        """Have those that made way come back; nobody does where the model was closed meanwhile."""
+        if self.lending.reading:
+            if not self.lending.bring_back():
+                self.memory_shortages += 1
+            self.record.placed()
 
     def _open_steps(self) -> None:
         """Have the device's own kernels run decode steps over the cache, where they can."""
@@ -284,6 +318,7 @@ class LoadedModel:
 
     def close(self) -> None:
         """Give back what does not go with the last reference; a GPU that was lost has nothing to give."""
+        self.lending.close()
         with contextlib.suppress(GpuLostError), device_faults():
             self.residency.close()
         self.store.close()
@@ -391,7 +426,8 @@ def _wire(
         else:
             assert isinstance(dense, DenseWeights)
             decoder = Decoder(model, dense, executor, cache)
-    return LoadedModel(model, device, store, residency, cpu, popularity, record, decoder, pool)
+    lending = Lending(model, device, residency, popularity)
+    return LoadedModel(model, device, store, residency, lending, cpu, popularity, record, decoder, pool)
 
 
 def _open_cache(model: ModelConfig, device: Device, tokens: int, precision: KvPrecision) -> KVCache | CompatibleCache:
@@ -404,8 +440,9 @@ def _to_pin(
     model: ModelConfig, plan: PlacementPlan, config: EngineConfig, hardware: HardwareProfile, popularity: Popularity
 ) -> Mask:
     """Which experts' host copies are to be page-locked."""
-    resident = as_mask(model, plan.resident_by_layer)
-    return choose_pinned(model, popularity.shares(), resident, pinned_budget(hardware, config))
+    shares, resident = popularity.shares(), as_mask(model, plan.resident_by_layer)
+    staying = staying_residents(model, shares, resident, plan.lent_bytes)
+    return choose_pinned(model, shares, staying, pinned_budget(hardware, config))
 
 
 def _disk_folder(config: EngineConfig) -> Path:

@@ -96,7 +96,9 @@ class PlacementPlan:
         needed_bytes: What a plan that does not fit would need, else 0.
         available_bytes: What there was for it, else 0.
         kv_precision: What the KV cache holds, as in `EngineConfig`.
-        prefill_chunk_tokens: Prompt tokens per forward pass, which the workspace is for.
+        prefill_chunk_tokens: Prompt tokens per forward pass, at most.
+        lent_bytes: What the residents lend the workspace of passes of more than 512 tokens: some make way until the
+            prompt is read. The other numbers are those of a reply.
         expert_parts: Parts that experts are placed in (`engine.experts.parts`); `resident_by_layer` then names these.
     """
 
@@ -116,6 +118,7 @@ class PlacementPlan:
     available_bytes: int = 0
     kv_precision: KvPrecision = "auto"
     prefill_chunk_tokens: int = 512
+    lent_bytes: int = 0
     expert_parts: int = 1
 
     @property

@@ -80,13 +80,14 @@ class Reply:
     def _prefill(self) -> Generator[Event, None, torch.Tensor]:
         """Compute the prompt's new tokens in chunks; returns the last one's hidden state [1, H]."""
         cache, prompt = self._loaded.decoder.cache, self._prompt
-        while True:
-            first = len(cache.tokens)
-            hidden = yield from self._forward(prompt[first : first + self._loaded.chunk_tokens])
-            yield PromptProgress(len(cache.tokens), len(prompt))
-            if len(cache.tokens) == len(prompt):
-                self._clock.prefilled()
-                return hidden[-1:]
+        with self._loaded.reading(len(prompt) - len(cache.tokens)):
+            while len(cache.tokens) < len(prompt):
+                first = len(cache.tokens)
+                hidden = yield from self._forward(prompt[first : first + self._loaded.chunk_tokens])
+                yield PromptProgress(len(cache.tokens), len(prompt))
+            hidden = hidden[-1:].clone()  # which keeps none of the pass alive
+        self._clock.prefilled()
+        return hidden
 
     def _decode(self, hidden: torch.Tensor) -> Generator[Event, None, FinishReason]:
         """Draw and compute token after token; returns why it ended."""

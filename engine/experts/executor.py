@@ -152,6 +152,7 @@ class ExpertExecutor(ExecutionRecord):
         self._replacement.place(
             (experts if self._residency.can_swap(layer) else () for layer, experts in enumerate(residents)),
             self._store.pageable,
+            self._residency.uploading,
         )
 
     @property
@@ -294,7 +295,7 @@ class ExpertExecutor(ExecutionRecord):
                 counters.streamed_bytes += self._expert_bytes[layer]
         self._popularity.observe(layer, [(run.expert, run.tokens) for run in plan.runs])
         self.history.layer_ran(layer, tokens, plan.runs, cpu_s, self.costs)
-        disturbed = self._residency.uploading and any(run.place == "stream" for run in plan.runs)
+        disturbed = bool(self._residency.uploading) and any(run.place == "stream" for run in plan.runs)
         self._unread = self._read(_Ran(layer, tokens, plan, cpu_s, span, disturbed))
 
     def _read(self, ran: _Ran | None) -> _Ran | None:

@@ -31,7 +31,7 @@ FLOAT_BYTES = 4
 # heaps of its threads. Measured with `python -m app.bench --verdicts`; what CUDA's libraries add is not known yet.
 ENGINE_BYTES: dict[PlannedDevice, int] = {"cpu": 264 * MIB, "simulated": 320 * MIB, "cuda": 320 * MIB}
 TOKEN_BYTES = 512  # of a vocabulary in memory, for each token with the merge that made it
-LEAST_CHUNK_TOKENS = 512  # of a prompt, per forward pass, where nobody chose
+LEAST_CHUNK_TOKENS = 512  # of a prompt, per forward pass, where nobody chose; a GPU always has the workspace for it
 
 
 def planned_device(config: EngineConfig, hardware: HardwareProfile) -> PlannedDevice:
@@ -111,6 +111,7 @@ class Needs:
         kv: The KV cache.
         workspace: Activations, what is unpacked for the moment (weights, keys and values), and the GPU's table of its
             residents and graphs of its decode steps.
+        prompt_workspace: Beside a GPU, what passes of more than LEAST_CHUNK_TOKENS take besides; residents lend it.
         expert: The largest expert, which a slot for streaming holds.
         experts: All experts, each as large as it is.
         on_disk: Whether they are kept in a file instead of RAM.
@@ -128,6 +129,7 @@ class Needs:
     host_dense: int = 0
     engine: int = 0
     slots: int = STAGING_SLOTS
+    prompt_workspace: int = 0
 
     @classmethod
     def of(
@@ -148,16 +150,21 @@ class Needs:
             kernels: As in `PlanningInputs`.
             gpu_kernels: Likewise.
         """
-        # One buffer serves both: nothing is unpacked while a launch works.
         unpacking = unpacking_bytes(model, device, kernels, gpu_kernels=gpu_kernels)
-        grouping = grouping_bytes(model, device, planned_chunk_tokens(model, config), gpu_kernels=gpu_kernels)
-        moment = max(unpacking, grouping, launching_bytes(model, device))
+
+        def computing(tokens: int) -> int:
+            """In passes of so many tokens; one buffer serves both, as nothing is unpacked while a launch works."""
+            grouping = grouping_bytes(model, device, tokens, gpu_kernels=gpu_kernels)
+            moment = max(unpacking, grouping, launching_bytes(model, device))
+            return workspace_bytes(model, replace(config, prefill_chunk_tokens=tokens)) + moment
+
+        chunk = planned_chunk_tokens(model, config)
+        standing = chunk if device == "cpu" else min(chunk, LEAST_CHUNK_TOKENS)
         return cls(
             dense=held_dense_bytes(model, device, kernels, gpu_kernels=gpu_kernels),
             kv=model.kv_bytes_per_token(config.kv_precision) * planned_context_tokens(model, config),
-            workspace=workspace_bytes(model, config)
+            workspace=computing(standing)
             + table_bytes(model, device)
-            + moment
             + cache_slice_bytes(model, config, device, kernels)
             + step_bytes(model, device, config.kv_precision),
             expert=model.expert_bytes,
@@ -166,12 +173,13 @@ class Needs:
             host_dense=host_dense_bytes(model, device, gpu_kernels=gpu_kernels),
             engine=engine_bytes(model, device),
             slots=staging_slots_of(model),
+            prompt_workspace=computing(chunk) - computing(standing),
         )
 
     @property
     def fixed(self) -> int:
-        """What must be there whatever the experts do."""
-        return self.dense + self.kv + self.workspace
+        """What must be there whatever the experts do, while a long prompt is read."""
+        return self.dense + self.kv + self.workspace + self.prompt_workspace
 
     @property
     def everything(self) -> int:
@@ -184,16 +192,26 @@ class Needs:
         return min(self.fixed + self.slots * self.expert, self.everything)
 
     def resident_room(self, room: int) -> int:
-        """Bytes for residents out of so much room, which is at least `least`; slots for streaming come first."""
-        return self.experts if room >= self.everything else room - self.least
+        """Bytes for residents out of so much room, which is at least `least`; slots for streaming come first.
+
+        Where not all have room, some lend a long prompt its workspace and are streamed meanwhile: never do all live
+        in VRAM then, which would leave no slots for that.
+        """
+        if room >= self.everything:
+            return self.experts
+        return min(room - self.least + self.prompt_workspace, self.experts - 1)
+
+    def lent(self, resident_bytes: int) -> int:
+        """Of a long prompt's workspace, what so many bytes of residents lend: nothing where all experts live there."""
+        return 0 if resident_bytes == self.experts else min(resident_bytes, self.prompt_workspace)
 
     def terms(self, resident_bytes: int, margin: int) -> dict[str, int]:
-        """VRAM by term, with the total; nothing is streamed where every expert is resident."""
+        """VRAM by term while a reply is written; nothing is streamed where every expert is resident."""
         staging = 0 if resident_bytes == self.experts else self.slots * self.expert
         terms = {
             "dense": self.dense,
             "kv": self.kv,
-            "workspace": self.workspace,
+            "workspace": self.workspace + self.prompt_workspace - self.lent(resident_bytes),
             "experts": resident_bytes,
             "staging": staging,
             "margin": margin,

@@ -16,10 +16,7 @@ from engine.errors import DoesNotFitError
 from engine.experts.disk import from_disk, reading_seconds
 from engine.experts.explain import human_bytes, human_speed
 from engine.experts.forecast import Forecast, decode_seconds, forecast, prompt_seconds
-from engine.experts.memory import (
-    host_terms,
-    ram_room,
-)
+from engine.experts.memory import LEAST_CHUNK_TOKENS, host_terms, ram_room
 from engine.experts.ranking import Mask, as_mask
 from engine.experts.reasons import reasons_of, shortage_reason
 from engine.experts.situation import Situation
@@ -81,6 +78,7 @@ def make_plan(inputs: PlanningInputs, config: EngineConfig, held: Sequence[Seque
         reasons=(*reasons_of(situation), speed.limit),
         kv_precision=situation.config.kv_precision,
         prefill_chunk_tokens=situation.chunk_tokens,
+        lent_bytes=situation.lent_bytes,
         expert_parts=inputs.model.expert_parts,
     )
 
@@ -88,8 +86,8 @@ def make_plan(inputs: PlanningInputs, config: EngineConfig, held: Sequence[Seque
 def _with_best_chunk(least: Situation, held: Sequence[Sequence[int]]) -> Situation:
     """The chunk of prompt that makes a typical turn shortest, where the settings leave that to the plan.
 
-    A longer chunk streams the experts less often, and its workspace takes the room of some that could live in VRAM. On
-    the CPU nothing is streamed: there the least is as good.
+    A longer chunk streams the experts less often, and more of them make way for its workspace meanwhile. On the CPU
+    nothing is streamed: there the least is as good.
     """
     open_choice = least.config.prefill_chunk_tokens is None and least.device != "cpu"
     if not open_choice or _shortage(least) is not None:
@@ -109,13 +107,14 @@ def _with_best_chunk(least: Situation, held: Sequence[Sequence[int]]) -> Situati
 
 def _typical_turn_seconds(situation: Situation) -> float:
     """A typical prompt, in chunks, and its reply."""
-    inputs, resident, chunk = situation.inputs, situation.resident, situation.chunk_tokens
+    inputs, chunk = situation.inputs, situation.chunk_tokens
     policy = situation.config.policy
     prompt = min(TYPICAL_PROMPT_TOKENS, situation.context_tokens)
+    resident = situation.staying if prompt > LEAST_CHUNK_TOKENS else situation.resident
     prompt_s = prompt_seconds(inputs, policy, resident, prompt, chunk, _SAMPLED_LAYERS, situation.pinned)
     if situation.needs.on_disk:
         prompt_s += -(-prompt // chunk) * reading_seconds(inputs.model, situation.ram_left)
-    return prompt_s + TYPICAL_REPLY_TOKENS * decode_seconds(inputs, policy, resident)
+    return prompt_s + TYPICAL_REPLY_TOKENS * decode_seconds(inputs, policy, situation.resident)
 
 
 def _forecast(situation: Situation, resident: Mask) -> Forecast:

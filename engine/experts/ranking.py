@@ -50,6 +50,34 @@ def as_mask(model: ModelConfig, by_layer: Sequence[Sequence[int]]) -> Mask:
     return mask
 
 
+def staying_residents(
+    model: ModelConfig,
+    popularity: tuple[tuple[float, ...], ...],
+    resident: Mask,
+    lent_bytes: int,
+    present: Mask | None = None,
+) -> Mask:
+    """Which residents stay where the least popular make way for so many bytes [L, E].
+
+    Args:
+        model: Their sizes.
+        popularity: Per layer and expert the share of visits.
+        resident: Those of a reply.
+        lent_bytes: What a long prompt's workspace takes from them.
+        present: Those that are in VRAM now, if not all are: others are the first that need not be there.
+    """
+    if lent_bytes <= 0:
+        return resident
+    leaving = np.argsort(-(as_array(popularity) * part_worth(model)).T.ravel(), kind="stable")[::-1]
+    leaving = leaving[resident.T.ravel()[leaving]]
+    if present is not None:
+        leaving = leaving[np.argsort(present.T.ravel()[leaving], kind="stable")]
+    freed = np.cumsum(np.tile(layer_expert_bytes(model), model.experts)[leaving])
+    staying = resident.T.flatten()
+    staying[leaving[: np.searchsorted(freed, lent_bytes) + 1]] = False
+    return staying.reshape(model.experts, model.layers).T
+
+
 def choose_residents(
     inputs: PlanningInputs, placement: PlacementName, room: int, held: Sequence[Sequence[int]]
 ) -> Mask:

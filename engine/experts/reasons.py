@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from engine.config import KvPrecision
 from engine.experts.explain import human_bytes
-from engine.experts.memory import Vram
+from engine.experts.memory import LEAST_CHUNK_TOKENS, Vram
 from engine.experts.ranking import layer_expert_bytes
 from engine.experts.situation import Situation
 from engine.messages import PlacementPlan
-from engine.sentences import Sentence, join, say
+from engine.sentences import Sentence, join, say, say_count
 
 
 def reasons_of(situation: Situation) -> list[str]:
@@ -44,7 +44,28 @@ def reasons_of(situation: Situation) -> list[str]:
                 "Each expert is placed in {number} parts, so that CPU and GPU can share one.", number=model.expert_parts
             )
         )
-    return [_budget_reason(situation.vram), *reasons, _experts_reason(situation), *_pinned_reasons(situation)]
+    return [
+        _budget_reason(situation.vram),
+        *reasons,
+        _experts_reason(situation),
+        *_lending_reasons(situation),
+        *_pinned_reasons(situation),
+    ]
+
+
+def _lending_reasons(situation: Situation) -> list[Sentence]:
+    """Who makes way for long prompts."""
+    number = int((situation.resident & ~situation.staying).sum())
+    if not number:
+        return []
+    return [
+        say_count(
+            "While a prompt of more than {tokens} tokens is read, 1 expert makes way for its workspace.",
+            "While a prompt of more than {tokens} tokens is read, %n experts make way for its workspace.",
+            -(-number // situation.inputs.model.expert_parts),
+            tokens=LEAST_CHUNK_TOKENS,
+        )
+    ]
 
 
 def _pinned_reasons(situation: Situation) -> list[Sentence]:

@@ -194,13 +194,17 @@ class Replacement:
         self._usual_noise = (self._usual * (1.0 - self._usual)).sum(axis=1).tolist()
 
     def place(
-        self, resident_by_layer: Iterable[Iterable[int]], pageable_by_layer: Iterable[Iterable[int]] = ()
+        self,
+        resident_by_layer: Iterable[Iterable[int]],
+        pageable_by_layer: Iterable[Iterable[int]] = (),
+        arriving: Iterable[tuple[int, int]] = (),
     ) -> None:
-        """Residents were placed by a plan: nothing is in flight, and earlier swaps are of no account.
+        """Residents were placed by a plan: no swap is in flight, and earlier ones are of no account.
 
         Args:
             resident_by_layer: Per layer the experts in VRAM.
             pageable_by_layer: Per layer those that cannot be uploaded beside the work; () for none.
+            arriving: (layer, expert) of those whose upload is under way nevertheless.
         """
         for layer, experts in enumerate(pageable_by_layer):
             self._pageable[layer] = sorted(experts)
@@ -208,7 +212,7 @@ class Replacement:
         for layer, experts in enumerate(resident_by_layer):
             self._resident[layer, list(experts)] = True
         self._kept_until[:] = 0
-        self._arriving.clear()
+        self._arriving = set(arriving)
         self._ledger.forget()
 
     def arrived(self, layer: int, expert: int) -> None:

@@ -14,7 +14,7 @@ is written where residency changes, in the order of the work: what was launched 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -135,7 +135,7 @@ class Residency:
             wanted_by_layer: Per layer the experts to hold.
             staging: Whether to keep slots for streaming.
         """
-        self._finish_uploads()
+        self.finish_uploads()
         for layer, wanted in enumerate(wanted_by_layer):
             for expert in self.resident[layer] - set(wanted):
                 self._evict(layer, expert)
@@ -185,7 +185,7 @@ class Residency:
         Returns:
             Whether there was anything to give up.
         """
-        self._finish_uploads()
+        self.finish_uploads()
         given_up = self._free_spares() or self._give_up_residents(shares)
         if not given_up and self._staging:
             self._unstage()
@@ -196,6 +196,11 @@ class Residency:
     def close(self) -> None:
         """Evict everything."""
         self.vacate([()] * self._model.layers, staging=False)
+
+    def finish_uploads(self) -> None:
+        """Wait for what is under way, and have it live in VRAM."""
+        self._quiet_link()
+        self.land()
 
     # ---- one at a time, beside the work -------------------------------------------------------------------------
 
@@ -211,9 +216,25 @@ class Residency:
             leaving: A resident, which is none from now on.
             coming: An expert that is neither resident nor under way.
         """
-        slot, source = self._move_out(layer, leaving), self._store.weights(layer, coming).flat
-        self._arrivals.append(_Arrival(layer, coming, slot, self._device.begin_upload(slot, source)))
-        return source.nbytes
+        self._begin_upload(layer, coming, self._move_out(layer, leaving))
+        return self._sizes[layer]
+
+    def bring_back(self, experts: Iterable[tuple[int, int]]) -> bool:
+        """Start to upload experts into slots of their own.
+
+        Args:
+            experts: (layer, expert), none of them resident or under way; the first come first.
+
+        Returns:
+            Whether there was memory for all of them.
+        """
+        for layer, expert in experts:
+            try:
+                slot = self._new(self._sizes[layer], "experts")
+            except DeviceOutOfMemoryError:
+                return False
+            self._begin_upload(layer, expert, slot)
+        return True
 
     def land(self) -> list[tuple[int, int]]:
         """(layer, expert) of the uploads that were found done, and are resident now; never waits."""
@@ -225,9 +246,9 @@ class Residency:
         return landed
 
     @property
-    def uploading(self) -> bool:
-        """Whether an upload is under way."""
-        return bool(self._arrivals)
+    def uploading(self) -> list[tuple[int, int]]:
+        """(layer, expert) of the uploads under way."""
+        return [(arrival.layer, arrival.expert) for arrival in self._arrivals]
 
     # ---- parts --------------------------------------------------------------------------------------------------
 
@@ -235,6 +256,11 @@ class Residency:
         """(layer, expert) of what is wanted and not there."""
         wanted = ((layer, expert) for layer, experts in enumerate(wanted_by_layer) for expert in experts)
         return [(layer, expert) for layer, expert in wanted if expert not in self.resident[layer]]
+
+    def _begin_upload(self, layer: int, expert: int, slot: torch.Tensor) -> None:
+        """Start to copy an expert into a slot."""
+        upload = self._device.begin_upload(slot, self._store.weights(layer, expert).flat)
+        self._arrivals.append(_Arrival(layer, expert, slot, upload))
 
     def _move_in(self, layer: int, expert: int, slot: torch.Tensor) -> None:
         """Have an expert live in a slot that holds its bytes."""
@@ -255,11 +281,6 @@ class Residency:
     def _evict(self, layer: int, expert: int) -> None:
         """Keep the slot as a spare one."""
         self._spare[self._sizes[layer]].append(self._move_out(layer, expert))
-
-    def _finish_uploads(self) -> None:
-        """Wait for what is under way."""
-        self._quiet_link()
-        self.land()
 
     def _quiet_link(self) -> None:
         """Wait until nothing is under way; uploads still have to be asked for by `land`."""

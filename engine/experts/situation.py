@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from engine.config import EngineConfig
+from engine.config import EngineConfig, ModelConfig
 from engine.experts.footprint import PlannedDevice
 from engine.experts.memory import (
     Needs,
@@ -19,7 +19,7 @@ from engine.experts.memory import (
     ram_room,
 )
 from engine.experts.pinning import choose_pinned, pinned_budget
-from engine.experts.ranking import Mask, choose_residents, layer_expert_bytes
+from engine.experts.ranking import Mask, choose_residents, layer_expert_bytes, staying_residents
 from engine.messages import PlanningInputs
 
 
@@ -35,6 +35,7 @@ class Situation:
         needs: What the model takes.
         vram: What the GPU offers.
         resident: Experts that will live in VRAM [L, E].
+        staying: Those of them that stay while a long prompt is read [L, E].
         pinned: Experts whose host copies will be page-locked [L, E]; None where the device has no need of that.
     """
 
@@ -45,6 +46,7 @@ class Situation:
     needs: Needs
     vram: Vram
     resident: Mask
+    staying: Mask
     pinned: Mask | None
 
     @classmethod
@@ -57,6 +59,8 @@ class Situation:
         vram = Vram.of(config, hardware)
         room = needs.resident_room(vram.room) if device != "cpu" and vram.room >= needs.least else 0
         resident = choose_residents(inputs, config.placement, room, held)
+        lent = needs.lent(_bytes_of(resident, model))
+        staying = staying_residents(model, inputs.popularity, resident, lent)
         return cls(
             inputs=inputs,
             config=config,
@@ -65,7 +69,8 @@ class Situation:
             needs=needs,
             vram=vram,
             resident=resident,
-            pinned=_pinned(inputs, config, device, resident),
+            staying=staying,
+            pinned=_pinned(inputs, config, device, staying),
         )
 
     @property
@@ -76,7 +81,12 @@ class Situation:
     @property
     def resident_bytes(self) -> int:
         """Bytes of the experts that live in VRAM."""
-        return int(self.resident.sum(axis=1) @ layer_expert_bytes(self.inputs.model))
+        return _bytes_of(self.resident, self.inputs.model)
+
+    @property
+    def lent_bytes(self) -> int:
+        """What they lend the workspace of a long prompt."""
+        return self.needs.lent(self.resident_bytes)
 
     @property
     def vram_bytes(self) -> dict[str, int]:
@@ -89,7 +99,7 @@ class Situation:
         terms = host_terms(self.device, self.needs, self.vram_bytes)
         if self.pinned is None or self.needs.on_disk:
             return terms
-        return {"experts_pinned": int(self.pinned.sum(axis=1) @ layer_expert_bytes(self.inputs.model)), **terms}
+        return {"experts_pinned": _bytes_of(self.pinned, self.inputs.model), **terms}
 
     @property
     def chunk_tokens(self) -> int:
@@ -105,6 +115,11 @@ class Situation:
     def fits_ram(self) -> bool:
         """Whether RAM has room."""
         return self.ram_left >= 0
+
+
+def _bytes_of(experts: Mask, model: ModelConfig) -> int:
+    """Bytes of some experts [L, E]."""
+    return int(experts.sum(axis=1) @ layer_expert_bytes(model))
 
 
 def _pinned(inputs: PlanningInputs, config: EngineConfig, device: PlannedDevice, resident: Mask) -> Mask | None:

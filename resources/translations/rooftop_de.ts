@@ -6847,6 +6847,14 @@ Alles bleibt auf diesem Computer.</translation>
             <source>Each expert is placed in {number} parts, so that CPU and GPU can share one.</source>
             <translation>Jeder Experte liegt in {number} Teilen vor, damit CPU und GPU sich einen teilen können.</translation>
         </message>
+        <message numerus="yes">
+            <location filename="../../engine/experts/reasons.py" />
+            <source>While a prompt of more than {tokens} tokens is read, %n experts make way for its workspace.</source>
+            <translation>
+                <numerusform>Während eine Eingabe von mehr als {tokens} Token gelesen wird, macht %n Experte ihrem Arbeitsbereich Platz.</numerusform>
+                <numerusform>Während eine Eingabe von mehr als {tokens} Token gelesen wird, machen %n Experten ihrem Arbeitsbereich Platz.</numerusform>
+            </translation>
+        </message>
         <message>
             <location filename="../../engine/experts/reasons.py" />
             <source>{size} of experts in RAM are page-locked, the most that the system bears: the other {number} experts are computed on the CPU rather than copied, which would be slow.</source>

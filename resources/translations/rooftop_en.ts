@@ -204,6 +204,14 @@
             </translation>
         </message>
         <message numerus="yes">
+            <location filename="../../engine/experts/reasons.py" />
+            <source>While a prompt of more than {tokens} tokens is read, %n experts make way for its workspace.</source>
+            <translation>
+                <numerusform>While a prompt of more than {tokens} tokens is read, 1 expert makes way for its workspace.</numerusform>
+                <numerusform>While a prompt of more than {tokens} tokens is read, %n experts make way for its workspace.</numerusform>
+            </translation>
+        </message>
+        <message numerus="yes">
             <location filename="../../engine/experts/regret.py" />
             <source>The latest uploads saved {saved} and cost {cost}; the next trial is %n tokens away.</source>
             <translation>

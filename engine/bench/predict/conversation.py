@@ -21,9 +21,11 @@ from engine.experts.assumed_costs import dense_layer_bytes
 from engine.experts.cost_model import predict
 from engine.experts.footprint import pass_group_visits
 from engine.experts.forecast import dense_chunk_seconds
+from engine.experts.memory import LEAST_CHUNK_TOKENS
 from engine.experts.placement import check_fits, make_plan
 from engine.experts.planner import copies_ahead, layer_seconds, left_of_copies, plan_layer, staging_slots_of
 from engine.experts.popularity import Popularity
+from engine.experts.ranking import as_mask, staying_residents
 from engine.experts.replacement import Replacement
 from engine.hardware import GpuProfile, HardwareProfile
 from engine.messages import PlacementPlan, PlanningInputs
@@ -103,6 +105,7 @@ class Conversation:
             chosen: Its experts [T, L, A].
         """
         model, seconds, bound_s = self._model, 0.0, 0.0
+        leaving = self._make_way() if len(chosen) > LEAST_CHUNK_TOKENS else []
         for first in range(0, len(chosen), self.plan.prefill_chunk_tokens):
             counts = Counts.of(chosen[first : first + self.plan.prefill_chunk_tokens], model.experts)
             dense_s = dense_chunk_seconds(model, self._inputs.costs, counts.tokens, self._context_tokens)
@@ -110,7 +113,20 @@ class Conversation:
             bound_s += prompt_bound_seconds(model, self._pc, counts, self._resident, dense_s)
             self._context_tokens += counts.tokens
         self._clock_s += seconds
+        for layer, expert in leaving:
+            self._upload(layer, expert)
+        if leaving:
+            self._replacement.place(self._resident, (), [(layer, expert) for _, layer, expert in self._arriving])
         return seconds, bound_s
+
+    def _make_way(self) -> list[tuple[int, int]]:
+        """Residents leave to lend a long prompt its workspace; they are to come back when it is read."""
+        resident = as_mask(self._model, [sorted(layer) for layer in self._resident])
+        staying = staying_residents(self._model, self._inputs.popularity, resident, self.plan.lent_bytes)
+        leaving = [(int(layer), int(expert)) for layer, expert in np.argwhere(resident & ~staying)]
+        for layer, expert in leaving:
+            self._resident[layer].discard(expert)
+        return leaving
 
     def _pass_seconds(self, counts: Counts, dense_s: float) -> float:
         """A pass layer by layer; what the next one will likely stream is copied while its dense part runs."""
@@ -173,11 +189,16 @@ class Conversation:
         assert prices.weight_copy is not None, "a PC has a GPU"
         for swap in self._replacement.step(layer, experts, prices, self._config.policy):
             self._resident[layer].discard(swap.leaving)
-            begins_s = max(self._clock_s, self._link_free_s)
-            self._link_free_s = begins_s + predict(prices.weight_copy, 1)
-            self._arriving.append((self._link_free_s, layer, swap.coming))
-            self._clock_s += self._pc.copy_drag * predict(prices.weight_copy, 1)
+            self._upload(layer, swap.coming)
             self._uploads += 1
+
+    def _upload(self, layer: int, expert: int) -> None:
+        """Copy an expert to VRAM, behind what the link is busy with; the CPU has less of the RAM meanwhile."""
+        assert self._inputs.costs.weight_copy is not None, "a PC has a GPU"
+        copy_s = predict(self._inputs.costs.weight_copy, 1)
+        self._link_free_s = max(self._clock_s, self._link_free_s) + copy_s
+        self._arriving.append((self._link_free_s, layer, expert))
+        self._clock_s += self._pc.copy_drag * copy_s
 
 
 def converse(

@@ -1,0 +1,124 @@
+"""What plans promise of lending: the books of a reply and of a long prompt, and who makes way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.config import EngineConfig, ModelConfig
+from engine.experts.memory import LEAST_CHUNK_TOKENS, Needs
+from engine.experts.parts import placed_model
+from engine.experts.placement import make_plan
+from engine.experts.ranking import layer_expert_bytes, staying_residents
+from engine.experts.situation import Situation
+from tests.engine.experts.shapes import GIB, MIXTRAL, QWEN_Q4_K_M, pc_costs, planning, skewed
+from tests.examples import examples
+
+MODELS = (MIXTRAL, placed_model(MIXTRAL, "cuda"), QWEN_Q4_K_M)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=["whole", "parts", "mixed sizes"])
+@examples(40)
+@given(budget=st.integers(3 * GIB, 110 * GIB), chunk=st.sampled_from((None, 100, 512, 513, 1024, 2048, 8192)))
+def test_neither_a_reply_nor_a_long_prompt_takes_more_than_the_budget(
+    model: ModelConfig, budget: int, chunk: int | None
+) -> None:
+    config = EngineConfig(device="simulated", simulated_vram_bytes=budget, prefill_chunk_tokens=chunk)
+    roomy = planning(model, popularity=skewed(model))
+    inputs = replace(roomy, hardware=replace(roomy.hardware, ram_available_bytes=900 * GIB, ram_total_bytes=900 * GIB))
+    plan = make_plan(inputs, config)
+    if not plan.fits:
+        return
+    situation = Situation.of(inputs, replace(config, prefill_chunk_tokens=plan.prefill_chunk_tokens))
+    needs, room = situation.needs, situation.vram.room
+    terms = plan.vram_bytes
+    assert terms["total"] - terms["margin"] <= room
+    leaving = situation.resident & ~situation.staying
+    freed = int(leaving.sum(axis=1) @ layer_expert_bytes(model))
+    assert terms["total"] - terms["margin"] - freed + plan.lent_bytes <= room
+    assert plan.lent_bytes <= freed <= plan.lent_bytes + max(layer_expert_bytes(model)) * bool(plan.lent_bytes)
+    full = Needs.of(model, situation.config, "simulated")
+    assert terms["workspace"] + plan.lent_bytes == full.workspace + full.prompt_workspace
+    if not situation.staying.all():
+        assert terms["staging"] == needs.slots * needs.expert, "what makes way is streamed"
+    if plan.prefill_chunk_tokens <= LEAST_CHUNK_TOKENS or situation.resident.all():
+        assert plan.lent_bytes == 0
+
+
+def test_a_reply_has_the_residents_of_the_shortest_chunk() -> None:
+    """A longer pass costs a reply nothing."""
+    for model in MODELS:
+        inputs = planning(model, costs=pc_costs(model))
+        config = EngineConfig(vram_budget_bytes=12 * GIB)
+        plan, short = make_plan(inputs, config), make_plan(inputs, replace(config, prefill_chunk_tokens=512))
+        assert plan.prefill_chunk_tokens == 2048
+        assert plan.lent_bytes > 0 == short.lent_bytes
+        assert plan.resident_by_layer == short.resident_by_layer
+        assert plan.predicted_decode_tokens_per_s == short.predicted_decode_tokens_per_s
+
+
+@examples(60)
+@given(seed=st.integers(0, 2**32 - 1), lent=st.integers(0, 40 * GIB))
+def test_the_least_popular_make_way_and_no_more_than_they_must(seed: int, lent: int) -> None:
+    generator = np.random.default_rng(seed)
+    model = generator.choice(np.array([0, 2])).item()
+    model_config = MODELS[model]
+    shares = skewed(model_config, seed)
+    resident = generator.random((model_config.layers, model_config.experts)) < generator.random()
+    before = resident.copy()
+    staying = staying_residents(model_config, shares, resident, lent)
+    assert (resident == before).all()
+    assert not (staying & ~resident).any()
+    leaving = resident & ~staying
+    sizes = np.broadcast_to(layer_expert_bytes(model_config)[:, None], resident.shape)
+    freed = sizes[leaving].sum()
+    if not lent:
+        assert not leaving.any()
+        return
+    assert freed >= lent or not staying.any()
+    popularity = np.array(shares)
+    if leaving.any():
+        most_liked = np.where(leaving, popularity, -1).argmax()
+        assert freed - sizes.ravel()[most_liked] < lent
+        if staying.any():
+            assert popularity[leaving].max() <= popularity[staying].min()
+
+
+def test_who_is_not_there_need_not_come_only_to_leave() -> None:
+    shares = skewed(MIXTRAL)
+    resident = np.ones((MIXTRAL.layers, MIXTRAL.experts), dtype=np.bool_)
+    present = np.random.default_rng(3).random(resident.shape) < 0.5
+    absent = int((~present).sum())
+    for number in (1, absent - 1, absent, absent + 3):
+        staying = staying_residents(MIXTRAL, shares, resident, number * MIXTRAL.expert_bytes, present)
+        assert int((~staying).sum()) == number
+        if number <= absent:
+            assert not (~staying & present).any()
+        else:
+            assert not (staying & ~present).any()
+
+
+def test_what_will_make_way_is_page_locked_before_other_residents() -> None:
+    """It is streamed in every long prompt."""
+    inputs = planning(MIXTRAL)
+    experts = MIXTRAL.total_experts
+    outside = experts - make_plan(inputs, EngineConfig(vram_budget_bytes=12 * GIB)).resident_experts
+    config = EngineConfig(vram_budget_bytes=12 * GIB, pinned_budget_bytes=(outside + 1) * MIXTRAL.expert_bytes)
+    plan = make_plan(inputs, config)
+    situation = Situation.of(inputs, replace(config, prefill_chunk_tokens=plan.prefill_chunk_tokens))
+    assert situation.pinned is not None
+    assert (situation.pinned & situation.resident & ~situation.staying).any()
+    assert not (situation.pinned & situation.staying).any()
+
+
+def test_the_plan_says_who_makes_way() -> None:
+    inputs, config = planning(MIXTRAL), EngineConfig(vram_budget_bytes=12 * GIB)
+    said = [reason for reason in make_plan(inputs, config).reasons if "make way" in reason]
+    assert len(said) == 1
+    assert "more than 512 tokens" in said[0]
+    short = make_plan(inputs, replace(config, prefill_chunk_tokens=512))
+    assert not any("make way" in reason for reason in short.reasons)
