@@ -158,7 +158,7 @@ class LoadedModel:
             DeviceOutOfMemoryError: It does not even hold that.
         """
         cache, device = self.decoder.cache, self.device
-        residents = self.lending.follow(plan.resident_by_layer, plan.lent_bytes)
+        residents = self.lending.follow(plan)
         # What leaves goes first, under the larger of both budgets; what comes must fit the new one.
         device.budget_bytes = max(plan.vram_budget_bytes, device.budget_bytes)
         streaming = plan.vram_bytes.get("staging", 0) > 0
@@ -196,9 +196,9 @@ class LoadedModel:
             return
         with contextlib.ExitStack() as undo:
             undo.callback(self._end_reading)
-            lending.lend()
+            lending.lend(tokens)
             self.record.placed()
-            self.with_room(lambda: device.reserve("workspace", lending.lent_bytes))
+            self.with_room(lambda: device.reserve("workspace", lending.taken_bytes))
             undo.callback(lambda: device.release("workspace", lending.taken_bytes))
             yield
 
@@ -441,7 +441,7 @@ def _to_pin(
 ) -> Mask:
     """Which experts' host copies are to be page-locked."""
     shares, resident = popularity.shares(), as_mask(model, plan.resident_by_layer)
-    staying = staying_residents(model, shares, resident, plan.lent_bytes)
+    staying = staying_residents(model, shares, resident, max(plan.lent_bytes.values(), default=0))
     return choose_pinned(model, shares, staying, pinned_budget(hardware, config))
 
 

@@ -6,7 +6,7 @@ Frozen, picklable and free of torch, for they cross the queue inside of `engine.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engine.config import DeviceName, KvPrecision, ModelConfig
 from engine.hardware import HardwareProfile
@@ -97,8 +97,8 @@ class PlacementPlan:
         available_bytes: What there was for it, else 0.
         kv_precision: What the KV cache holds, as in `EngineConfig`.
         prefill_chunk_tokens: Prompt tokens per forward pass, at most.
-        lent_bytes: What the residents lend the workspace of passes of more than 512 tokens: some make way until the
-            prompt is read. The other numbers are those of a reply.
+        lent_bytes: Tokens of a pass, ascending -> what residents lend its workspace: some make way until a prompt of
+            more than the first of them is read; {} where nobody does. The other numbers are those of a reply.
         expert_parts: Parts that experts are placed in (`engine.experts.parts`); `resident_by_layer` then names these.
     """
 
@@ -118,7 +118,7 @@ class PlacementPlan:
     available_bytes: int = 0
     kv_precision: KvPrecision = "auto"
     prefill_chunk_tokens: int = 512
-    lent_bytes: int = 0
+    lent_bytes: dict[int, int] = field(default_factory=dict)
     expert_parts: int = 1
 
     @property

@@ -10,10 +10,10 @@ import numpy as np
 
 from engine.config import ModelConfig
 from engine.devices import Device
-from engine.experts.memory import LEAST_CHUNK_TOKENS
 from engine.experts.popularity import Popularity
-from engine.experts.ranking import Mask, as_mask, staying_residents
+from engine.experts.ranking import Mask, as_mask, lent_for, staying_residents
 from engine.experts.residency import Residency
+from engine.messages import PlacementPlan
 
 Residents = tuple[tuple[int, ...], ...]  # per layer
 
@@ -28,52 +28,43 @@ class Lending:
         popularity: Says who makes way.
 
     Attributes:
-        lent_bytes: As in the plan in force.
         reading: Whether a long prompt is being read.
+        taken_bytes: What its workspace has of theirs.
     """
 
     def __init__(self, model: ModelConfig, device: Device, residency: Residency, popularity: Popularity) -> None:
         """Nothing is lent."""
         self._model, self._device, self._residency, self._popularity = model, device, residency, popularity
-        self.lent_bytes = 0
-        self.reading = False
+        self._lent_bytes: dict[int, int] = {}
+        self.reading, self.taken_bytes, self._tokens = False, 0, 0
         self._away: list[tuple[int, int]] = []
 
     def asked(self, tokens: int) -> bool:
-        """Whether a prompt with so many new tokens takes what is lent."""
-        return tokens > LEAST_CHUNK_TOKENS and self.lent_bytes > 0
+        """Whether somebody makes way for a prompt with so many new tokens."""
+        return lent_for(self._lent_bytes, tokens) > 0
 
-    @property
-    def taken_bytes(self) -> int:
-        """What a prompt's workspace has of it now."""
-        return self.lent_bytes if self.reading else 0
+    def follow(self, plan: PlacementPlan) -> Residents:
+        """Take another plan; returns those of its residents that are to live in VRAM now."""
+        self._lent_bytes = plan.lent_bytes
+        return self._staying(plan.resident_by_layer) if self.reading else plan.resident_by_layer
 
-    def follow(self, residents: Residents, lent_bytes: int) -> Residents:
-        """Take another plan's residents; returns those that are to live in VRAM now.
-
-        Args:
-            residents: Those of a reply.
-            lent_bytes: What they lend.
-        """
-        self.lent_bytes = lent_bytes
-        return self._staying(residents) if self.reading else residents
-
-    def lend(self) -> None:
-        """Have residents make way."""
+    def lend(self, tokens: int) -> None:
+        """Have residents make way for a prompt with so many new tokens."""
         self._residency.finish_uploads()
-        self.reading = True
+        self.reading, self._tokens = True, tokens
         staying = self._staying(self._residency.by_layer())
         self._residency.vacate(staying, staging=self._residency.staging_slots > 0)
 
     def bring_back(self) -> bool:
         """Have those that made way come back, beside the work; returns whether there was memory for all of them."""
-        self.reading, away, self._away = False, self._away, []
+        away = self._away
+        self._nobody_away()
         self._device.trim()
         return self._residency.bring_back(away)
 
     def close(self) -> None:
         """Nobody comes back."""
-        self.reading, self.lent_bytes, self._away = False, 0, []
+        self._nobody_away()
 
     def residents(self) -> Residents:
         """Those of a reply: in VRAM, on their way there, or making way for a prompt that is being read."""
@@ -83,14 +74,19 @@ class Lending:
         return _by_layer(mask)
 
     def _staying(self, residents: Residents) -> Residents:
-        """Those that stay; the others are noted, the most popular first."""
+        """Those that stay beside the workspace of the prompt; the others are noted, the most popular first."""
+        self.taken_bytes = lent_for(self._lent_bytes, self._tokens)
         model, shares = self._model, self._popularity.shares()
         resident = as_mask(model, residents)
         present = as_mask(model, self._residency.by_layer())
-        staying = staying_residents(model, shares, resident, self.lent_bytes, present)
+        staying = staying_residents(model, shares, resident, self.taken_bytes, present)
         away = np.argwhere(resident & ~staying).tolist()
         self._away = sorted(((layer, expert) for layer, expert in away), key=lambda pair: -shares[pair[0]][pair[1]])
         return _by_layer(staying)
+
+    def _nobody_away(self) -> None:
+        """No prompt is being read."""
+        self.reading, self.taken_bytes, self._away = False, 0, []
 
 
 def _by_layer(experts: Mask) -> Residents:

@@ -15,7 +15,7 @@ from engine.config import MIN_CONTEXT_TOKENS, EngineConfig, KvPrecision
 from engine.errors import DoesNotFitError
 from engine.experts.disk import from_disk, reading_seconds
 from engine.experts.explain import human_bytes, human_speed
-from engine.experts.forecast import Forecast, decode_seconds, forecast, prompt_seconds
+from engine.experts.forecast import Forecast, forecast, prompt_seconds
 from engine.experts.memory import LEAST_CHUNK_TOKENS, host_terms, ram_room
 from engine.experts.ranking import Mask, as_mask
 from engine.experts.reasons import reasons_of, shortage_reason
@@ -24,12 +24,9 @@ from engine.messages import PlacementPlan, PlanningInputs
 from engine.sentences import Sentence, join, say
 
 CONTEXT_STEP_TOKENS = MIN_CONTEXT_TOKENS
-CHUNK_CHOICES_TOKENS = (1024, 2048)  # besides the least
-# What a chunk is chosen for: the first turn of a conversation about a page of text.
-TYPICAL_PROMPT_TOKENS = 2048
-TYPICAL_REPLY_TOKENS = 256
+PASS_CHOICES_TOKENS = (1024, 2048, 4096)  # of prompts, besides the least
 
-_WORTH_IT = 0.99  # a longer chunk must save more than rounding
+_WORTH_IT = 0.95  # a longer pass must save more than it takes those that make way to come back
 _SAMPLED_LAYERS = 4  # enough to choose by, and quick enough for a slider
 
 
@@ -59,7 +56,8 @@ def make_plan(inputs: PlanningInputs, config: EngineConfig, held: Sequence[Seque
         say why and what to do. No byte is promised twice: the VRAM terms of a plan that fits add up to at most the
         budget.
     """
-    situation = _with_best_chunk(Situation.of(inputs, config, held), held)
+    passes = _with_longer_passes(Situation.of(inputs, config, held), held)
+    situation = passes[-1]
     shortage = _shortage(situation)
     if shortage is not None:
         return _refused(situation, shortage)
@@ -78,43 +76,50 @@ def make_plan(inputs: PlanningInputs, config: EngineConfig, held: Sequence[Seque
         reasons=(*reasons_of(situation), speed.limit),
         kv_precision=situation.config.kv_precision,
         prefill_chunk_tokens=situation.chunk_tokens,
-        lent_bytes=situation.lent_bytes,
+        lent_bytes=_lent_bytes(passes),
         expert_parts=inputs.model.expert_parts,
     )
 
 
-def _with_best_chunk(least: Situation, held: Sequence[Sequence[int]]) -> Situation:
-    """The chunk of prompt that makes a typical turn shortest, where the settings leave that to the plan.
+def _with_longer_passes(least: Situation, held: Sequence[Sequence[int]]) -> list[Situation]:
+    """Situations that differ in the longest pass of a prompt, each for prompts of its length, the longest last.
 
-    A longer chunk streams the experts less often, and more of them make way for its workspace meanwhile. On the CPU
-    nothing is streamed: there the least is as good.
+    A longer pass streams the experts less often, and more residents make way for its workspace meanwhile; the reply has
+    them back. There is but one where the settings say how long it is, and on the CPU, where nothing is streamed.
     """
+    passes = [least]
     open_choice = least.config.prefill_chunk_tokens is None and least.device != "cpu"
     if not open_choice or _shortage(least) is not None:
-        return least
-    best, best_s = least, _typical_turn_seconds(least)
-    for tokens in CHUNK_CHOICES_TOKENS:
+        return passes
+    for tokens in PASS_CHOICES_TOKENS:
         if tokens > least.context_tokens:
             break
         longer = Situation.of(least.inputs, replace(least.config, prefill_chunk_tokens=tokens), held)
-        if not (longer.fits_vram and longer.fits_ram):
-            break
-        turn_s = _typical_turn_seconds(longer)
-        if turn_s < _WORTH_IT * best_s:
-            best, best_s = longer, turn_s
-    return best
+        if not (longer.fits_vram and longer.fits_ram) or longer.resident_bytes < least.resident_bytes:
+            break  # the last is where all experts live in VRAM, if only just
+        if _prompt_seconds(longer, tokens) < _WORTH_IT * _prompt_seconds(passes[-1], tokens):
+            passes.append(longer)
+    return passes
 
 
-def _typical_turn_seconds(situation: Situation) -> float:
-    """A typical prompt, in chunks, and its reply."""
+def _lent_bytes(passes: Sequence[Situation]) -> dict[int, int]:
+    """What residents lend the passes of a prompt, as in `PlacementPlan`; the last situation is what will be."""
+    longest = passes[-1]
+    if not longest.lent_bytes:
+        return {}
+    standing = longest.vram_bytes["workspace"]
+    sizes = {one.chunk_tokens: one.needs.workspace + one.needs.prompt_workspace for one in passes}
+    return {LEAST_CHUNK_TOKENS: 0} | {tokens: max(0, size - standing) for tokens, size in sizes.items()}
+
+
+def _prompt_seconds(situation: Situation, prompt: int) -> float:
+    """A prompt of so many tokens, more than any pass has workspace for without residents making way."""
     inputs, chunk = situation.inputs, situation.chunk_tokens
-    policy = situation.config.policy
-    prompt = min(TYPICAL_PROMPT_TOKENS, situation.context_tokens)
-    resident = situation.staying if prompt > LEAST_CHUNK_TOKENS else situation.resident
-    prompt_s = prompt_seconds(inputs, policy, resident, prompt, chunk, _SAMPLED_LAYERS, situation.pinned)
+    policy, staying = situation.config.policy, situation.staying
+    seconds = prompt_seconds(inputs, policy, staying, prompt, chunk, _SAMPLED_LAYERS, situation.pinned)
     if situation.needs.on_disk:
-        prompt_s += -(-prompt // chunk) * reading_seconds(inputs.model, situation.ram_left)
-    return prompt_s + TYPICAL_REPLY_TOKENS * decode_seconds(inputs, policy, situation.resident)
+        seconds += -(-prompt // chunk) * reading_seconds(inputs.model, situation.ram_left)
+    return seconds
 
 
 def _forecast(situation: Situation, resident: Mask) -> Forecast:
@@ -213,7 +218,7 @@ def budget_range(inputs: PlanningInputs, config: EngineConfig) -> tuple[int, int
     """
     situation = Situation.of(inputs, config)
     needs, vram = situation.needs, situation.vram
-    longest = replace(config, prefill_chunk_tokens=config.prefill_chunk_tokens or max(CHUNK_CHOICES_TOKENS))
+    longest = replace(config, prefill_chunk_tokens=config.prefill_chunk_tokens or max(PASS_CHOICES_TOKENS))
     most = min(vram.free, vram.budget_for(Situation.of(inputs, longest).needs.everything))
     return min(most, vram.budget_for(needs.least)), most
 

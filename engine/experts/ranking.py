@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,8 @@ def layer_expert_bytes(model: ModelConfig) -> NDArray[np.int64]:
     """Bytes of one expert of each layer [L]."""
     if not model.expert_formats:
         return np.full(model.layers, model.expert_bytes)
-    sizes = {formats: model.layer_expert_bytes(layer) for layer, formats in enumerate(model.expert_formats)}
+    a_layer = {formats: layer for layer, formats in enumerate(model.expert_formats)}
+    sizes = {formats: model.layer_expert_bytes(layer) for formats, layer in a_layer.items()}
     return np.array([sizes[formats] for formats in model.expert_formats])
 
 
@@ -48,6 +49,13 @@ def as_mask(model: ModelConfig, by_layer: Sequence[Sequence[int]]) -> Mask:
     for layer, experts in enumerate(by_layer):
         mask[layer, list(experts)] = True
     return mask
+
+
+def lent_for(lent_bytes: Mapping[int, int], tokens: int) -> int:
+    """What residents lend the workspace of a prompt with so many new tokens, by a plan's `lent_bytes`."""
+    return next(
+        (size for longest, size in lent_bytes.items() if tokens <= longest), max(lent_bytes.values(), default=0)
+    )
 
 
 def staying_residents(

@@ -61,7 +61,7 @@ def _lending_reasons(situation: Situation) -> list[Sentence]:
     return [
         say_count(
             "While a prompt of more than {tokens} tokens is read, 1 expert makes way for its workspace.",
-            "While a prompt of more than {tokens} tokens is read, %n experts make way for its workspace.",
+            "While a prompt of more than {tokens} tokens is read, up to %n experts make way for its workspace.",
             -(-number // situation.inputs.model.expert_parts),
             tokens=LEAST_CHUNK_TOKENS,
         )

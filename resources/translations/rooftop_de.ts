@@ -6849,10 +6849,10 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message numerus="yes">
             <location filename="../../engine/experts/reasons.py" />
-            <source>While a prompt of more than {tokens} tokens is read, %n experts make way for its workspace.</source>
+            <source>While a prompt of more than {tokens} tokens is read, up to %n experts make way for its workspace.</source>
             <translation>
                 <numerusform>Während eine Eingabe von mehr als {tokens} Token gelesen wird, macht %n Experte ihrem Arbeitsbereich Platz.</numerusform>
-                <numerusform>Während eine Eingabe von mehr als {tokens} Token gelesen wird, machen %n Experten ihrem Arbeitsbereich Platz.</numerusform>
+                <numerusform>Während eine Eingabe von mehr als {tokens} Token gelesen wird, machen bis zu %n Experten ihrem Arbeitsbereich Platz.</numerusform>
             </translation>
         </message>
         <message>

@@ -205,10 +205,10 @@
         </message>
         <message numerus="yes">
             <location filename="../../engine/experts/reasons.py" />
-            <source>While a prompt of more than {tokens} tokens is read, %n experts make way for its workspace.</source>
+            <source>While a prompt of more than {tokens} tokens is read, up to %n experts make way for its workspace.</source>
             <translation>
                 <numerusform>While a prompt of more than {tokens} tokens is read, 1 expert makes way for its workspace.</numerusform>
-                <numerusform>While a prompt of more than {tokens} tokens is read, %n experts make way for its workspace.</numerusform>
+                <numerusform>While a prompt of more than {tokens} tokens is read, up to %n experts make way for its workspace.</numerusform>
             </translation>
         </message>
         <message numerus="yes">

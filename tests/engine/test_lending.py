@@ -54,6 +54,10 @@ def of_a_reply(engine: Engine) -> Pairs:
     return {(layer, expert) for layer, experts in enumerate(engine._loaded.lending.residents()) for expert in experts}
 
 
+def lent_bytes(engine: Engine) -> int:
+    return max(engine.plan.lent_bytes.values())
+
+
 def tokens_of(events: list[Event]) -> list[int]:
     return [event.id for event in events if isinstance(event, Token)]
 
@@ -70,7 +74,8 @@ def check_books(engine: Engine) -> None:
 
 def test_residents_make_way_for_a_long_prompt_and_come_back(engine: Engine) -> None:
     before, device, plan = held(engine), engine._loaded.device, engine.plan
-    assert 0 < plan.lent_bytes < plan.vram_bytes["experts"]
+    lent = lent_bytes(engine)
+    assert 0 < lent < plan.vram_bytes["experts"]
     seen: list[tuple[int, Pairs]] = []
     events = []
     for event in engine.generate(LONG, GREEDY):
@@ -79,12 +84,12 @@ def test_residents_make_way_for_a_long_prompt_and_come_back(engine: Engine) -> N
         if isinstance(event, PromptProgress) and 0 < event.done_tokens < len(LONG):
             seen.append((device.allocated["workspace"], held(engine)))
     assert seen
-    workspace = plan.vram_bytes["workspace"] + plan.lent_bytes
+    workspace = plan.vram_bytes["workspace"] + lent
     expert_bytes = engine.model.expert_bytes
     for bytes_there, staying in seen:
         assert bytes_there == workspace
         assert staying < before
-        assert 0 <= len(before - staying) * expert_bytes - plan.lent_bytes < expert_bytes, "no more than they must"
+        assert 0 <= len(before - staying) * expert_bytes - lent < expert_bytes, "no more than they must"
     shares = engine.ready.planning.popularity
     least = max(shares[layer][expert] for layer, expert in before - seen[0][1])
     assert least <= min(shares[layer][expert] for layer, expert in seen[0][1]), "the least popular"
@@ -97,7 +102,7 @@ def test_replies_and_logits_are_those_without_lending(model: str, engine: Engine
     prompts = (LONG, SHORT, LONG[::-1])
     engine.reconfigure(replace(engine.ready.effective, adaptive=adaptive))
     with opened(model, replace(CONFIG, prefill_chunk_tokens=LEAST_CHUNK_TOKENS)) as plain:
-        assert plain.plan.lent_bytes == 0
+        assert plain.plan.lent_bytes == {}
         expected = [tokens_of(list(plain.generate(prompt, GREEDY))) for prompt in prompts]
         logits = plain.logits(LONG)
     assert [tokens_of(list(engine.generate(prompt, GREEDY))) for prompt in prompts] == expected
@@ -166,7 +171,7 @@ def test_other_programs_may_come_and_go_while_a_prompt_is_read(
         assert engine._loaded.lending.reading == reading
         assert device.allocated_bytes <= device.budget_bytes == engine.plan.vram_budget_bytes
         assert device.allocated["workspace"] == (
-            engine.plan.vram_bytes["workspace"] + (engine.plan.lent_bytes if reading else 0)
+            engine.plan.vram_bytes["workspace"] + (lent_bytes(engine) if reading else 0)
         )
         assert of_a_reply(engine) == {(at, one) for at, row in enumerate(engine.plan.resident_by_layer) for one in row}
         assert "ran out" not in " ".join(engine.plan.reasons)

@@ -21,11 +21,10 @@ from engine.experts.assumed_costs import dense_layer_bytes
 from engine.experts.cost_model import predict
 from engine.experts.footprint import pass_group_visits
 from engine.experts.forecast import dense_chunk_seconds
-from engine.experts.memory import LEAST_CHUNK_TOKENS
 from engine.experts.placement import check_fits, make_plan
 from engine.experts.planner import copies_ahead, layer_seconds, left_of_copies, plan_layer, staging_slots_of
 from engine.experts.popularity import Popularity
-from engine.experts.ranking import as_mask, staying_residents
+from engine.experts.ranking import as_mask, lent_for, staying_residents
 from engine.experts.replacement import Replacement
 from engine.hardware import GpuProfile, HardwareProfile
 from engine.messages import PlacementPlan, PlanningInputs
@@ -105,7 +104,7 @@ class Conversation:
             chosen: Its experts [T, L, A].
         """
         model, seconds, bound_s = self._model, 0.0, 0.0
-        leaving = self._make_way() if len(chosen) > LEAST_CHUNK_TOKENS else []
+        leaving = self._make_way(lent_for(self.plan.lent_bytes, len(chosen)))
         for first in range(0, len(chosen), self.plan.prefill_chunk_tokens):
             counts = Counts.of(chosen[first : first + self.plan.prefill_chunk_tokens], model.experts)
             dense_s = dense_chunk_seconds(model, self._inputs.costs, counts.tokens, self._context_tokens)
@@ -119,10 +118,10 @@ class Conversation:
             self._replacement.place(self._resident, (), [(layer, expert) for _, layer, expert in self._arriving])
         return seconds, bound_s
 
-    def _make_way(self) -> list[tuple[int, int]]:
+    def _make_way(self, lent_bytes: int) -> list[tuple[int, int]]:
         """Residents leave to lend a long prompt its workspace; they are to come back when it is read."""
         resident = as_mask(self._model, [sorted(layer) for layer in self._resident])
-        staying = staying_residents(self._model, self._inputs.popularity, resident, self.plan.lent_bytes)
+        staying = staying_residents(self._model, self._inputs.popularity, resident, lent_bytes)
         leaving = [(int(layer), int(expert)) for layer, expert in np.argwhere(resident & ~staying)]
         for layer, expert in leaving:
             self._resident[layer].discard(expert)

@@ -13,7 +13,7 @@ from engine.config import EngineConfig, ModelConfig
 from engine.experts.memory import LEAST_CHUNK_TOKENS, Needs
 from engine.experts.parts import placed_model
 from engine.experts.placement import make_plan
-from engine.experts.ranking import layer_expert_bytes, staying_residents
+from engine.experts.ranking import layer_expert_bytes, lent_for, staying_residents
 from engine.experts.situation import Situation
 from tests.engine.experts.shapes import GIB, MIXTRAL, QWEN_Q4_K_M, pc_costs, planning, skewed
 from tests.examples import examples
@@ -33,20 +33,29 @@ def test_neither_a_reply_nor_a_long_prompt_takes_more_than_the_budget(
     plan = make_plan(inputs, config)
     if not plan.fits:
         return
+    if chunk is None:
+        shortest = make_plan(inputs, replace(config, prefill_chunk_tokens=LEAST_CHUNK_TOKENS))
+        assert plan.resident_by_layer == shortest.resident_by_layer, "a longer pass costs a reply nothing"
     situation = Situation.of(inputs, replace(config, prefill_chunk_tokens=plan.prefill_chunk_tokens))
     needs, room = situation.needs, situation.vram.room
     terms = plan.vram_bytes
     assert terms["total"] - terms["margin"] <= room
     leaving = situation.resident & ~situation.staying
     freed = int(leaving.sum(axis=1) @ layer_expert_bytes(model))
-    assert terms["total"] - terms["margin"] - freed + plan.lent_bytes <= room
-    assert plan.lent_bytes <= freed <= plan.lent_bytes + max(layer_expert_bytes(model)) * bool(plan.lent_bytes)
+    lent = lent_for(plan.lent_bytes, 1 << 20)
+    assert lent == max(plan.lent_bytes.values(), default=0)
+    assert terms["total"] - terms["margin"] - freed + lent <= room
+    assert lent <= freed <= lent + max(layer_expert_bytes(model)) * bool(lent)
     full = Needs.of(model, situation.config, "simulated")
-    assert terms["workspace"] + plan.lent_bytes == full.workspace + full.prompt_workspace
+    assert terms["workspace"] + lent == full.workspace + full.prompt_workspace
     if not situation.staying.all():
         assert terms["staging"] == needs.slots * needs.expert, "what makes way is streamed"
     if plan.prefill_chunk_tokens <= LEAST_CHUNK_TOKENS or situation.resident.all():
-        assert plan.lent_bytes == 0
+        assert plan.lent_bytes == {}
+    for longest, size in plan.lent_bytes.items():
+        needed = Needs.of(model, replace(config, prefill_chunk_tokens=longest), "simulated")
+        assert lent_for(plan.lent_bytes, longest) == size
+        assert terms["workspace"] + size >= needed.workspace + needed.prompt_workspace
 
 
 def test_a_reply_has_the_residents_of_the_shortest_chunk() -> None:
@@ -55,8 +64,10 @@ def test_a_reply_has_the_residents_of_the_shortest_chunk() -> None:
         inputs = planning(model, costs=pc_costs(model))
         config = EngineConfig(vram_budget_bytes=12 * GIB)
         plan, short = make_plan(inputs, config), make_plan(inputs, replace(config, prefill_chunk_tokens=512))
-        assert plan.prefill_chunk_tokens == 2048
-        assert plan.lent_bytes > 0 == short.lent_bytes
+        assert plan.prefill_chunk_tokens == 4096
+        assert list(plan.lent_bytes) == [512, 1024, 2048, 4096]
+        assert sorted(plan.lent_bytes.values()) == list(plan.lent_bytes.values())
+        assert short.lent_bytes == {}
         assert plan.resident_by_layer == short.resident_by_layer
         assert plan.predicted_decode_tokens_per_s == short.predicted_decode_tokens_per_s
 

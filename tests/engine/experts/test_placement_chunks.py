@@ -22,7 +22,7 @@ def test_a_prompts_chunk_is_as_long_as_pays() -> None:
     inputs = planning(MIXTRAL, costs=pc_costs(MIXTRAL))
     config = EngineConfig(vram_budget_bytes=12 * GIB)
     plan = make_plan(inputs, config)
-    assert plan.prefill_chunk_tokens == 2048
+    assert plan.prefill_chunk_tokens == 4096
     short = make_plan(inputs, replace(config, prefill_chunk_tokens=512))
     assert short.prefill_chunk_tokens == 512
     for made in (plan, short):
@@ -30,12 +30,20 @@ def test_a_prompts_chunk_is_as_long_as_pays() -> None:
         assert made.vram_bytes["workspace"] == Needs.of(MIXTRAL, chosen).workspace
 
 
-def test_where_nothing_is_streamed_a_prompts_chunk_stays_short() -> None:
+def test_on_the_cpu_a_prompts_chunk_stays_short() -> None:
     inputs = planning(MIXTRAL)
-    for config in (EngineConfig(device="cpu"), EngineConfig(device="simulated", simulated_vram_bytes=100 * GIB)):
-        roomy = replace(inputs, hardware=replace(inputs.hardware, ram_available_bytes=300 * GIB))
-        assert make_plan(roomy, config).prefill_chunk_tokens == 512
+    assert make_plan(inputs, EngineConfig(device="cpu")).prefill_chunk_tokens == 512
     assert make_plan(inputs, EngineConfig(device="cpu", context_tokens=100)).prefill_chunk_tokens == 100
+
+
+def test_no_longer_chunk_keeps_an_expert_from_where_all_would_live() -> None:
+    inputs = planning(MIXTRAL)
+    roomy = replace(inputs, hardware=replace(inputs.hardware, ram_available_bytes=300 * GIB))
+    for size in (100, 120):
+        plan = make_plan(roomy, EngineConfig(device="simulated", simulated_vram_bytes=size * GIB))
+        assert plan.resident_experts == MIXTRAL.total_experts
+        assert plan.vram_bytes["staging"] == 0
+        assert plan.lent_bytes == {}
 
 
 def test_a_longer_chunk_never_keeps_a_model_from_fitting() -> None:
@@ -49,12 +57,12 @@ def test_a_longer_chunk_never_keeps_a_model_from_fitting() -> None:
 def test_a_longer_chunk_takes_no_more_ram() -> None:
     """A simulated GPU's memory is RAM, and the workspace a part of it, which residents lend."""
     config = EngineConfig(device="simulated", simulated_vram_bytes=12 * GIB)
-    assert make_plan(planning(MIXTRAL), config).prefill_chunk_tokens == 2048
+    assert make_plan(planning(MIXTRAL), config).prefill_chunk_tokens == 4096
     least = make_plan(planning(MIXTRAL), replace(config, prefill_chunk_tokens=512))
     barely = least.host_bytes["total"] + max(RAM_MARGIN_BYTES)
     plan = make_plan(planning(MIXTRAL, machine(ram_available=barely)), config)
     assert plan.fits
-    assert plan.prefill_chunk_tokens == 2048
+    assert plan.prefill_chunk_tokens == 4096
     assert plan.host_bytes["total"] <= least.host_bytes["total"]
 
 
@@ -63,7 +71,7 @@ def test_what_every_chunk_reads_from_disk_makes_longer_ones_pay() -> None:
     inputs, config = planning(MIXTRAL, machine(ram_available=40 * GIB), costs), EngineConfig(vram_budget_bytes=12 * GIB)
     in_ram = make_plan(planning(MIXTRAL, costs=costs), config)
     on_disk = make_plan(inputs, replace(config, experts_on_disk=True))
-    assert (in_ram.prefill_chunk_tokens, on_disk.prefill_chunk_tokens) == (512, 2048)
+    assert in_ram.prefill_chunk_tokens < on_disk.prefill_chunk_tokens == 4096
 
 
 @pytest.mark.parametrize("limit", [None, 0, 20 * GIB])
