@@ -1,7 +1,7 @@
 """Which experts live in VRAM: slots of exactly an expert's size, filled from the host arena, changed while running.
 
-Layers whose experts are equally large share their slots; each resident is looked at with the formats of its own layer.
-Slots for streaming hold the largest expert, as any layer may use them.
+Layers whose experts are equally large share a pool of slots; each resident is looked at with the formats of its own
+layer. Slots for streaming hold the largest expert, as any layer may use them.
 
 A swap takes three steps and never waits: the leaving expert is resident no more, its slot is filled beside the running
 work, and when that is done, which `land` asks for, the new expert is resident. Where the device has less memory than
@@ -23,6 +23,7 @@ from engine.config import ExpertFormats, ModelConfig
 from engine.devices import Device
 from engine.errors import DeviceOutOfMemoryError
 from engine.experts.planner import staging_slots_of
+from engine.experts.slots import SlotPool
 from engine.experts.store import ExpertStore
 from engine.kernels.gpu_plans import LayerTable
 from engine.kernels.torch_expert import ExpertWeights
@@ -71,7 +72,7 @@ class Residency:
             )
             for layer, formats in enumerate(self._formats)
         )
-        self._spare: dict[int, list[torch.Tensor]] = {size: [] for size in self._sizes}
+        self._pools = {size: SlotPool(device, size) for size in self._sizes}
         self._arrivals: deque[_Arrival] = deque()
         self._slots_wanted = staging_slots_of(model)
         self._staging: list[torch.Tensor] = []
@@ -129,7 +130,7 @@ class Residency:
         self.fill(wanted_by_layer, staging=staging, shares=shares)
 
     def vacate(self, wanted_by_layer: Sequence[Sequence[int]], *, staging: bool) -> None:
-        """Give up what is not wanted; only slots that what is wanted will take are kept.
+        """Give up what is not wanted; only slots that what is wanted will take are kept, in whole segments.
 
         Args:
             wanted_by_layer: Per layer the experts to hold.
@@ -139,10 +140,7 @@ class Residency:
         for layer, wanted in enumerate(wanted_by_layer):
             for expert in self.resident[layer] - set(wanted):
                 self._evict(layer, expert)
-        missing = Counter(self._sizes[layer] for layer, _ in self._missing(wanted_by_layer))
-        for size, slots in self._spare.items():
-            while len(slots) > missing[size]:
-                self._free(slots.pop(), "experts")
+        self._free_spares(self._sizes[layer] for layer, _ in self._missing(wanted_by_layer))
         while self._staging and not staging:
             self._unstage()
         self._device.trim()
@@ -163,17 +161,7 @@ class Residency:
         missing = self._missing(wanted_by_layer)
         if shares is not None:
             missing.sort(key=lambda pair: -shares[pair[0]][pair[1]])
-        room = True
-        for layer, expert in missing:
-            slots = self._spare[self._sizes[layer]]
-            try:
-                slot = slots.pop() if slots else self._new(self._sizes[layer], "experts") if room else None
-            except DeviceOutOfMemoryError:
-                slot, room = None, False
-            if slot is not None:
-                self._store.view(layer, slot).flat.copy_(self._store.weights(layer, expert).flat)
-                self._move_in(layer, expert, slot)
-        self._free_spares()
+        room = self._copy_in(missing)
         return room and self.staging_slots == (self._slots_wanted if staging else 0)
 
     def shrink(self, shares: Shares | None = None) -> bool:
@@ -219,8 +207,8 @@ class Residency:
         self._begin_upload(layer, coming, self._move_out(layer, leaving))
         return self._sizes[layer]
 
-    def bring_back(self, experts: Iterable[tuple[int, int]]) -> bool:
-        """Start to upload experts into slots of their own.
+    def bring_back(self, experts: Sequence[tuple[int, int]]) -> bool:
+        """Start to upload experts into more slots.
 
         Args:
             experts: (layer, expert), none of them resident or under way; the first come first.
@@ -228,13 +216,12 @@ class Residency:
         Returns:
             Whether there was memory for all of them.
         """
+        room = self._have_slots(experts)
         for layer, expert in experts:
-            try:
-                slot = self._new(self._sizes[layer], "experts")
-            except DeviceOutOfMemoryError:
-                return False
-            self._begin_upload(layer, expert, slot)
-        return True
+            slot = self._pools[self._sizes[layer]].take()
+            if slot is not None:
+                self._begin_upload(layer, expert, slot)
+        return room
 
     def land(self) -> list[tuple[int, int]]:
         """(layer, expert) of the uploads that were found done, and are resident now; never waits."""
@@ -280,7 +267,23 @@ class Residency:
 
     def _evict(self, layer: int, expert: int) -> None:
         """Keep the slot as a spare one."""
-        self._spare[self._sizes[layer]].append(self._move_out(layer, expert))
+        self._pools[self._sizes[layer]].give(self._move_out(layer, expert))
+
+    def _copy_in(self, experts: Sequence[tuple[int, int]]) -> bool:
+        """Have some more experts live in VRAM; the first come first where there is no memory for all: False then."""
+        room = self._have_slots(experts)
+        for layer, expert in experts:
+            slot = self._pools[self._sizes[layer]].take()
+            if slot is not None:
+                self._store.view(layer, slot).flat.copy_(self._store.weights(layer, expert).flat)
+                self._move_in(layer, expert, slot)
+        return room
+
+    def _have_slots(self, experts: Sequence[tuple[int, int]]) -> bool:
+        """Have a spare slot for each of some experts; False where there is no memory for all of them."""
+        wanted = Counter(self._sizes[layer] for layer, _ in experts)
+        rooms = [self._pools[size].grow(number - self._pools[size].spare) for size, number in wanted.items()]
+        return all(rooms)
 
     def _quiet_link(self) -> None:
         """Wait until nothing is under way; uploads still have to be asked for by `land`."""
@@ -297,14 +300,35 @@ class Residency:
             self._evict(layer, expert)
         return self._free_spares()
 
-    def _free_spares(self) -> bool:
-        """Free the slots that nobody took; False where there are none."""
-        freed = False
-        for slots in self._spare.values():
-            while slots:
-                self._free(slots.pop(), "experts")
-                freed = True
-        return freed
+    def _free_spares(self, kept: Iterable[int] = ()) -> bool:
+        """Free slots until none are spare but those that will be taken; False where none is freed.
+
+        Args:
+            kept: The sizes of those, one by one.
+        """
+        before = sum(pool.slots for pool in self._pools.values())
+        living = {slot.data_ptr(): (layer, one) for layer, row in enumerate(self._slots) for one, slot in row.items()}
+
+        homeless: list[tuple[int, int]] = []
+
+        def move(address: int, target: torch.Tensor | None) -> None:
+            """Whoever lives there goes elsewhere."""
+            layer, expert = living.pop(address)
+            slot = self._move_out(layer, expert)
+            if target is None:
+                homeless.append((layer, expert))
+                return
+            target.copy_(slot)
+            self._move_in(layer, expert, target)
+            living[target.data_ptr()] = layer, expert
+
+        taken = Counter(kept)
+        for size, pool in self._pools.items():
+            pool.free(taken[size], move)
+        if homeless:  # in what is freed there is room for them, and more
+            self._device.trim()
+            self._copy_in(homeless)
+        return sum(pool.slots for pool in self._pools.values()) < before
 
     def _stage(self, shares: Shares | None) -> None:
         """Have all slots for streaming, at the expense of residents where it must be; as many as there is room for."""

@@ -1,0 +1,136 @@
+"""Slots in segments: who lives in one keeps its bytes, wherever it moves, and what is free goes back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.config import EngineConfig
+from engine.devices import SimulatedDevice
+from engine.experts.slots import (
+    LEAST_SEGMENT_BYTES,
+    MOST_SEGMENT_BYTES,
+    MOST_SEGMENT_SLOTS,
+    ROUNDED_TO_BYTES,
+    TERM,
+    SlotPool,
+    segment_slots,
+)
+from tests.examples import examples
+
+SIZE = 64
+
+
+def a_pool(slots: int) -> tuple[SimulatedDevice, SlotPool]:
+    device = SimulatedDevice(EngineConfig(), slots * SIZE)
+    return device, SlotPool(device, SIZE)
+
+
+class Street:
+    """Those who live in a pool, each with bytes of its own."""
+
+    def __init__(self, pool: SlotPool) -> None:
+        self.pool = pool
+        self.homes: dict[int, torch.Tensor] = {}
+        self.homeless: list[int] = []
+        self.moved = 0
+
+    def move_in(self, who: int) -> bool:
+        slot = self.pool.take()
+        if slot is None:
+            return False
+        self.homes[who] = slot.fill_(who % 251)
+        return True
+
+    def move(self, address: int, target: torch.Tensor | None) -> None:
+        who = next(who for who, slot in self.homes.items() if slot.data_ptr() == address)
+        old = self.homes.pop(who)
+        if target is None:
+            self.homeless.append(who)
+            return
+        self.homes[who] = target.copy_(old)
+        self.moved += 1
+
+    def check(self) -> None:
+        assert len({slot.data_ptr() for slot in self.homes.values()}) == len(self.homes)
+        for who, slot in self.homes.items():
+            assert bool((slot == who % 251).all())
+        assert self.pool.spare == self.pool.slots - len(self.homes)
+
+
+@examples(200)
+@given(data=st.data())
+def test_whoever_stays_keeps_its_bytes_and_what_is_spare_goes_back(data: st.DataObject) -> None:
+    device, pool = a_pool(300)
+    street = Street(pool)
+    who = 0
+    for _ in range(data.draw(st.integers(1, 6))):
+        assert pool.grow(data.draw(st.integers(0, 45)))
+        while street.move_in(who):
+            who += 1
+        leaving = data.draw(st.lists(st.sampled_from(sorted(street.homes)), unique=True)) if street.homes else []
+        for one in leaving:
+            pool.give(street.homes.pop(one))
+        kept = data.draw(st.integers(0, 20))
+        before, spare, living = pool.slots, pool.spare, len(street.homes)
+        street.homeless.clear()
+        pool.free(kept, street.move)
+        street.check()
+        assert pool.spare <= max(kept, 0)
+        assert len(street.homes) + len(street.homeless) == living
+        if street.homeless:
+            assert pool.spare == 0, "nobody is without a home while one is free"
+        assert before - pool.slots < max(0, spare - kept) + MOST_SEGMENT_SLOTS, "no more than one segment too many"
+        assert device.allocated.get(TERM, 0) == pool.slots * SIZE
+
+
+def test_a_segment_that_empties_goes_without_moving_anybody() -> None:
+    device, pool = a_pool(64)
+    street = Street(pool)
+    pool.grow(64)
+    for who in range(64):
+        street.move_in(who)
+    last = list(street.homes)[48:]
+    for who in last:
+        pool.give(street.homes.pop(who))
+    pool.free(0, street.move)
+    assert (street.moved, street.homeless, device.allocated[TERM]) == (0, [], 48 * SIZE)
+
+
+def test_holes_all_over_become_a_segment_that_is_free() -> None:
+    device, pool = a_pool(160)
+    street = Street(pool)
+    pool.grow(160)
+    for who in range(160):
+        street.move_in(who)
+    for who in range(0, 160, 10):
+        pool.give(street.homes.pop(who))
+    pool.free(0, street.move)
+    street.check()
+    assert street.homeless == []
+    assert 0 < street.moved < MOST_SEGMENT_SLOTS
+    assert device.allocated[TERM] == 144 * SIZE
+
+
+@pytest.mark.parametrize("room", range(40))
+def test_as_many_slots_as_there_is_memory_for(room: int) -> None:
+    device, pool = a_pool(room)
+    assert pool.grow(30) == (room >= 30)
+    assert pool.slots == pool.spare == min(room, 30)
+    assert device.allocated_bytes == pool.slots * SIZE
+
+
+@examples(300)
+@given(size=st.integers(1, 200 << 20))
+def test_a_segment_is_neither_large_nor_much_rounded_up(size: int) -> None:
+    slots = segment_slots(size)
+    assert 1 <= slots <= MOST_SEGMENT_SLOTS
+    assert slots == 1 or slots * size <= MOST_SEGMENT_BYTES
+    if size * MOST_SEGMENT_SLOTS >= LEAST_SEGMENT_BYTES:
+        assert slots * size >= min(LEAST_SEGMENT_BYTES, size)
+        rounded = -(-slots * size // ROUNDED_TO_BYTES) * ROUNDED_TO_BYTES
+        assert rounded < slots * size + ROUNDED_TO_BYTES
+        alone = -(-size // ROUNDED_TO_BYTES) * ROUNDED_TO_BYTES
+        assert rounded / (slots * size) <= alone / size, "never worse than alone"
