@@ -37,7 +37,8 @@ from engine.experts.parts import placed_model
 from engine.experts.placement import budget_range, check_fits, in_force
 from engine.experts.popularity import Popularity
 from engine.hardware import HardwareProfile
-from engine.loading import Cancelled, LoadedModel, LoadProgress, OnEvent, load_model
+from engine.loaded_model import LoadedModel
+from engine.loading import Cancelled, LoadProgress, OnEvent, load_model
 from engine.messages import (
     ChatMessage,
     CostModel,

@@ -12,7 +12,7 @@ import torch
 from engine.config import SamplingParams
 from engine.constraint import Constraint
 from engine.devices import device_faults
-from engine.loading import OUT_OF_MEMORY, LoadedModel
+from engine.loaded_model import OUT_OF_MEMORY, LoadedModel
 from engine.messages import Event, Finished, FinishReason, Passes, PassRecord, PromptProgress, Timings, Token, Usage
 from engine.sampling import Sampler, StopWatcher
 from engine.tokenizer import ChatTokenizer

@@ -7749,6 +7749,16 @@ Alles bleibt auf diesem Computer.</translation>
             <translation>NVRTC lässt sich nicht laden: {reason}.</translation>
         </message>
         <message>
+            <location filename="../../engine/loaded_model.py" />
+            <source>{device} has no memory left to compute in, with no expert on it any more.</source>
+            <translation>{device}: kein Speicher mehr zum Rechnen, obwohl kein Experte mehr dort liegt.</translation>
+        </message>
+        <message>
+            <location filename="../../engine/loaded_model.py" />
+            <source>Close other programs that use the GPU, or shorten the context.</source>
+            <translation>Schließen Sie andere Programme, die die GPU verwenden, oder verkürzen Sie den Kontext.</translation>
+        </message>
+        <message>
             <location filename="../../engine/loading.py" />
             <source>Loading was stopped.</source>
             <translation>Das Laden wurde angehalten.</translation>
@@ -7757,16 +7767,6 @@ Alles bleibt auf diesem Computer.</translation>
             <location filename="../../engine/loading.py" />
             <source>Open a model to go on.</source>
             <translation>Öffnen Sie ein Modell, um weiterzumachen.</translation>
-        </message>
-        <message>
-            <location filename="../../engine/loading.py" />
-            <source>{device} has no memory left to compute in, with no expert on it any more.</source>
-            <translation>{device}: kein Speicher mehr zum Rechnen, obwohl kein Experte mehr dort liegt.</translation>
-        </message>
-        <message>
-            <location filename="../../engine/loading.py" />
-            <source>Close other programs that use the GPU, or shorten the context.</source>
-            <translation>Schließen Sie andere Programme, die die GPU verwenden, oder verkürzen Sie den Kontext.</translation>
         </message>
         <message>
             <location filename="../../engine/model/compatible_weights.py" />

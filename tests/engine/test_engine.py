@@ -18,7 +18,7 @@ from engine.errors import (
 )
 from engine.experts.memory import RAM_MARGIN_BYTES
 from engine.hardware import probe_hardware
-from engine.loading import LoadedModel
+from engine.loaded_model import LoadedModel
 from engine.messages import ChatMessage, Event, Finished, LeftOut, Loading, PromptProgress, Snapshot, Token
 from engine.model.decoder import Decoder
 from tests.checkpoints import write_mixtral

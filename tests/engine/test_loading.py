@@ -39,7 +39,7 @@ def _gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     stand_ins = (("premises.probe_hardware", hardware), ("premises.why_unusable", ""), ("engine.kept_costs", COSTS))
     for name, stand_in in stand_ins:
         monkeypatch.setattr(f"engine.{name}", lambda *_, said=stand_in: said)
-    monkeypatch.setattr("engine.loading.open_steps", lambda *_: "")
+    monkeypatch.setattr("engine.loaded_model.open_steps", lambda *_: "")
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda *_: 0)
     monkeypatch.setattr(CudaDevice, "pin", lambda *_: True)
     monkeypatch.setattr(CudaDevice, "unpin", lambda *_: None)

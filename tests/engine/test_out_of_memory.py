@@ -162,7 +162,7 @@ def test_any_allocation_may_fail_once(model: str, segment_slots: int, monkeypatc
             assert not survived, "only what a load begins with cannot do without its memory"
             gc.collect()
             assert not shortage.devices, "everything was given back"
-    assert survived > {1: 18, 2: 10, 16: 7}[segment_slots]
+    assert survived > {1: 17, 2: 10, 16: 7}[segment_slots]
 
 
 def test_computing_may_run_out_of_memory_at_any_point(model: str) -> None:
