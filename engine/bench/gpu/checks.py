@@ -7,7 +7,7 @@ tests hold against transformers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ LEAST_COSINE_BLOCKS = 0.995
 MOST_GAP = 0.2  # of the logits' spread: how far a greedy token may be from the CPU lane's best
 
 _PROMPT_TOKENS, _NEW_TOKENS = 24, 24
+_LONG_PROMPT_TOKENS = 640
 _RESIDENT_SHARES = (0.0, 0.5, 1.0)
 
 Logits = NDArray[np.float32]
@@ -94,6 +95,8 @@ def checks(bed: Bed) -> Iterator[tuple[str, Callable[[], Check]]]:
     for shape in SHAPES:
         for mix in ("F16", "Q4_K_M"):
             yield f"greedy {shape.name} {mix}", partial(_greedy, bed, shape, mix)
+    for shape in SHAPES:
+        yield f"long prompt {shape.name} Q4_K_M", partial(_long_prompt, bed, shape, "Q4_K_M")
 
 
 def _kernels(bed: Bed, name: str) -> Check:
@@ -145,9 +148,30 @@ def _greedy(bed: Bed, shape: Shape, mix: str) -> Check:
     return Check(f"{counts}, {furthest}", passed=gap <= MOST_GAP)
 
 
-def _vram(bed: Bed, shape: Shape, mix: str, share: float) -> dict[str, int]:
+def _long_prompt(bed: Bed, shape: Shape, mix: str) -> Check:
+    """Logits of a prompt that residents make way for, and whether they are back when it is read."""
+    shape = replace(shape, name=f"{shape.name}-long", context_tokens=2 * _LONG_PROMPT_TOKENS)
+    tokens = _prompt(shape, _LONG_PROMPT_TOKENS)
+    with bed.engine(shape, mix, "cpu") as engine:
+        expected = engine.logits(tokens)
+    fields: dict[str, Any] = {"prefill_chunk_tokens": _LONG_PROMPT_TOKENS, "adaptive": False}
+    try:
+        with bed.engine(shape, mix, bed.device, **fields, **_vram(bed, shape, mix, 0.5, _LONG_PROMPT_TOKENS)) as engine:
+            before, lent = engine.snapshot().resident_by_layer, max(engine.plan.lent_bytes.values(), default=0)
+            found = engine.logits(tokens)
+            _reply(engine, tokens[:_PROMPT_TOKENS])
+            after, shortages = engine.snapshot().resident_by_layer, engine.snapshot().memory_shortages
+    except RooftopError as error:
+        return Check(str(error), passed=False)
+    cosine = float(np.median(_cosines(found, expected)))
+    back = "all back" if before == after else "not all back"
+    detail = f"cosine {cosine:.5f} (at least {LEAST_COSINE_BLOCKS}), {lent} bytes lent, {back}"
+    return Check(detail, passed=cosine >= LEAST_COSINE_BLOCKS and lent > 0 and before == after and not shortages)
+
+
+def _vram(bed: Bed, shape: Shape, mix: str, share: float, chunk_tokens: int | None = None) -> dict[str, int]:
     """The budget for a share of the experts."""
-    config = EngineConfig(device=bed.device, context_tokens=shape.context_tokens)
+    config = EngineConfig(device=bed.device, context_tokens=shape.context_tokens, prefill_chunk_tokens=chunk_tokens)
     device: PlannedDevice = "simulated" if bed.device == "simulated" else "cuda"
     needs = Needs.of(shape.config(mix), config, device, planned_kernels(config))
     needed = needs.everything if share == 1.0 else needs.least + int(share * needs.experts)
@@ -167,9 +191,9 @@ def _gap(engine: Engine, prompt: Sequence[int], reply: Sequence[int]) -> float:
     return float(np.max((logits.max(axis=1) - chosen) / logits.std(axis=1)))
 
 
-def _prompt(shape: Shape) -> list[int]:
+def _prompt(shape: Shape, tokens: int = _PROMPT_TOKENS) -> list[int]:
     """The same tokens each time."""
-    drawn = np.random.default_rng(0).integers(3, shape.vocabulary, _PROMPT_TOKENS)
+    drawn = np.random.default_rng(0).integers(3, shape.vocabulary, tokens)
     return [int(token) for token in drawn]
 
 

@@ -37,13 +37,15 @@ _ASSUMPTIONS = f"""
   on the CPU are one call of 10 us; a copy takes bytes / link + 20 us. Residents that follow each other are one call,
   with up to 16 tokens all of a layer. While the dense part of a prompt's layer runs, experts that are popular are
   copied for it; one that the layer does not use has cost the link's time. The CPU's kernels are taken to read at RAM
-  speed; where they were measured, they reach 79 to 88 % of it.
+  speed; where they were measured, they reach 80 to 91 % of it.
 - Dense layers take their bytes / VRAM speed (packed as in the file, the embedding in RAM), or their arithmetic;
   launches of a decode layer's dense part are not charged. Keys and values are read from VRAM.
 - Experts of Mixtral are in parts (`docs/decisions/0051-experts-in-parts.md`): while the CPU computes some, others are
   copied. RAM gives the CPU alone what the table says, CPU and link together nine tenths of what its two channels
   transfer: a copy takes the rest of its bytes from the CPU's experts. *If copies took all of theirs*: as if the CPU
   alone could already read all that RAM gives.
+- A prompt of more than 512 tokens has residents make way (`docs/decisions/0052-vram-in-segments-lent-to-prompts.md`);
+  they are copied back beside the reply, which waits for what that takes of the CPU's reading.
 - Routing is synthetic (`engine/bench/routing.py`: Zipf, topics, noise): Mixtral's is hardly better than chance,
   as published. Popularity is profiled on {PROFILE_TOKENS:,} other tokens. Context: {CONFIG.context_tokens:,} tokens;
   {len(_SEEDS)} replies of {REPLY_TOKENS} tokens to prompts of {PROMPT_TOKENS}.

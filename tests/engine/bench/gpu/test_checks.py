@@ -31,7 +31,15 @@ def test_every_format_and_model_is_checked(bed: Bed) -> None:
     assert len(names) == len(set(names)) == len(FORMATS) + len(SHAPES) * (len(MIXES) + 2)
 
 
-@pytest.mark.parametrize("name", ["logits check-mixtral F16", "logits check-qwen3 Q4_K_M", "greedy check-qwen3 Q4_K_M"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "logits check-mixtral F16",
+        "logits check-qwen3 Q4_K_M",
+        "greedy check-qwen3 Q4_K_M",
+        "long prompt check-qwen3 Q4_K_M",
+    ],
+)
 def test_a_sound_device_passes(bed: Bed, name: str) -> None:
     check = _run(bed, name)
     assert check.passed, check.detail
