@@ -28,7 +28,7 @@ def _run(bed: Bed, name: str) -> Check:
 
 def test_every_format_and_model_is_checked(bed: Bed) -> None:
     names = [name for name, _ in checks(bed)]
-    assert len(names) == len(set(names)) == len(FORMATS) + len(SHAPES) * (len(MIXES) + 2)
+    assert len(names) == len(set(names)) == len(FORMATS) + len(SHAPES) * (len(MIXES) + 3)
 
 
 @pytest.mark.parametrize(
