@@ -19,6 +19,7 @@ from engine.checkpoint.model_folder import MAX_TOKENIZER_BYTES, TOKENIZER, check
 from engine.checkpoint.untrusted import DOWNLOAD_AGAIN, fill, open_regular, quote, read_json_object
 from engine.errors import CheckpointError
 from engine.sentences import say
+from engine.tokenizer_growth import grows_too_far
 from engine.tokenizer_parts import TokenizerParts, comes_from_tokenizers, tokenizer_faults
 
 SETTINGS = "tokenizer_config.json"
@@ -83,8 +84,11 @@ def _read_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a tokenizer.json, never cutting or padding."""
     check_tokenizer(folder)
     path = folder / TOKENIZER
+    content = _read_text(path, MAX_TOKENIZER_BYTES)
+    if grows_too_far(content):  # which the library finds out by doing it, for tokens of the file already
+        raise _damaged(path, say("is not a tokenizer: its steps make texts without end"))
     try:
-        tokenizer = Tokenizer.from_str(_show_channels(_read_text(path, MAX_TOKENIZER_BYTES)))
+        tokenizer = Tokenizer.from_str(_show_channels(content))
     except BaseException as error:
         if not comes_from_tokenizers(error):
             raise
@@ -130,7 +134,8 @@ def _add_missing_tokens(tokenizer: Tokenizer, settings: Mapping[str, Any], speci
         for text, special in wanted.items()
         if tokenizer.token_to_id(text) is None
     ]
-    tokenizer.add_tokens(missing)  # at once: each call looks through all of them
+    with tokenizer_faults():
+        tokenizer.add_tokens(missing)  # at once: each call looks through all of them
 
 
 def _flag(entry: object, name: str) -> object:

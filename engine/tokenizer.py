@@ -161,12 +161,15 @@ class ChatTokenizer:
     @property
     def vocab_size(self) -> int:
         """One more than the largest id that this tokenizer knows; the model's own table may be padded beyond."""
-        return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        with tokenizer_faults():
+            return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
     @property
     def longest_token_bytes(self) -> int:
         """Bytes of the longest token, as the tokenizer writes it: never less than what it stands for."""
-        return max((len(token.encode()) for token in self._tokenizer.get_vocab(with_added_tokens=True)), default=0)
+        with tokenizer_faults():
+            tokens = self._tokenizer.get_vocab(with_added_tokens=True)
+        return max((len(token.encode()) for token in tokens), default=0)
 
     def encode(self, text: str, bos: bool = True) -> list[int]:
         """Ids of a raw text.

@@ -6965,6 +6965,11 @@ Alles bleibt auf diesem Computer.</translation>
         </message>
         <message>
             <location filename="../../engine/folder_tokenizer.py" />
+            <source>is not a tokenizer: its steps make texts without end</source>
+            <translation>ist kein Tokenizer: Seine Schritte machen Texte ohne Ende</translation>
+        </message>
+        <message>
+            <location filename="../../engine/folder_tokenizer.py" />
             <source>is not a tokenizer: {error}</source>
             <translation>ist kein Tokenizer: {error}</translation>
         </message>
