@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import mmap
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from engine import Engine, EngineConfig, SamplingParams
 from engine.errors import DeviceOutOfMemoryError
@@ -70,6 +73,16 @@ def check_books(engine: Engine) -> None:
     }
     assert device.allocated_bytes <= device.budget_bytes == plan.vram_budget_bytes
     assert of_a_reply(engine) == {(layer, one) for layer, row in enumerate(plan.resident_by_layer) for one in row}
+
+
+def _noted(happened: list[str], name: str, real: Callable[..., None]) -> Callable[..., None]:
+    """A method of the device that is taken down."""
+
+    def noted(*args: object) -> None:
+        happened.append(" ".join([name, *(str(arg) for arg in args[:1])]))
+        real(*args)
+
+    return noted
 
 
 def test_residents_make_way_for_a_long_prompt_and_come_back(engine: Engine) -> None:
@@ -188,6 +201,7 @@ def test_where_memory_is_short_when_they_come_back_the_reply_goes_on(
     expected = tokens_of(list(engine.generate(LONG, GREEDY)))
     engine._loaded.decoder.cache.tokens.clear()
     device, reserve = engine._loaded.device, engine._loaded.device.reserve
+    before = held(engine)
     room = (len(held(engine)) - 2) * engine.model.expert_bytes
 
     def failing(term: str, size_bytes: int) -> None:
@@ -199,8 +213,79 @@ def test_where_memory_is_short_when_they_come_back_the_reply_goes_on(
     assert tokens_of(list(engine.generate(LONG, GREEDY))) == expected
     assert engine._loaded.memory_shortages == 1
     assert "ran out of memory" in engine.ready.because
+    shares = engine.ready.planning.popularity
+    missing = before - held(engine)
+    assert max(shares[layer][one] for layer, one in missing) <= min(shares[layer][one] for layer, one in held(engine))
     assert engine.plan.resident_experts == len(held(engine)) == room // engine.model.expert_bytes
     assert device.allocated["experts"] == engine.plan.vram_bytes["experts"]
+
+
+def test_a_prompt_takes_what_the_shortest_pass_that_holds_it_lends(engine: Engine) -> None:
+    lending, most = engine._loaded.lending, lent_bytes(engine)
+    lending._lent_bytes = {LEAST_CHUNK_TOKENS: 0, LEAST_CHUNK_TOKENS + 4: most // 3, LEAST_CHUNK_TOKENS + 12: most}
+    for tokens, expected in ((4, most // 3), (5, most), (12, most), (900, most)):
+        with engine._loaded.reading(LEAST_CHUNK_TOKENS + tokens):
+            assert lending.taken_bytes == expected
+        assert lending.taken_bytes == 0
+    with engine._loaded.reading(LEAST_CHUNK_TOKENS):
+        assert not lending.reading
+    check_books(engine)
+
+
+def test_what_the_prompt_worked_in_is_given_back_before_experts_come(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device, loaded = engine._loaded.device, engine._loaded
+    happened: list[str] = []
+    for name in ("reserve", "release", "trim"):
+        monkeypatch.setattr(device, name, _noted(happened, name, getattr(device, name)))
+    with loaded.reading(len(LONG)):
+        happened.clear()
+    assert happened[:3] == ["release workspace", "trim", "reserve experts"]
+
+
+def test_an_upload_under_way_is_finished_before_somebody_makes_way(engine: Engine) -> None:
+    residency = engine._loaded.residency
+    layer = next(layer for layer, row in enumerate(residency.resident) if row)
+    leaving, coming = min(residency.resident[layer]), min(set(range(8)) - residency.resident[layer])
+    count = len(held(engine))
+    residency.begin_swap(layer, leaving, coming)
+    with engine._loaded.reading(len(LONG)):
+        assert not residency.uploading
+        assert (layer, coming) in of_a_reply(engine)
+    assert len(of_a_reply(engine)) == count
+
+
+def test_nothing_of_a_long_pass_is_kept_alive(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder, sizes = engine._loaded.decoder, []
+    logits = decoder.logits
+
+    def seen(hidden: torch.Tensor) -> torch.Tensor:
+        sizes.append(hidden.untyped_storage().nbytes() // hidden.element_size())
+        return logits(hidden)
+
+    monkeypatch.setattr(decoder, "logits", seen)
+    list(engine.generate(LONG, SamplingParams(max_tokens=1)))
+    assert sizes == [engine.model.hidden_size]
+
+
+def test_who_makes_way_is_page_locked_before_who_stays(tmp_path: Path) -> None:
+    path = write_mixtral(tmp_path / "m", layers=3, experts=8, intermediate=64, max_position_embeddings=1024)
+    with opened(str(path)) as engine:
+        size, staying, total = engine.model.expert_bytes, 0, engine.vram.total
+        assert size % mmap.PAGESIZE == 0
+        with engine._loaded.reading(len(LONG)):
+            staying = len(held(engine))
+    budget = (engine.model.total_experts - staying) * size
+    config = replace(CONFIG, simulated_vram_bytes=total, pinned_budget_bytes=budget)
+    with Engine.load(str(path), config) as engine:
+        before = held(engine)
+        with engine._loaded.reading(len(LONG)):
+            away = before - held(engine)
+            pageable = engine._loaded.store.pageable
+            assert away
+            assert not any(expert in pageable[layer] for layer, expert in away)
+            assert all(expert in pageable[layer] for layer, expert in held(engine))
 
 
 def test_where_nothing_is_left_to_lend_the_workspace_is_there(model: str) -> None:

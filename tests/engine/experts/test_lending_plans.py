@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.config import EngineConfig, ModelConfig
-from engine.experts.memory import LEAST_CHUNK_TOKENS, Needs
+from engine.experts.memory import LEAST_CHUNK_TOKENS, Needs, Vram, workspace_bytes
 from engine.experts.parts import placed_model
 from engine.experts.placement import make_plan
 from engine.experts.ranking import layer_expert_bytes, lent_for, staying_residents
@@ -124,6 +124,55 @@ def test_what_will_make_way_is_page_locked_before_other_residents() -> None:
     assert situation.pinned is not None
     assert (situation.pinned & situation.resident & ~situation.staying).any()
     assert not (situation.pinned & situation.staying).any()
+
+
+def test_where_all_but_one_have_room_one_is_streamed_and_some_make_way() -> None:
+    """Never do all experts live beside slots for streaming: one keeps these in the plan."""
+    inputs = planning(MIXTRAL)
+    roomy = replace(inputs, hardware=replace(inputs.hardware, ram_available_bytes=300 * GIB))
+    config = EngineConfig(device="simulated", prefill_chunk_tokens=8192)
+    needs = Needs.of(MIXTRAL, config, "simulated")
+    assert needs.prompt_workspace > needs.slots * needs.expert, "else there would be no such budget"
+    vram = Vram(total=1 << 50, used=0, asked=None, simulated=True)
+    for room, residents in (
+        (needs.everything, MIXTRAL.total_experts),
+        (needs.everything - 1, MIXTRAL.total_experts - 1),
+    ):
+        plan = make_plan(roomy, replace(config, simulated_vram_bytes=vram.budget_for(room)))
+        assert plan.resident_experts == residents
+        assert (plan.vram_bytes["staging"] > 0) == (residents < MIXTRAL.total_experts) == bool(plan.lent_bytes)
+
+
+def test_no_pass_is_chosen_that_would_keep_one_of_all_experts_out() -> None:
+    inputs = planning(MIXTRAL)
+    roomy = replace(inputs, hardware=replace(inputs.hardware, ram_available_bytes=300 * GIB))
+    config, vram = EngineConfig(device="simulated"), Vram(total=1 << 50, used=0, asked=None, simulated=True)
+    short, longer = (
+        Needs.of(MIXTRAL, replace(config, prefill_chunk_tokens=tokens), "simulated").everything
+        for tokens in (512, 1024)
+    )
+    for room, tokens in ((short, 512), ((short + longer) // 2, 512), (longer, 1024)):
+        plan = make_plan(roomy, replace(config, simulated_vram_bytes=vram.budget_for(room)))
+        assert (plan.resident_experts, plan.prefill_chunk_tokens) == (MIXTRAL.total_experts, tokens)
+
+
+def test_where_residents_are_few_they_lend_what_they_have() -> None:
+    inputs, config = planning(MIXTRAL), EngineConfig(device="simulated", prefill_chunk_tokens=8192)
+    needs = Needs.of(MIXTRAL, config, "simulated")
+    vram = Vram(total=1 << 50, used=0, asked=None, simulated=True)
+    plan = make_plan(inputs, replace(config, simulated_vram_bytes=vram.budget_for(needs.least)))
+    size = plan.resident_experts * MIXTRAL.expert_bytes
+    assert 0 < size < needs.prompt_workspace
+    assert plan.lent_bytes == {LEAST_CHUNK_TOKENS: 0, 8192: size}
+    assert plan.vram_bytes["workspace"] == needs.workspace + needs.prompt_workspace - size
+    few = make_plan(inputs, EngineConfig(device="simulated", simulated_vram_bytes=vram.budget_for(needs.least)))
+    assert all(size >= 0 for size in few.lent_bytes.values())
+
+
+def test_nothing_is_lent_on_the_cpu() -> None:
+    needs = Needs.of(MIXTRAL, EngineConfig(prefill_chunk_tokens=2048), "cpu")
+    assert needs.prompt_workspace == 0
+    assert needs.workspace == workspace_bytes(MIXTRAL, EngineConfig(prefill_chunk_tokens=2048))
 
 
 def test_the_plan_says_who_makes_way() -> None:

@@ -114,6 +114,24 @@ def test_holes_all_over_become_a_segment_that_is_free() -> None:
     assert device.allocated[TERM] == 144 * SIZE
 
 
+def test_the_fullest_segment_is_filled_first() -> None:
+    _, pool = a_pool(48)
+    pool.grow(48)
+    slots = [slot for _ in range(48) if (slot := pool.take()) is not None]
+    first, second = slots[:16], slots[16:32]
+    for slot in (*first[:5], *second[:2]):
+        pool.give(slot)
+    taken = [slot for _ in range(2) if (slot := pool.take()) is not None]
+    assert {slot.data_ptr() for slot in taken} == {slot.data_ptr() for slot in second[:2]}
+
+
+def test_where_memory_is_short_segments_are_still_few() -> None:
+    _, pool = a_pool(31)
+    pool.grow(48)
+    assert pool.slots == 31
+    assert len(pool._segments) <= 5
+
+
 @pytest.mark.parametrize("room", range(40))
 def test_as_many_slots_as_there_is_memory_for(room: int) -> None:
     device, pool = a_pool(room)
