@@ -32,7 +32,7 @@ REPEATS = 5
 # A sample that takes longer than this is the last of its curve, and is taken once: big experts need no more points.
 LONG_SAMPLE_S = 0.2
 _DRAG_COPIES, _MOST_DRAG_COPIES, _LEAST_COPY_S = 2.0, 256, 1e-5  # so many times as long as what runs beside them
-WEIGHT_COPIES = 6
+WEIGHT_COPIES, WEIGHT_COPY_RUNS = 4, 3
 USUAL_TENTHS = 9  # of the tokens of a reply; other programs held up the others
 ATTENTION_TOKENS, ATTENTION_KEYS = 128, 2048  # of the pass that tells what long contexts cost
 DECODE_KEYS = 1024  # of the token that does
@@ -262,9 +262,10 @@ def _measure_gpu(
         hidden = torch.zeros(tokens, model.hidden_size, dtype=dtype, device=device.torch_device)
         return _device_timed(device, lambda: device.run_expert(hidden, slot))
 
-    def copy() -> None:
-        """One expert's weights to the GPU."""
-        device.copy_in(0, slot.flat, source.flat)
+    def copies() -> None:
+        """An expert's weights to the GPU, again and again: what starts the next one is done beside the one before."""
+        for _ in range(WEIGHT_COPIES):
+            device.copy_in(0, slot.flat, source.flat)
         device.wait_copy(0)
 
     def activation_sample(tokens: int, turn: int) -> float:
@@ -276,8 +277,8 @@ def _measure_gpu(
 
     gpu_expert = _fit(_measure_points(gpu_sample, check))
     activation_copy = _fit(_measure_points(activation_sample, check))
-    copy_s = min(_device_timed(device, copy) for _ in range(WEIGHT_COPIES))
-    return gpu_expert, fit_curve([1], [copy_s]), activation_copy
+    copies_s = min(_device_timed(device, copies) for _ in range(WEIGHT_COPY_RUNS))
+    return gpu_expert, fit_curve([1], [copies_s / WEIGHT_COPIES]), activation_copy
 
 
 def measure_drag(

@@ -29,7 +29,7 @@ from engine.kernels.gpu_plans import LayerTable
 from engine.kernels.torch_expert import ExpertWeights
 from engine.uploads import Upload
 
-GIVEN_UP_PARTS = 4  # of the residents, each time that memory runs out
+GIVEN_UP_PARTS = 16  # of the residents that were placed, each time that memory runs out
 
 Shares = Sequence[Sequence[float]]
 
@@ -60,7 +60,7 @@ class Residency:
         self._slots: list[dict[int, torch.Tensor]] = [{} for _ in range(model.layers)]
         self._weights: list[dict[int, ExpertWeights]] = [{} for _ in range(model.layers)]
         self.resident: list[set[int]] = [set() for _ in range(model.layers)]
-        self.changes = 0
+        self.changes = self._placed = 0
         addresses = torch.zeros(model.layers, model.experts, dtype=torch.int64, device=device.torch_device)
         self._tables = tuple(
             LayerTable(
@@ -162,6 +162,7 @@ class Residency:
         if shares is not None:
             missing.sort(key=lambda pair: -shares[pair[0]][pair[1]])
         room = self._copy_in(missing)
+        self._placed = sum(map(len, self.resident))
         return room and self.staging_slots == (self._slots_wanted if staging else 0)
 
     def shrink(self, shares: Shares | None = None) -> bool:
@@ -296,7 +297,7 @@ class Residency:
         residents = [(layer, expert) for layer, experts in enumerate(self.by_layer()) for expert in experts]
         if shares is not None:
             residents.sort(key=lambda pair: shares[pair[0]][pair[1]])
-        for layer, expert in residents[: -(-len(residents) // GIVEN_UP_PARTS)]:
+        for layer, expert in residents[: -(-self._placed // GIVEN_UP_PARTS)]:
             self._evict(layer, expert)
         return self._free_spares()
 

@@ -89,6 +89,20 @@ def test_the_simulated_gpu_is_measured_exactly(staging: bool) -> None:
     assert costs.token_s == 0.0, "only a reply tells"
 
 
+def test_a_copy_costs_what_it_costs_behind_another() -> None:
+    """What starts the first of a pass is waited for once; the others are started while it runs."""
+    copy_s = TINY.expert_bytes / LINK + SIMULATED_LAUNCH_S
+
+    class SlowToStart(SimulatedDevice):
+        def begin_layer(self) -> None:
+            super().begin_layer()
+            self._copy_clock_s = 0.4 * copy_s
+
+    costs = measured(SlowToStart(CONFIG, 1 << 30), staging=True)
+    assert costs.weight_copy is not None
+    assert copy_s < predict(costs.weight_copy, 1) < 1.15 * copy_s
+
+
 @pytest.mark.parametrize("free", [range(8192), range(100, 900), range(30, 64)])
 def test_what_a_prompt_takes_around_its_experts_is_measured_with_and_without_context(free: range) -> None:
     costs = measured(CpuDevice(probe_hardware()), staging=False, free=free)

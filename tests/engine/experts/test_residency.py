@@ -236,6 +236,19 @@ def test_shrinking_gives_up_the_least_popular_then_streaming_then_says_no() -> N
     assert residency.borrow(0) is None
 
 
+def test_a_little_is_given_up_at_a_time_and_in_the_end_everything() -> None:
+    """A shortage is mostly small, and a pass that is begun anew is cheap beside residents that are gone."""
+    model = replace(TINY, experts=50)
+    _, _, residency = a_residency(100, model)
+    residency.place([range(33), range(33), range(34)], staging=False)
+    left = []
+    while residency.shrink():
+        left.append(sum(map(len, residency.by_layer())))
+    assert left[:4] == [93, 86, 79, 72]
+    assert left[-1] == 0
+    assert len(left) <= 16
+
+
 def test_slots_for_streaming_come_before_residents() -> None:
     _, _, residency = a_residency(3)
     residency.place([(0, 1, 2), (), ()], staging=False)
