@@ -39,7 +39,7 @@ class CostModel:
 
     Attributes:
         cpu_expert: Expert on the CPU, units are tokens; what a call of several takes besides is `cpu_call_s`.
-        gpu_expert: Expert on the GPU, units are tokens, without `one_s`: experts of one call share its `overhead_s`.
+        gpu_expert: Expert and its call on the GPU, units are tokens; experts of one call share its `overhead_s`.
             None without a GPU.
         weight_copy: One expert's weights from RAM to VRAM, units are experts; None without a GPU.
         activation_copy: Activations there and back, units are tokens; None without a GPU.

@@ -43,6 +43,7 @@ from engine.sentences import Sentence, said_by, say
 from engine.uploads import EventUpload, Upload
 
 CUDA_HOST_REGISTER_PORTABLE = 1
+HEAD_START_BYTES, HEAD_START_LAUNCHES = 32 << 20, 64
 
 
 def why_unusable(gpu: GpuProfile | None) -> Sentence:
@@ -252,6 +253,13 @@ class CudaDevice(Device):
         return time.perf_counter() - started
 
     # -- one layer --------------------------------------------------------------------------------
+
+    def head_start(self) -> None:
+        """Write some memory, again and again; without room for that there is none."""
+        with suppress(torch.OutOfMemoryError):
+            written = torch.empty(HEAD_START_BYTES, dtype=torch.uint8, device=self.torch_device)
+            for _ in range(HEAD_START_LAUNCHES):
+                written.zero_()
 
     def begin_layer(self) -> None:
         """Mark the start on the compute stream."""

@@ -172,6 +172,9 @@ class Device(ABC):
 
     # -- one layer --------------------------------------------------------------------------------
 
+    def head_start(self) -> None:
+        """Have this side be busy for about a millisecond: what is launched next is then timed without its launch."""
+
     @abstractmethod
     def begin_layer(self) -> None:
         """Start the clock of this side."""

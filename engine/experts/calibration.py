@@ -33,6 +33,7 @@ REPEATS = 5
 LONG_SAMPLE_S = 0.2
 _DRAG_COPIES, _MOST_DRAG_COPIES, _LEAST_COPY_S = 2.0, 256, 1e-5  # so many times as long as what runs beside them
 WEIGHT_COPIES, WEIGHT_COPY_RUNS = 4, 3
+SIMULATED_TOGETHER = 2  # experts at once, whose arithmetic is the CPU's
 USUAL_TENTHS = 9  # of the tokens of a reply; other programs held up the others
 ATTENTION_TOKENS, ATTENTION_KEYS = 128, 2048  # of the pass that tells what long contexts cost
 DECODE_KEYS = 1024  # of the token that does
@@ -99,7 +100,8 @@ def calibrate(
     borrowed = residency.borrow(layers[0]) if device.has_gpu else None
     if borrowed is None:
         return around
-    gpu_expert, weight_copy, activation_copy = _measure_gpu(model, device, *borrowed, dtype, check)
+    gpu_expert = _measure_gpu_expert(model, device, residency, borrowed[0], borrowed[1], dtype, check)
+    weight_copy, activation_copy = _measure_copies(model, device, *borrowed, dtype, check)
     if residency.staging_slots and residency.locked_expert(layers[0]) is None:
         weight_copy = CostCurve(0.0, weight_copy.per_unit_s / PAGEABLE_SLOWDOWN, weight_copy.overhead_s)
     costs = replace(around, gpu_expert=gpu_expert, weight_copy=weight_copy, activation_copy=activation_copy)
@@ -245,22 +247,68 @@ def _usual(dense: Surroundings, tokens: int, start: int, check: Check) -> float:
     return statistics.median(samples[1:])
 
 
-def _measure_gpu(
+def _measure_gpu_expert(
+    model: ModelConfig,
+    device: Device,
+    residency: Residency,
+    slot: ExpertWeights,
+    source: ExpertWeights,
+    dtype: torch.dtype,
+    check: Check,
+) -> CostCurve:
+    """Expert on the GPU: of those that run at once, what each adds and what they share; others by themselves."""
+    slot.flat.copy_(source.flat)
+    layers, together = _layers_at_once(model, residency, SIMULATED_TOGETHER if device.simulated else model.experts)
+
+    def alone(tokens: int) -> float:
+        """One expert whose weights are there."""
+        hidden = torch.zeros(tokens, model.hidden_size, dtype=dtype, device=device.torch_device)
+        device.head_start()
+        return _device_timed(device, lambda: device.run_expert(hidden, slot))
+
+    def at_once(tokens: int, count: int, turn: int) -> float:
+        """Some residents of a layer, in each turn of another one."""
+        layer = layers[turn % len(layers)]
+        chosen = torch.tensor([sorted(residency.resident[layer])[:count]] * tokens, device=device.torch_device)
+        hidden = torch.zeros(tokens, model.hidden_size, dtype=dtype, device=device.torch_device)
+        weights, out = torch.ones(chosen.shape, device=device.torch_device), hidden.to(torch.float32, copy=True)
+        device.head_start()
+        return _device_timed(
+            device, lambda: device.resident_experts(residency.table(layer), hidden, chosen, weights, out)
+        )
+
+    if together < 2 or not device.runs_at_once(residency.table(layers[0]), 1, together):
+        return _fit(_measure_points(lambda tokens, _: alone(tokens), check))
+    one_s = _least_of(lambda turn: at_once(1, 1, turn), check)
+    all_s = _least_of(lambda turn: at_once(1, together, turn), check)
+    call_s = max(0.0, one_s - max(0.0, all_s - one_s) / (together - 1))
+
+    def gpu_sample(tokens: int, turn: int) -> float:
+        """One expert and the call."""
+        if not device.runs_at_once(residency.table(layers[0]), tokens, together):
+            return alone(tokens)
+        return max(0.0, at_once(tokens, together, turn) - call_s) / together + call_s
+
+    points = _measure_points(gpu_sample, check)
+    return replace(fit_curve(list(points), list(points.values()), call_s), one_s=points.get(1))
+
+
+def _layers_at_once(model: ModelConfig, residency: Residency, most: int) -> tuple[list[int], int]:
+    """How many of a token's experts can run at once, at most so many, and in which layers with typical ones."""
+    residents = {layer: len(residency.resident[layer]) for layer in typical_layers(model)}
+    together = min(most, model.experts_per_token, max(residents.values()))
+    return [layer for layer, number in residents.items() if number >= together], together
+
+
+def _measure_copies(
     model: ModelConfig,
     device: Device,
     slot: ExpertWeights,
     source: ExpertWeights,
     dtype: torch.dtype,
     check: Check,
-) -> tuple[CostCurve, CostCurve, CostCurve]:
-    """Expert on the GPU, weight copy and activation copy, in one borrowed slot."""
-    slot.flat.copy_(source.flat)
-
-    def gpu_sample(tokens: int, turn: int) -> float:
-        """One expert whose weights are there."""
-        del turn
-        hidden = torch.zeros(tokens, model.hidden_size, dtype=dtype, device=device.torch_device)
-        return _device_timed(device, lambda: device.run_expert(hidden, slot))
+) -> tuple[CostCurve, CostCurve]:
+    """Weight copy and activation copy, in one borrowed slot."""
 
     def copies() -> None:
         """An expert's weights to the GPU, again and again: what starts the next one is done beside the one before."""
@@ -275,10 +323,9 @@ def _measure_gpu(
             torch.zeros(tokens, model.hidden_size, dtype=dtype, device=device.torch_device)
         )
 
-    gpu_expert = _fit(_measure_points(gpu_sample, check))
     activation_copy = _fit(_measure_points(activation_sample, check))
     copies_s = min(_device_timed(device, copies) for _ in range(WEIGHT_COPY_RUNS))
-    return gpu_expert, fit_curve([1], [copies_s / WEIGHT_COPIES]), activation_copy
+    return fit_curve([1], [copies_s / WEIGHT_COPIES]), activation_copy
 
 
 def measure_drag(

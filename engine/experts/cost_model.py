@@ -21,7 +21,7 @@ from engine.experts.saved_file import read_saved, write_saved
 from engine.hardware import HardwareProfile
 from engine.messages import CostCurve, CostModel
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 # Below this, waking a second thread costs more than it computes: one expert of the guide (336 KiB) takes 55 us on one
 # thread and as long on two, and ten times as long on two when another program wants a core.
 SMALL_EXPERT_BYTES = 1 << 20
@@ -56,7 +56,7 @@ def predict(curve: CostCurve, units: float) -> float:
 # ---- fitting --------------------------------------------------------------------------------------------------------
 
 
-def fit_curve(units: Sequence[int], seconds: Sequence[float]) -> CostCurve:
+def fit_curve(units: Sequence[int], seconds: Sequence[float], overhead_s: float | None = None) -> CostCurve:
     """The curve nearest to measurements, by relative error, with outliers weighted down.
 
     Every split of the sorted points into "on the floor" and "on the slope" is tried, each side solved by least
@@ -67,6 +67,7 @@ def fit_curve(units: Sequence[int], seconds: Sequence[float]) -> CostCurve:
     Args:
         units: Units of each measurement, at least 1; any order, repetitions welcome, not empty.
         seconds: What each took; finite, not negative. Zeros (a coarse clock) count as a nanosecond.
+        overhead_s: Of all of them, where it was measured by itself.
 
     Returns:
         A curve with all parameters >= 0 and the median relative error in `fit_error`.
@@ -77,28 +78,30 @@ def fit_curve(units: Sequence[int], seconds: Sequence[float]) -> CostCurve:
     assert bool(np.all(np.isfinite(n)) and np.all(n >= 1)), f"units must be at least 1: {units!r}"
     assert bool(np.all(np.isfinite(y)) and np.all(y >= 0)), f"times must be finite and not negative: {seconds!r}"
     order = np.argsort(n, kind="stable")
-    n, y = n[order], np.maximum(y[order], _SMALLEST_SECONDS)
+    known_s, free = overhead_s or 0.0, overhead_s is None
+    n, y = n[order], np.maximum(y[order] - known_s, _SMALLEST_SECONDS)
     weights = np.ones_like(y)
-    curve = _fit_weighted(n, y, weights)
+    curve = _fit_weighted(n, y, weights, free=free)
     for _ in range(_REWEIGHTINGS):
         errors = _relative_errors(curve, n, y)
         scale = max(float(np.median(errors)) * _OUTLIER_SCALES, 1e-3)
-        curve = _fit_weighted(n, y, np.minimum(1.0, scale / np.maximum(errors, 1e-12)))
-    return replace(curve, fit_error=float(np.median(_relative_errors(curve, n, y))))
+        curve = _fit_weighted(n, y, np.minimum(1.0, scale / np.maximum(errors, 1e-12)), free=free)
+    curve = replace(curve, overhead_s=curve.overhead_s + known_s)
+    return replace(curve, fit_error=float(np.median(_relative_errors(curve, n, y + known_s))))
 
 
-def _fit_weighted(n: Floats, y: Floats, weights: Floats) -> CostCurve:
-    """The best split for given weights; ties go to the longer floor."""
-    candidates = [_fit_split(n, y, weights, split) for split in range(len(n), -1, -1)]
+def _fit_weighted(n: Floats, y: Floats, weights: Floats, *, free: bool) -> CostCurve:
+    """The best split for given weights, with an overhead or without; ties go to the longer floor."""
+    candidates = [_fit_split(n, y, weights, split, free=free) for split in range(len(n), -1, -1)]
     return min(candidates, key=lambda curve: float(np.sum(weights * _relative_errors(curve, n, y))))
 
 
-def _fit_split(n: Floats, y: Floats, weights: Floats, split: int) -> CostCurve:
+def _fit_split(n: Floats, y: Floats, weights: Floats, split: int, *, free: bool) -> CostCurve:
     """The curve whose first `split` points lie on the floor and the others on the slope."""
     flat_s = _relative_mean(y[:split], weights[:split]) if split else 0.0
     if split == len(n):
         return CostCurve(flat_s, flat_s / float(n[-1]), 0.0)
-    per_unit_s, overhead_s = _fit_line(n[split:], y[split:], weights[split:])
+    per_unit_s, overhead_s = _fit_line(n[split:], y[split:], weights[split:], free=free)
     return CostCurve(max(0.0, flat_s - overhead_s), per_unit_s, overhead_s)
 
 
@@ -107,9 +110,11 @@ def _relative_mean(y: Floats, weights: Floats) -> float:
     return float(np.sum(weights / y) / np.sum(weights / y**2))
 
 
-def _fit_line(n: Floats, y: Floats, weights: Floats) -> tuple[float, float]:
-    """Slope and intercept with the least relative squares, neither of them negative."""
+def _fit_line(n: Floats, y: Floats, weights: Floats, *, free: bool) -> tuple[float, float]:
+    """Slope and intercept, 0 unless it is free, with the least relative squares, neither of them negative."""
     w = weights / y**2
+    if not free:
+        return float((w * n * y).sum() / (w * n * n).sum()), 0.0
     total, n_mean, y_mean = w.sum(), (w * n).sum() / w.sum(), (w * y).sum() / w.sum()
     spread = float((w * (n - n_mean) ** 2).sum() / total)
     slope = float((w * (n - n_mean) * (y - y_mean)).sum() / total) / spread if spread > 1e-12 else -1.0

@@ -38,6 +38,21 @@ def device(cuda: FakeCuda) -> CudaDevice:
     return CudaDevice(1 << 20)
 
 
+def test_a_head_start_is_work_for_the_gpu_and_does_without_where_there_is_no_memory(
+    device: CudaDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = torch.full((8,), 7, dtype=torch.uint8)
+    monkeypatch.setattr("engine.devices.cuda.torch.empty", lambda *_, **__: written)
+    device.head_start()
+    assert not written.any()
+
+    def no_memory(*_: object, **__: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("engine.devices.cuda.torch.empty", no_memory)
+    device.head_start()
+
+
 def test_streamed_experts_are_ordered_by_events(device: CudaDevice, cuda: FakeCuda) -> None:
     source, target = an_expert(), an_expert(1)
     device.begin_layer()

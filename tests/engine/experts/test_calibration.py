@@ -16,12 +16,20 @@ import torch
 from engine.config import SIMULATED_LAUNCH_S, EngineConfig, ModelConfig
 from engine.devices import CpuDevice, CudaDevice, Device, SimulatedDevice
 from engine.errors import OperationCancelledError
-from engine.experts.calibration import calibrate, learn_from_reply, measure_drag, typical_layers
+from engine.experts.calibration import (
+    WEIGHT_COPIES,
+    WEIGHT_COPY_RUNS,
+    calibrate,
+    learn_from_reply,
+    measure_drag,
+    typical_layers,
+)
 from engine.experts.cost_model import predict
 from engine.experts.cpu_experts import CpuExperts, Routing, TorchCpuExperts
 from engine.experts.residency import Residency
 from engine.experts.store import ExpertStore
 from engine.hardware import probe_hardware
+from engine.kernels.torch_expert import ExpertWeights
 from engine.messages import CostCurve, CostModel, PassRecord
 from tests.engine.devices.fake_cuda import install
 from tests.engine.shapes import TINY
@@ -87,6 +95,54 @@ def test_the_simulated_gpu_is_measured_exactly(staging: bool) -> None:
     assert costs.dense_layer_s == pytest.approx(3e-3 / TINY.layers)
     assert costs.attention_key_s == pytest.approx(KEY_S)
     assert costs.token_s == 0.0, "only a reply tells"
+
+
+def test_experts_that_run_at_once_are_measured_so() -> None:
+    """What only one by itself takes, such as making its table, no reply ever waits for."""
+
+    class SlowAlone(SimulatedDevice):
+        def run_expert(self, hidden: torch.Tensor, weights: ExpertWeights, slot: int | None = None) -> torch.Tensor:
+            if not self._at_once:
+                self._compute_clock_s += 1e-3
+            return super().run_expert(hidden, weights, slot)
+
+        def resident_experts(self, *args: Any) -> None:
+            self._at_once = True
+            super().resident_experts(*args)
+            self._at_once = False
+
+        _at_once = False
+
+    costs = measured(SlowAlone(CONFIG, 1 << 30), staging=True)
+    assert costs.gpu_expert is not None
+    assert costs.gpu_expert.overhead_s == pytest.approx(SIMULATED_LAUNCH_S)
+    for tokens in (1, 8):
+        arithmetic_s = 2 * TINY.expert_parameters * tokens / FLOPS
+        expected_s = max(TINY.expert_bytes / MEMORY, arithmetic_s) + SIMULATED_LAUNCH_S
+        assert predict(costs.gpu_expert, tokens) == pytest.approx(expected_s, rel=0.1)
+
+
+def test_a_gpus_work_is_timed_without_the_hosts_and_copies_from_their_beginning() -> None:
+    happened: list[str] = []
+
+    class Watched(SimulatedDevice):
+        def head_start(self) -> None:
+            happened.append("head start")
+
+        def begin_layer(self) -> None:
+            happened.append("begin")
+            super().begin_layer()
+
+        def copy_in(self, slot: int, target: torch.Tensor, source: torch.Tensor) -> None:
+            happened.append("copy")
+            super().copy_in(slot, target, source)
+
+    measured(Watched(CONFIG, 1 << 30), staging=True)
+    begun = [at for at, what in enumerate(happened) if what == "begin"]
+    for at in begun:
+        copies = happened[at + 1 : at + 2] == ["copy"]
+        assert (happened[at - 1] == "head start") != copies
+    assert happened.count("copy") == WEIGHT_COPIES * WEIGHT_COPY_RUNS
 
 
 def test_a_copy_costs_what_it_costs_behind_another() -> None:

@@ -38,6 +38,18 @@ def test_fit_recovers_a_known_curve(floor_s: float, bend_units: float, overhead_
     assert fitted.fit_error < 0.01
 
 
+@given(st.floats(1e-5, 1e-1), st.floats(1.0, 200.0), st.floats(0.0, 0.9), st.floats(0.0, 9.0))
+@examples(50)
+def test_an_overhead_that_is_known_stays(floor_s: float, bend_units: float, share: float, known: float) -> None:
+    """Whatever else the points say: of several experts in one call it is paid once."""
+    true = CostCurve(floor_s, floor_s / bend_units, floor_s * share)
+    fitted = fit_curve(UNITS, seconds_of(true), true.overhead_s)
+    assert fitted.overhead_s == true.overhead_s
+    assert seconds_of(fitted) == pytest.approx(seconds_of(true), rel=0.06)
+    assert fitted.fit_error < 0.01
+    assert fit_curve(UNITS, seconds_of(true), known * floor_s).overhead_s == known * floor_s
+
+
 @given(st.integers(0, 10**6), st.floats(1.5, 100.0))
 @examples(40)
 def test_fit_stands_noise(seed: int, bend_units: float) -> None:
