@@ -50,6 +50,9 @@ class Surroundings(Protocol):
     def experts_seconds(self, layer: int, tokens: int, start: int) -> tuple[int, float] | None:
         """Tokens and seconds of a typical expert in a pass, where experts run in the decoder's calls; else None."""
 
+    def hand_off_seconds(self) -> float | None:
+        """Seconds of one way between device and host, of which `dense_seconds` has one; None where it has neither."""
+
     def dense_layer_seconds(self, tokens: int, start: int) -> float:
         """Seconds of a chunk of a prompt in one layer, behind `start` tokens of context."""
 
@@ -102,6 +105,7 @@ def calibrate(
         return around
     gpu_expert = _measure_gpu_expert(model, device, residency, borrowed[0], borrowed[1], dtype, check)
     weight_copy, activation_copy = _measure_copies(model, device, *borrowed, dtype, check)
+    activation_copy = replace(activation_copy, one_s=_usual_hand_off(dense, check))
     if residency.staging_slots and residency.locked_expert(layers[0]) is None:
         weight_copy = CostCurve(0.0, weight_copy.per_unit_s / PAGEABLE_SLOWDOWN, weight_copy.overhead_s)
     costs = replace(around, gpu_expert=gpu_expert, weight_copy=weight_copy, activation_copy=activation_copy)
@@ -161,6 +165,14 @@ def _measure_token(model: ModelConfig, dense: Surroundings, free: range, check: 
     near_s, far_s = usual_s(free[0]), usual_s(free[0] + keys)
     key_s = max(0.0, far_s - near_s) / keys if keys else 0.0
     return max(0.0, near_s - free[0] * key_s), key_s
+
+
+def _usual_hand_off(dense: Surroundings, check: Check) -> float | None:
+    """What decode steps of the device's own take one way; None where states go both ways as a prompt's do."""
+    check()
+    samples = [dense.hand_off_seconds() for _ in range(2 * REPEATS + 1)]
+    known = [seconds for seconds in samples if seconds is not None]
+    return statistics.median(known) if known else None
 
 
 def _measure_own_call(dense: Surroundings, layers: list[int], free: range, check: Check) -> CostCurve | None:

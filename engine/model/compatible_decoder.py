@@ -149,6 +149,9 @@ class CompatibleDecoder:
         finally:
             self._run_with(self._run)
 
+    def hand_off_seconds(self) -> None:
+        """None: decode is transformers' own."""
+
     def experts_seconds(self, layer: int, tokens: int, start: int) -> tuple[int, float] | None:
         """None: experts are the executor's, in calls of their own."""
         del layer, tokens, start

@@ -143,6 +143,10 @@ class Decoder:
         del layer, tokens, start
         return None
 
+    def hand_off_seconds(self) -> float | None:
+        """Seconds of one way between the device and the host in decode steps of its own; None where it has none."""
+        return None if self.steps is None else self.steps.hand_off_seconds()
+
     @torch.inference_mode()
     def dense_layer_seconds(self, tokens: int, start: int) -> float:
         """Seconds of a chunk of a prompt in the first layer, without its experts; leaves the cached sequence alone.

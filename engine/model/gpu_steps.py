@@ -17,6 +17,7 @@ it launches the next layer or lets it go on. The GPU has read the host's sum bef
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Sequence
 from functools import partial
 
@@ -236,6 +237,13 @@ class GpuSteps:
             self._hand_off.wait()
         self._dense[-1]()
         return self._memory.normed
+
+    def hand_off_seconds(self) -> float:
+        """Seconds from a signal of the idle GPU to the host; the way back is as long, as far as the host can tell."""
+        started = time.perf_counter()
+        self._hand_off.signal()
+        self._hand_off.wait()
+        return time.perf_counter() - started
 
     def _begin(self, token: int) -> None:
         """Have the GPU begin with a token, when all that it may still be doing of another step is done."""

@@ -133,6 +133,9 @@ class NativeDecoder:
         self.logits(hidden)
         return time.perf_counter() - began - float(trace.seconds.sum())
 
+    def hand_off_seconds(self) -> None:
+        """None: this device is the host."""
+
     def experts_seconds(self, layer: int, tokens: int, start: int) -> tuple[int, float] | None:
         """Tokens and seconds of a typical expert in a pass: one token goes through all layers, more through one.
 

@@ -49,6 +49,11 @@ class Surroundings:
     def __init__(self, visit_s: float | None = None) -> None:
         self._visit_s = self.one_s = visit_s
 
+    hand_off_s: float | None = None
+
+    def hand_off_seconds(self) -> float | None:
+        return self.hand_off_s
+
     def experts_seconds(self, layer: int, tokens: int, start: int) -> tuple[int, float] | None:
         del layer, start
         if self._visit_s is None or self.one_s is None:
@@ -120,6 +125,19 @@ def test_experts_that_run_at_once_are_measured_so() -> None:
         arithmetic_s = 2 * TINY.expert_parameters * tokens / FLOPS
         expected_s = max(TINY.expert_bytes / MEMORY, arithmetic_s) + SIMULATED_LAUNCH_S
         assert predict(costs.gpu_expert, tokens) == pytest.approx(expected_s, rel=0.1)
+
+
+@pytest.mark.parametrize("hand_off_s", [None, 7e-6])
+def test_a_token_pays_for_the_hand_off_that_it_has(hand_off_s: float | None) -> None:
+    """A prompt's states are copied both ways; decode steps signal: one way is part of what surrounds the experts."""
+    dense = Surroundings()
+    dense.hand_off_s = hand_off_s
+    costs = calibrate(*parts(TINY, SimulatedDevice(CONFIG, 1 << 30), staging=True), dense, range(64), lambda: None)
+    curve = costs.activation_copy
+    assert curve is not None
+    both_ways_s = 2 * (4 * TINY.hidden_size / LINK + SIMULATED_LAUNCH_S)
+    assert predict(curve, 1) == pytest.approx(hand_off_s or both_ways_s, rel=0.02)
+    assert predict(curve, 64) == pytest.approx(2 * (64 * 4 * TINY.hidden_size / LINK + SIMULATED_LAUNCH_S), rel=0.02)
 
 
 def test_a_gpus_work_is_timed_without_the_hosts_and_copies_from_their_beginning() -> None:

@@ -231,6 +231,19 @@ def test_one_hand_off_per_layer_and_nothing_else_waits(make: Callable[..., Rig])
         assert ("run", "signal") in rig.cuda.log[:index]
 
 
+def test_the_hand_off_can_be_timed_between_two_steps(make: Callable[..., Rig]) -> None:
+    rig = make()
+    expected = rig.by_torch(TOKENS[:2])
+    rig.by_steps(TOKENS[:1])
+    rig.cuda.log.clear()
+    seconds = rig.decoder.hand_off_seconds()
+    assert seconds is not None
+    assert seconds > 0.0
+    assert [entry for entry in rig.cuda.log if entry == ("heard",)] == [("heard",)]
+    rig.decoder.cache.tokens.clear()
+    torch.testing.assert_close(rig.by_steps(TOKENS[:2]), expected, **CLOSE)
+
+
 def test_what_needs_the_cpus_sum_does_not_run_before_it(
     make: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
