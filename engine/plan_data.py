@@ -42,7 +42,8 @@ class CostModel:
         gpu_expert: Expert and its call on the GPU, units are tokens; experts of one call share its `overhead_s`.
             None without a GPU.
         weight_copy: One expert's weights from RAM to VRAM, units are experts; None without a GPU.
-        activation_copy: Activations there and back, units are tokens; None without a GPU.
+        activation_copy: Activations there and back, units are tokens, for one the part that is not around the experts;
+            None without a GPU.
         dense_layer_s: One decode layer around its experts in an empty context, with its share of embedding and lm_head.
         cpu_correction: Measured / predicted on the CPU, learnt while running.
         gpu_correction: The same for the GPU side.

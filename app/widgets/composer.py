@@ -16,6 +16,7 @@ from app.language import tr
 from app.theme import SPACE_M, SPACE_S, SPACE_XL, SPACE_XS, current_theme
 from app.widgets.attachment_chips import AttachmentChips
 from app.widgets.context_meter import ContextMeter
+from app.widgets.text_direction import follow_direction
 
 if TYPE_CHECKING:
     from PySide6.QtCore import QMimeData
@@ -279,6 +280,7 @@ class _DraftEdit(QPlainTextEdit):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.document().setDocumentMargin(2)
         self.document().documentLayout().documentSizeChanged.connect(self.fit)
+        follow_direction(self)
         self.fit()
 
     def fit(self) -> None:
