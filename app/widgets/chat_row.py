@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QRect, QRectF, QSize, Qt
@@ -105,14 +106,33 @@ def _small(font: QFont) -> QFont:
     return small
 
 
+def from_match(text: str, fits: Callable[[str], bool]) -> str:
+    """A line that begins, if need be behind an ellipsis, so late that its first match is seen.
+
+    Args:
+        text: With its matches marked.
+        fits: Whether there is room for so much, without marks.
+    """
+    first, end = text.find(MATCH_START), text.find(MATCH_END)
+    if first <= 0 or end < first or fits(_plain(text[:end])):
+        return text
+    begins = [at + 1 for at, letter in enumerate(text[:first]) if letter == " "]
+    seen = (at for at in begins if fits("…" + _plain(text[at:end])))
+    return "…" + text[next(seen, first) :]
+
+
+def _plain(text: str) -> str:
+    return text.replace(MATCH_START, "").replace(MATCH_END, "")
+
+
 def _draw_marked(painter: QPainter, rect: QRect, font: QFont, theme: Theme, text: str, colour: str) -> None:
     """One line of text, its matches in bold and in the accent, cut off with an ellipsis where it is too long."""
     bold = QFont(font)
     bold.setWeight(QFont.Weight.DemiBold)
-    left = rect.left()
-    for part in _PARTS.split(" ".join(text.split())):
-        matched = part.startswith(MATCH_START)
-        plain = part.replace(MATCH_START, "").replace(MATCH_END, "")
+    left, widest = rect.left(), QFontMetrics(bold)
+    text = from_match(" ".join(text.split()), lambda seen: widest.horizontalAdvance(seen) <= rect.width())
+    for part in _PARTS.split(text):
+        matched, plain = part.startswith(MATCH_START), _plain(part)
         metrics = QFontMetrics(bold if matched else font)
         room = rect.right() - left
         shown = metrics.elidedText(plain, Qt.TextElideMode.ElideRight, room)
