@@ -136,7 +136,8 @@ class LoadedModel:
             return
         with contextlib.ExitStack() as undo:
             undo.callback(self._end_reading)
-            lending.lend(tokens)
+            with device_faults():
+                lending.lend(tokens)
             self.record.placed()
             self.with_room(lambda: device.reserve("workspace", lending.taken_bytes))
             undo.callback(lambda: device.release("workspace", lending.taken_bytes))
@@ -145,8 +146,9 @@ class LoadedModel:
     def _end_reading(self) -> None:
         """Have those that made way come back; nobody does where the model was closed meanwhile."""
         if self.lending.reading:
-            if not self.lending.bring_back():
-                self.memory_shortages += 1
+            with device_faults():
+                if not self.lending.bring_back():
+                    self.memory_shortages += 1
             self.record.placed()
 
     def _open_steps(self) -> None:

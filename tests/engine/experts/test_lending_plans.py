@@ -165,8 +165,11 @@ def test_where_residents_are_few_they_lend_what_they_have() -> None:
     assert 0 < size < needs.prompt_workspace
     assert plan.lent_bytes == {LEAST_CHUNK_TOKENS: 0, 8192: size}
     assert plan.vram_bytes["workspace"] == needs.workspace + needs.prompt_workspace - size
-    few = make_plan(inputs, EngineConfig(device="simulated", simulated_vram_bytes=vram.budget_for(needs.least)))
-    assert all(size >= 0 for size in few.lent_bytes.values())
+    longest = Needs.of(MIXTRAL, replace(config, prefill_chunk_tokens=4096), "simulated")
+    few = make_plan(inputs, EngineConfig(device="simulated", simulated_vram_bytes=vram.budget_for(longest.least)))
+    assert (few.prefill_chunk_tokens, few.resident_experts) == (4096, 2)
+    assert few.lent_bytes[1024] == 0, "what two experts cannot lend is always there, and enough for a shorter pass"
+    assert list(few.lent_bytes.values()) == sorted(few.lent_bytes.values())
 
 
 def test_nothing_is_lent_on_the_cpu() -> None:

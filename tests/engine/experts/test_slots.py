@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.bench.gpu.pcs import PCS
+from engine.bench.models import SIZES, Shape
+from engine.bench.predict.conversation import planning_inputs
+from engine.bench.predict.stream import Stream
 from engine.config import EngineConfig
 from engine.devices import SimulatedDevice
+from engine.experts.parts import placed_model
+from engine.experts.placement import make_plan
 from engine.experts.slots import (
     LEAST_SEGMENT_BYTES,
     MOST_SEGMENT_BYTES,
@@ -21,6 +30,7 @@ from engine.experts.slots import (
 from tests.examples import examples
 
 SIZE = 64
+MIB = 1 << 20
 
 
 def a_pool(slots: int) -> tuple[SimulatedDevice, SlotPool]:
@@ -138,6 +148,43 @@ def test_as_many_slots_as_there_is_memory_for(room: int) -> None:
     assert pool.grow(30) == (room >= 30)
     assert pool.slots == pool.spare == min(room, 30)
     assert device.allocated_bytes == pool.slots * SIZE
+
+
+def rounded(size: int, slots: int) -> int:
+    """What torch's allocator takes for so many slots, each by itself (`c10/core/AllocatorConfig.h`)."""
+    if size < 10 * MIB:
+        return -(-slots // (20 * MIB // size)) * 20 * MIB
+    return slots * -(-size // (2 * MIB)) * 2 * MIB
+
+
+def in_segments(size: int, slots: int) -> int:
+    """The same in segments."""
+    each = segment_slots(size)
+    whole, rest = divmod(slots, each)
+    return sum(number * rounded(held * size, 1) for number, held in ((whole, each), (1, rest)) if held)
+
+
+# Rounded down to MiB: what the allocator takes besides, of Q4_K_M on 8, 12 and 24 GB.
+BESIDES = {
+    "mixtral-8x7b": [(175, 77), (300, 148), (679, 317)],
+    "qwen3-30b-a3b": [(808, 10), (1355, 15), (2280, 24)],
+}
+
+
+@pytest.mark.parametrize("shape", SIZES["full"], ids=lambda shape: shape.name)
+def test_what_the_allocator_takes_besides_is_within_the_margin(shape: Shape) -> None:
+    model = placed_model(replace(shape, routing=None).config("Q4_K_M"), "cuda")
+    profile = Stream(shape, model.expert_parts).draw(256, 0)
+    for pc, (alone, together) in zip(PCS.values(), BESIDES[shape.name], strict=True):
+        plan = make_plan(planning_inputs(model, pc, profile), EngineConfig(device="cuda", context_tokens=8192))
+        slots = Counter[int]()
+        for layer, experts in enumerate(plan.resident_by_layer):
+            slots[model.layer_expert_bytes(layer)] += len(experts)
+        planned = plan.vram_bytes["experts"]
+        assert sum(rounded(*each) for each in slots.items()) - planned == pytest.approx(alone * MIB, rel=0.02)
+        besides = sum(in_segments(*each) for each in slots.items()) - planned
+        assert besides == pytest.approx(together * MIB, abs=20 * MIB)
+        assert besides < plan.vram_bytes["margin"] / 3
 
 
 @examples(300)
