@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM
+from transformers.models.gpt_oss.modeling_gpt_oss import GptOssExperts
 
 from engine.checkpoint.checkpoint import open_checkpoint
 from engine.checkpoint.tensor_names import expected_tensors, name_in_file
@@ -22,6 +23,10 @@ def open_oracle(folder: Path) -> Any:
     model: Any = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager"
     )
+    for part in model.modules():
+        if isinstance(part, GptOssExperts):  # transformers 5.17 takes neither from the config
+            part.alpha = getattr(model.config, "swiglu_alpha", part.alpha)
+            part.limit = getattr(model.config, "swiglu_limit", part.limit)
     return model.eval()
 
 

@@ -112,7 +112,7 @@ def _experts_classes(causal: type[nn.Module], config: transformers.PretrainedCon
     plain = all(
         part.has_gate
         and part.is_concatenated
-        and not (part.has_bias or part.has_post_expert_norm)
+        and not (part.has_bias or getattr(part, "has_post_expert_norm", False))  # transformers 5.17 knows none
         and type(part)._apply_gate is _default_apply_gate
         and isinstance(part.act_fn, nn.SiLU | transformers.activations.SiLUActivation)
         for part in found.values()

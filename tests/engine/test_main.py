@@ -305,6 +305,7 @@ def test_closed_stdout_is_no_traceback(model: str) -> None:
     assert ended.returncode == 1
 
 
+@pytest.mark.skipif(bool(own_build().cuda), reason="this torch knows GPUs itself and needs no component")
 def test_a_component_that_cannot_be_imported_is_refused_in_one_line(tmp_path: Path, model: str) -> None:
     folder = write_installed(tmp_path / "data" / "rooftop" / "gpu", BROKEN, replace(BUILD, version=own_build().version))
     command = [
