@@ -15,10 +15,10 @@ import itertools
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -42,7 +42,6 @@ from engine.quant.formats import FORMATS
 from engine.sentences import Sentence, said_by, say
 from engine.uploads import EventUpload, Upload
 
-CUDA_HOST_REGISTER_PORTABLE = 1
 HEAD_START_BYTES, HEAD_START_LAUNCHES = 32 << 20, 64
 
 
@@ -139,10 +138,10 @@ class CudaDevice(Device):
             try:
                 kernels = GpuKernels.open(self.torch_device, folder)
                 kernels.load(known, [name for name in names if not FORMATS[name].is_float])
-                with on_trial(trial_mark(folder, matrix_program(names[0]).source().files, self._machine())):
+                mark = trial_mark(folder, matrix_program(names[0]).source().files, self._machine())
+                with on_trial(mark, self._settle):
                     kernels.self_test(names, self.torch_device)
                     kernels.self_test_experts(known, self.torch_device)
-                    torch.cuda.synchronize(self.torch_device)
             except (GpuKernelsUnavailableError, CudaDriverError) as error:
                 self.limitation = say(
                     "Torch runs the experts on the GPU, more slowly than our kernels would: {reason}",
@@ -157,40 +156,49 @@ class CudaDevice(Device):
         sources, machine = decoder_programs(MAX_HEAD_DIM, torch.float32)[0].source().files, self._machine()
         hand_off: HandOff = EventHandOff()
         with suppress(GpuKernelsUnavailableError, CudaDriverError):
-            driver = CudaDriver(self.torch_device.index or 0)
-            with on_trial(trial_mark(folder, sources, f"{machine}, hand-off")):
+            driver = self._driver
+            with on_trial(trial_mark(folder, sources, f"{machine}, hand-off"), self._settle):
                 hand_off = choose_hand_off(hand_offs(driver, self._new_pinned))
 
-        @contextmanager
-        def trial() -> Iterator[None]:
-            """Leave a mark while a step is tried."""
-            with on_trial(trial_mark(folder, sources, f"{machine}, steps")):
-                yield
-                torch.cuda.synchronize(self.torch_device)
-
+        steps_mark = trial_mark(folder, sources, f"{machine}, steps")
         return StepTools(
             kernels=kernels,
             hand_off=hand_off,
             pinned=self._new_pinned,
             capture=Captures(self.torch_device).capture,
             free_bytes=lambda: int(torch.cuda.mem_get_info(self.torch_device)[0]),
-            trial=trial,
+            trial=lambda: on_trial(steps_mark, self._settle),
         )
+
+    def _settle(self) -> None:
+        """Wait for all that the GPU does; raises what broke it."""
+        torch.cuda.synchronize(self.torch_device)
 
     def _machine(self) -> str:
         """What decides whether the kernels work, besides themselves."""
         return f"{self.name}, torch {torch.__version__}"
 
     def pin(self, tensor: torch.Tensor) -> bool:
-        """Register existing memory: torch's own pinned allocator rounds up to a power of two."""
-        cudart: Any = torch.cuda.cudart()
-        status = cudart.cudaHostRegister(tensor.data_ptr(), tensor.nbytes, CUDA_HOST_REGISTER_PORTABLE)
-        return int(status) == 0
+        """Lock existing memory: torch's own pinned allocator rounds up to a power of two."""
+        try:
+            self._driver.lock_pages(tensor.data_ptr(), tensor.nbytes)
+        except CudaDriverError:
+            return False
+        return True
 
     def unpin(self, tensor: torch.Tensor) -> None:
-        """Unregister it."""
-        cudart: Any = torch.cuda.cudart()
-        cudart.cudaHostUnregister(tensor.data_ptr())
+        """Unlock it; a GPU that was lost holds nothing."""
+        with suppress(CudaDriverError):
+            self._driver.unlock_pages(tensor.data_ptr())
+
+    @cached_property
+    def _driver(self) -> CudaDriver:
+        """The driver.
+
+        Raises:
+            CudaDriverError: It cannot be called.
+        """
+        return CudaDriver(self.torch_device.index or 0)
 
     def trim(self) -> None:
         """Empty torch's cache of freed blocks."""
@@ -198,7 +206,7 @@ class CudaDevice(Device):
 
     def close(self) -> None:
         """Wait for all streams, then trim."""
-        torch.cuda.synchronize(self.torch_device)
+        self._settle()
         self._experts = self.step_tools = None
         self.trim()
 

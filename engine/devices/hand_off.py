@@ -279,9 +279,11 @@ def _try(hand_off: HandOff) -> None:
     if not hand_off.ahead:
         return
     hand_off.hold()
-    hand_off.signal()
-    early = hand_off._arrived(_HELD_S)
-    hand_off.release()
+    try:
+        hand_off.signal()
+        early = hand_off._arrived(_HELD_S)
+    finally:
+        hand_off.release()
     if not early and not hand_off._arrived(TRIAL_S):
         # The stream stands for good; the mark of the trial stays, and the next start does without.
         raise GpuLostError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Sequence
-from ctypes import byref, c_char_p, c_int, c_uint, c_uint32, c_uint64, c_void_p
+from ctypes import byref, c_char_p, c_int, c_size_t, c_uint, c_uint32, c_uint64, c_void_p
 from typing import Any
 
 from engine.sentences import say
@@ -34,6 +34,8 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuModuleGetFunction": (c_void_p, c_void_p, c_char_p),
     "cuLaunchKernel": (c_void_p, *(c_uint,) * 7, c_void_p, c_void_p, c_void_p),
     "cuLaunchHostFunc": (c_void_p, c_void_p, c_void_p),
+    "cuMemHostRegister_v2": (c_void_p, c_size_t, c_uint),
+    "cuMemHostUnregister": (c_void_p,),
     "cuGetErrorName": (c_int, c_void_p),
     "cuGetErrorString": (c_int, c_void_p),
 }
@@ -42,6 +44,7 @@ _OPTIONAL: dict[str, tuple[Any, ...]] = {
     "cuStreamWaitValue32_v2": (c_void_p, c_uint64, c_uint32, c_uint),
     "cuStreamWriteValue32_v2": (c_void_p, c_uint64, c_uint32, c_uint),
 }
+_FOR_ALL_CONTEXTS = 1  # CU_MEMHOSTREGISTER_PORTABLE
 _WAIT_REACHED = 0  # CU_STREAM_WAIT_VALUE_GEQ: value or further, round a circle of 32 bits
 _WRITE_BEHIND_ALL = 0  # CU_STREAM_WRITE_VALUE_DEFAULT: what was written before is seen before
 
@@ -144,6 +147,33 @@ class CudaDriver:
         """
         addresses = (c_void_p * len(arguments))(*(ctypes.addressof(argument) for argument in arguments))
         self._call("cuLaunchKernel", function, *grid, *block, shared_bytes, stream, addresses, None)
+
+    def lock_pages(self, address: int, size_bytes: int) -> None:
+        """Page-lock memory of this process, so that copies to the GPU run at the link's speed beside the host's work.
+
+        The runtime's call for this would leave a refusal behind, which torch raises at its next launch.
+
+        Args:
+            address: Where it begins.
+            size_bytes: Its length; no page of it is locked already.
+
+        Raises:
+            CudaDriverError: The system gives no more of it.
+        """
+        self.enter()
+        self._call("cuMemHostRegister_v2", address, size_bytes, _FOR_ALL_CONTEXTS)
+
+    def unlock_pages(self, address: int) -> None:
+        """Let the system move what `lock_pages` locked.
+
+        Args:
+            address: As it was given there.
+
+        Raises:
+            CudaDriverError: It is not locked, or the GPU broke off.
+        """
+        self.enter()
+        self._call("cuMemHostUnregister", address)
 
     def call_host(self, stream: int, function: int, argument: int) -> None:
         """Have a thread of the driver call a C function when all before it in a stream is done; does not wait.

@@ -14,6 +14,7 @@ from engine.devices.cuda import _find
 from engine.devices.gpu_experts import GpuExperts
 from engine.errors import ConfigurationError, DeviceOutOfMemoryError
 from engine.hardware import GpuProfile
+from engine.kernels.cuda_driver import CudaDriverError
 from engine.kernels.gpu_grouped_plans import Visits
 from engine.kernels.gpu_kernels import GpuKernels, GpuKernelsUnavailableError
 from engine.kernels.gpu_launch import Program
@@ -123,6 +124,34 @@ def test_the_hand_over_follows_the_router_and_the_host_waits_for_it_alone(device
     assert held[0].data_ptr() != hidden.data_ptr()
 
 
+class ShortOfPages:
+    """A driver that locks one piece of memory and no more."""
+
+    def __init__(self, ordinal: int) -> None:
+        assert ordinal == 0
+        self.locked: dict[int, int] = {}
+
+    def lock_pages(self, address: int, size_bytes: int) -> None:
+        if self.locked:
+            raise CudaDriverError("CUDA_ERROR_OUT_OF_MEMORY", "cuMemHostRegister_v2: out of memory.")
+        self.locked[address] = size_bytes
+
+    def unlock_pages(self, address: int) -> None:
+        if self.locked.pop(address, None) is None:
+            raise CudaDriverError("CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED", "cuMemHostUnregister: not registered.")
+
+
+def test_memory_is_locked_as_far_as_the_system_gives_it(device: CudaDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.devices.cuda.CudaDriver", ShortOfPages)
+    first, second = torch.zeros(3, 4096), torch.zeros(4096)
+    assert device.pin(first)
+    assert device._driver.locked == {first.data_ptr(): first.nbytes}  # type: ignore[attr-defined]
+    assert not device.pin(second)
+    device.unpin(second)
+    device.unpin(first)
+    assert device.pin(second)
+
+
 def test_pinned_memory_is_used_again_and_grows(device: CudaDevice) -> None:
     first = device.hand_over(torch.zeros(3, HIDDEN)).wait()[0].data_ptr()
     assert device.hand_over(torch.ones(2, HIDDEN)).wait()[0].data_ptr() == first
@@ -217,6 +246,7 @@ def test_kernels_that_broke_the_gpu_are_not_tried_again(
     monkeypatch.setattr(GpuKernels, "open", lambda *_: GpuKernels(NoLauncher()))
     with monkeypatch.context() as patch:
         patch.setattr(GpuKernels, "self_test", broken)
+        patch.setattr(torch.cuda, "synchronize", broken)
         with pytest.raises(torch.AcceleratorError):
             device.prepare(TINY, str(tmp_path))
     monkeypatch.setattr(GpuKernels, "self_test", lambda *_: None)
@@ -293,6 +323,17 @@ def test_a_gpu_hands_over_and_takes_back() -> None:
     assert torch.equal(held, hidden)
     assert torch.equal(device.send("experts", held).cpu(), hidden)
     assert device.activation_round_trip_s(hidden.to(device.torch_device)) > 0.0
+
+
+@needs_gpu
+def test_a_gpu_locks_pages_once_and_a_refusal_spoils_nothing() -> None:
+    device, memory = CudaDevice(1 << 30), torch.zeros(1 << 20, dtype=torch.uint8)
+    assert device.pin(memory)
+    assert memory.is_pinned()
+    assert not device.pin(memory), "a second time"
+    assert float(torch.ones(4, device=device.torch_device).add_(1).sum()) == 8.0
+    device.unpin(memory)
+    assert not memory.is_pinned()
 
 
 @needs_gpu

@@ -253,6 +253,27 @@ class TestTrial:
             list(working(hand_offs(driver, pinned)))
         driver.queue.clear()
 
+    def test_a_trial_that_breaks_off_lets_the_stream_go(
+        self, cuda: FakeCuda, driver: QueueDriver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        written: list[int] = []
+        kept: list[torch.Tensor] = []
+
+        def keep(size_bytes: int) -> torch.Tensor:
+            kept.append(pinned(size_bytes))
+            return kept[-1]
+
+        def once(stream: int, address: int, value: int) -> None:
+            if written:
+                raise CudaDriverError("CUDA_ERROR_NOT_SUPPORTED", "Once was enough.")
+            written.append(value)
+            QueueDriver.write_value(driver, stream, address, value)
+
+        monkeypatch.setattr(driver, "write_value", once)
+        assert "flags" not in [way.name for way in working(hand_offs(driver, keep))]
+        driver.run()
+        assert driver.queue == []
+
     def test_flags_are_left_alone_where_stores_may_be_seen_in_another_order(
         self, cuda: FakeCuda, driver: QueueDriver, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -59,6 +59,15 @@ def test_values_are_written_and_waited_for_round_the_circle(driver: CudaDriver) 
         driver.wait_value(5, address, 1)
 
 
+def test_pages_are_locked_once_and_a_refusal_is_an_error(driver: CudaDriver) -> None:
+    driver.lock_pages(0x7FFF12345000, 3 << 32)
+    driver.unlock_pages(0x7FFF12345000)
+    with pytest.raises(CudaDriverError, match="cuMemHostUnregister"):
+        driver.unlock_pages(0x7FFF12345000)
+    with pytest.raises(CudaDriverError, match="cuMemHostRegister_v2"):
+        driver.lock_pages(0x7FFF12345000, 2 << 40)
+
+
 def test_the_driver_calls_a_c_function_with_its_argument(driver: CudaDriver) -> None:
     heard: list[int] = []
     function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(heard.append)
