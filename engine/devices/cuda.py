@@ -26,7 +26,7 @@ from engine.config import ModelConfig
 from engine.devices.device import Device
 from engine.devices.gpu_experts import GpuExperts
 from engine.devices.gpu_products import GpuProducts
-from engine.devices.hand_off import EventHandOff, HandOff, choose_hand_off, hand_offs
+from engine.devices.hand_off import EventHandOff, HandOff, a_launch, choose_hand_off, hand_offs
 from engine.devices.pending import EventSpan, Handed, Span
 from engine.devices.step_tools import Captures, StepTools
 from engine.devices.trial import on_trial, trial_mark
@@ -158,7 +158,7 @@ class CudaDevice(Device):
         with suppress(GpuKernelsUnavailableError, CudaDriverError):
             driver = self._driver
             with on_trial(trial_mark(folder, sources, f"{machine}, hand-off"), self._settle):
-                hand_off = choose_hand_off(hand_offs(driver, self._new_pinned))
+                hand_off = choose_hand_off(hand_offs(driver, self._new_pinned), a_launch(self.torch_device))
 
         steps_mark = trial_mark(folder, sources, f"{machine}, steps")
         return StepTools(

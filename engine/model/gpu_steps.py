@@ -189,7 +189,7 @@ class GpuSteps:
                 following = weights.layers[index + 1].attention_norm if index + 1 < model.layers else weights.norm
                 dense.append([self._join(self._memory.given.out, self._memory.cpu_sum, norm=following)])
             segments = [*dense, *(self._residents(index) for index in range(model.layers))]
-            ready = self._captured(segments) or [in_order(works) for works in segments]
+            ready = self._captured(segments) or self._one_by_one(segments)
             self._dense, self._resident_runs = ready[: len(dense)], ready[len(dense) :]
 
     # ---- a step -------------------------------------------------------------------------------------------------
@@ -368,6 +368,13 @@ class GpuSteps:
 
     def _launching(self, launch: Launch) -> Work:
         return partial(self._tools.kernels.launch, launch)
+
+    def _one_by_one(self, segments: Sequence[Sequence[Work]]) -> list[Work]:
+        """All segments without graphs, done once: a kernel that is loaded makes the driver wait for the stream."""
+        runs = [in_order(works) for works in segments]
+        for run in runs:
+            run()
+        return runs
 
     def _captured(self, segments: Sequence[Sequence[Work]]) -> list[Work] | None:
         """Graphs of all segments, within what the plan counts for them; None, and a note why, where there are none."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from engine.config import ModelConfig
 from engine.devices import CudaDevice, Device
-from engine.devices.hand_off import HandOff, hand_offs, working
+from engine.devices.hand_off import HandOff, a_launch, hand_offs, working
 from engine.devices.step_tools import StepTools, in_order
 from engine.kernels.cuda_driver import CudaDriver, CudaDriverError
 from engine.model.decoder import Decoder
@@ -51,7 +51,8 @@ def gpu_overheads(cache_folder: Path) -> dict[str, Any]:
             if made.decoder.steps is None:
                 return {"absent": reason}
         try:
-            ways: Iterable[HandOff] = working(hand_offs(CudaDriver(device.torch_device.index or 0), tools.pinned))
+            openers = hand_offs(CudaDriver(device.torch_device.index or 0), tools.pinned)
+            ways: Iterable[HandOff] = working(openers, a_launch(device.torch_device))
         except CudaDriverError:
             ways = [tools.hand_off]
         return {"chosen": tools.hand_off.name, **overheads(device, tools, ways)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -92,6 +93,10 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> QueueDriver:
     return driver
 
 
+def idle() -> None:
+    """A launch that is on its way at once."""
+
+
 def pinned(size_bytes: int) -> torch.Tensor:
     return torch.empty(size_bytes, dtype=torch.uint8)
 
@@ -99,14 +104,14 @@ def pinned(size_bytes: int) -> torch.Tensor:
 @pytest.fixture(params=["flags", "callback"])
 def way(request: pytest.FixtureRequest, cuda: FakeCuda, driver: QueueDriver) -> HandOff:
     try:
-        return {way.name: way for way in working(hand_offs(driver, pinned))}[request.param]
+        return {way.name: way for way in working(hand_offs(driver, pinned), idle)}[request.param]
     except KeyError:
         pytest.skip("not on this machine")
 
 
 def test_all_ways_work_and_the_quickest_is_taken(cuda: FakeCuda, driver: QueueDriver) -> None:
     ways = hand_offs(driver, pinned)
-    assert [way.name for way in working(ways)][-1] == "event"
+    assert [way.name for way in working(ways, idle)][-1] == "event"
 
     def clock_of(*seconds: float) -> Callable[[], float]:
         """Round trips of each way in turn take so long."""
@@ -115,12 +120,14 @@ def test_all_ways_work_and_the_quickest_is_taken(cuda: FakeCuda, driver: QueueDr
         )
         return lambda: next(ticks)
 
-    count = len(list(working(ways)))
-    for quickest, way in enumerate(list(working(ways))):
+    count = len(list(working(ways, idle)))
+    for quickest, way in enumerate(list(working(ways, idle))):
         seconds = [1.0] * count
         seconds[quickest] = 0.5
-        assert choose_hand_off(ways, clock_of(*seconds)).name == way.name
-    assert choose_hand_off(ways, clock_of(*[1.0] * count)).name == next(working(ways)).name, "of equals the first"
+        assert choose_hand_off(ways, idle, clock_of(*seconds)).name == way.name
+    assert choose_hand_off(ways, idle, clock_of(*[1.0] * count)).name == next(working(ways, idle)).name, (
+        "of equals the first"
+    )
 
 
 def test_a_signal_is_heard_once(way: HandOff, driver: QueueDriver) -> None:
@@ -240,7 +247,7 @@ class TestTrial:
             monkeypatch.setattr(driver, "call_host", refused)
         else:
             monkeypatch.setattr(driver, "wait_value", lambda *_: None)
-        names = [way.name for way in working(hand_offs(driver, pinned))]
+        names = [way.name for way in working(hand_offs(driver, pinned), idle)]
         assert "flags" not in names
         assert names[-1] == "event"
 
@@ -250,7 +257,7 @@ class TestTrial:
         FlagHandOff(driver, pinned(8).view(torch.int32))
         monkeypatch.setattr(FlagHandOff, "release", lambda _: None)
         with pytest.raises(GpuLostError, match="did not go on"):
-            list(working(hand_offs(driver, pinned)))
+            list(working(hand_offs(driver, pinned), idle))
         driver.queue.clear()
 
     def test_a_trial_that_breaks_off_lets_the_stream_go(
@@ -270,9 +277,19 @@ class TestTrial:
             QueueDriver.write_value(driver, stream, address, value)
 
         monkeypatch.setattr(driver, "write_value", once)
-        assert "flags" not in [way.name for way in working(hand_offs(driver, keep))]
+        assert "flags" not in [way.name for way in working(hand_offs(driver, keep), idle)]
         driver.run()
         assert driver.queue == []
+
+    def test_a_launch_that_waits_for_the_stream_is_no_launch_to_hold(self, cuda: FakeCuda, driver: QueueDriver) -> None:
+        def blocking() -> None:
+            until_s = time.monotonic() + 10
+            while driver.queue and time.monotonic() < until_s:
+                time.sleep(1e-3)
+            assert not driver.queue, "let go by the timer"
+
+        assert [way.name for way in working(hand_offs(driver, pinned), blocking)][-1] == "event"
+        assert "flags" not in [way.name for way in working(hand_offs(driver, pinned), blocking)]
 
     def test_flags_are_left_alone_where_stores_may_be_seen_in_another_order(
         self, cuda: FakeCuda, driver: QueueDriver, monkeypatch: pytest.MonkeyPatch

@@ -325,16 +325,20 @@ def rig_reference(rig: Rig) -> torch.Tensor:
         CudaDriverError("CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "cuLaunchKernel: no."),
     ],
 )
-def test_without_graphs_the_same_is_launched_one_by_one(make: Callable[..., Rig], error: Exception) -> None:
+def test_without_graphs_the_same_is_launched_one_by_one(
+    make: Callable[..., Rig], launcher: EmulatedLauncher, error: Exception
+) -> None:
     def refused(_: object) -> Work:
         raise error
 
     rig = make(capture=refused)
     assert "there are no CUDA graphs" in rig.steps.note
     assert str(error).partition("\n")[0].rstrip(".") in rig.steps.note
+    loaded = set(launcher.launched)
     expected = rig.by_torch(TOKENS[:2])
     rig.hand_off.ahead = False  # there is no stream that torch's operations could wait in
     torch.testing.assert_close(rig.by_steps(TOKENS[:2]), expected, **CLOSE)
+    assert set(launcher.launched) == loaded, "what a hold meets has run before"
 
 
 def test_graphs_that_take_more_than_was_planned_are_not_kept(make: Callable[..., Rig]) -> None:
