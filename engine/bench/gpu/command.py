@@ -47,24 +47,24 @@ def run_suite(options: argparse.Namespace, on_note: Callable[[str], None]) -> di
 
         return {"complete": True, "checks_failed": [], **write_predictions(Path(options.out), on_note)}
     from engine.bench.gpu.pcs import PCS
-    from engine.bench.gpu.suite import Options, run
+    from engine.bench.gpu.suite import Options, journal_path, run
+    from engine.bench.gpu.supervisor import supervise
 
     if options.device == "cpu":
         raise ConfigurationError("The GPU suite needs a GPU.", "Leave --device out, or simulate one.")
     if options.pc not in PCS:
         raise ConfigurationError(f"{options.pc[:40]!r} is no PC to simulate.", f"Choose among {', '.join(PCS)}.")
-    return run(
-        Options(
-            out=Path(options.out),
-            models=Path(options.models),
-            size=options.size,
-            pc=PCS[options.pc] if options.device == "simulated" else None,
-            minutes=options.minutes,
-            threads=options.cpu_threads,
-            repeat=options.repeat,
-            on_note=on_note,
-        )
+    wanted = Options(
+        out=Path(options.out),
+        models=Path(options.models),
+        size=options.size,
+        pc=PCS[options.pc] if options.device == "simulated" else None,
+        minutes=options.minutes,
+        threads=options.cpu_threads,
+        repeat=options.repeat,
+        on_note=on_note,
     )
+    return run(wanted) if wanted.pc else supervise(run, wanted, journal_path(wanted))
 
 
 def _minutes(text: str) -> float:

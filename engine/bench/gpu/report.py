@@ -72,7 +72,10 @@ def _report(journal: Journal, *, complete: bool, size: str) -> dict[str, Any]:
         "machine": machine,
         "overhead": results.get("overhead", {}),
         "checks": {name.removeprefix("check "): result for name, result in found.items()},
-        "checks_failed": [name for name, result in found.items() if result.get("passed") is False],
+        "checks_failed": [
+            *(name for name, result in found.items() if result.get("passed") is False or "refused" in result),
+            *(name for name in journal.all_crashed if name.startswith("check ")),
+        ],
         "models": [_model(shape) for shape in SIZES[size]],
         "cells": [{"key": name, **result} for name, result in results.items() if name.startswith("cell ")],
         "rivals": {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -32,6 +33,7 @@ from engine.bench.gpu.report import write_report
 from engine.bench.gpu.rivals import Match, accelerate, llama_cpp
 from engine.bench.models import SIZES, model_bytes, model_file, model_path
 from engine.config import EngineConfig
+from engine.devices import device_faults
 from engine.engine import Engine
 from engine.errors import ConfigurationError, RooftopError
 from engine.experts.footprint import PlannedDevice
@@ -87,17 +89,18 @@ def run(options: Options) -> dict[str, Any]:
 
     Raises:
         ConfigurationError: There is no GPU and none is simulated, or a file cannot be written.
+        GpuLostError: A step broke the GPU; the others are for another process.
     """
     if options.pc is None and not torch.cuda.is_available():
         raise ConfigurationError(
             "The GPU suite found no NVIDIA GPU.", f"Simulate a PC: --device simulated --pc {next(iter(PCS))}."
         )
-    stem = _stem(options)
+    path = journal_path(options)
     try:
-        journal = Journal(options.out / f"{stem}.jsonl")
+        journal = Journal(path)
         with contextlib.closing(_Suite(options, journal)) as suite:
             complete = suite.run()
-        return write_report(options.out / stem, journal, complete=complete, size=options.size)
+        return write_report(path.with_suffix(""), journal, complete=complete, size=options.size)
     except OSError as error:
         raise ConfigurationError(
             f"{error.filename or options.out} cannot be written ({error.strerror}).",
@@ -105,11 +108,16 @@ def run(options: Options) -> dict[str, Any]:
         ) from error
 
 
-def _stem(options: Options) -> str:
-    """What the files are called: one journal for each GPU and size."""
+def journal_path(options: Options) -> Path:
+    """The journal, one for each GPU and size; the report is called the same but for its endings.
+
+    Args:
+        options: As for `run`.
+    """
     gpu = probe_gpu()
     name = f"simulated-{options.pc.name}" if options.pc else gpu.name if gpu else "gpu"
-    return re.sub(r"[^a-z0-9]+", "-", f"{name}-{options.size}".lower()).strip("-")
+    stem = re.sub(r"[^a-z0-9]+", "-", f"{name}-{options.size}".lower()).strip("-")
+    return options.out / f"{stem}.jsonl"
 
 
 class _Suite:
@@ -146,15 +154,26 @@ class _Suite:
             self._session = None
 
     def _do(self, key: str, work: Callable[[], Result]) -> None:
-        """One step; an error of ours is its result."""
+        """One step; an error is its result.
+
+        Raises:
+            GpuLostError: It broke the GPU, for all that would follow in this process.
+        """
         self._journal.start(key)
         try:
-            self._journal.finish(key, work())
+            with device_faults():
+                result = work()
         except RooftopError as error:
-            self._journal.finish(key, {"refused": str(error)})
+            result = {"refused": str(error)}
         except KeyboardInterrupt:
             self._journal.interrupt(key)
             raise
+        except Exception as error:  # noqa: BLE001 - a mistake of ours costs its step alone
+            result = {"refused": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
+        self._journal.finish(key, result)
+        if not self._options.pc:
+            with device_faults():
+                torch.cuda.synchronize()
 
     def _steps(self) -> Iterator[tuple[str, Callable[[], Result]]]:
         """All steps by their keys; what they need is opened when they are run."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine.__main__ import main
-from engine.bench.gpu import suite
+from engine.bench.gpu import suite, supervisor
 from engine.bench.gpu.pcs import PCS
 from engine.bench.gpu.suite import Options
 
@@ -24,6 +24,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
         return {"complete": wanted.minutes is None, "checks_failed": [], "markdown": "r.md"}
 
     monkeypatch.setattr(suite, "run", run)
+    monkeypatch.setattr(supervisor, "supervise", lambda work, wanted, _: work(wanted))
     return options
 
 
@@ -51,7 +52,7 @@ def test_as_json_it_is_one_object(asked: list[Options], capsys: pytest.CaptureFi
 
 def test_failed_checks_are_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = {"complete": True, "checks_failed": ["x"], "markdown": "r.md"}
-    monkeypatch.setattr(suite, "run", lambda *_: failed)
+    monkeypatch.setattr(supervisor, "supervise", lambda *_: failed)
     assert main(["bench", "--suite", "gpu"]) == 1
 
 

@@ -21,7 +21,7 @@ from engine.bench.gpu.rivals import Match
 from engine.bench.gpu.suite import Options, run
 from engine.config import EngineConfig
 from engine.engine import Engine
-from engine.errors import ConfigurationError, EngineFailure
+from engine.errors import ConfigurationError, EngineFailure, GpuLostError
 from engine.hardware import GpuProfile
 
 pytest.importorskip("gguf")
@@ -145,6 +145,37 @@ def test_a_check_that_fails_is_said_first(options: Options, tmp_path: Path, monk
     assert "1 FAILED" in Path(report["markdown"]).read_text()
 
 
+def test_a_mistake_costs_its_step_alone(options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mistaken() -> Check:
+        raise KeyError("x")
+
+    both = [("logits x", mistaken), ("logits y", lambda: Check("fine", passed=True))]
+    monkeypatch.setattr(suite, "checks", lambda _: iter(both))
+    monkeypatch.setattr(suite, "cells", lambda *_: iter(()))
+    report = run(replace(options, out=tmp_path))
+    assert report["checks_failed"] == ["check logits x"]
+    assert "in mistaken" in report["checks"]["logits x"]["trace"]
+    assert report["checks"]["logits y"]["passed"]
+    assert "KeyError: 'x'" in Path(report["markdown"]).read_text()
+
+
+def test_a_step_that_broke_the_gpu_is_told_and_ends_the_process(
+    options: Options, tmp_path: Path, pretended_gpu: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    def check() -> Check:
+        monkeypatch.setattr(torch.cuda, "synchronize", broken)
+        return Check("cosine 0.1", passed=False)
+
+    monkeypatch.setattr(suite, "checks", lambda _: iter([("logits x", check)]))
+    chosen = replace(options, out=tmp_path, pc=None)
+    with pytest.raises(GpuLostError, match="illegal memory access"):
+        run(chosen)
+    assert Journal(suite.journal_path(chosen)).results["check logits x"] == {"detail": "cosine 0.1", "passed": False}
+
+
 def test_without_a_gpu_the_remedy_is_a_simulated_one(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigurationError, match=r"no NVIDIA GPU.*--device simulated"):
@@ -179,6 +210,7 @@ def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(suite, "gpu_overheads", lambda _: {"absent": "There are no kernels."})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(suite, "probe_gpu", lambda: GpuProfile("NVIDIA Test 12", 12 * GIB, 0))
     monkeypatch.setattr(suite, "BUDGETS_BYTES", (12 * GIB,))
     monkeypatch.setattr(suite, "Engine", Pretending)
